@@ -1,0 +1,370 @@
+"""Where samples come from: a tree of class folders, a CSV manifest with a folder of images, or arrays.
+
+Two steps, because one is cheap and the other reads every byte. :func:`open_source` looks at names alone; what it
+found is ``source.listing()``. ``source.dataset()`` reads the images, in threads, and adds their digests. Neither
+keeps an image in memory.
+"""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.arrays import checked_images, classes, read_npz, to_uint8
+from featurestore.errors import ImageError, SourceError, suggest
+from featurestore.images import read_file
+from featurestore.manifest import Finder, read_manifest
+from featurestore.walk import Tree
+
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the splits, and what we call them."""
+
+Data = bytes | NDArray[np.uint8]
+Row = tuple[str, str, str, str]  # id, path, class, split
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a source.
+
+    Attributes:
+        id: its name in the source: the path, the manifest's cell, or the index in the array.
+        path: relative POSIX path in the source's folder; "" for arrays.
+        digest: SHA-256, 64 hex digits, of the file's bytes, or of an array's dtype, shape and bytes; "" until the
+            image was read.
+        label: index into the class names.
+        split: train, validation, test, duplicate, or "" while not assigned.
+    """
+
+    id: str
+    path: str
+    digest: str
+    label: int
+    split: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An input that gave no sample, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a source holds: samples sorted by id, failures sorted by path, and counts of what was passed over."""
+
+    name: str
+    class_names: tuple[str, ...]
+    samples: list[Sample]
+    failures: list[Failure] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+
+
+class Source(ABC):
+    """Samples, and the way to their data. Made by :func:`open_source`, or as an :class:`ArraySource`."""
+
+    def __init__(self, listing: Dataset) -> None:
+        self._listing = listing
+        self.name = listing.name
+        self.class_names = listing.class_names
+
+    def listing(self) -> Dataset:
+        """What the names alone tell: every sample but its digest."""
+        return self._listing
+
+    def dataset(self, progress: Callable[[int, int], object] | None = None, workers: int | None = None) -> Dataset:
+        """The listing with digests: reads every image once.
+
+        Args:
+            progress: called in this thread as ``progress(done, total)`` after each image.
+            workers: threads; by default a few more than there are cores.
+
+        Raises:
+            SourceError: not one image can be read.
+        """
+        listed, samples, failures = self._listing.samples, [], list(self._listing.failures)
+        with ThreadPoolExecutor(workers) as pool:
+            for start in range(0, len(listed), 1024):  # a million futures at once would fill the memory
+                part = listed[start : start + 1024]
+                for i, outcome in enumerate(pool.map(self._digest, part)):
+                    if isinstance(outcome, Failure):
+                        failures.append(outcome)
+                    else:
+                        samples.append(replace(part[i], digest=outcome))
+                    if progress:
+                        progress(start + i + 1, len(listed))
+        if not samples:
+            raise SourceError(f"{self.name}: none of its {len(listed)} images can be read ({_first(failures)})")
+        return replace(self._listing, samples=samples, failures=_by_path(failures))
+
+    def read(self, sample: Sample) -> Data:
+        """The data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode` takes them. Thread-safe.
+
+        Raises:
+            ImageError: it cannot be read, or is no longer what :meth:`dataset` saw.
+        """
+        data = self._load(sample)
+        if digest_of(data) != sample.digest:
+            raise ImageError("changed while the extraction ran")
+        return data
+
+    def _digest(self, sample: Sample) -> str | Failure:
+        try:
+            return digest_of(self._load(sample))
+        except ImageError as error:
+            return Failure(sample.path, str(error))
+
+    @abstractmethod
+    def _load(self, sample: Sample) -> Data: ...
+
+
+class _FileSource(Source):
+    def __init__(self, root: Path, listing: Dataset) -> None:
+        super().__init__(listing)
+        self._root = str(root)
+
+    def _load(self, sample: Sample) -> Data:
+        return read_file(f"{self._root}/{sample.path}")
+
+
+class FolderSource(_FileSource):
+    """Class folders with images anywhere below them; or split folders that hold class folders.
+
+    Raises:
+        SourceError: no images, a single class, a mixture of the two layouts, or an `exclude` that names no folder.
+    """
+
+    def __init__(self, root: Path, *, name: str, exclude: Iterable[str] = ()) -> None:
+        exclude = frozenset(exclude)
+        tree = Tree(root, exclude)
+        _check_known(exclude, tree.names, root)
+        split_at_top = _is_split_at_top(tree.images, root)
+        rows: list[Row] = []
+        for path in tree.images:
+            parts = path.split("/")
+            if len(parts) < 2 + split_at_top:
+                tree.skipped["without a class folder"] += 1
+            else:
+                split = SPLIT_WORDS[parts[0].lower()] if split_at_top else ""
+                rows.append((path, path, parts[split_at_top], split))
+        failures = [Failure(path, reason) for path, reason in tree.failures]
+        super().__init__(root, _listing(name, root, rows, failures, tree.skipped))
+
+
+class ManifestSource(_FileSource):
+    """A CSV that gives each image's file and class, and perhaps its split; and the folder where the images lie.
+
+    A cell names a file by its path in the folder, with or without its suffix, or by the end of that path: a bare
+    name or id finds the one file called so in whatever folder.
+
+    Args:
+        manifest: see :func:`featurestore.manifest.read_manifest`.
+        root: the folder.
+        columns: names of the path, label and split columns; None to look for the usual ones.
+        name: names the dataset.
+        exclude: classes to leave out.
+
+    Raises:
+        SourceError: whatever makes the table ambiguous, with its line; no image there; a single class.
+    """
+
+    def __init__(
+        self,
+        manifest: Path,
+        root: Path,
+        *,
+        name: str,
+        columns: Sequence[str | None] = (None, None, None),
+        exclude: Iterable[str] = (),
+    ) -> None:
+        exclude, finder, skipped = frozenset(exclude), Finder(root), Counter[str]()
+        rows: list[Row] = []
+        failures: list[Failure] = []
+        seen: dict[str, str] = {}
+        labels: set[str] = set()
+        for where, cell, label, word in read_manifest(manifest, columns):
+            if seen.setdefault(cell, where) is not where:
+                raise SourceError(f"{where}: {cell!r} stands in {seen[cell]} too: keep one of the lines")
+            labels.add(label)
+            split = "" if word is None else _split(word, where)
+            if label in exclude:
+                skipped["of an excluded class"] += 1
+            elif path := finder.find(cell, where):
+                rows.append((cell, path, label, split))
+            else:
+                failures.append(Failure(cell, f"no such file ({where})"))
+        _check_known(exclude, labels, manifest)
+        if failures and not rows:
+            raise SourceError(
+                f"{manifest}: none of its {len(failures)} images is in {root} ({_first(failures)}): "
+                "give the folder of the images as the source, and this file with --labels"
+            )
+        super().__init__(root, _listing(name, manifest, rows, failures, skipped))
+
+
+class ArraySource(Source):
+    """Images in memory.
+
+    Args:
+        images: (N, H, W) or (N, H, W, C) with C of 1, 3 or 4: uint8; uint16, scaled to 8 bits; or floats in [0, 1].
+        labels: (N,) or (N, 1), whole numbers or texts. With `class_names`, numbers are indices into them.
+        name: names the dataset.
+        class_names: by default the distinct labels, sorted.
+        splits: N words such as train, val, test.
+        ids: N distinct names; by default the index.
+
+    Raises:
+        SourceError: shapes, types or values are others than these, or there is a single class.
+    """
+
+    def __init__(
+        self,
+        images: ArrayLike,
+        labels: ArrayLike,
+        *,
+        name: str,
+        class_names: Sequence[str] | None = None,
+        splits: Sequence[str] | None = None,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        self._images = checked_images(np.asarray(images), name)
+        n = len(self._images)
+        index, names = classes(np.asarray(labels), class_names, name)
+        keys = [str(i).zfill(len(str(n - 1))) for i in range(n)] if ids is None else [str(key) for key in ids]
+        words = [""] * n if splits is None else [_split(str(word), name) for word in splits]
+        if not n == len(index) == len(keys) == len(words):
+            raise SourceError(f"{name}: {n} images, {len(index)} labels, {len(keys)} ids, {len(words)} splits")
+        self._rows = {key: i for i, key in enumerate(keys)}
+        if len(self._rows) < n:
+            raise SourceError(f"{name}: {n - len(self._rows)} ids stand twice: each image needs its own")
+        samples = [Sample(key, "", "", index[i], words[i]) for key, i in sorted(self._rows.items())]
+        super().__init__(Dataset(name, names, samples))
+
+    def _load(self, sample: Sample) -> Data:
+        return to_uint8(self._images[self._rows[sample.id]])
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    exclude: Iterable[str] = (),
+    name: str | None = None,
+) -> Source:
+    """The source at `path`: a folder, a folder with a CSV of `labels`, a CSV beside its images, or an ``.npz``.
+
+    Args:
+        path: see :class:`FolderSource`, :class:`ManifestSource` and :func:`featurestore.arrays.read_npz`.
+        labels: a manifest for the folder `path`.
+        path_column, label_column, split_column: columns of the manifest.
+        exclude: folders or, of a manifest, classes to leave out.
+        name: of the dataset; by default the base name of `path`, without a file's suffix.
+
+    Raises:
+        SourceError: it is none of these, or cannot serve.
+    """
+    path, exclude = Path(path), tuple(exclude)
+    columns = (path_column, label_column, split_column)
+    kind = "folder" if path.is_dir() else path.suffix.lower()
+    name = name or (path.resolve().name if kind == "folder" else path.stem)
+    if not path.exists():
+        raise SourceError(f"{path}: no such file or folder")
+    if labels is not None:
+        if kind != "folder":
+            raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
+        return ManifestSource(Path(labels), path, name=name, columns=columns, exclude=exclude)
+    if kind in (".csv", ".tsv"):
+        return ManifestSource(path, path.parent, name=name, columns=columns, exclude=exclude)
+    if any(columns):
+        raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
+    if kind == "folder":
+        return FolderSource(path, name=name, exclude=exclude)
+    if kind != ".npz":
+        raise SourceError(f"{path}: is neither a folder, nor a .csv, nor an .npz")
+    if exclude:
+        raise SourceError(f"{path}: --exclude leaves out folders, or classes of a CSV; not rows of an .npz")
+    return ArraySource(**read_npz(path), name=name)
+
+
+def digest_of(data: Data) -> str:
+    """SHA-256 of a file's bytes, or of an array's dtype, shape and bytes."""
+    if isinstance(data, np.ndarray):
+        data = f"{data.dtype.str} {data.shape} ".encode() + data.tobytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+def _is_split_at_top(images: list[str], root: Path) -> bool:
+    """Whether the top folders are splits rather than classes. Folders without images don't count."""
+    parts = [path.split("/", 2) for path in images]
+    top = {folder for folder, *inner in parts if inner}
+    named = {folder for folder in top if folder.lower() in SPLIT_WORDS}
+    splits = named & {folder for folder, *inner in parts if len(inner) == 2}
+    odd = sorted(top - splits)
+    if splits and odd:
+        raise SourceError(
+            f"{root}: {', '.join(sorted(splits))} hold class folders; {', '.join(odd)} beside them, not being a split "
+            f"with class folders, must be left out: --exclude {odd[0]}"
+        )
+    if top and top == named and odd:
+        raise SourceError(
+            f"{root}: {', '.join(odd)} hold images but no class folders: sort the images into folders by class, or "
+            "give a CSV with --labels"
+        )
+    return bool(splits)
+
+
+def _listing(name: str, where: Path, rows: list[Row], failures: list[Failure], skipped: Mapping[str, int]) -> Dataset:
+    """The dataset of `rows`, without digests."""
+    counts = dict(sorted(skipped.items()))
+    if not rows:
+        found = ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "nothing"
+        raise SourceError(
+            f"{where}: no images of a class (found and passed over: {found}): put the images of each class into a "
+            "folder of its own, or give a CSV with --labels"
+        )
+    class_names = tuple(sorted({label for _, _, label, _ in rows}))
+    if len(class_names) == 1:
+        raise SourceError(f"{where}: only one class, {class_names[0]!r}: give the folder that holds the class folders")
+    index = {label: i for i, label in enumerate(class_names)}
+    samples = [Sample(key, path, "", index[label], split) for key, path, label, split in sorted(rows)]
+    return Dataset(name, class_names, samples, _by_path(failures), counts)
+
+
+def _by_path(failures: list[Failure]) -> list[Failure]:
+    return sorted(failures, key=lambda failure: failure.path)
+
+
+def _first(failures: list[Failure]) -> str:
+    return f"first: {failures[0].path!r}, {failures[0].reason}"
+
+
+def _check_known(exclude: frozenset[str], known: set[str], where: Path) -> None:
+    for name in sorted(exclude - known):
+        raise SourceError(f"{where}: nothing to exclude is called {name!r}: {suggest(name, known)}")
+
+
+def _split(word: str, where: str) -> str:
+    if word.lower() not in SPLIT_WORDS:
+        raise SourceError(f"{where}: unknown split {word!r}: {suggest(word, SPLIT_WORDS)}")
+    return SPLIT_WORDS[word.lower()]

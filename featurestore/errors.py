@@ -1,0 +1,78 @@
+"""One tree for every error that a user can cause or meet.
+
+Each message is one line that says what happened, to which file, and what to do next. The command line prints
+it and ends with exit code 1; a Python caller catches :class:`FeatureStoreError`, or one of its children.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FeatureStoreError(Exception):
+    """Root of the tree."""
+
+
+class SourceError(FeatureStoreError):
+    """A folder, manifest or array file that cannot serve as a source of samples."""
+
+
+class ImageError(FeatureStoreError):
+    """One image that gives no pixels. Recorded in the file's ``failures``; it never stops a run."""
+
+
+class BackboneError(FeatureStoreError):
+    """An unknown backbone, or an input size, tap or pooling that it cannot serve."""
+
+
+class WeightsError(BackboneError):
+    """Weights that cannot be had, or that do not fit the backbone."""
+
+
+class MissingDependencyError(FeatureStoreError):
+    """A library of an extra that is not installed."""
+
+
+class StoreError(FeatureStoreError):
+    """Anything about a store folder or a feature file."""
+
+
+class StoreLockedError(StoreError):
+    """Another process is writing to the store."""
+
+
+class SpecMismatchError(StoreError):
+    """Features made by another extraction than the one expected; the message names the fields that differ."""
+
+
+class CorruptFileError(StoreError):
+    """A feature file or journal that is truncated, altered or not one of ours."""
+
+
+class UnsafeFileError(CorruptFileError):
+    """A feature file that uses an HDF5 facility which could read other files or exhaust memory."""
+
+
+class DiskFullError(StoreError):
+    """No space left. What is finished stays; free some space and run the same command again."""
+
+
+class DesignError(FeatureStoreError):
+    """An unknown head, or a hyperparameter that it does not take."""
+
+
+class HeadError(FeatureStoreError):
+    """A saved head that cannot be read, or that does not fit the data it is asked to judge."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown `name`: the nearest known one, else all of them."""
+    options = sorted(known)
+    nearest = difflib.get_close_matches(name.lower(), options, n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(options)}"
+
+
+def missing(task: str, library: str, extra: str) -> MissingDependencyError:
+    """The error for a `task` whose `library` comes with an `extra` that is not installed."""
+    return MissingDependencyError(
+        f"{task} needs {library}, which is not installed: run  pip install 'featurestore[{extra}]'"
+    )

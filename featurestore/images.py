@@ -1,0 +1,199 @@
+"""Bytes to pixels: read a file, decode it, orient it, resize it.
+
+Every input that gives no pixels ends as an :class:`~featurestore.errors.ImageError` with a reason of one line; what
+the decoder itself thinks of a file never reaches the terminal, and a hostile file costs neither the run nor the
+machine. All functions are pure and may run in many threads at once.
+"""
+
+import errno
+import io
+import logging
+import os
+import stat
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError, features
+
+from featurestore.errors import ImageError
+from featurestore.spec import Resize
+
+MAX_BYTES = 512 * 2**20
+"""Larger files are refused unread."""
+
+MAX_PIXELS = 2**31 // 12
+"""Larger images (178,956,970 pixels: half a gigabyte as RGB) are refused from their header."""
+
+# Raster formats that are decoded in this process. Never EPS, which Pillow hands to ghostscript.
+_SUFFIXES = {
+    "JPEG": "jpg jpeg jpe jfif",
+    "PNG": "png apng",
+    "BMP": "bmp",
+    "GIF": "gif",
+    "TIFF": "tif tiff",
+    "PPM": "ppm pgm pbm pnm",
+    "WEBP": "webp",
+    "AVIF": "avif",
+}
+_LACKING = {"WEBP", "AVIF"} - {module.upper() for module in features.get_supported_modules()}
+_FORMATS = [name for name in _SUFFIXES if name not in _LACKING]
+
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for name in _FORMATS for suffix in _SUFFIXES[name].split())
+"""Lower-case, with their dot: what a file must be called to be taken for an image."""
+
+_REASONS = {
+    errno.ENOENT: "no such file",
+    errno.EISDIR: "not a regular file",
+    errno.ENXIO: "not a regular file",  # what opening a socket gives
+    errno.ELOOP: "symlink loop",
+}
+
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow's drivers, its opinions about damaged metadata and its words on large images (which we refuse ourselves)
+# are settled here, once: warnings and drivers belong to the process, and `decode` runs in threads.
+Image.init()
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def why(error: OSError) -> str:
+    """The reason in an operating system's error, without the path: ``permission denied``."""
+    return _REASONS.get(error.errno or 0) or (error.strerror or str(error)).lower()
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        ImageError: it is not there, not readable, empty, larger than `MAX_BYTES`, or a folder, FIFO, socket or
+            device; none of these is waited for.
+    """
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ImageError("not a regular file")
+            if status.st_size > MAX_BYTES:
+                raise ImageError(f"larger than {MAX_BYTES >> 20} MiB")
+            data = file.read()
+    except OSError as error:
+        raise ImageError(why(error)) from error
+    if not data:
+        raise ImageError("empty file")
+    return data
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. (O_CLOEXEC is in Python's flags.)
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
+    """Pixels of one image, upright, in colour and in shape.
+
+    Colour is what Keras' ``load_img`` gives: grey, palette and CMYK become RGB, and an alpha channel is *dropped*,
+    not blended: a transparent pixel shows the colour stored under it. EXIF orientation is applied; 16-bit grey is
+    scaled to 8 bits; of an animation the first frame counts.
+
+    Resizing is bilinear and antialiased: ``squash`` ignores the aspect ratio, ``crop`` keeps the central square,
+    ``pad`` keeps everything, centred on black.
+
+    Args:
+        data: a file's bytes, or uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
+        size: side of the result.
+        resize: ``squash``, ``crop`` or ``pad``.
+
+    Returns:
+        uint8, shape (size, size, 3).
+
+    Raises:
+        ImageError: the data give no pixels, or more than `MAX_PIXELS`.
+    """
+    try:
+        image = _from_array(data) if isinstance(data, np.ndarray) else _from_bytes(data)
+        return np.asarray(_resized(image, size, resize))
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:  # its own text holds a memory address
+        raise ImageError("not an image of a known format") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(_too_large()) from error
+    except Exception as error:  # a damaged file can raise anything at all in a decoder
+        raise ImageError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+def scale16(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Integers in [0, 65535] to the nearest uint8 of [0, 255]; any shape."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _too_large() -> str:
+    return f"more than {MAX_PIXELS:,} pixels"
+
+
+def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
+        raise ImageError(f"pixels must be uint8 of shape (H, W) or (H, W, C), not {pixels.dtype} {pixels.shape}")
+    grey = pixels.ndim == 3 and pixels.shape[2] == 1
+    return Image.fromarray(pixels[:, :, 0] if grey else pixels).convert("RGB")
+
+
+def _from_bytes(data: bytes) -> Image.Image:
+    """A decoded image, upright, in mode RGB."""
+    image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    if image.width * image.height > MAX_PIXELS:  # Pillow's own limit may have been switched off
+        raise ImageError(_too_large())
+    image.load()
+    orientation = _orientation(image)
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    elif image.mode == "F":
+        raise ImageError("floating-point pixels have no fixed range: convert the file to 8 or 16 bits")
+    image.info.pop("transparency", None)  # else convert() spends time on it, and may fail
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    return image.transpose(_TRANSPOSED[orientation]) if orientation in _TRANSPOSED else image
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(0x0112)
+    except Exception:  # damaged metadata beside good pixels
+        return None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """From grey of 16 bits, or of 32 that hold no more (Pillow opens some 16-bit files so)."""
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ImageError("32-bit pixels have no fixed range: convert the file to 8 or 16 bits")
+    return Image.fromarray(scale16(values))
+
+
+def _resized(image: Image.Image, size: int, resize: Resize) -> Image.Image:
+    width, height = image.size
+    if resize == "crop":
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        return image.resize((size, size), Image.Resampling.BILINEAR, box)
+    if resize == "pad":
+        scale = size / max(width, height)
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        canvas = Image.new("RGB", (size, size))
+        content = image.resize(inner, Image.Resampling.BILINEAR)
+        canvas.paste(content, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        return canvas
+    if width < size < height:  # Pillow would stretch a 1×60000 strip to size×60000 before it shrinks it
+        image = image.resize((width, size), Image.Resampling.BILINEAR)
+    return image.resize((size, size), Image.Resampling.BILINEAR)

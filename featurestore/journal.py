@@ -1,0 +1,226 @@
+"""Append-only log of finished rows. A row is done once :meth:`Journal.append` has returned, and then it stays.
+
+An HDF5 file that grows while it is written loses finished rows when its process is killed; this log does not. It
+is read back once, to be published as an HDF5 file, and then deleted.
+
+Format, little-endian::
+
+    magic "FSJ1" · u32 header length · u32 CRC-32 of the header · header (JSON)
+    then per batch:  magic "ROWS" · u32 rows n · u32 CRC-32 of what follows · n digests of 32 bytes · n rows
+
+A row is the bytes of each tap's features, one tap after the other, as the header's ``taps`` lists them. The header
+appears under its final name in one piece (rename), so only the last batch can be torn; it is cut off on opening.
+"""
+
+import errno
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import CorruptFileError, DiskFullError
+
+SUFFIX = ".journal"
+
+_FILE_MAGIC, _ROWS_MAGIC = b"FSJ1", b"ROWS"
+_PREFIX = struct.Struct("<4sII")
+_DIGEST_BYTES = 32
+
+Features = Mapping[str, NDArray[np.floating[Any]]]
+"""Per tap, an array (rows, *shape)."""
+
+
+@dataclass(frozen=True)
+class TapLayout:
+    """Name, shape of one row, and NumPy type string of a tap's features."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class JournalHeader:
+    """What a resumed run must go on with: the same features, cut into the same batches, by the same engine."""
+
+    fingerprint: str
+    engine: str
+    batch_size: int
+    producer: dict[str, str]
+    taps: tuple[TapLayout, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row over all taps."""
+        return sum(tap.row_bytes for tap in self.taps)
+
+
+class Journal:
+    """A journal opened for appending and for looking up its rows. Use as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Open an existing journal and cut off a torn last batch.
+
+        Raises:
+            CorruptFileError: the header is damaged.
+        """
+        self.path = path
+        self._file = path.open("r+b", buffering=0)
+        self.header, self._end = self._read_header()
+        self._where: dict[str, int] = {}
+        self._scan()
+
+    @classmethod
+    def create(cls, path: Path, header: JournalHeader) -> "Journal":
+        """Write a new journal that holds no rows yet.
+
+        Raises:
+            DiskFullError: no space left.
+        """
+        text = json.dumps(asdict(header), sort_keys=True).encode()
+        draft = path.with_name(path.name + ".tmp")
+        try:
+            with draft.open("wb") as file:
+                file.write(_PREFIX.pack(_FILE_MAGIC, len(text), zlib.crc32(text)) + text)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise disk_error(path, error) from error
+        return cls(path)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; the rows stay."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._where
+
+    def __iter__(self) -> Iterator[str]:
+        """Digests of the rows that are done, oldest first."""
+        return iter(self._where)
+
+    def append(self, digests: Sequence[str], features: Features) -> None:
+        """Add one batch; when this returns, its rows survive any crash.
+
+        Args:
+            digests: one per row, 64 hexadecimal digits.
+            features: per tap, an array (rows, *shape) of the header's type.
+
+        Raises:
+            DiskFullError: no space left; the batch is not in the journal, all before it are.
+        """
+        count = len(digests)
+        columns = [
+            np.ascontiguousarray(features[tap.name], dtype=tap.dtype).reshape(count, -1).view(np.uint8)
+            for tap in self.header.taps
+        ]
+        body = b"".join(map(bytes.fromhex, digests)) + np.hstack(columns).tobytes()
+        record = memoryview(_PREFIX.pack(_ROWS_MAGIC, count, zlib.crc32(body)) + body)
+        try:
+            self._file.seek(self._end)
+            while record:
+                record = record[self._file.write(record) :]
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            self._file.truncate(self._end)
+            raise disk_error(self.path, error) from error
+        self._index(digests, self._end)
+        self._end += _PREFIX.size + len(body)
+
+    def read(self, digest: str) -> dict[str, NDArray[np.floating[Any]]]:
+        """Per tap, one row's features.
+
+        Raises:
+            KeyError: the row is not in the journal.
+        """
+        self._file.seek(self._where[digest])
+        raw = self._file.read(self.header.row_bytes)
+        row, start = {}, 0
+        for tap in self.header.taps:
+            row[tap.name] = np.frombuffer(
+                raw, tap.dtype, offset=start, count=tap.row_bytes // np.dtype(tap.dtype).itemsize
+            )
+            row[tap.name] = row[tap.name].reshape(tap.shape)
+            start += tap.row_bytes
+        return row
+
+    def _read_header(self) -> tuple[JournalHeader, int]:
+        try:
+            magic, length, crc = _PREFIX.unpack(self._file.read(_PREFIX.size))
+            text = self._file.read(length)
+            if magic != _FILE_MAGIC or zlib.crc32(text) != crc:
+                raise ValueError("checksum")
+            values = json.loads(text)
+            values["taps"] = tuple(TapLayout(t["name"], tuple(t["shape"]), t["dtype"]) for t in values["taps"])
+            return JournalHeader(**values), self._file.tell()
+        except (struct.error, ValueError, TypeError, KeyError) as error:
+            self._file.close()
+            raise CorruptFileError(
+                f"{self.path}: the journal of an unfinished run is damaged ({error}): "
+                "delete it, and the rows in it will be extracted again"
+            ) from error
+
+    def _scan(self) -> None:
+        """Index every whole batch, and drop what follows the last one."""
+        size = os.fstat(self._file.fileno()).st_size
+        while size - self._end > _PREFIX.size:
+            self._file.seek(self._end)
+            magic, count, crc = _PREFIX.unpack(self._file.read(_PREFIX.size))
+            length = count * (_DIGEST_BYTES + self.header.row_bytes)
+            if magic != _ROWS_MAGIC or self._end + _PREFIX.size + length > size:
+                break
+            body = self._file.read(length)
+            if zlib.crc32(body) != crc:
+                break
+            digests = [body[i * _DIGEST_BYTES : (i + 1) * _DIGEST_BYTES].hex() for i in range(count)]
+            self._index(digests, self._end)
+            self._end += _PREFIX.size + length
+        self._file.truncate(self._end)
+
+    def _index(self, digests: Sequence[str], start: int) -> None:
+        rows = start + _PREFIX.size + len(digests) * _DIGEST_BYTES
+        for i, digest in enumerate(digests):
+            self._where[digest] = rows + i * self.header.row_bytes
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def disk_error(path: Path, error: OSError) -> OSError | DiskFullError:
+    """The error to raise for a failed write: our own when the disk or quota is full, else the system's."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFullError(
+            f"{path}: {os.strerror(error.errno)}: what is finished is kept; "
+            "free some space and run the same command again"
+        )
+    return error

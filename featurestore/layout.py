@@ -1,0 +1,125 @@
+"""The feature file, format version 1. This text is the specification; every name in a file stands below it.
+
+One HDF5 file per data set and extraction spec. All datasets are contiguous, unfiltered and little-endian, so that
+a reader can memory-map them; there are hard links only, no external storage, no virtual datasets, no
+variable-length and no object types. A file that breaks one of these rules is not opened.
+
+Datasets, all of one length N (samples in the order of their ids):
+
+========================  ====================  ==============================================================
+``features``              float16|32 (N, ...)   one tap. Several taps: a group, ``features/<layer>`` each
+``id``                    fixed UTF-8           the sample's name in its source, unique
+``digest``                64 hex characters     SHA-256 of the image file's bytes
+``label``                 int32                 index into ``class_names``
+``split``                 fixed UTF-8           ``train``, ``validation``, ``test``, or ``duplicate``: a row left
+                                                out because the same image stands in a stronger split
+``path``                  fixed UTF-8           path relative to the source, empty for arrays
+``failures/path``         fixed UTF-8 (F,)      inputs that gave no row
+``failures/reason``       fixed UTF-8 (F,)      and why
+========================  ====================  ==============================================================
+
+Fixed UTF-8 is zero-padded; bytes of file names that are no UTF-8 are kept as they are (``os.fsencode``).
+
+Root attributes, fixed-length strings except the second:
+
+========================  ==================================================================================
+``format``                ``featurestore``
+``format_version``        int64, 1
+``dataset``               name of the data set
+``spec``                  canonical JSON of :class:`featurestore.spec.ExtractionSpec`
+``fingerprint``           SHA-256 of ``spec``, in hexadecimal
+``class_names``           JSON list
+``provenance``            JSON: ``weights`` as named by the user; ``producers``: each engine and set of library
+                          versions that computed rows of this file
+``content_digest``        SHA-256 over all of the above, see :func:`content_digest`
+========================  ==================================================================================
+
+Nothing in a file depends on when or how it was made: two runs over the same images, one of them killed and
+resumed, give the same bytes. To change this format, raise ``FORMAT_VERSION``, keep reading the old one, and add
+a file of the old version to the tests.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.spec import ExtractionSpec
+
+FORMAT = "featurestore"
+FORMAT_VERSION = 1
+
+FEATURES = "features"
+ID, DIGEST, LABEL, SPLIT, PATH = "id", "digest", "label", "split", "path"
+COLUMNS = (ID, DIGEST, LABEL, SPLIT, PATH)
+FAILURES = "failures"
+FAILURE_COLUMNS = (PATH, REASON) = ("path", "reason")
+
+ATTRIBUTES = ("format", "dataset", "spec", "fingerprint", "class_names", "provenance", "content_digest")
+VERSION_ATTRIBUTE = "format_version"
+
+SUFFIX = ".h5"
+BLOCK_BYTES = 16 * 2**20
+"""Bytes read or written at a time, so that memory does not grow with the file."""
+
+
+def file_stem(dataset: str, spec: ExtractionSpec) -> str:
+    """Name of a feature file without its suffix: data set, backbone, start of the fingerprint."""
+    safe = re.sub(r"[^\w.-]+", "_", dataset).strip("._") or "dataset"
+    return f"{safe}--{spec.backbone}--{spec.fingerprint[:8]}"
+
+
+def encode(texts: Iterable[str]) -> NDArray[np.bytes_]:
+    """Text as fixed-width bytes, at least one byte wide (HDF5 knows no empty string type)."""
+    raw = [os.fsencode(text) for text in texts]
+    width = max((len(item) for item in raw), default=1)
+    return np.array(raw, dtype=f"S{max(width, 1)}")
+
+
+def decode(raw: NDArray[np.bytes_]) -> NDArray[np.str_]:
+    """Inverse of :func:`encode`."""
+    if not raw.size:
+        return np.empty(0, dtype="U1")
+    return np.array([os.fsdecode(item) for item in raw.tolist()])
+
+
+def blocks(rows: int, row_bytes: int) -> Iterator[slice]:
+    """Slices that cover `rows` rows, each of at most about :data:`BLOCK_BYTES`."""
+    step = max(1, BLOCK_BYTES // max(1, row_bytes))
+    for start in range(0, rows, step):
+        yield slice(start, min(start + step, rows))
+
+
+def datasets(file: h5py.File) -> list[h5py.Dataset]:
+    """Every dataset of the format, sorted by its full name."""
+    found: list[h5py.Dataset] = []
+    for item in file.values():
+        found.extend(item.values() if isinstance(item, h5py.Group) else [item])
+    return sorted(found, key=lambda dataset: str(dataset.name))
+
+
+def content_digest(file: h5py.File) -> str:
+    """SHA-256 over attributes and datasets, in the order of their names.
+
+    For each attribute except ``content_digest``: name, NUL, value as text, NUL. For each dataset: full name, NUL,
+    NumPy type string, NUL, shape as text, NUL, then its bytes in C order.
+    """
+    digest = hashlib.sha256()
+    for name in sorted({*ATTRIBUTES, VERSION_ATTRIBUTE} - {"content_digest"}):
+        digest.update(f"{name}\0{attribute_text(file.attrs[name])}\0".encode())
+    for dataset in datasets(file):
+        digest.update(f"{dataset.name}\0{dataset.dtype.str}\0{dataset.shape}\0".encode("utf-8", "surrogateescape"))
+        row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
+        for block in blocks(dataset.shape[0], row_bytes):
+            digest.update(np.ascontiguousarray(dataset[block]).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def attribute_text(value: Any) -> str:
+    """An attribute's value as text, whether it is a string, bytes or a number."""
+    return value.decode() if isinstance(value, bytes) else str(value)

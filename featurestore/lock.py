@@ -1,0 +1,64 @@
+"""One writer per store folder: a file ``LOCK`` under ``flock``, which the kernel frees however a process ends."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from featurestore.errors import StoreError, StoreLockedError
+
+LOCK_NAME = "LOCK"
+PATIENCE_SECONDS = 2.0
+"""How long to wait for a writer that is just ending."""
+
+
+@contextmanager
+def store_lock(folder: Path) -> Iterator[int]:
+    """Create `folder` if need be, hold its lock, and give the handle that holds it.
+
+    Raises:
+        StoreLockedError: another process holds it; the message names that process.
+        StoreError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot write here ({error.strerror}): choose another folder with --store"
+        ) from error
+    try:
+        _acquire(handle, folder)
+        # Only a hint for the message above: the lock itself is the kernel's.
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _acquire(handle: int, folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StoreLockedError(
+                    f"{folder}: {_holder(handle)} is writing to this store: wait until it ends, "
+                    "or use another folder with --store"
+                ) from None
+            time.sleep(0.05)
+
+
+def _holder(handle: int) -> str:
+    try:
+        who = json.loads(os.pread(handle, 4096, 0))
+        return f"process {int(who['pid'])} on {who['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

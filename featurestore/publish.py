@@ -1,0 +1,199 @@
+"""Turn finished rows into one HDF5 file, in one step: it is there as a whole, or not at all.
+
+The file is written under a temporary name, synced, checked by the same code that will read it, and renamed. That
+happens in a child process, because HDF5 can crash at exit after a full disk: ``python -m featurestore.publish``
+reads a :class:`Publication` from its standard input, and ends when its parent does.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from featurestore import errors, layout
+from featurestore.errors import DiskFullError, FeatureStoreError, StoreError
+from featurestore.journal import TapLayout, disk_error, sync_folder
+from featurestore.rows import Rows
+from featurestore.spec import ExtractionSpec
+from featurestore.store import FeatureStore
+
+DRAFT_SUFFIX = ".tmp"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """All that goes into a feature file. The columns are of one length; `sources` hold every digest among them."""
+
+    target: str
+    dataset: str
+    spec: str
+    class_names: list[str]
+    provenance: dict[str, Any]
+    taps: list[TapLayout]
+    columns: dict[str, list[Any]]
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+    @property
+    def nbytes(self) -> int:
+        """About the size of the file."""
+        widths = [max(len(os.fsencode(str(value))) for value in column) for column in self.columns.values()]
+        return len(self.columns[layout.ID]) * (sum(widths) + sum(tap.row_bytes for tap in self.taps)) + 2**20
+
+
+def publish(publication: Publication, lock: int) -> None:
+    """Write the file in a child process and wait for it.
+
+    Args:
+        publication: what to write, and where.
+        lock: handle of the store's lock, which the child shares, so that it outlives this process with the child.
+
+    Raises:
+        DiskFullError: not enough space; the journals keep every row.
+        StoreError: the file could not be written.
+    """
+    target = Path(publication.target)
+    check_space(target.parent, publication.nbytes)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "featurestore.publish"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=(lock,),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    try:
+        # The pipe stays open until the child ends: the child takes its end of file as the parent's death.
+        process.stdin.write(json.dumps(asdict(publication)).encode() + b"\n")
+        process.stdin.flush()
+        answer, complaint = process.stdout.read(), process.stderr.read()
+        if process.wait() != 0:
+            raise _child_error(target, process.returncode, answer, complaint, publication.nbytes)
+    except BrokenPipeError as error:
+        raise StoreError(f"{target}: the publishing process could not start: run the same command again") from error
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        remove_drafts(target.parent)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to start what cannot be finished.
+
+    Raises:
+        DiskFullError: less than `needed` bytes are free in `folder`.
+    """
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        raise DiskFullError(
+            f"{folder}: {needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} MiB free: what is finished is kept; "
+            "free some space and run the same command again"
+        )
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what a killed run left half-written. Call under the store's lock."""
+    for draft in folder.glob(f"*{DRAFT_SUFFIX}"):
+        draft.unlink(missing_ok=True)
+
+
+def _child_error(target: Path, code: int, answer: bytes, complaint: bytes, needed: int) -> FeatureStoreError:
+    if answer:
+        report = json.loads(answer)
+        kind: Callable[[str], FeatureStoreError] = getattr(errors, report["error"])
+        return kind(report["message"])
+    try:
+        # HDF5 may have crashed on a full disk before it could say so.
+        check_space(target.parent, needed)
+    except DiskFullError as error:
+        return error
+    last = complaint.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {code}"]
+    return StoreError(
+        f"{target}: could not be written ({last[0]}): the finished rows are kept; run the same command again"
+    )
+
+
+def write(publication: Publication) -> None:
+    """Write, sync, check and rename the file, in this process.
+
+    Raises:
+        DiskFullError: no space left.
+    """
+    target = Path(publication.target)
+    draft = target.with_name(f"{target.name}.{os.getpid()}{DRAFT_SUFFIX}")
+    try:
+        # The format's metadata carries checksums from this version of HDF5 on.
+        with Rows(map(Path, publication.sources)) as rows, h5py.File(draft, "w", libver="v110") as file:
+            _fill(file, publication, rows)
+        with draft.open("rb") as written:
+            os.fsync(written.fileno())
+        FeatureStore(draft)
+        draft.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise disk_error(target, error) from error
+
+
+def _fill(file: h5py.File, publication: Publication, rows: Rows) -> None:
+    columns = publication.columns
+    for name in layout.COLUMNS:
+        is_label = name == layout.LABEL
+        file[name] = np.array(columns[name], np.int32) if is_label else layout.encode(columns[name])
+    for i, name in enumerate(layout.FAILURE_COLUMNS):
+        file[f"{layout.FAILURES}/{name}"] = layout.encode(failure[i] for failure in publication.failures)
+    digests = columns[layout.DIGEST]
+    names = {
+        tap.name: layout.FEATURES if len(publication.taps) == 1 else f"{layout.FEATURES}/{tap.name}"
+        for tap in publication.taps
+    }
+    for tap in publication.taps:
+        file.create_dataset(names[tap.name], (len(digests), *tap.shape), tap.dtype, fill_time="never")
+    row_bytes = sum(tap.row_bytes for tap in publication.taps)
+    for block in layout.blocks(len(digests), row_bytes):
+        part = [rows[digest] for digest in digests[block]]
+        for tap in publication.taps:
+            file[names[tap.name]][block] = np.stack([row[tap.name] for row in part])
+    attributes = {
+        "format": layout.FORMAT,
+        "dataset": publication.dataset,
+        "spec": publication.spec,
+        "fingerprint": ExtractionSpec.from_json(publication.spec).fingerprint,
+        "class_names": json.dumps(publication.class_names),
+        "provenance": json.dumps(publication.provenance, sort_keys=True),
+    }
+    for name, text in attributes.items():
+        file.attrs[name] = np.bytes_(os.fsencode(text))
+    file.attrs[layout.VERSION_ATTRIBUTE] = np.int64(layout.FORMAT_VERSION)
+    file.attrs["content_digest"] = np.bytes_(layout.content_digest(file))
+
+
+def _main() -> None:
+    """The child: publish what standard input says, and answer with an error, if any, as JSON."""
+    values = json.loads(sys.stdin.buffer.readline())
+    # After that line the parent says no more: an end of file means that it is gone, and nobody may publish for it.
+    threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(1)), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    values["taps"] = [TapLayout(tap["name"], tuple(tap["shape"]), tap["dtype"]) for tap in values["taps"]]
+    try:
+        write(Publication(**values))
+    except FeatureStoreError as error:
+        print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
+        os._exit(1)
+    # Not a plain return: the thread above still holds standard input, and the interpreter would trip over it.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _main()

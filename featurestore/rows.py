@@ -1,0 +1,71 @@
+"""Finished rows by digest, wherever they lie: in feature files and in the journals of unfinished runs."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from featurestore.journal import SUFFIX as JOURNAL_SUFFIX
+from featurestore.journal import Features, Journal
+from featurestore.store import FeatureStore
+
+
+class Rows:
+    """Rows of several sources of one fingerprint; the first that holds a digest gives it. A context manager.
+
+    Args:
+        paths: feature files and journals to begin with.
+    """
+
+    def __init__(self, paths: Iterable[Path] = ()) -> None:
+        self._files: list[FeatureStore] = []
+        self._journals: list[Journal] = []
+        self._where: dict[str, tuple[Path, int]] = {}
+        self._arrays: dict[Path, Features] = {}
+        for path in paths:
+            if path.name.endswith(JOURNAL_SUFFIX):
+                self.add_journal(Journal(path))
+            else:
+                self.add_file(FeatureStore(path))
+
+    def add_file(self, file: FeatureStore) -> None:
+        """Take in the rows of a feature file."""
+        self._files.append(file)
+        # Plain arrays over the same memory: indexing a memmap row by row is several times slower.
+        self._arrays[file.path] = {tap: np.asarray(file.features(tap)) for tap in file.taps}
+        for i, digest in enumerate(file.digests.tolist()):
+            self._where.setdefault(digest, (file.path, i))
+
+    def add_journal(self, journal: Journal) -> None:
+        """Take over an open journal; its rows, also those appended later, are found from now on."""
+        self._journals.append(journal)
+
+    def __enter__(self) -> "Rows":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for journal in self._journals:
+            journal.close()
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._where or any(digest in journal for journal in self._journals)
+
+    def __getitem__(self, digest: str) -> Features:
+        """Per tap, the features of one row."""
+        if digest in self._where:
+            path, i = self._where[digest]
+            return {tap: array[i] for tap, array in self._arrays[path].items()}
+        return next(journal for journal in self._journals if digest in journal).read(digest)
+
+    def path(self, digest: str) -> Path:
+        """The file or journal in which a row lies."""
+        if digest in self._where:
+            return self._where[digest][0]
+        return next(journal for journal in self._journals if digest in journal).path
+
+    def origins(self) -> Iterator[tuple[Path, list[dict[str, str]], Iterable[str]]]:
+        """Each file and journal: its path, the engines and library versions that made it, and its digests."""
+        for file in self._files:
+            yield file.path, file.producers, file.digests.tolist()
+        for journal in self._journals:
+            yield journal.path, [journal.header.producer], journal

@@ -1,0 +1,43 @@
+"""The one door to Keras: imported late, quietly, and with a clear word when it is not there."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from featurestore.errors import missing
+
+
+def import_keras(task: str) -> Any:
+    """The module ``keras`` on its backend: TensorFlow, unless ``KERAS_BACKEND`` names another.
+
+    Args:
+        task: what it is needed for, for the message.
+
+    Raises:
+        MissingDependencyError: Keras or its backend is not installed.
+    """
+    if "keras" in sys.modules:
+        return sys.modules["keras"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with _without_stderr():
+            import keras
+    except ImportError as error:
+        raise missing(task, "TensorFlow", "extract") from error
+    return keras
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """TensorFlow writes lines about oneDNN and CUDA straight to file descriptor 2 before it reads its log level."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

@@ -1,0 +1,86 @@
+"""What a feature's value depends on, and nothing else: the spec and its fingerprint.
+
+Two rows may stand for each other only if their images have the same digest and their specs the same
+fingerprint. Engine and library *versions* are provenance: they are recorded, and checked by recomputing a few
+rows, but a new version alone does not make the old features useless.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from featurestore.errors import CorruptFileError
+
+Pool = Literal["avg", "max", "flatten", "none"]
+Resize = Literal["squash", "crop", "pad"]
+Dtype = Literal["float16", "float32"]
+
+POOLS: tuple[str, ...] = get_args(Pool)
+RESIZES: tuple[str, ...] = get_args(Resize)
+DTYPES: tuple[str, ...] = get_args(Dtype)
+
+LAST = "last"
+"""Name of the tap at a backbone's output, whatever its layer is called."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One place where features leave the network: a layer's output, pooled."""
+
+    layer: str = LAST
+    pool: Pool = "avg"
+
+
+@dataclass(frozen=True)
+class ExtractionSpec:
+    """Everything that changes a feature's value.
+
+    A field added in a later version must have a default that means "as before": a field at its default is left
+    out of the canonical JSON, so that old fingerprints stay valid. (The fields below without one are always in.)
+    """
+
+    backbone: str
+    weights_digest: str
+    taps: tuple[Tap, ...]
+    size: int
+    resize: Resize
+    preprocessing: str
+    dtype: Dtype
+    precision: str = "float32"
+    decoder: str = "pillow"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types, without the fields that stand at their default."""
+        plain = asdict(self)
+        return {f.name: plain[f.name] for f in fields(self) if plain[f.name] != f.default}
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, ASCII. The fingerprint is the SHA-256 of these bytes."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "ExtractionSpec":
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            CorruptFileError: the text is no spec of this version.
+        """
+        try:
+            values = json.loads(text)
+            values["taps"] = tuple(Tap(**tap) for tap in values["taps"])
+            return cls(**values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise CorruptFileError(
+                f"unreadable extraction spec ({error}): the file is damaged, or a newer featurestore wrote it"
+            ) from error
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def differences(self, other: "ExtractionSpec") -> list[str]:
+        """One text per field that differs, such as ``size: 224 here, 160 there``; empty when none does."""
+        mine, theirs = asdict(self), asdict(other)
+        return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]

@@ -1,0 +1,258 @@
+"""What all heads share: checks, standardisation, and the way from scores to labels and probabilities.
+
+A head is a scikit-learn classifier (``clone``, ``cross_val_score`` and searches take it), but this module does not
+import scikit-learn: a fitted linear or dense head works with NumPy alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import HeadError
+from heads.designs import parameter
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.intp]
+Rows = tuple[Floats, Labels]
+State = dict[str, Any]
+"""What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
+
+_FOLDS = 3
+"""Folds of the out-of-fold scores that a temperature is fitted on."""
+
+
+class Scaling(NamedTuple):
+    """Mean and standard deviation of each column: float32 (D,)."""
+
+    mean: Floats
+    scale: Floats
+
+    def apply(self, X: Floats) -> Floats:
+        """Standardised rows, in a new array."""
+        Z = X - self.mean
+        Z /= self.scale
+        return Z
+
+    def fold(self, weights: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """Weights (D, C) and bias (C,) that give on raw rows what those given give on standardised rows."""
+        folded = weights / self.scale[:, None].astype(np.float64)
+        return folded.astype(np.float32, order="C"), (bias - self.mean @ folded).astype(np.float32)
+
+
+def standardise(X: Floats) -> tuple[Floats, Scaling]:
+    """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
+    mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
+    Z = X - mean
+    scale = np.sqrt(np.einsum("nd,nd->d", Z, Z, dtype=np.float64) / len(Z)).astype(np.float32)
+    scale[scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)] = 1.0
+    Z /= scale
+    return Z, Scaling(mean, scale)
+
+
+def as_features(X: ArrayLike) -> Floats:
+    """Rows as float32 (N, D).
+
+    Raises:
+        HeadError: no matrix, or NaN or infinity in it.
+    """
+    raw = np.asarray(X)
+    if raw.ndim != 2:
+        raise HeadError(f"features have shape {raw.shape}: give a matrix of one row per sample")
+    with np.errstate(over="ignore"):  # the check below names the rows
+        features = raw.astype(np.float32, copy=False)
+    # A sum in float64 over float32 values is finite if and only if all of them are.
+    bad = np.flatnonzero(~np.isfinite(features.sum(axis=1, dtype=np.float64)))
+    if bad.size:
+        raise HeadError(
+            f"features hold NaN or infinity in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
+            "leave these rows out, or extract them again"
+        )
+    return features
+
+
+def two_columns(scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Scores (N, C) from scikit-learn's scores, which for two classes are (N,): above zero for the second."""
+    return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
+
+
+def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Softmax over the last axis, in float64 so that different scores do not become equal."""
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True).astype(np.float64))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def stratified_folds(labels: Labels, folds: int, seed: int) -> Labels:
+    """A fold number for each row; each class is spread evenly, and its first rows go to the first folds."""
+    rng = np.random.default_rng(seed)
+    numbers = np.empty(len(labels), np.intp)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        numbers[rng.permutation(rows)] = np.arange(len(rows)) % folds
+    return numbers
+
+
+def fit_temperature(make: Callable[[], Any], Z: Floats, labels: Labels, seed: int) -> float:
+    """The number by which to divide scores so that their softmax has the least log loss on unseen rows.
+
+    Guo et al., "On calibration of modern neural networks", ICML 2017; here on out-of-fold scores, so that no rows are
+    lost to calibration. It is 1 if a class has too few rows for folds.
+
+    Args:
+        make: gives an unfitted scikit-learn estimator.
+        Z: standardised rows (N, D).
+        labels: 0..C-1 (N,).
+        seed: for the folds.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if np.bincount(labels).min() < _FOLDS:
+        return 1.0
+    folds = stratified_folds(labels, _FOLDS, seed)
+    scores = np.empty((len(labels), labels.max() + 1))
+    for fold in range(_FOLDS):
+        held = folds == fold
+        scores[held] = two_columns(make().fit(Z[~held], labels[~held]).decision_function(Z[held]))
+
+    def log_loss(log_temperature: float) -> float:
+        true = softmax(scores / np.exp(log_temperature))[np.arange(len(labels)), labels]
+        return float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean())
+
+    return float(np.exp(minimize_scalar(log_loss, bounds=(-7, 7), method="bounded").x))
+
+
+@dataclass(kw_only=True, eq=False)
+class Head:
+    """A classifier of feature rows; the base class.
+
+    Labels are whole numbers. Columns of scores and probabilities follow ``classes_``, the labels that occur in the
+    training rows: two columns for two classes. ``predict`` is always the label of the greatest score.
+
+    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``temperature_``, and those of the family.
+    """
+
+    weights_file: ClassVar[str] = "weights.safetensors"
+    """Where a saved head keeps :meth:`state`."""
+
+    standardize: bool = parameter(True, "scale each feature to mean 0, deviation 1 over the training rows")
+    random_state: int = 0
+
+    def fit(self, X: ArrayLike, y: ArrayLike, validation: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
+        """Fit to rows X (N, D), any float type, and labels y (N,).
+
+        Args:
+            X: training rows.
+            y: their labels; at least two different ones.
+            validation: rows and labels that tell when to stop; kinds that do not stop early pass over them.
+
+        Raises:
+            HeadError: one class only, NaN or infinity, or lengths that differ.
+        """
+        features, labels = as_features(X), np.asarray(y)
+        if len(features) != len(labels):
+            raise HeadError(f"{len(features)} rows of features, but {len(labels)} labels")
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise HeadError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
+        self.n_features_in_ = features.shape[1]
+        self.temperature_ = 1.0
+        Z, scaling = features, Scaling(*np.float32([[0.0], [1.0]]).repeat(features.shape[1], axis=1))
+        if self.standardize:
+            Z, scaling = standardise(features)
+        self._fit(Z, codes, scaling, self._known(validation, scaling))
+        return self
+
+    def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> Rows | None:
+        """The validation rows as :meth:`_fit` takes them, without those of classes that training rows lack."""
+        if rows is None:
+            return None
+        labels = np.asarray(rows[1])
+        keep = np.isin(labels, self.classes_)
+        if not keep.any():
+            return None
+        return scaling.apply(self._checked(rows[0])[keep]), np.searchsorted(self.classes_, labels[keep])
+
+    def _checked(self, X: ArrayLike) -> Floats:
+        features = as_features(X)
+        if features.shape[1] != self.n_features_in_:
+            raise HeadError(f"rows of {features.shape[1]} features, but the head takes {self.n_features_in_}")
+        return features
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Scores (N, C).
+
+        Raises:
+            HeadError: not fitted, rows of another width, NaN or infinity.
+        """
+        if not hasattr(self, "classes_"):
+            raise HeadError(f"this {type(self).__name__} is not fitted: call fit first")
+        return self._scores(self._checked(X))
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Labels (N,)."""
+        return np.asarray(self.classes_[self.decision_function(X).argmax(axis=1)])
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, C), each row with sum 1."""
+        return softmax(self.decision_function(X) / self.temperature_)
+
+    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Accuracy."""
+        return float((self.predict(X) == np.asarray(y)).mean())
+
+    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+        """Fit to standardised rows and labels 0..C-1."""
+        raise NotImplementedError
+
+    def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:
+        raise NotImplementedError
+
+    def state(self) -> State:
+        """What the fitted head consists of, beside ``classes_``, ``n_features_in_`` and ``temperature_``."""
+        raise NotImplementedError
+
+    def restore(self, state: State) -> None:
+        """Inverse of :meth:`state`, on a head of the same parameters whose other fitted attributes are set.
+
+        Raises:
+            ValueError: the state does not fit them.
+        """
+        raise NotImplementedError
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor's parameters, as scikit-learn asks for them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor's parameters.
+
+        Raises:
+            ValueError: there is no such parameter.
+        """
+        if unknown := params.keys() - self.get_params():
+            raise ValueError(f"{type(self).__name__} has no parameter {', '.join(sorted(unknown))}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        target = TargetTags(required=True)
+        return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
+
+
+def check_arrays(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Check that a state holds finite float32 arrays of these names and shapes.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if state.keys() != shapes.keys():
+        raise ValueError(f"it holds {', '.join(sorted(state))}, not {', '.join(sorted(shapes))}")
+    for name, shape in shapes.items():
+        value = state[name]
+        if value.dtype != np.float32 or value.shape != shape or not np.isfinite(value).all():
+            raise ValueError(f"{name} is {value.dtype} {value.shape}, not finite float32 {shape}")

@@ -1,0 +1,128 @@
+"""Dense nets: trained with Keras, used with NumPy alone."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import missing
+from heads.base import Floats, Head, Labels, Rows, Scaling, State, check_arrays, stratified_folds
+from heads.designs import parameter
+
+_HELD_OUT = 10
+"""One in so many training rows is held out when there are no validation rows."""
+
+Layers = list[tuple[Floats, Floats]]
+"""Weights (in, out) and bias (out,) of each layer."""
+
+
+@dataclass(kw_only=True, eq=False)
+class DenseHead(Head):
+    """Layers of ReLU units with dropout, trained by AdamW on the cross-entropy.
+
+    Training stops when the log loss on the validation rows (without any: on a tenth of the training rows) has not
+    improved for `patience` epochs; the weights of the best epoch are kept. (Loshchilov & Hutter, "Decoupled weight
+    decay regularization", ICLR 2019.)
+
+    Fitted attributes: ``layers_``, for raw features: standardisation and batch normalisation are folded into them.
+    """
+
+    hidden: tuple[int, ...] = parameter((256,), "units of each hidden layer; 0 for none", low=1, high=65_536)
+    dropout: float = parameter(0.5, "share of units left out in each step", low=0.0, high=0.95)
+    batch_norm: bool = parameter(False, "batch normalisation before each activation")
+    learning_rate: float = parameter(1e-3, "step size of AdamW", low=1e-8, high=1.0)
+    weight_decay: float = parameter(1e-4, "decay of the weights in AdamW", low=0.0, high=1.0)
+    epochs: int = parameter(100, "most passes over the training rows", low=1, high=100_000)
+    batch_size: int = parameter(64, "rows in a step", low=1, high=1_000_000)
+    patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
+
+    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+        if validation is None:
+            held = stratified_folds(codes, _HELD_OUT, self.random_state) == 0
+            # A class of one row keeps it for training.
+            held &= np.bincount(codes)[codes] > 1
+            validation, Z, codes = (Z[held], codes[held]), Z[~held], codes[~held]
+        layers = dense_layers(self._train(Z, codes, validation))
+        self.layers_ = [scaling.fold(*layers[0]), *layers[1:]]
+
+    def _train(self, Z: Floats, codes: Labels, validation: Rows) -> Any:
+        """The trained Keras model: standardised rows to logits."""
+        try:
+            import keras
+        except ImportError as error:
+            raise missing("the dense head", "TensorFlow", "extract") from error
+        with _seeded(keras, self.random_state):
+            model = keras.Sequential([keras.Input((Z.shape[1],))])
+            for units in self.hidden:
+                model.add(keras.layers.Dense(units))
+                if self.batch_norm:
+                    model.add(keras.layers.BatchNormalization())
+                model.add(keras.layers.ReLU())
+                model.add(keras.layers.Dropout(self.dropout))
+            model.add(keras.layers.Dense(len(self.classes_)))
+            model.compile(
+                optimizer=keras.optimizers.AdamW(self.learning_rate, weight_decay=self.weight_decay),
+                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            )
+            model.fit(
+                Z,
+                codes,
+                batch_size=self.batch_size,
+                epochs=self.epochs,
+                validation_data=validation,
+                validation_batch_size=max(self.batch_size, 1024),
+                callbacks=[keras.callbacks.EarlyStopping(patience=self.patience, restore_best_weights=True)],
+                verbose=0,
+            )
+        return model
+
+    def _scores(self, X: Floats) -> Floats:
+        for weights, bias in self.layers_[:-1]:
+            X = np.maximum(X @ weights + bias, 0, dtype=np.float32)
+        weights, bias = self.layers_[-1]
+        return np.asarray(X @ weights + bias)
+
+    def state(self) -> State:
+        return {name: array for i, layer in enumerate(self.layers_) for name, array in zip(_names(i), layer, strict=True)}
+
+    def restore(self, state: State) -> None:
+        widths = list(pairwise((self.n_features_in_, *self.hidden, len(self.classes_))))
+        shapes = {name: shape for i, (n, m) in enumerate(widths) for name, shape in zip(_names(i), ((n, m), (m,)))}
+        check_arrays(state, shapes)
+        self.layers_: Layers = [(state[w], state[b]) for w, b in map(_names, range(len(widths)))]
+
+
+def _names(layer: int) -> tuple[str, str]:
+    return f"weights_{layer}", f"bias_{layer}"
+
+
+def dense_layers(model: Any) -> Layers:
+    """The layers of a Keras model made by :class:`DenseHead`, as float32 arrays, batch normalisation folded in."""
+    layers: Layers = []
+    for layer in model.layers:
+        values = [np.asarray(value, np.float32) for value in layer.get_weights()]
+        match type(layer).__name__:
+            case "Dense":
+                layers.append((values[0], values[1]))
+            case "BatchNormalization":
+                gamma, beta, mean, variance = values
+                factor = gamma / np.sqrt(variance + layer.epsilon)
+                weights, bias = layers.pop()
+                layers.append((weights * factor, (bias - mean) * factor + beta))
+    return layers
+
+
+@contextmanager
+def _seeded(keras: Any, seed: int) -> Iterator[None]:
+    """Seed Keras, and leave the global random states of Python and NumPy as they were."""
+    python, legacy = random.getstate(), np.random.get_state()
+    try:
+        keras.utils.set_random_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)

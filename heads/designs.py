@@ -1,0 +1,166 @@
+"""What a head is before it is fitted: its kind, and a value for each of its hyperparameters.
+
+The hyperparameters of a kind are the fields of its class that were made by :func:`parameter`: name, default, range
+and help stand there and nowhere else. The classes are looked up by name, so that one kind's libraries are not
+imported for another.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from featurestore.errors import DesignError, suggest
+
+if TYPE_CHECKING:
+    from heads.base import Head
+
+KINDS = {
+    "logreg": "heads.linear:LogisticHead",
+    "linear-svm": "heads.linear:LinearSVMHead",
+    "svm": "heads.kernel:SVMHead",
+    "knn": "heads.kernel:KNNHead",
+    "dense": "heads.dense:DenseHead",
+}
+"""Kind of head -> its class."""
+
+T = TypeVar("T")
+N = TypeVar("N", int, float)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One hyperparameter: what it does and which values it takes.
+
+    Attributes:
+        default: its type is the type of all values: bool, int, float, a tuple of ints, or a word of `choices`.
+        help: one line.
+        low, high: smallest and largest number allowed.
+        choices: words allowed, beside numbers if there is a range.
+    """
+
+    default: Any
+    help: str
+    low: float = 0.0
+    high: float = -1.0  # an empty range
+    choices: tuple[str, ...] = ()
+
+    def read(self, value: Any) -> Any:
+        """The typed form of `value`, which may be text from a command line or a value from JSON.
+
+        Raises:
+            ValueError, LookupError, TypeError: of another type, or out of range.
+        """
+        # Through text, so that True is no number, and 1 may stand for 1.0.
+        text = str(value).strip()
+        if text in self.choices:
+            return text
+        if isinstance(self.default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(self.default, tuple):
+            items = text.split(",") if isinstance(value, str | int) else [str(item) for item in value]
+            return () if items == ["0"] else tuple(self._in_range(int(item)) for item in items)
+        return self._in_range(int(text) if isinstance(self.default, int) else float(text))
+
+    def _in_range(self, number: N) -> N:
+        if not self.low <= number <= self.high:
+            raise ValueError
+        return number
+
+    @property
+    def allowed(self) -> str:
+        """The values it takes, in words."""
+        words = ["true", "false"] if isinstance(self.default, bool) else list(self.choices)
+        if self.low < self.high:
+            kinds = {int: "a whole number", tuple: "0 or whole numbers, separated by commas, each"}
+            words.append(f"{kinds.get(type(self.default), 'a number')} from {self.low:g} to {self.high:g}")
+        return " or ".join(words)
+
+
+def parameter(
+    default: T, help: str, *, low: float = 0.0, high: float = -1.0, choices: tuple[str, ...] = ()
+) -> T:
+    """Declare a dataclass field of a head to be one of its hyperparameters, see :class:`Parameter`."""
+    return cast(T, field(default=default, metadata={"parameter": Parameter(default, help, low, high, choices)}))
+
+
+def head_class(kind: str) -> type["Head"]:
+    """The class of a kind of head.
+
+    Raises:
+        DesignError: there is no such kind.
+    """
+    if kind not in KINDS:
+        raise DesignError(f"unknown head {kind!r}: {suggest(str(kind), KINDS)}")
+    module, name = KINDS[kind].split(":")
+    return cast("type[Head]", getattr(import_module(module), name))
+
+
+def parameters(kind: str) -> dict[str, Parameter]:
+    """The hyperparameters of a kind of head, by name.
+
+    Raises:
+        DesignError: there is no such kind.
+    """
+    found = {f.name: f.metadata.get("parameter") for f in fields(head_class(kind))}
+    return {name: item for name, item in found.items() if item}
+
+
+@dataclass(frozen=True)
+class HeadDesign:
+    """A kind of head with a value for every hyperparameter of that kind; those left out get their default.
+
+    Values may be given as text. Two designs are equal when they build equal heads, however they were written.
+
+    Raises:
+        DesignError: no such kind, no such hyperparameter, or a value that it does not take.
+    """
+
+    kind: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = parameters(self.kind)
+        for name in self.params:
+            if name not in known:
+                raise DesignError(f"head {self.kind!r} has no hyperparameter {name!r}: {suggest(str(name), known)}")
+        given = {name: item.default for name, item in known.items()} | dict(self.params)
+        object.__setattr__(self, "params", {name: self._read(name, known[name], given[name]) for name in known})
+
+    def _read(self, name: str, known: Parameter, value: Any) -> Any:
+        try:
+            return known.read(value)
+        except (ValueError, LookupError, TypeError, OverflowError) as error:
+            raise DesignError(
+                f"head {self.kind!r} takes no {name}={value}: give {known.allowed} ({known.help})"
+            ) from error
+
+    def __hash__(self) -> int:
+        return hash(self.to_json())
+
+    @classmethod
+    def parse(cls, kind: str, settings: Mapping[str, str] | None = None) -> "HeadDesign":
+        """A design from the texts of a command line, such as ``{"C": "0.01", "hidden": "512,512"}``."""
+        return cls(kind, settings or {})
+
+    def to_json(self) -> str:
+        """Canonical JSON."""
+        return json.dumps({"kind": self.kind, "params": self.params}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "HeadDesign":
+        """Inverse of :meth:`to_json`.
+
+        Raises:
+            DesignError: the text is no design.
+        """
+        try:
+            values = json.loads(text)
+            return cls(values["kind"], values["params"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise DesignError(f"unreadable head design ({error}): give the JSON of a kind and its params") from error
+
+    def build(self, seed: int = 0) -> "Head":
+        """An unfitted head."""
+        return head_class(self.kind)(**self.params, random_state=seed)

@@ -1,0 +1,120 @@
+"""Heads that compare a row with training rows: fitted and used with scikit-learn."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import HeadError
+from heads.base import Floats, Head, Labels, Rows, Scaling, State, check_arrays, fit_temperature, two_columns
+from heads.designs import parameter
+
+
+@dataclass(kw_only=True, eq=False)
+class KernelHead(Head):
+    """Base class of the heads that keep a scikit-learn estimator.
+
+    Fitted attributes: ``model_``, and ``scaling_``, applied to rows before the estimator sees them.
+    """
+
+    weights_file: ClassVar[str] = "model.skops"
+
+    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+        self.model_, self.scaling_ = self._estimator().fit(Z, codes), scaling
+
+    def _estimator(self) -> Any:
+        """The unfitted scikit-learn estimator."""
+        raise NotImplementedError
+
+    def state(self) -> State:
+        return {"model": self.model_, **self.scaling_._asdict()}
+
+    def restore(self, state: State) -> None:
+        model, scaling = state["model"], {name: state[name] for name in state if name != "model"}
+        check_arrays(scaling, dict.fromkeys(Scaling._fields, (self.n_features_in_,)))
+        expected = self._estimator()
+        if type(model) is not type(expected) or model.get_params() != expected.get_params():
+            raise ValueError(f"its model is not the {type(expected).__name__} of its design")
+        # Compiled code reads memory by these sizes, and does not look whether they agree.
+        for name, (kind, shape) in self._layout(model).items():
+            value = getattr(model, name)
+            if value.dtype.kind != kind or value.shape != shape:
+                raise ValueError(f"{name} is {value.dtype} {value.shape}, not {shape}")
+        if not np.array_equal(model.classes_, np.arange(len(self.classes_))):
+            raise ValueError("its model has other classes")
+        self.model_, self.scaling_ = model, Scaling(**scaling)
+
+    def _layout(self, model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Kind of type and shape of each array that the estimator's compiled code reads.
+
+        Raises:
+            ValueError: their values do not fit each other.
+        """
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True, eq=False)
+class SVMHead(KernelHead):
+    """Support vector machine with the Gaussian kernel exp(-gamma·|x - z|²)."""
+
+    C: float = parameter(10.0, "inverse strength of the penalty", low=1e-10, high=1e10)
+    gamma: float | str = parameter(
+        "scale", "width of the kernel; scale: 1 / (features × their variance)", low=1e-12, high=1e12, choices=("scale",)
+    )
+    tol: float = parameter(1e-3, "precision at which the solver stops", low=1e-12, high=1.0)
+
+    def _estimator(self) -> Any:
+        from sklearn.svm import SVC
+
+        return SVC(C=self.C, gamma=self.gamma, tol=self.tol)
+
+    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+        super()._fit(Z, codes, scaling, validation)
+        self.temperature_ = fit_temperature(self._estimator, Z, codes, self.random_state)
+
+    def _scores(self, X: Floats) -> NDArray[np.float64]:
+        return two_columns(self.model_.decision_function(self.scaling_.apply(X)))
+
+    def _layout(self, model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+        vectors, classes = len(model.support_vectors_), len(self.classes_)
+        if model._sparse or model._n_support.min() < 0 or model._n_support.sum() != vectors:
+            raise ValueError("its support vectors are not those of its classes")
+        return {
+            "support_": ("i", (vectors,)),
+            "support_vectors_": ("f", (vectors, self.n_features_in_)),
+            "_n_support": ("i", (classes,)),
+            "_dual_coef_": ("f", (classes - 1, vectors)),
+            "_intercept_": ("f", (classes * (classes - 1) // 2,)),
+        }
+
+
+@dataclass(kw_only=True, eq=False)
+class KNNHead(KernelHead):
+    """Vote of the nearest training rows. Scores are the votes, and so are probabilities."""
+
+    n_neighbors: int = parameter(5, "rows that vote", low=1, high=1_000_000)
+    metric: str = parameter("cosine", "distance between rows", choices=("cosine", "euclidean"))
+    weights: str = parameter("uniform", "weight of a vote: equal, or 1 / distance", choices=("uniform", "distance"))
+
+    def _estimator(self) -> Any:
+        from sklearn.neighbors import KNeighborsClassifier
+
+        return KNeighborsClassifier(self.n_neighbors, weights=self.weights, metric=self.metric, algorithm="brute")
+
+    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+        if self.n_neighbors > len(Z):
+            raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {len(Z)} training rows")
+        super()._fit(Z, codes, scaling, validation)
+
+    def _scores(self, X: Floats) -> NDArray[np.float64]:
+        return np.asarray(self.model_.predict_proba(self.scaling_.apply(X)), np.float64)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        return np.asarray(self.decision_function(X), np.float64)
+
+    def _layout(self, model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+        rows, labels = len(model._fit_X), model._y
+        if model._tree is not None or labels.min() < 0 or labels.max() >= len(self.classes_):
+            raise ValueError("its rows are not those of its classes")
+        return {"_fit_X": ("f", (rows, self.n_features_in_)), "_y": ("i", (rows,))}
