@@ -7,6 +7,7 @@ keeps an image in memory.
 
 import hashlib
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.arrays import checked_images, classes, read_npz, to_uint8
 from featurestore.errors import ImageError, SourceError, suggest
-from featurestore.images import read_file
+from featurestore.images import read_file, why
 from featurestore.manifest import Finder, read_manifest
 from featurestore.walk import Tree
 
@@ -156,17 +157,16 @@ class FolderSource(_FileSource):
         exclude = frozenset(exclude)
         tree = Tree(root, exclude)
         _check_known(exclude, tree.names, root)
-        split_at_top = _is_split_at_top(tree.images, root)
+        above = 1 if _has_split_folders(tree.images, root) else 0
         rows: list[Row] = []
         for path in tree.images:
             parts = path.split("/")
-            if len(parts) < 2 + split_at_top:
+            if len(parts) < above + 2:
                 tree.skipped["without a class folder"] += 1
             else:
-                split = SPLIT_WORDS[parts[0].lower()] if split_at_top else ""
-                rows.append((path, path, parts[split_at_top], split))
+                rows.append((path, path, parts[above], SPLIT_WORDS[parts[0].lower()] if above else ""))
         failures = [Failure(path, reason) for path, reason in tree.failures]
-        super().__init__(root, _listing(name, root, rows, failures, tree.skipped))
+        super().__init__(root, _listing(name, root, rows, failures, tree.skipped, _CLASS_FOLDERS))
 
 
 class ManifestSource(_FileSource):
@@ -198,11 +198,12 @@ class ManifestSource(_FileSource):
         exclude, finder, skipped = frozenset(exclude), Finder(root), Counter[str]()
         rows: list[Row] = []
         failures: list[Failure] = []
-        seen: dict[str, str] = {}
+        lines: dict[str, int] = {}
         labels: set[str] = set()
-        for where, cell, label, word in read_manifest(manifest, columns):
-            if seen.setdefault(cell, where) is not where:
-                raise SourceError(f"{where}: {cell!r} stands in {seen[cell]} too: keep one of the lines")
+        for number, cell, label, word in read_manifest(manifest, columns):
+            where = f"{manifest}, line {number}"
+            if lines.setdefault(cell, number) != number:
+                raise SourceError(f"{where}: {cell!r} stands in line {lines[cell]} too: keep one of them")
             labels.add(label)
             split = "" if word is None else _split(word, where)
             if label in exclude:
@@ -210,14 +211,14 @@ class ManifestSource(_FileSource):
             elif path := finder.find(cell, where):
                 rows.append((cell, path, label, split))
             else:
-                failures.append(Failure(cell, f"no such file ({where})"))
+                failures.append(Failure(cell, f"no such file ({manifest.name}, line {number})"))
         _check_known(exclude, labels, manifest)
         if failures and not rows:
             raise SourceError(
                 f"{manifest}: none of its {len(failures)} images is in {root} ({_first(failures)}): "
                 "give the folder of the images as the source, and this file with --labels"
             )
-        super().__init__(root, _listing(name, manifest, rows, failures, skipped))
+        super().__init__(root, _listing(name, manifest, rows, failures, skipped, _CLASS_COLUMN))
 
 
 class ArraySource(Source):
@@ -286,10 +287,11 @@ def open_source(
     """
     path, exclude = Path(path), tuple(exclude)
     columns = (path_column, label_column, split_column)
-    kind = "folder" if path.is_dir() else path.suffix.lower()
+    try:
+        kind = "folder" if stat.S_ISDIR(path.stat().st_mode) else path.suffix.lower()
+    except OSError as error:
+        raise SourceError(f"{path}: {why(error)}") from error
     name = name or (path.resolve().name if kind == "folder" else path.stem)
-    if not path.exists():
-        raise SourceError(f"{path}: no such file or folder")
     if labels is not None:
         if kind != "folder":
             raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
@@ -314,7 +316,7 @@ def digest_of(data: Data) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _is_split_at_top(images: list[str], root: Path) -> bool:
+def _has_split_folders(images: list[str], root: Path) -> bool:
     """Whether the top folders are splits rather than classes. Folders without images don't count."""
     parts = [path.split("/", 2) for path in images]
     top = {folder for folder, *inner in parts if inner}
@@ -326,7 +328,7 @@ def _is_split_at_top(images: list[str], root: Path) -> bool:
             f"{root}: {', '.join(sorted(splits))} hold class folders; {', '.join(odd)} beside them, not being a split "
             f"with class folders, must be left out: --exclude {odd[0]}"
         )
-    if top and top == named and odd:
+    if odd and named == top:
         raise SourceError(
             f"{root}: {', '.join(odd)} hold images but no class folders: sort the images into folders by class, or "
             "give a CSV with --labels"
@@ -334,18 +336,21 @@ def _is_split_at_top(images: list[str], root: Path) -> bool:
     return bool(splits)
 
 
-def _listing(name: str, where: Path, rows: list[Row], failures: list[Failure], skipped: Mapping[str, int]) -> Dataset:
+_CLASS_FOLDERS = "give the folder that holds one folder of images per class, or a CSV with --labels"
+_CLASS_COLUMN = "list images of two classes or more; --label-column chooses the column"
+
+
+def _listing(
+    name: str, where: Path, rows: list[Row], failures: list[Failure], skipped: Mapping[str, int], remedy: str
+) -> Dataset:
     """The dataset of `rows`, without digests."""
     counts = dict(sorted(skipped.items()))
     if not rows:
-        found = ", ".join(f"{n} {reason}" for reason, n in counts.items()) or "nothing"
-        raise SourceError(
-            f"{where}: no images of a class (found and passed over: {found}): put the images of each class into a "
-            "folder of its own, or give a CSV with --labels"
-        )
+        passed = [f"{n} {reason}" for reason, n in counts.items()] + ([_first(failures)] if failures else [])
+        raise SourceError(f"{where}: no images of a class (passed over: {', '.join(passed) or 'nothing'}): {remedy}")
     class_names = tuple(sorted({label for _, _, label, _ in rows}))
     if len(class_names) == 1:
-        raise SourceError(f"{where}: only one class, {class_names[0]!r}: give the folder that holds the class folders")
+        raise SourceError(f"{where}: only one class, {class_names[0]!r}: {remedy}")
     index = {label: i for i, label in enumerate(class_names)}
     samples = [Sample(key, path, "", index[label], split) for key, path, label, split in sorted(rows)]
     return Dataset(name, class_names, samples, _by_path(failures), counts)

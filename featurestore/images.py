@@ -1,8 +1,7 @@
 """Bytes to pixels: read a file, decode it, orient it, resize it.
 
-Every input that gives no pixels ends as an :class:`~featurestore.errors.ImageError` with a reason of one line; what
-the decoder itself thinks of a file never reaches the terminal, and a hostile file costs neither the run nor the
-machine. All functions are pure and may run in many threads at once.
+Every input that gives no pixels ends as an :class:`~featurestore.errors.ImageError` with a reason of one line, and a
+hostile file costs neither the run nor the machine. All functions may run in many threads at once.
 """
 
 import errno

@@ -181,6 +181,19 @@ def find_file(path: str | os.PathLike[str]) -> Path:
     return found[0]
 
 
+def verify_files(path: str | os.PathLike[str]) -> dict[str, list[str]]:
+    """Verify the feature file at `path`, or each one in the folder; ``{"intact": [their paths]}``.
+
+    Raises:
+        StoreError: nothing there.
+        CorruptFileError: one of them is damaged; the message names it.
+    """
+    files = find_files(path)
+    for file in files:
+        FeatureStore(file).verify()
+    return {"intact": [str(file) for file in files]}
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
     """Open for reading; whatever HDF5 finds wrong becomes a CorruptFileError."""
@@ -238,15 +251,17 @@ def _check_datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
         members += [(file[name], child) for child in file[name]] if group else [(file, name)]
     if set(file[layout.FAILURES]) != set(layout.FAILURE_COLUMNS):
         raise UnsafeFileError(f"{path}: unexpected content of {layout.FAILURES!r}: file refused")
-    metadata = 0
+    metadata, lengths = 0, {}
     for parent, name in members:
         _check_hard_link(parent, name, path)
         dataset = parent[name]
         is_features = str(dataset.name).startswith(f"/{layout.FEATURES}")
         _check_dataset(dataset, "f" if is_features else "i" if name == layout.LABEL else "S", size, path)
         metadata += 0 if is_features else dataset.nbytes
-        if parent.name != f"/{layout.FAILURES}" and dataset.shape[0] != len(file[layout.LABEL]):
-            raise CorruptFileError(f"{path}: {dataset.name} has {dataset.shape[0]} rows, not {len(file[layout.LABEL])}")
+        if parent.name != f"/{layout.FAILURES}":
+            lengths[str(dataset.name)] = dataset.shape[0]
+    if len(set(lengths.values())) != 1:
+        raise CorruptFileError(f"{path}: its datasets are not of one length: {lengths}")
     if metadata > METADATA_LIMIT:
         raise UnsafeFileError(
             f"{path}: {metadata:,} bytes of ids and paths are more than {METADATA_LIMIT:,}: file refused"

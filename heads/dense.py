@@ -87,7 +87,9 @@ class DenseHead(Head):
         return np.asarray(X @ weights + bias)
 
     def state(self) -> State:
-        return {name: array for i, layer in enumerate(self.layers_) for name, array in zip(_names(i), layer, strict=True)}
+        return {
+            name: array for i, layer in enumerate(self.layers_) for name, array in zip(_names(i), layer, strict=True)
+        }
 
     def restore(self, state: State) -> None:
         widths = list(pairwise((self.n_features_in_, *self.hidden, len(self.classes_))))

@@ -78,9 +78,7 @@ class Parameter:
         return " or ".join(words)
 
 
-def parameter(
-    default: T, help: str, *, low: float = 0.0, high: float = -1.0, choices: tuple[str, ...] = ()
-) -> T:
+def parameter(default: T, help: str, *, low: float = 0.0, high: float = -1.0, choices: tuple[str, ...] = ()) -> T:
     """Declare a dataclass field of a head to be one of its hyperparameters, see :class:`Parameter`."""
     return cast(T, field(default=default, metadata={"parameter": Parameter(default, help, low, high, choices)}))
 

@@ -2,16 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import pytest
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from featurestore import layout
 from featurestore.spec import ExtractionSpec, Tap

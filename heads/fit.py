@@ -1,0 +1,94 @@
+"""Fit one head on a feature file."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import HeadError
+from heads.data import FeatureTable, load_features
+from heads.designs import HeadDesign
+from heads.evaluate import measure
+from heads.persist import FittedHead, check_target, save_head
+
+_LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
+
+
+def fit_head(
+    features: str | os.PathLike[str] | FeatureTable,
+    head: str = "logreg",
+    *,
+    params: Mapping[str, Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    tap: str | None = None,
+    seed: int = 0,
+) -> FittedHead:
+    """Fit a head on the train rows of a feature file. Test rows are not read.
+
+    Args:
+        features: feature file, folder with one, or a table already loaded.
+        head: a kind of :data:`heads.designs.KINDS`.
+        params: hyperparameters that shall not have their default, typed or as text.
+        out: folder to save the head in; a saved head there is replaced.
+        tap: which features, if the file has several.
+        seed: of all that is random in the fit.
+
+    Returns:
+        The head, with its metrics on the train and validation rows. (A dense head chose its best epoch on the latter.)
+
+    Raises:
+        DesignError: no such head or hyperparameter, or a value that it does not take.
+        HeadError: no train rows, one class only, NaN or infinity, or `out` is something else than a saved head.
+        StoreError: no readable feature file, or no such tap.
+        MissingDependencyError: the dense head without Keras.
+    """
+    design = HeadDesign(head, params or {})
+    if out is not None:
+        check_target(out)
+    table = features if isinstance(features, FeatureTable) else load_features(features, tap)
+    rows = table.split_counts()
+    known = {split: table.select(split) for split in ("train", "validation") if split in rows}
+    _check_train(table, known)
+    start = time.perf_counter()
+    model = design.build(seed).fit(*known["train"], validation=known.get("validation"))
+    fitted = FittedHead(
+        head=model,
+        design=design,
+        class_names=table.class_names,
+        spec=table.spec,
+        tap=table.tap,
+        dataset=table.dataset,
+        backbone_weights=str(table.provenance.get("weights", "")),
+        rows=rows,
+        metrics={},
+        seconds=time.perf_counter() - start,
+        seed=seed,
+        versions=_versions(),
+    )
+    for split, (X, y) in known.items():
+        fitted.metrics[split] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
+    return fitted if out is None else save_head(out, fitted)
+
+
+def _check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> None:
+    if "train" not in known:
+        counts = ", ".join(f"{name} ({count})" for name, count in table.split_counts().items())
+        raise HeadError(f"{table.path}: no train rows to fit a head on; its splits: {counts or 'none'}")
+    classes = np.unique(known["train"][1])
+    if len(classes) < 2:
+        raise HeadError(
+            f"{table.path}: all train rows are of class {table.class_names[classes[0]]!r}: a head needs two classes"
+        )
+
+
+def _versions() -> dict[str, str]:
+    """Versions of this package and of the libraries that are loaded."""
+    found = {name: str(sys.modules[name].__version__) for name in _LIBRARIES if name in sys.modules}
+    with suppress(PackageNotFoundError):  # run from a source tree
+        found["featurestore"] = version("featurestore")
+    return found

@@ -1,0 +1,296 @@
+"""Saved heads: a folder of ``head.json`` and the file that the head's family keeps its state in.
+
+A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
+whatever is wrong ends in a HeadError. Format version 1 is what :meth:`FittedHead.to_dict` writes.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import HeadError, SpecMismatchError
+from featurestore.spec import ExtractionSpec
+from featurestore.store import FeatureStore
+from heads.base import Head, State
+from heads.data import FeatureTable
+from heads.designs import HeadDesign
+
+FORMAT = "featurestore-head"
+FORMAT_VERSION = 1
+HEAD = "head.json"
+WEIGHTS = "weights.safetensors"
+MODEL = "model.skops"
+
+_JSON_LIMIT = 64 * 2**20
+"""Most bytes of a head.json."""
+
+_TRUSTED = {
+    "builtins": {"dict", "list", "str", "tuple"},
+    "numpy": {"ndarray", "float64", "int64"},
+    "sklearn.svm._classes": {"SVC"},
+    "sklearn.neighbors._classification": {"KNeighborsClassifier"},
+}
+"""All types that a model file may name, by module."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """A fitted head with all that is needed to use it on other features of the same extraction.
+
+    Attributes:
+        head: the classifier.
+        design: its kind and hyperparameters.
+        class_names: class `i` is ``class_names[i]``. A class without training rows has probability 0.
+        spec: how the features were made that it was fitted on.
+        tap: their tap.
+        dataset: their data set.
+        backbone_weights: the backbone's weights as the user named them.
+        rows: rows per split of the file.
+        metrics: metrics measured at fit time, per split; never of the test split.
+        seconds: time of the fit.
+        seed: of all that is random in the fit.
+        versions: of the libraries that took part.
+        path: where it is saved, if it is.
+    """
+
+    head: Head
+    design: HeadDesign
+    class_names: tuple[str, ...]
+    spec: ExtractionSpec
+    tap: str
+    dataset: str
+    backbone_weights: str
+    rows: dict[str, int]
+    metrics: dict[str, dict[str, float]]
+    seconds: float
+    seed: int
+    versions: dict[str, str]
+    path: Path | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of :attr:`spec`."""
+        return self.spec.fingerprint
+
+    def check_features(self, features: FeatureTable | FeatureStore) -> None:
+        """Check that features were made as those that the head was fitted on.
+
+        Raises:
+            SpecMismatchError: they were not; the message names the fields that differ.
+        """
+        if features.fingerprint != self.fingerprint:
+            differences = "; ".join(features.spec.differences(self.spec))
+            raise SpecMismatchError(
+                f"{features.path}: its features do not fit {self.path or 'the head'} (there), fitted on others: "
+                f"{differences}: fit a head on this file, or extract again with the other settings"
+            )
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, len(class_names)) of feature rows X (N, D).
+
+        Raises:
+            HeadError: rows of another width, NaN or infinity.
+        """
+        known = self.head.predict_proba(X)
+        proba = np.zeros((len(known), len(self.class_names)))
+        proba[:, self.head.classes_] = known
+        return proba
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the state of the head, as plain JSON types."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "kind": self.design.kind,
+            "params": self.design.params,
+            "class_names": self.class_names,
+            "classes": self.head.classes_.tolist(),
+            "width": self.head.n_features_in_,
+            "temperature": self.head.temperature_,
+            "spec": self.spec.to_dict(),
+            "fingerprint": self.fingerprint,
+            "tap": self.tap,
+            "dataset": self.dataset,
+            "backbone_weights": self.backbone_weights,
+            "rows": self.rows,
+            "metrics": self.metrics,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "versions": self.versions,
+        }
+
+
+def check_target(folder: str | os.PathLike[str]) -> None:
+    """Check that a head can be saved here: nothing there yet, an empty folder, or a saved head.
+
+    Raises:
+        HeadError: something else is there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        if folder.exists():
+            raise HeadError(f"{folder}: is a file: name another folder for the head")
+        return
+    names = {item.name for item in folder.iterdir()}
+    if names and not (HEAD in names and names <= {HEAD, WEIGHTS, MODEL}):
+        raise HeadError(f"{folder}: holds other things than a saved head: name another folder, it would be replaced")
+
+
+def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
+    """Save a head; at any instant the old head or the new one can be loaded from the folder.
+
+    Args:
+        folder: is made, or replaced if it is a saved head.
+        fitted: the head.
+
+    Returns:
+        The head, with its path.
+
+    Raises:
+        HeadError: something else is there, or the folder cannot be written.
+    """
+    folder = Path(folder)
+    check_target(folder)
+    folder = folder.resolve()
+    new, old = folder.with_name(f".{folder.name}.new-{os.getpid()}"), _previous(folder)
+    try:
+        new.mkdir(parents=True)
+        _write_state(new / fitted.head.weights_file, fitted.head.state())
+        (new / HEAD).write_text(json.dumps(fitted.to_dict(), indent=1) + "\n")
+        for path in (*new.iterdir(), new):
+            _sync(path)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        new.rename(folder)
+        _sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise HeadError(f"{folder}: cannot save the head there: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return replace(fitted, path=folder)
+
+
+def load_head(folder: str | os.PathLike[str]) -> FittedHead:
+    """Load a saved head; linear and dense ones without scikit-learn or Keras.
+
+    Raises:
+        HeadError: no saved head, or one that is damaged, altered, or written by a newer version.
+    """
+    path = Path(folder)
+    if not path.exists() and _previous(path).is_dir():  # killed just before the new head took its name
+        path = _previous(path)
+    file = path / HEAD
+    try:
+        values = _read_json(file)
+        if values["format"] != FORMAT or not 1 <= values["format_version"] <= FORMAT_VERSION:
+            raise ValueError(f"format {values['format']!r} version {values['format_version']}: upgrade featurestore")
+        design = HeadDesign(values["kind"], values["params"])
+        head = design.build(int(values["seed"]))
+        class_names = tuple(str(name) for name in values["class_names"])
+        head.classes_ = np.array(values["classes"], np.intp)
+        head.n_features_in_ = int(values["width"])
+        head.temperature_ = float(values["temperature"])
+        _check_classes(head, class_names)
+        spec = ExtractionSpec.from_json(json.dumps(values["spec"]))
+        if spec.fingerprint != values["fingerprint"]:
+            raise ValueError("its fingerprint does not match its spec")
+        file = path / head.weights_file
+        head.restore(_read_state(file))
+        file = path / HEAD
+        return FittedHead(
+            head=head,
+            design=design,
+            class_names=class_names,
+            spec=spec,
+            tap=str(values["tap"]),
+            dataset=str(values["dataset"]),
+            backbone_weights=str(values["backbone_weights"]),
+            rows=dict(values["rows"]),
+            metrics=dict(values["metrics"]),
+            seconds=float(values["seconds"]),
+            seed=int(values["seed"]),
+            versions=dict(values["versions"]),
+            path=path,
+        )
+    except FileNotFoundError as error:
+        raise HeadError(f"{file}: no such file: give the folder of a saved head, see  featurestore fit-head") from error
+    except Exception as error:  # a file of somebody else's making can break its reader in any way
+        raise HeadError(f"{file}: not a readable saved head ({error}): copy it anew, or fit it again") from error
+
+
+def _previous(folder: Path) -> Path:
+    """Where the head that is being replaced stands until the new one is in place."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _JSON_LIMIT:
+        raise ValueError(f"more than {_JSON_LIMIT:,} bytes")
+    return dict(json.loads(path.read_bytes()))
+
+
+def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:
+    classes = head.classes_
+    if classes.ndim != 1 or len(classes) < 2 or (np.diff(classes) <= 0).any():
+        raise ValueError("its classes are no ascending list of at least two")
+    if classes[0] < 0 or classes[-1] >= len(class_names) or len(set(class_names)) < len(class_names):
+        raise ValueError("its classes do not fit its class names")
+    if not 0 < head.temperature_ < np.inf:
+        raise ValueError(f"temperature {head.temperature_}")
+
+
+def _write_state(path: Path, state: State) -> None:
+    if path.name == WEIGHTS:
+        from safetensors.numpy import save_file
+
+        save_file(state, path)
+    else:
+        import skops.io
+
+        skops.io.dump(state, path)
+
+
+def _read_state(path: Path) -> State:
+    if path.name == WEIGHTS:
+        from safetensors.numpy import load_file
+
+        return dict(load_file(path))
+    with zipfile.ZipFile(path) as archive:
+        # Members are stored as they are: one that swells, or shares its bytes with others, is not of our making.
+        if sum(item.file_size for item in archive.infolist()) > path.stat().st_size:
+            raise ValueError("its members are larger than the file")
+        for module, name in _types(json.loads(archive.read("schema.json"))):
+            if name not in _TRUSTED.get(module, ()):
+                raise ValueError(f"it holds a {module}.{name}, which no head needs")
+    import skops.io
+
+    return dict(skops.io.load(path, trusted=[]))
+
+
+def _types(node: Any) -> Iterator[tuple[str, str]]:
+    """Module and name of every type in a skops schema."""
+    if isinstance(node, dict):
+        if "__class__" in node:
+            yield node["__module__"], node["__class__"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _types(child)
