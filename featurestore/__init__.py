@@ -3,8 +3,39 @@
 Importing this package needs numpy and h5py only; TensorFlow is imported when a backbone is built.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from featurestore.errors import FeatureStoreError
 from featurestore.spec import ExtractionSpec, Tap
 from featurestore.store import FeatureStore
 
-__all__ = ["ExtractionSpec", "FeatureStore", "FeatureStoreError", "Tap"]
+if TYPE_CHECKING:
+    from featurestore.dataset import ArraySource, open_source
+    from featurestore.extraction import Extraction, extract
+
+__all__ = [
+    "ArraySource",
+    "Extraction",
+    "ExtractionSpec",
+    "FeatureStore",
+    "FeatureStoreError",
+    "Tap",
+    "extract",
+    "open_source",
+]
+
+_LATE = {
+    "ArraySource": "featurestore.dataset",
+    "Extraction": "featurestore.extraction",
+    "extract": "featurestore.extraction",
+    "open_source": "featurestore.dataset",
+}
+"""Names whose modules decode images: a machine that only reads features does not wait for them."""
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATE[name]), name)

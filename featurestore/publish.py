@@ -28,6 +28,9 @@ from featurestore.store import FeatureStore
 
 DRAFT_SUFFIX = ".tmp"
 
+_HOME = str(Path(__file__).parents[1])
+"""Where the child finds this package, also when it is not installed."""
+
 
 @dataclass(frozen=True)
 class Publication:
@@ -69,7 +72,7 @@ def publish(publication: Publication, lock: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=(lock,),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [_HOME, os.environ.get("PYTHONPATH")]))},
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     try:
@@ -134,8 +137,7 @@ def write(publication: Publication) -> None:
     target = Path(publication.target)
     draft = target.with_name(f"{target.name}.{os.getpid()}{DRAFT_SUFFIX}")
     try:
-        # The format's metadata carries checksums from this version of HDF5 on.
-        with Rows(map(Path, publication.sources)) as rows, h5py.File(draft, "w", libver="v110") as file:
+        with Rows(map(Path, publication.sources)) as rows, _new_file(draft) as file:
             _fill(file, publication, rows)
         with draft.open("rb") as written:
             os.fsync(written.fileno())
@@ -146,18 +148,36 @@ def write(publication: Publication) -> None:
         raise disk_error(target, error) from error
 
 
+def _new_file(path: Path) -> h5py.File:
+    """An empty HDF5 file without time stamps, which h5py's own calls would put into its groups."""
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    # From this version of HDF5 on, metadata carry checksums, and attributes may be large.
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    return h5py.File(h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access))
+
+
+def _new_group(file: h5py.File, name: str) -> None:
+    creation = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    creation.set_obj_track_times(False)
+    h5py.h5g.create(file.id, name.encode(), gcpl=creation)
+
+
 def _fill(file: h5py.File, publication: Publication, rows: Rows) -> None:
     columns = publication.columns
     for name in layout.COLUMNS:
         is_label = name == layout.LABEL
         file[name] = np.array(columns[name], np.int32) if is_label else layout.encode(columns[name])
+    _new_group(file, layout.FAILURES)
     for i, name in enumerate(layout.FAILURE_COLUMNS):
         file[f"{layout.FAILURES}/{name}"] = layout.encode(failure[i] for failure in publication.failures)
     digests = columns[layout.DIGEST]
-    names = {
-        tap.name: layout.FEATURES if len(publication.taps) == 1 else f"{layout.FEATURES}/{tap.name}"
-        for tap in publication.taps
-    }
+    single = len(publication.taps) == 1
+    if not single:
+        _new_group(file, layout.FEATURES)
+    names = {tap.name: layout.FEATURES if single else f"{layout.FEATURES}/{tap.name}" for tap in publication.taps}
     for tap in publication.taps:
         file.create_dataset(names[tap.name], (len(digests), *tap.shape), tap.dtype, fill_time="never")
     row_bytes = sum(tap.row_bytes for tap in publication.taps)

@@ -5,7 +5,7 @@ Importing this package needs NumPy and h5py only; scikit-learn and Keras are imp
 
 from heads.data import load_features
 from heads.designs import HeadDesign
-from heads.evaluate import evaluate
+from heads.evaluation import evaluate
 from heads.fit import fit_head
 from heads.persist import load_head
 

@@ -30,6 +30,11 @@ class Scaling(NamedTuple):
     mean: Floats
     scale: Floats
 
+    @classmethod
+    def none(cls, columns: int) -> "Scaling":
+        """Leaves rows as they are."""
+        return cls(np.zeros(columns, np.float32), np.ones(columns, np.float32))
+
     def apply(self, X: Floats) -> Floats:
         """Standardised rows, in a new array."""
         Z = X - self.mean
@@ -73,7 +78,7 @@ def as_features(X: ArrayLike) -> Floats:
     return features
 
 
-def two_columns(scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+def two_columns(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scores (N, C) from scikit-learn's scores, which for two classes are (N,): above zero for the second."""
     return np.stack([-scores, scores], axis=1) / 2 if scores.ndim == 1 else scores
 
@@ -81,7 +86,7 @@ def two_columns(scores: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
 def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Softmax over the last axis, in float64 so that different scores do not become equal."""
     powers = np.exp(scores - scores.max(axis=-1, keepdims=True).astype(np.float64))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
 def stratified_folds(labels: Labels, folds: int, seed: int) -> Labels:
@@ -158,7 +163,7 @@ class Head:
             raise HeadError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
         self.n_features_in_ = features.shape[1]
         self.temperature_ = 1.0
-        Z, scaling = features, Scaling(*np.float32([[0.0], [1.0]]).repeat(features.shape[1], axis=1))
+        Z, scaling = features, Scaling.none(features.shape[1])
         if self.standardize:
             Z, scaling = standardise(features)
         self._fit(Z, codes, scaling, self._known(validation, scaling))

@@ -47,7 +47,7 @@ class DenseHead(Head):
             held &= np.bincount(codes)[codes] > 1
             validation, Z, codes = (Z[held], codes[held]), Z[~held], codes[~held]
         layers = dense_layers(self._train(Z, codes, validation))
-        self.layers_ = [scaling.fold(*layers[0]), *layers[1:]]
+        self.layers_: Layers = [scaling.fold(*layers[0]), *layers[1:]]
 
     def _train(self, Z: Floats, codes: Labels, validation: Rows) -> Any:
         """The trained Keras model: standardised rows to logits."""
@@ -87,15 +87,21 @@ class DenseHead(Head):
         return np.asarray(X @ weights + bias)
 
     def state(self) -> State:
+        """See :meth:`Head.state`."""
         return {
             name: array for i, layer in enumerate(self.layers_) for name, array in zip(_names(i), layer, strict=True)
         }
 
     def restore(self, state: State) -> None:
+        """See :meth:`Head.restore`."""
         widths = list(pairwise((self.n_features_in_, *self.hidden, len(self.classes_))))
-        shapes = {name: shape for i, (n, m) in enumerate(widths) for name, shape in zip(_names(i), ((n, m), (m,)))}
+        shapes = {
+            name: shape
+            for i, (n, m) in enumerate(widths)
+            for name, shape in zip(_names(i), ((n, m), (m,)), strict=True)
+        }
         check_arrays(state, shapes)
-        self.layers_: Layers = [(state[w], state[b]) for w, b in map(_names, range(len(widths)))]
+        self.layers_ = [(state[w], state[b]) for w, b in map(_names, range(len(widths)))]
 
 
 def _names(layer: int) -> tuple[str, str]:

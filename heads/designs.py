@@ -6,7 +6,7 @@ imported for another.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -80,7 +80,7 @@ class Parameter:
 
 def parameter(default: T, help: str, *, low: float = 0.0, high: float = -1.0, choices: tuple[str, ...] = ()) -> T:
     """Declare a dataclass field of a head to be one of its hyperparameters, see :class:`Parameter`."""
-    return cast(T, field(default=default, metadata={"parameter": Parameter(default, help, low, high, choices)}))
+    return field(default=default, metadata={"parameter": Parameter(default, help, low, high, choices)})
 
 
 def head_class(kind: str) -> type["Head"]:
@@ -138,9 +138,16 @@ class HeadDesign:
         return hash(self.to_json())
 
     @classmethod
-    def parse(cls, kind: str, settings: Mapping[str, str] | None = None) -> "HeadDesign":
-        """A design from the texts of a command line, such as ``{"C": "0.01", "hidden": "512,512"}``."""
-        return cls(kind, settings or {})
+    def parse(cls, kind: str, settings: Mapping[str, Any] | Iterable[str] = ()) -> "HeadDesign":
+        """A design from values by name, or from texts ``name=value``, such as ``["C=0.01", "max_iter=50"]``."""
+        if isinstance(settings, Mapping):
+            return cls(kind, settings)
+        params = {}
+        for text in settings:
+            name, equals, params[name] = text.partition("=")
+            if not equals:
+                raise DesignError(f"{text!r} sets no hyperparameter of head {kind!r}: write NAME=VALUE")
+        return cls(kind, params)
 
     def to_json(self) -> str:
         """Canonical JSON."""

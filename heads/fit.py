@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from featurestore.errors import HeadError
 from heads.data import FeatureTable, load_features
 from heads.designs import HeadDesign
-from heads.evaluate import measure
+from heads.evaluation import measure
 from heads.persist import FittedHead, check_target, save_head
 
 _LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
@@ -23,7 +23,7 @@ def fit_head(
     features: str | os.PathLike[str] | FeatureTable,
     head: str = "logreg",
     *,
-    params: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | Iterable[str] = (),
     out: str | os.PathLike[str] | None = None,
     tap: str | None = None,
     seed: int = 0,
@@ -33,7 +33,7 @@ def fit_head(
     Args:
         features: feature file, folder with one, or a table already loaded.
         head: a kind of :data:`heads.designs.KINDS`.
-        params: hyperparameters that shall not have their default, typed or as text.
+        params: hyperparameters that shall not have their default, by name, typed or as text; or texts ``name=value``.
         out: folder to save the head in; a saved head there is replaced.
         tap: which features, if the file has several.
         seed: of all that is random in the fit.
@@ -47,12 +47,14 @@ def fit_head(
         StoreError: no readable feature file, or no such tap.
         MissingDependencyError: the dense head without Keras.
     """
-    design = HeadDesign(head, params or {})
+    design = HeadDesign.parse(head, params)
     if out is not None:
         check_target(out)
     table = features if isinstance(features, FeatureTable) else load_features(features, tap)
     rows = table.split_counts()
-    known = {split: table.select(split) for split in ("train", "validation") if split in rows}
+    known: dict[str, tuple[Any, Any]] = {
+        split: table.select(split) for split in ("train", "validation") if split in rows
+    }
     _check_train(table, known)
     start = time.perf_counter()
     model = design.build(seed).fit(*known["train"], validation=known.get("validation"))
@@ -63,7 +65,7 @@ def fit_head(
         spec=table.spec,
         tap=table.tap,
         dataset=table.dataset,
-        backbone_weights=str(table.provenance.get("weights", "")),
+        weights=str(table.provenance.get("weights", "")),
         rows=rows,
         metrics={},
         seconds=time.perf_counter() - start,

@@ -28,9 +28,11 @@ class KernelHead(Head):
         raise NotImplementedError
 
     def state(self) -> State:
+        """See :meth:`Head.state`."""
         return {"model": self.model_, **self.scaling_._asdict()}
 
     def restore(self, state: State) -> None:
+        """See :meth:`Head.restore`."""
         model, scaling = state["model"], {name: state[name] for name in state if name != "model"}
         check_arrays(scaling, dict.fromkeys(Scaling._fields, (self.n_features_in_,)))
         expected = self._estimator()
@@ -111,6 +113,7 @@ class KNNHead(KernelHead):
         return np.asarray(self.model_.predict_proba(self.scaling_.apply(X)), np.float64)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The votes (N, C)."""
         return np.asarray(self.decision_function(X), np.float64)
 
     def _layout(self, model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:

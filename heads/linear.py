@@ -20,15 +20,18 @@ class LinearHead(Head):
         return np.asarray(X @ self.coef_ + self.intercept_)
 
     def _take(self, coef: Floats, intercept: Floats, scaling: Scaling) -> None:
-        """Take over what scikit-learn fitted to standardised rows: (C, D) and (C,), or for two classes (1, D) and (1,)."""
+        """Take over what scikit-learn fitted to standardised rows: (C, D) and (C,); two classes share one row."""
         if len(coef) == 1:  # as in base.two_columns
-            coef, intercept = np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
+            sides = np.array([-0.5, 0.5], np.float32)
+            coef, intercept = np.outer(sides, coef), sides * intercept
         self.coef_, self.intercept_ = scaling.fold(coef.T, intercept)
 
     def state(self) -> State:
+        """See :meth:`Head.state`."""
         return {"coef": self.coef_, "intercept": self.intercept_}
 
     def restore(self, state: State) -> None:
+        """See :meth:`Head.restore`."""
         classes = len(self.classes_)
         check_arrays(state, {"coef": (self.n_features_in_, classes), "intercept": (classes,)})
         self.coef_, self.intercept_ = state["coef"], state["intercept"]

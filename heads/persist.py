@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,18 @@ MODEL = "model.skops"
 _JSON_LIMIT = 64 * 2**20
 """Most bytes of a head.json."""
 
+_PLAIN: dict[str, Callable[[Any], Any]] = {
+    "tap": str,
+    "dataset": str,
+    "weights": str,
+    "rows": dict,
+    "metrics": dict,
+    "seconds": float,
+    "seed": int,
+    "versions": dict,
+}
+"""Fields of a FittedHead that JSON takes as they are, and their types."""
+
 _TRUSTED = {
     "builtins": {"dict", "list", "str", "tuple"},
     "numpy": {"ndarray", "float64", "int64"},
@@ -52,7 +64,7 @@ class FittedHead:
         spec: how the features were made that it was fitted on.
         tap: their tap.
         dataset: their data set.
-        backbone_weights: the backbone's weights as the user named them.
+        weights: the backbone's weights as the user named them.
         rows: rows per split of the file.
         metrics: metrics measured at fit time, per split; never of the test split.
         seconds: time of the fit.
@@ -67,7 +79,7 @@ class FittedHead:
     spec: ExtractionSpec
     tap: str
     dataset: str
-    backbone_weights: str
+    weights: str
     rows: dict[str, int]
     metrics: dict[str, dict[str, float]]
     seconds: float
@@ -110,21 +122,15 @@ class FittedHead:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "kind": self.design.kind,
-            "params": self.design.params,
-            "class_names": self.class_names,
+            "params": dict(self.design.params),
+            "class_names": list(self.class_names),
             "classes": self.head.classes_.tolist(),
             "width": self.head.n_features_in_,
             "temperature": self.head.temperature_,
             "spec": self.spec.to_dict(),
             "fingerprint": self.fingerprint,
-            "tap": self.tap,
-            "dataset": self.dataset,
-            "backbone_weights": self.backbone_weights,
-            "rows": self.rows,
-            "metrics": self.metrics,
-            "seconds": self.seconds,
-            "seed": self.seed,
-            "versions": self.versions,
+            **{name: getattr(self, name) for name in _PLAIN},
+            **({"path": str(self.path)} if self.path else {}),
         }
 
 
@@ -161,10 +167,11 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
     check_target(folder)
     folder = folder.resolve()
     new, old = folder.with_name(f".{folder.name}.new-{os.getpid()}"), _previous(folder)
+    check_target(old)
     try:
         new.mkdir(parents=True)
-        _write_state(new / fitted.head.weights_file, fitted.head.state())
-        (new / HEAD).write_text(json.dumps(fitted.to_dict(), indent=1) + "\n")
+        (new / fitted.head.weights_file).write_bytes(_packed(fitted.head))
+        (new / HEAD).write_text(json.dumps(replace(fitted, path=None).to_dict(), indent=1) + "\n")
         for path in (*new.iterdir(), new):
             _sync(path)
         if folder.exists():
@@ -212,20 +219,14 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
             design=design,
             class_names=class_names,
             spec=spec,
-            tap=str(values["tap"]),
-            dataset=str(values["dataset"]),
-            backbone_weights=str(values["backbone_weights"]),
-            rows=dict(values["rows"]),
-            metrics=dict(values["metrics"]),
-            seconds=float(values["seconds"]),
-            seed=int(values["seed"]),
-            versions=dict(values["versions"]),
             path=path,
+            **{name: kind(values[name]) for name, kind in _PLAIN.items()},
         )
     except FileNotFoundError as error:
         raise HeadError(f"{file}: no such file: give the folder of a saved head, see  featurestore fit-head") from error
     except Exception as error:  # a file of somebody else's making can break its reader in any way
-        raise HeadError(f"{file}: not a readable saved head ({error}): copy it anew, or fit it again") from error
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise HeadError(f"{file}: not a readable saved head ({reason}): copy it anew, or fit it again") from error
 
 
 def _previous(folder: Path) -> Path:
@@ -257,15 +258,14 @@ def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:
         raise ValueError(f"temperature {head.temperature_}")
 
 
-def _write_state(path: Path, state: State) -> None:
-    if path.name == WEIGHTS:
-        from safetensors.numpy import save_file
+def _packed(head: Head) -> bytes:
+    if head.weights_file == WEIGHTS:
+        from safetensors.numpy import save
 
-        save_file(state, path)
-    else:
-        import skops.io
+        return save(head.state())
+    import skops.io
 
-        skops.io.dump(state, path)
+    return bytes(skops.io.dumps(head.state()))
 
 
 def _read_state(path: Path) -> State:

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 
-def write_images(folder: Path, per_class: int, classes: tuple[str, ...] = ("blue", "green", "red"), seed: int = 0) -> Path:
+def write_images(
+    folder: Path, per_class: int, classes: tuple[str, ...] = ("blue", "green", "red"), seed: int = 0
+) -> Path:
     """Class folders of PNG images, each of them different: a colour with noise."""
     rng = np.random.default_rng(seed)
     for channel, name in enumerate(reversed(classes)):
@@ -27,3 +29,8 @@ def write_images(folder: Path, per_class: int, classes: tuple[str, ...] = ("blue
 def images(tmp_path: Path) -> Path:
     """30 images in three class folders."""
     return write_images(tmp_path / "colours", 10)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=30, help="processes to kill in tests/test_kill.py")
+    parser.addoption("--kill-seed", default="0", help="of the moments at which they are killed")

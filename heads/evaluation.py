@@ -37,8 +37,8 @@ class Evaluation:
         roc_auc: area under the ROC curve; None unless there are two classes, and rows of both.
         intervals: metric -> bounds of its 95 % bootstrap interval; empty without resamples.
         confusion_matrix: rows of class i that were predicted as class j, at [i][j].
-        per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (Wilson's, 95 %) if it has
-            rows. A share of nothing is 0.
+        per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (95 %, Wilson's) if
+            it has rows. A share of nothing is 0.
     """
 
     split: str
@@ -189,7 +189,7 @@ class _Judged:
         """Sum of weights (B, N) in each class: (B, C)."""
         cells = groups + self.classes * np.arange(len(weights))[:, None]
         sums = np.bincount(cells.ravel(), weights.ravel(), minlength=len(weights) * self.classes)
-        return sums.reshape(len(weights), self.classes)
+        return sums.astype(np.float64, copy=False).reshape(len(weights), self.classes)
 
 
 def _intervals(judged: _Judged, resamples: int, seed: int) -> dict[str, list[float]]:

@@ -1,0 +1,153 @@
+"""The guarantee: after kill -9 at any instant a re-run loses at most the batch in flight, every row that was reported
+done is kept, and the finished file is byte-identical to an uninterrupted run.
+
+``pytest tests/test_kill.py --kills 300`` kills more often than the default.
+"""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import write_images
+
+BATCH = 4
+UNREADABLE = 2
+SCRIPT = Path(__file__).with_name("extracting.py")
+
+
+def start(source: Path, store: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(source), str(store), str(BATCH)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def run(source: Path, store: Path) -> dict:
+    process = start(source, store)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return json.loads(out.splitlines()[-1].removeprefix("result "))
+
+
+def files(store: Path) -> dict[str, bytes]:
+    """What must be the same however a run went. (Times go to the log, and who locked last to LOCK.)"""
+    return {p.name: p.read_bytes() for p in store.iterdir() if not p.name.endswith(".jsonl") and p.name != "LOCK"}
+
+
+@dataclass
+class Chain:
+    """One store, extracted into and killed again and again; each time it gets finished, it starts from the beginning.
+
+    `beginning` is what the store holds before: nothing, or a file of a smaller data set.
+    """
+
+    source: Path
+    beginning: Path
+    store: Path
+    expected: dict[str, bytes]
+    rng: random.Random
+    kills: int = 0
+    finished: int = 0
+    kills_while_extracting: int = 0
+    kills_while_publishing: int = 0
+    promised: int = 0
+
+    def go(self, kills: int) -> "Chain":
+        self.reset()
+        while self.kills < kills or not self.finished:
+            self.step(kill=self.kills < kills)
+        return self
+
+    def reset(self) -> None:
+        shutil.rmtree(self.store, ignore_errors=True)
+        shutil.copytree(self.beginning, self.store)
+        self.promised = 0
+
+    def step(self, kill: bool) -> None:
+        process = start(self.source, self.store)
+        first = last = total = None
+        moment = delay = None
+        try:
+            for line in process.stdout:
+                stage, *rest = line.split(maxsplit=2)
+                if stage != "extracting":
+                    continue
+                last, total = map(int, rest)
+                if first is None:
+                    first = last
+                    left = first + UNREADABLE  # which every run looks at anew, and reports when it did
+                    assert left >= self.promised, f"{self.promised} were reported done, {left} are left"
+                    # Half of the kills hit the extraction, the others the publication that follows it.
+                    moment = self.rng.randint(first, total) if self.rng.random() < 0.5 else total
+                    delay = self.rng.uniform(0, 0.6 if moment == total else 0.03)
+                self.promised = last
+                if kill and last >= moment:
+                    time.sleep(delay)
+                    break
+            if kill and last is not None and process.poll() is None:
+                process.kill()
+                self.kills += 1
+                self.kills_while_extracting += last < total
+                self.kills_while_publishing += last == total
+        finally:
+            if not kill or last is None:
+                process.wait(120)
+            process.kill()
+            out, err = process.communicate()
+        if process.returncode == 0:
+            found = files(self.store)
+            assert found.keys() == self.expected.keys()
+            assert found == self.expected
+            self.finished += 1
+            self.reset()
+        else:
+            assert process.returncode == -9, err
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """100 images, among them duplicates and two that cannot be decoded."""
+    folder = write_images(tmp_path_factory.mktemp("source") / "colours", 32)
+    for name in ("blue", "green"):
+        (folder / name / "broken.png").write_bytes((folder / name / "0-000.png").read_bytes()[:900])
+        shutil.copy(folder / name / "0-001.png", folder / name / "again.png")
+    return folder
+
+
+def grown_from(source: Path, tmp: Path) -> Path:
+    """A store that holds the file of an earlier, smaller state of the source."""
+    smaller = tmp / "earlier" / source.name
+    shutil.copytree(source, smaller, ignore=lambda folder, names: [n for n in names if n.startswith("0-01")])
+    run(smaller, tmp / "beginning")
+    return tmp / "beginning"
+
+
+def test_kill_9_at_random_moments(source, tmp_path, request):
+    kills = request.config.getoption("--kills")
+    seed = request.config.getoption("--kill-seed")
+    empty, grown = tmp_path / "empty", grown_from(source, tmp_path)
+    empty.mkdir()
+    chains = []
+    for i, beginning in enumerate((empty, grown)):
+        whole = tmp_path / f"whole{i}"
+        shutil.copytree(beginning, whole)
+        result = run(source, whole)
+        assert result["rows"] == 98 and len(result["failures"]) == UNREADABLE
+        chains.append(Chain(source, beginning, tmp_path / f"store{i}", files(whole), random.Random(f"{seed}-{i}")))
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(lambda chain: chain.go((kills + 1) // 2), chains))
+    killed = sum(chain.kills for chain in done)
+    print(
+        f"\n{killed} processes killed: {sum(c.kills_while_extracting for c in done)} while extracting, "
+        f"{sum(c.kills_while_publishing for c in done)} while publishing; "
+        f"{sum(c.finished for c in done)} finished files compared"
+    )
+    assert killed >= kills
+    assert all(chain.finished and chain.kills_while_extracting for chain in done)
