@@ -159,7 +159,6 @@ def _from_bytes(data: bytes) -> Image.Image:
         image = _eight_bits(image)
     elif image.mode == "F":
         raise ImageError("floating-point pixels have no fixed range: convert the file to 8 or 16 bits")
-    image.info.pop("transparency", None)  # else convert() spends time on it, and may fail
     image = image if image.mode == "RGB" else image.convert("RGB")
     return image.transpose(_TRANSPOSED[orientation]) if orientation in _TRANSPOSED else image
 
@@ -183,16 +182,20 @@ def _resized(image: Image.Image, size: int, resize: Resize) -> Image.Image:
     width, height = image.size
     if resize == "crop":
         side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        box = (left, top, left + side, top + side)
-        return image.resize((size, size), Image.Resampling.BILINEAR, box)
-    if resize == "pad":
-        scale = size / max(width, height)
-        inner = max(1, round(width * scale)), max(1, round(height * scale))
-        canvas = Image.new("RGB", (size, size))
-        content = image.resize(inner, Image.Resampling.BILINEAR)
-        canvas.paste(content, ((size - inner[0]) // 2, (size - inner[1]) // 2))
-        return canvas
-    if width < size < height:  # Pillow would stretch a 1×60000 strip to size×60000 before it shrinks it
-        image = image.resize((width, size), Image.Resampling.BILINEAR)
-    return image.resize((size, size), Image.Resampling.BILINEAR)
+        left, top = (width - side) // 2, (height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    if resize != "pad":
+        return _scaled(image, size, size)
+    scale = size / max(width, height)
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    canvas = Image.new("RGB", (size, size))
+    canvas.paste(_scaled(image, *inner), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return canvas
+
+
+def _scaled(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Resize one side after the other; the order decides the rounding, and that of Pillow depends on its version."""
+    # Shrink before stretching: a strip of 1×60000 must not become one of 224×60000 on its way to 224×224.
+    shrink_first = image.width < width and height < image.height
+    image = image.resize((image.width, height) if shrink_first else (width, image.height), Image.Resampling.BILINEAR)
+    return image.resize((width, height), Image.Resampling.BILINEAR)

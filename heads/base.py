@@ -20,6 +20,9 @@ Rows = tuple[Floats, Labels]
 State = dict[str, Any]
 """What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
 
+STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
+"""Help of that hyperparameter."""
+
 _FOLDS = 3
 """Folds of the out-of-fold scores that a temperature is fitted on."""
 
@@ -141,7 +144,7 @@ class Head:
     weights_file: ClassVar[str] = "weights.safetensors"
     """Where a saved head keeps :meth:`state`."""
 
-    standardize: bool = parameter(True, "scale each feature to mean 0, deviation 1 over the training rows")
+    standardize: bool = parameter(True, STANDARDIZE)
     random_state: int = 0
 
     def fit(self, X: ArrayLike, y: ArrayLike, validation: tuple[ArrayLike, ArrayLike] | None = None) -> Self:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
-from heads.base import Floats, Head, Labels, Rows, Scaling, State, check_arrays, fit_temperature, two_columns
+from heads.base import STANDARDIZE, Floats, Head, Labels, Rows, Scaling, State, check_arrays, fit_temperature, two_columns
 from heads.designs import parameter
 
 
@@ -60,6 +60,8 @@ class KernelHead(Head):
 class SVMHead(KernelHead):
     """Support vector machine with the Gaussian kernel exp(-gamma·|x - z|²)."""
 
+    # Accuracy on validation rows, features of lite0: flowers 0.893 without and 0.853 with, dog breeds 0.857 and 0.810.
+    standardize: bool = parameter(False, STANDARDIZE)
     C: float = parameter(10.0, "inverse strength of the penalty", low=1e-10, high=1e10)
     gamma: float | str = parameter(
         "scale", "width of the kernel; scale: 1 / (features × their variance)", low=1e-12, high=1e12, choices=("scale",)
@@ -95,9 +97,9 @@ class SVMHead(KernelHead):
 class KNNHead(KernelHead):
     """Vote of the nearest training rows. Scores are the votes, and so are probabilities."""
 
-    n_neighbors: int = parameter(5, "rows that vote", low=1, high=1_000_000)
+    n_neighbors: int = parameter(10, "rows that vote", low=1, high=1_000_000)
     metric: str = parameter("cosine", "distance between rows", choices=("cosine", "euclidean"))
-    weights: str = parameter("uniform", "weight of a vote: equal, or 1 / distance", choices=("uniform", "distance"))
+    weights: str = parameter("distance", "weight of a vote: equal, or 1 / distance", choices=("uniform", "distance"))
 
     def _estimator(self) -> Any:
         from sklearn.neighbors import KNeighborsClassifier
@@ -106,7 +108,7 @@ class KNNHead(KernelHead):
 
     def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
         if self.n_neighbors > len(Z):
-            raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {len(Z)} training rows")
+            raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {len(Z)} training rows: give no more")
         super()._fit(Z, codes, scaling, validation)
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Bytes to pixels. Every hazard is a real file, made here; its outcome is stated beside it."""
 
+import hashlib
 import io
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, features
+from PIL.PngImagePlugin import PngInfo
 
 from featurestore.errors import ImageError
 from featurestore.images import IMAGE_SUFFIXES, MAX_PIXELS, decode, read_file, scale16
@@ -84,6 +86,12 @@ def test_orientation_turns_before_the_resize_rule():
 @pytest.mark.parametrize("exif", [b"Exif\x00\x00garbage", b"Exif\x00\x00II*\x00\xff\xff\xff\xff", b"\xff" * 40])
 def test_damaged_metadata_leave_the_pixels(exif):
     assert close(decode(encoded(plain(RED), "JPEG", exif=exif), 8, "squash"), RED)
+
+
+def test_damaged_metadata_of_a_png_leave_the_pixels():
+    text = PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n4\nnot hexadecimal")
+    assert close(decode(encoded(plain(RED), pnginfo=text), 8, "squash"), RED)
 
 
 def test_an_orientation_that_does_not_exist_is_ignored():
@@ -254,6 +262,20 @@ def test_pad_keeps_everything_centred_on_black():
     assert (padded[3:13] == pixels).all() and not padded[:3].any() and not padded[13:].any()
 
 
+@pytest.mark.parametrize(
+    ("resize", "digest"),
+    [
+        ("squash", "0"),
+        ("crop", "0"),
+        ("pad", "0"),
+    ],
+)
+def test_pixels_are_pinned(resize, digest):
+    """The same with every version of Pillow: else features of one store would be of two kinds."""
+    pixels = np.concatenate([decode(noise(*shape), 32, resize) for shape in [(50, 40), (500, 40), (40, 500), (5, 80)]])
+    assert hashlib.sha256(pixels.tobytes()).hexdigest().startswith(digest)
+
+
 def test_shrinking_is_antialiased():
     stripes = np.zeros((64, 64), np.uint8)
     stripes[:, ::2] = 255
@@ -304,6 +326,8 @@ def test_large_images_and_damaged_files_leave_the_terminal_alone(tmp_path):
     """100 million pixels are allowed, and Pillow's warning about them must not be seen; nor its other words."""
     (tmp_path / "damaged").write_bytes(encoded(plain(RED), "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff"))
     (tmp_path / "large").write_bytes(png(10_000, 10_000))
+    one, many = struct.pack("<HHII", 277, 4, 1, 1), struct.pack("<HHII", 277, 4, 1, 99)  # samples per pixel
+    (tmp_path / "odd").write_bytes(tiff(2, 1, "<u1", 1, b"ab").replace(one, many))
     code = (
         "import sys; from pathlib import Path\n"
         "from featurestore.images import decode; from featurestore.errors import ImageError\n"
@@ -314,7 +338,7 @@ def test_large_images_and_damaged_files_leave_the_terminal_alone(tmp_path):
     paths = [str(path) for path in sorted(tmp_path.iterdir())]
     done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert "truncated" in done.stdout
+    assert "truncated" in done.stdout and "not an image of a known format" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])

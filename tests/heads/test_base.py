@@ -1,0 +1,179 @@
+"""What every kind of head promises."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.preprocessing import StandardScaler
+
+from featurestore.errors import HeadError
+from heads import HeadDesign
+from heads.base import Scaling, as_features, fit_temperature, softmax, standardise, stratified_folds
+from heads.designs import KINDS
+
+QUICK = {"dense": {"hidden": "32", "epochs": 15, "learning_rate": 0.01}, "linear-svm": {"C": 0.01}}
+"""Hyperparameters that make a fit on a few digits short."""
+
+
+def build(kind, **params):
+    return HeadDesign(kind, QUICK.get(kind, {}) | params).build(seed=1)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def fitted(kind, digits):
+    X, y = digits
+    return build(kind).fit(X[:400], y[:400])
+
+
+@pytest.fixture(scope="module")
+def fitted_pair(kind, digits):
+    """Fitted on two of three classes, with labels that are not 0 and 1."""
+    X, y = digits
+    keep = np.isin(y, (3, 8))
+    return build(kind).fit(X[keep], y[keep])
+
+
+def test_learns_digits(fitted, digits):
+    X, y = digits
+    assert fitted.score(X[400:], y[400:]) > 0.85
+    assert fitted.classes_.tolist() == list(range(10))
+    assert fitted.n_features_in_ == 64
+
+
+def test_predict_is_argmax_of_scores_and_of_probabilities(fitted, digits):
+    X, _ = digits
+    scores, proba = fitted.decision_function(X), fitted.predict_proba(X)
+    assert scores.shape == proba.shape == (600, 10)
+    np.testing.assert_array_equal(fitted.predict(X), scores.argmax(axis=1))
+    np.testing.assert_array_equal(fitted.predict(X), proba.argmax(axis=1))
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-12)
+    assert proba.min() >= 0
+
+
+def test_two_classes_have_two_columns_and_keep_their_labels(fitted_pair, digits):
+    X, y = digits
+    rows = X[np.isin(y, (3, 8))]
+    assert fitted_pair.decision_function(rows).shape == (len(rows), 2)
+    assert set(fitted_pair.predict(rows)) == {3, 8}
+    assert fitted_pair.score(rows, y[np.isin(y, (3, 8))]) > 0.9
+
+
+def test_same_seed_gives_the_same_head(kind, fitted, digits):
+    X, y = digits
+    again = build(kind).fit(X[:400], y[:400])
+    np.testing.assert_array_equal(again.predict_proba(X), fitted.predict_proba(X))
+
+
+def test_float16_and_constant_columns_are_fine(kind, digits):
+    X, y = digits
+    padded = np.hstack([X, np.full((600, 3), 0.1)]).astype(np.float16)
+    padded[:, 0] = 1000
+    head = build(kind).fit(padded[:400], y[:400])
+    assert head.score(padded[400:], y[400:]) > 0.85
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_values_that_are_not_finite_are_refused(kind, fitted, digits, value):
+    X, y = digits
+    broken = X.astype(np.float64)
+    broken[7, 3] = value
+    for use in (lambda: build(kind).fit(broken, y), lambda: fitted.predict(broken)):
+        with pytest.raises(HeadError, match="1 of 600 rows, the first is row 7"):
+            use()
+
+
+def test_misuse_has_clear_errors(kind, fitted, digits):
+    X, y = digits
+    for message, use in {
+        "not fitted": lambda: build(kind).predict(X),
+        "rows of 63 features, but the head takes 64": lambda: fitted.predict(X[:, 1:]),
+        "at least two": lambda: build(kind).fit(X[:9], np.zeros(9)),
+        "600 rows of features, but 5 labels": lambda: build(kind).fit(X, y[:5]),
+        "give a matrix": lambda: fitted.predict(X[0]),
+    }.items():
+        with pytest.raises(HeadError, match=message):
+            use()
+
+
+def test_heads_are_scikit_learn_classifiers(digits):
+    X, y = digits
+    head = build("logreg", C=0.02)
+    assert clone(head).get_params() == head.get_params()
+    scores = cross_val_score(head.set_params(C=0.03), X, y, cv=3)
+    assert scores.min() > 0.85
+    with pytest.raises(ValueError, match="gamma"):
+        head.set_params(gamma=1)
+
+
+@given(
+    hnp.arrays(
+        np.float32, st.tuples(st.integers(2, 30), st.integers(1, 5)), elements=st.floats(-1e6, 1e6, width=32), fill=st.nothing()
+    )
+)
+def test_standardised_columns_have_mean_0_and_deviation_1_or_are_constant(X):
+    Z, scaling = standardise(X)
+    np.testing.assert_allclose(Z, scaling.apply(X))
+    spread = X.std(axis=0, dtype=np.float64)
+    wide = spread > 1e-4 * np.abs(X).max(axis=0)
+    np.testing.assert_allclose(Z[:, wide].std(axis=0, dtype=np.float64), 1, rtol=1e-4)
+    np.testing.assert_allclose(Z[:, wide].mean(axis=0, dtype=np.float64), 0, atol=1e-2)
+    assert np.isfinite(Z).all()
+
+
+def test_standardise_is_scikit_learns(digits):
+    X, _ = digits
+    np.testing.assert_allclose(standardise(X)[0], StandardScaler().fit_transform(X.astype(np.float64)), atol=1e-5)
+
+
+def test_folding_a_scaling_changes_no_score(digits):
+    X, _ = digits
+    rng = np.random.default_rng(0)
+    weights, bias = rng.normal(size=(64, 4)).astype(np.float32), rng.normal(size=4).astype(np.float32)
+    Z, scaling = standardise(X)
+    folded, offset = scaling.fold(weights, bias)
+    np.testing.assert_allclose(X @ folded + offset, Z @ weights + bias, atol=1e-4)
+    np.testing.assert_array_equal(Scaling.none(64).fold(weights, bias)[0], weights)
+
+
+@given(hnp.arrays(np.intp, st.integers(1, 60), elements=st.integers(0, 3)), st.integers(2, 10), st.integers(0, 5))
+def test_folds_spread_each_class_evenly(labels, folds, seed):
+    numbers = stratified_folds(labels, folds, seed)
+    for label in np.unique(labels):
+        counts = np.bincount(numbers[labels == label], minlength=folds)
+        assert counts.max() - counts.min() <= 1
+        assert (np.diff(counts) <= 0).all()
+
+
+def test_float32_features_are_not_copied(digits):
+    X, _ = digits
+    assert np.shares_memory(as_features(X), X)
+
+
+class Fake:
+    """An estimator whose scores are right by a margin that says too much."""
+
+    def fit(self, X, y):
+        return self
+
+    def decision_function(self, X):
+        return X
+
+
+def test_temperature_undoes_overconfidence():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(4000, 3))
+    labels = (softmax(scores).cumsum(axis=1) > rng.random((4000, 1))).argmax(axis=1)
+    assert fit_temperature(Fake, 5 * scores, labels, 0) == pytest.approx(5, rel=0.1)
+    assert fit_temperature(Fake, scores / 5, labels, 0) == pytest.approx(1 / 5, rel=0.1)
+
+
+def test_temperature_is_1_when_a_class_has_too_few_rows():
+    assert fit_temperature(Fake, np.zeros((7, 2)), np.array([0, 0, 0, 0, 0, 1, 1]), 0) == 1
