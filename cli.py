@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from featurestore.errors import FeatureStoreError
+from heads import text
 
 if TYPE_CHECKING:
     from featurestore.dataset import Source
@@ -78,7 +79,9 @@ def extract(
     store: Annotated[Path, typer.Option(help="Folder for the feature file.")],
     backbone: Annotated[str, typer.Option(help="See `featurestore backbones`.")] = "efficientnet_lite0",
     weights: Annotated[str, typer.Option(help="imagenet, random, or a weights file.")] = "imagenet",
-    size: Annotated[int | None, typer.Option(help="Side of the input in pixels; the backbone's own by default.")] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the input in pixels; the backbone's own by default.")
+    ] = None,
     pool: Annotated[str, typer.Option(help="avg, max, flatten or none.")] = "avg",
     resize: Annotated[str, typer.Option(help="squash, crop or pad.")] = "squash",
     dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
@@ -102,7 +105,7 @@ def extract(
             opened, store, backbone=backbone, weights=weights, size=size, pool=pool, resize=resize,  # type: ignore[arg-type]
             dtype=dtype, batch_size=batch_size, prune=prune, progress=progress,  # type: ignore[arg-type]
         )  # fmt: skip
-    _show(result.to_dict(), as_json, quiet, _extraction_text)
+    _show(result.to_dict(), as_json, quiet, text.extraction)
     if result.failures:
         raise typer.Exit(FAILURES_LISTED)
 
@@ -125,7 +128,7 @@ def inspect(
     opened = _open(source, labels, path_column, label_column, split_column, exclude, name)
     with _progress(quiet or as_json) as progress:
         found = inspect_source(opened, progress)
-    _show(found, as_json, quiet, _inspection_text)
+    _show(found, as_json, quiet, text.inspection)
     if found["failures"]:
         raise typer.Exit(FAILURES_LISTED)
 
@@ -135,7 +138,7 @@ def info(path: FileOrDir, as_json: Json = False) -> None:
     """Show what a feature file holds, or each one in a folder."""
     from featurestore.store import FeatureStore, find_files
 
-    _show([FeatureStore(file).summary() for file in find_files(path)], as_json, False, _info_text)
+    _show([FeatureStore(file).summary() for file in find_files(path)], as_json, False, text.info)
 
 
 @app.command()
@@ -143,7 +146,7 @@ def verify(path: FileOrDir, quiet: Quiet = False, as_json: Json = False) -> None
     """Read a feature file, or each one in a folder, and compare its content digest."""
     from featurestore.store import verify_files
 
-    _show(verify_files(path), as_json, quiet, lambda found: "\n".join(f"{file}: intact" for file in found["intact"]))
+    _show(verify_files(path), as_json, quiet, text.verified)
 
 
 @app.command()
@@ -151,10 +154,7 @@ def backbones(as_json: Json = False) -> None:
     """List the backbones."""
     from featurestore.backbones import table
 
-    def text(rows: list[dict[str, Any]]) -> str:
-        return _table(["backbone", "input", "at least", "width", "weights"], [list(row.values()) for row in rows])
-
-    _show(table(), as_json, False, text)
+    _show(table(), as_json, False, text.backbones)
 
 
 # ------------------------------------------------------------------------------------------------- stage 2
@@ -175,7 +175,7 @@ def fit_head(
     """Fit one head on the training rows of a feature file, in seconds."""
     from heads.fit import fit_head as run
 
-    _show(run(path, head, params=settings or [], out=out, seed=seed).to_dict(), as_json, quiet, _fit_text)
+    _show(run(path, head, params=settings or [], out=out, seed=seed).to_dict(), as_json, quiet, text.fit)
 
 
 @app.command()
@@ -188,24 +188,95 @@ def evaluate(
     """Measure a saved head on one split of a feature file, with 95 % bootstrap intervals."""
     from heads.evaluation import evaluate as run
 
-    _show(run(head_dir, path, split).to_dict(), as_json, False, _evaluation_text)
+    _show(run(head_dir, path, split).to_dict(), as_json, False, text.evaluation)
 
 
 @app.command()
 def predict(
     head_dir: HeadDir,
     inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, or folders of images.")],
-    weights: Annotated[str | None, typer.Option(help="Weights of the backbone, if they are not where they were.")] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path, class, a probability per class.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document per image and line.")] = False,
+    weights: Annotated[str | None, typer.Option(help="Weights of the backbone, if not where they were.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path, class, error, each probability.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Classify new images with a saved head and the backbone that it was fitted on."""
-    from heads.deploy import CsvFormat, JsonFormat, TextFormat, predict_images
+    from heads.deploy import Predictor
 
-    shape = CsvFormat() if as_csv else JsonFormat() if as_json else TextFormat()
-    failed = False
-    for prediction in predict_images(head_dir, inputs, weights=weights):
-        print(shape.line(prediction), flush=True)
-        failed |= prediction.error is not None
-    if failed:
+    predictor = Predictor(head_dir, weights=weights)
+    show = text.predictions_csv if as_csv else text.predictions_json if as_json else text.predictions_text
+    if show(predictor.class_names, predictor.predict(inputs)):
         raise typer.Exit(FAILURES_LISTED)
+
+
+@app.command()
+def demo(
+    data: Annotated[str, typer.Option(help="digits, textiles or flowers (a download).")] = "digits",
+    out: Annotated[Path, typer.Option(help="Folder for the feature file and the heads.")] = Path("featurestore-demo"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """The main job on data that is there: extract features once, then fit and compare every kind of head."""
+    from heads.demo import run_demo
+
+    with _progress(quiet or as_json) as progress:
+        result = run_demo(out, data, progress=progress)
+    _show(result, as_json, quiet, text.demo)
+
+
+# ------------------------------------------------------------------------------------------------- printing
+
+
+def _open(
+    source: Path,
+    labels: Path | None,
+    path_column: str | None,
+    label_column: str | None,
+    split_column: str | None,
+    exclude: list[str] | None,
+    name: str | None,
+) -> "Source":
+    from featurestore.dataset import open_source
+
+    return open_source(
+        source,
+        labels=labels,
+        path_column=path_column,
+        label_column=label_column,
+        split_column=split_column,
+        exclude=exclude or (),
+        name=name,
+    )
+
+
+def _show(result: Any, as_json: bool, quiet: bool, render: Callable[[Any], str]) -> None:
+    if as_json:
+        print(json.dumps(result, indent=2))
+    elif not quiet:
+        print(render(result))
+
+
+@contextmanager
+def _progress(silent: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar per stage, with rate and time left, on a terminal; nothing when the output goes elsewhere."""
+    if silent or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    rate = TextColumn("{task.fields[rate]}")
+    columns = TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, completed=done, rate="")
+            speed = bars.tasks[tasks[stage]].speed
+            bars.update(tasks[stage], completed=done, rate=f"{speed:,.0f}/s" if speed else "")
+
+        yield update
+
+
+if __name__ == "__main__":
+    main()

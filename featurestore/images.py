@@ -25,6 +25,8 @@ MAX_BYTES = 512 * 2**20
 MAX_PIXELS = 2**31 // 12
 """Larger images (178,956,970 pixels: half a gigabyte as RGB) are refused from their header."""
 
+_TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
+
 # Raster formats that are decoded in this process. Never EPS, which Pillow hands to ghostscript.
 _SUFFIXES = {
     "JPEG": "jpg jpeg jpe jfif",
@@ -59,8 +61,8 @@ _TRANSPOSED = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Pillow's drivers, its opinions about damaged metadata and its words on large images (which we refuse ourselves)
-# are settled here, once: warnings and drivers belong to the process, and `decode` runs in threads.
+# Here, once, because drivers, warnings and logs belong to the process, and `decode` runs in threads. Pillow warns of
+# damaged metadata, and of images half as large as those that we refuse.
 Image.init()
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -127,7 +129,7 @@ def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArra
     except UnidentifiedImageError as error:  # its own text holds a memory address
         raise ImageError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(_too_large()) from error
+        raise ImageError(_TOO_LARGE) from error
     except Exception as error:  # a damaged file can raise anything at all in a decoder
         raise ImageError(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
@@ -135,10 +137,6 @@ def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArra
 def scale16(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Integers in [0, 65535] to the nearest uint8 of [0, 255]; any shape."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _too_large() -> str:
-    return f"more than {MAX_PIXELS:,} pixels"
 
 
 def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -152,7 +150,7 @@ def _from_bytes(data: bytes) -> Image.Image:
     """A decoded image, upright, in mode RGB."""
     image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
     if image.width * image.height > MAX_PIXELS:  # Pillow's own limit may have been switched off
-        raise ImageError(_too_large())
+        raise ImageError(_TOO_LARGE)
     image.load()
     orientation = _orientation(image)
     if image.mode.startswith("I"):

@@ -200,7 +200,8 @@ class Head:
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Labels (N,)."""
-        return np.asarray(self.classes_[self.decision_function(X).argmax(axis=1)])
+        best = self.decision_function(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities (N, C), each row with sum 1."""

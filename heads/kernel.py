@@ -7,7 +7,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
-from heads.base import STANDARDIZE, Floats, Head, Labels, Rows, Scaling, State, check_arrays, fit_temperature, two_columns
+from heads.base import (
+    STANDARDIZE,
+    Floats,
+    Head,
+    Labels,
+    Rows,
+    Scaling,
+    State,
+    check_arrays,
+    fit_temperature,
+    two_columns,
+)
 from heads.designs import parameter
 
 

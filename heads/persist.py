@@ -6,6 +6,7 @@ whatever is wrong ends in a HeadError. Format version 1 is what :meth:`FittedHea
 
 import json
 import os
+import secrets
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
@@ -166,7 +167,7 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
     folder = Path(folder)
     check_target(folder)
     folder = folder.resolve()
-    new, old = folder.with_name(f".{folder.name}.new-{os.getpid()}"), _previous(folder)
+    new, old = folder.with_name(f".{folder.name}.new-{secrets.token_hex(4)}"), _previous(folder)
     check_target(old)
     try:
         new.mkdir(parents=True)

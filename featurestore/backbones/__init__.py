@@ -1,5 +1,5 @@
 """Frozen networks by name: build one, load its weights, and say how its input is to be prepared."""
 
-from featurestore.backbones.registry import ARCHITECTURES, DEFAULT, Backbone, check, find, load_backbone
+from featurestore.backbones.registry import ARCHITECTURES, DEFAULT, Backbone, check, find, load_backbone, table
 
-__all__ = ["ARCHITECTURES", "DEFAULT", "Backbone", "check", "find", "load_backbone"]
+__all__ = ["ARCHITECTURES", "DEFAULT", "Backbone", "check", "find", "load_backbone", "table"]

@@ -68,6 +68,20 @@ def find(name: str) -> Architecture:
     raise BackboneError(f"unknown backbone {name!r}: {suggest(name, ARCHITECTURES)}")
 
 
+def table() -> list[dict[str, str | int]]:
+    """What ``featurestore backbones`` lists: name, input size, smallest size, width, where the weights come from."""
+    return [
+        {
+            "backbone": a.name + (" (default)" if a.name == DEFAULT else ""),
+            "size": a.size,
+            "min_size": a.min_size,
+            "width": a.channels,
+            "weights": "come with featurestore[extract]" if a in efficientnet_lite.ARCHITECTURES else "Keras downloads",
+        }
+        for a in ARCHITECTURES.values()
+    ]
+
+
 def check(name: str, size: int | None, pool: str, weights: str) -> None:
     """Find, without building anything, what :func:`load_backbone` would refuse.
 

@@ -22,7 +22,9 @@ def values(known):
 @st.composite
 def designs(draw):
     kind = draw(st.sampled_from(sorted(KINDS)))
-    return HeadDesign(kind, draw(st.fixed_dictionaries({}, optional={n: values(p) for n, p in parameters(kind).items()})))
+    return HeadDesign(
+        kind, draw(st.fixed_dictionaries({}, optional={n: values(p) for n, p in parameters(kind).items()}))
+    )
 
 
 @given(designs())

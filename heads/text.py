@@ -1,0 +1,175 @@
+"""Results as text for a terminal: what the command line prints, from the same plain JSON types as its ``--json``."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heads.deploy import Prediction
+
+
+def table(heading: list[str], rows: list[list[Any]]) -> str:
+    """Columns of text, numbers to the right."""
+    cells = [heading, *([f"{c:.3f}" if isinstance(c, float) else str(c) for c in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = [bool(rows) and isinstance(cell, int | float) for cell in rows[0]] if rows else [False] * len(heading)
+    return "\n".join(
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def backbones(rows: list[dict[str, Any]]) -> str:
+    """For ``featurestore backbones``."""
+    return table(["backbone", "input", "at least", "width", "weights"], [list(row.values()) for row in rows])
+
+
+def verified(found: dict[str, list[str]]) -> str:
+    """For ``featurestore verify``."""
+    return "\n".join(f"{file}: intact" for file in found["intact"])
+
+
+def _classes(classes: dict[str, dict[str, int]]) -> str:
+    columns = list(next(iter(classes.values())))
+    total = ["all", *(sum(counts[column] for counts in classes.values()) for column in columns)]
+    return table(["class", *columns], [[name, *counts.values()] for name, counts in classes.items()] + [total])
+
+
+def _remarks(found: dict[str, Any]) -> list[str]:
+    lines = [f"note: {note}" for note in found["notes"]]
+    lines += [f"passed over: {count} {reason}" for reason, count in found["skipped"].items()]
+    failures = [tuple(f.values()) if isinstance(f, dict) else tuple(f) for f in found["failures"]]
+    if failures:
+        lines.append(f"{len(failures)} inputs gave no row:")
+        lines += [f"  {path}: {reason}" for path, reason in failures[:10]]
+        lines += [f"  … and {len(failures) - 10} more (see --json)"] if len(failures) > 10 else []
+    return lines
+
+
+def extraction(result: dict[str, Any]) -> str:
+    """For ``featurestore extract``."""
+    parts = [f"{result[key]} {key}" for key in ("computed", "resumed", "copied") if result[key]]
+    done = ", ".join(parts) or "nothing to do"
+    lines = [_classes(result["classes"]), *_remarks(result)]
+    lines.append(f"{result['rows']} rows ({done}) in {result['seconds']:.1f} s: {result['path']}")
+    return "\n".join([*lines, f"next: featurestore fit-head {result['path']} --out head"])
+
+
+def inspection(found: dict[str, Any]) -> str:
+    """For ``featurestore inspect``."""
+    lines = [_classes(found["classes"]), *_remarks(found)]
+    lines.append("width {} to {} (median {}) pixels, height {} to {} (median {})".format(
+        *(found[side][i] for side in ("width", "height") for i in (0, 2, 1))
+    ))  # fmt: skip
+    if found["duplicates"]:
+        lines.append(f"{len(found['duplicates'])} images stand there more than once:")
+        lines += [f"  {', '.join(group[:4])}" for group in found["duplicates"][:10]]
+    return "\n".join(lines)
+
+
+def info(files: list[dict[str, Any]]) -> str:
+    """For ``featurestore info``."""
+    return "\n\n".join(_file_text(file) for file in files)
+
+
+def _file_text(file: dict[str, Any]) -> str:
+    spec = file["spec"]
+    features = "; ".join(
+        f"{tap} {dtype} {' × '.join(map(str, shape))}" for tap, (dtype, *shape) in file["features"].items()
+    )
+    values = {
+        "file": f"{file['path']} ({file['bytes'] / 2**20:.1f} MiB)",
+        "data set": f"{file['dataset']}: {file['rows']} rows, {len(file['classes'])} classes",
+        "features": features,
+        "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),
+        "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {spec['resize']}",
+        "fingerprint": file["fingerprint"],
+        "made by": "; ".join(" ".join(f"{k} {v}" for k, v in p.items()) for p in file["provenance"]["producers"]),
+        "failures": len(file["failures"]),
+    }
+    return "\n".join(f"{name + ':':<13}{value}" for name, value in values.items())
+
+
+def fit(fitted: dict[str, Any]) -> str:
+    """For ``featurestore fit-head``."""
+    rows = [[split, fitted["rows"][split], *metrics.values()] for split, metrics in fitted["metrics"].items()]
+    names = list(next(iter(fitted["metrics"].values())))
+    return "\n".join([
+        table(["split", "rows", *names], rows),
+        f"{fitted['design']['kind']} fitted in {fitted['seconds']:.2f} s: {fitted['path']}",
+    ])  # fmt: skip
+
+
+def evaluation(found: dict[str, Any]) -> str:
+    """For ``featurestore evaluate``."""
+    metrics = [[name, found[name], *found["intervals"][name]] for name in found["intervals"]]
+    classes = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in found["per_class"]]
+    names = [c["class"] for c in found["per_class"]]
+    return "\n\n".join([
+        table([f"{found['split']} ({found['rows']} rows)", "value", "95 % from", "to"], metrics),
+        table(["class", "precision", "recall", "f1", "rows"], classes),
+        "rows: true class, columns: predicted class\n"
+        + table(["", *names], [[name, *row] for name, row in zip(names, found["confusion_matrix"], strict=True)]),
+    ])  # fmt: skip
+
+
+def demo(result: dict[str, Any]) -> str:
+    """For ``featurestore demo``."""
+    rows = []
+    for head in result["heads"]:
+        found = head["evaluation"]
+        low, high = found["intervals"]["accuracy"]
+        rows.append(
+            [
+                head["head"],
+                found["accuracy"],
+                f"{low:.3f} – {high:.3f}",
+                found["macro_f1"],
+                head["fit_seconds"],
+                head["path"],
+            ]
+        )
+    rows_text = table(["head", "test accuracy", "95 % interval", "macro F1", "seconds", "saved in"], rows)
+    best = max(result["heads"], key=lambda head: head["evaluation"]["accuracy"])
+    steps = extraction(result["extraction"]).rsplit("\n", 1)[0]  # without its hint at what comes next
+    return f"{steps}\n\n{rows_text}\n\nnext: featurestore predict {best['path']} YOUR_IMAGES"
+
+
+def predictions_text(class_names: tuple[str, ...], predictions: "Iterable[Prediction]") -> int:
+    """Print them as they come; returns how many images could not be read."""
+    failures = 0
+    for prediction in predictions:
+        failures += prediction.error is not None
+        chance = prediction.probabilities.get(prediction.label or "")
+        print(
+            prediction.path,
+            prediction.label or f"error: {prediction.error}",
+            f"{chance:.3f}" if chance else "",
+            sep="\t",
+            flush=True,
+        )
+    return failures
+
+
+def predictions_csv(class_names: tuple[str, ...], predictions: "Iterable[Prediction]") -> int:
+    """Print them as they come; returns how many images could not be read."""
+    failures, writer = 0, csv.writer(sys.stdout)
+    writer.writerow(["path", "class", "error", *class_names])
+    for prediction in predictions:
+        failures += prediction.error is not None
+        chances = [f"{prediction.probabilities[name]:.6f}" if prediction.label else "" for name in class_names]
+        writer.writerow([prediction.path, prediction.label or "", prediction.error or "", *chances])
+    return failures
+
+
+def predictions_json(class_names: tuple[str, ...], predictions: "Iterable[Prediction]") -> int:
+    """Print one JSON list as it comes; returns how many images could not be read."""
+    failures, before = 0, "["
+    for prediction in predictions:
+        failures += prediction.error is not None
+        print(f"{before}{json.dumps(prediction.to_dict())}", end="", flush=True)
+        before = ",\n"
+    print("[]" if before == "[" else "]")
+    return failures

@@ -1,0 +1,165 @@
+import json
+
+import numpy as np
+import pytest
+from feature_files import SPEC, write_features
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from featurestore.errors import HeadError, SpecMismatchError
+from heads import evaluate, fit_head
+from heads.base import softmax
+from heads.evaluation import measure
+
+NAMES = ["a", "b", "c", "d"]
+
+
+def random_case(classes, rows, seed, digits=1):
+    """Labels and probabilities that are right more often than not, with ties."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(classes, size=rows)
+    scores = rng.normal(size=(rows, classes))
+    scores[np.arange(rows), y] += 1
+    return y, softmax(np.round(scores, digits))
+
+
+cases = st.builds(random_case, st.integers(2, 4), st.integers(1, 60), st.integers(0, 10_000))
+
+
+@given(cases)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
+def test_metrics_are_scikit_learns(case):
+    y, proba = case
+    classes = proba.shape[1]
+    found = measure(y, proba, NAMES[:classes], resamples=0)
+    predicted = proba.argmax(axis=1)
+    labels = list(range(classes))
+    assert found.rows == len(y)
+    assert found.accuracy == pytest.approx(metrics.accuracy_score(y, predicted))
+    assert found.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(y, predicted))
+    assert found.macro_f1 == pytest.approx(metrics.f1_score(y, predicted, average="macro"))
+    assert found.log_loss == pytest.approx(metrics.log_loss(y, proba, labels=labels))
+    assert found.confusion_matrix == metrics.confusion_matrix(y, predicted, labels=labels).tolist()
+    if classes == 2 and len(set(y.tolist())) == 2:
+        assert found.roc_auc == pytest.approx(metrics.roc_auc_score(y, proba[:, 1]))
+    else:
+        assert found.roc_auc is None
+        assert "roc_auc" not in found.to_dict()
+    expected = metrics.precision_recall_fscore_support(y, predicted, labels=labels, zero_division=0)
+    table = [[entry[key] for entry in found.per_class] for key in ("precision", "recall", "f1", "support")]
+    np.testing.assert_allclose(table, expected)
+
+
+@given(cases, st.randoms(use_true_random=False))
+def test_metrics_do_not_depend_on_the_order_of_rows_or_classes(case, random):
+    y, proba = case
+    rows, classes = list(range(len(y))), list(range(proba.shape[1]))
+    random.shuffle(rows)
+    random.shuffle(classes)
+    names = NAMES[: len(classes)]
+    found = measure(y, proba, names, resamples=0)
+    renamed = np.argsort(classes)[y]
+    other = measure(renamed[rows], proba[rows][:, classes], [names[i] for i in classes], resamples=0)
+    if np.unique(proba, axis=1).shape == proba.shape and all(len(set(row)) == len(row) for row in proba.tolist()):
+        assert other.metrics() == pytest.approx(found.metrics())
+    assert other.log_loss == pytest.approx(found.log_loss)
+
+
+@settings(max_examples=20)
+@given(st.integers(2, 4), st.integers(30, 200), st.integers(0, 10_000))
+def test_intervals_hold_the_metric_and_repeat(classes, rows, seed):
+    y, proba = random_case(classes, rows, seed)
+    found = measure(y, proba, NAMES[:classes])
+    assert found.intervals.keys() == found.metrics().keys()
+    for name in ("accuracy", "log_loss", *(["roc_auc"] if classes == 2 else [])):
+        low, high = found.intervals[name]
+        assert low <= getattr(found, name) <= high
+    for entry in found.per_class:
+        low, high = entry["recall_interval"]
+        assert 0 <= low <= entry["recall"] <= high <= 1
+    assert measure(y, proba, NAMES[:classes]) == found
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_bootstrap_agrees_with_theory():
+    y, proba = random_case(3, 2000, 0)
+    found = measure(y, proba, NAMES[:3], resamples=4000)
+    half = 1.96 * np.sqrt(found.accuracy * (1 - found.accuracy) / 2000)
+    assert found.intervals["accuracy"] == pytest.approx([found.accuracy - half, found.accuracy + half], abs=0.002)
+    losses = -np.log(proba[np.arange(2000), y])
+    half = 1.96 * losses.std() / np.sqrt(2000)
+    assert found.intervals["log_loss"] == pytest.approx([found.log_loss - half, found.log_loss + half], abs=0.005)
+
+
+def test_resampled_auc_is_scikit_learns_on_the_resample():
+    y, proba = random_case(2, 40, 3)
+    found = measure(y, proba, NAMES[:2], resamples=1, seed=5)
+    order = np.argsort(proba[:, 1])
+    rows = order[np.random.default_rng(5).integers(40, size=(1, 40))[0]]
+    expected = metrics.roc_auc_score(y[rows], proba[rows, 1])
+    assert found.intervals["roc_auc"] == pytest.approx([expected, expected])
+
+
+def test_one_impossible_row_does_not_make_the_loss_infinite():
+    found = measure([0, 1], [[1.0, 0.0], [1.0, 0.0]], NAMES[:2])
+    assert np.isfinite(found.log_loss)
+    assert found.per_class[1]["recall"] == 0
+
+
+@pytest.fixture(scope="module")
+def saved(digits_file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("heads") / "logreg"
+    return fit_head(digits_file, out=out).path
+
+
+def test_evaluate_judges_the_rows_of_the_split(saved, digits, digits_file):
+    X, y = digits
+    found = evaluate(saved, digits_file)
+    assert (found.split, found.rows) == ("test", 120)
+    from heads import load_head
+
+    predicted = load_head(saved).predict_proba(X[4::5]).argmax(axis=1)
+    assert found.to_dict()["accuracy"] == metrics.accuracy_score(y[4::5], predicted)
+    assert evaluate(saved, digits_file, "train").rows == 360
+
+
+def test_classes_are_matched_by_name(saved, digits, digits_file, tmp_path):
+    X, y = digits
+    names = [f"digit {i}" for i in range(10)][::-1]
+    other = write_features(tmp_path / "other.h5", X[4::5], 9 - y[4::5], ["test"] * 120, class_names=names)
+    assert evaluate(saved, other) == evaluate(saved, digits_file)
+
+
+def test_a_file_may_lack_classes_but_not_bring_new_ones(saved, digits, tmp_path):
+    X, y = digits
+    keep = (y == 3) | (y == 8)
+    fewer = write_features(
+        tmp_path / "fewer.h5", X[keep], y[keep] == 8, ["test"] * keep.sum(), class_names=["digit 3", "digit 8"]
+    )
+    found = evaluate(saved, fewer)
+    assert found.rows == keep.sum()
+    assert len(found.per_class) == 10
+    assert "recall_interval" not in found.per_class[0]
+    new = write_features(
+        tmp_path / "new.h5", X[keep], y[keep] == 8, ["test"] * keep.sum(), class_names=["digit 3", "diggit 8"]
+    )
+    with pytest.raises(HeadError, match="'diggit 8': did you mean 'digit 8'"):
+        evaluate(saved, new)
+
+
+def test_no_rows_in_the_split_lists_those_there_are(saved, digits_file):
+    with pytest.raises(HeadError, match=r"test \(120 rows\), train \(360 rows\), validation \(120 rows\)"):
+        evaluate(saved, digits_file, "tset")
+
+
+def test_features_of_another_spec_are_refused_by_field(saved, digits, tmp_path):
+    from dataclasses import replace
+
+    X, y = digits
+    spec = replace(SPEC, size=16)
+    other = write_features(
+        tmp_path / "other.h5", X, y, ["test"] * 600, class_names=[f"digit {i}" for i in range(10)], spec=spec
+    )
+    with pytest.raises(SpecMismatchError, match="size: 16 here, 8 there"):
+        evaluate(saved, other)
