@@ -66,9 +66,9 @@ class HeadError(FeatureStoreError):
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown `name`: the nearest known one, else all of them."""
-    options = sorted(known)
+    options = {option.lower(): option for option in sorted(known)}
     nearest = difflib.get_close_matches(name.lower(), options, n=1)
-    return f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(options)}"
+    return f"did you mean {options[nearest[0]]!r}?" if nearest else f"known: {', '.join(options.values())}"
 
 
 def missing(task: str, library: str, extra: str) -> MissingDependencyError:

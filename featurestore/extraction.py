@@ -248,8 +248,8 @@ def _publication(
     failed = [(failure.path, failure.reason) for failure in dataset.failures]
     failed += [(s.path or s.id, failures[s.digest]) for s in plan.samples if s.digest in failures]
     if not kept:
-        path, reason = failed[0]
-        raise SourceError(f"{dataset.name}: none of {len(failed)} images could be read (first: {path}: {reason})")
+        name, reason = failed[0]
+        raise SourceError(f"{dataset.name}: none of {len(failed)} images could be read (first: {name}: {reason})")
     used = {plan.rows.path(sample.digest) for sample in kept}
     producers: list[dict[str, str]] = []
     for path, makers, _ in plan.rows.origins():

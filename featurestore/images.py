@@ -10,6 +10,8 @@ import logging
 import os
 import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -121,17 +123,37 @@ def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArra
     Raises:
         ImageError: the data give no pixels, or more than `MAX_PIXELS`.
     """
+    with _one_error():
+        return np.asarray(_resized(_pixels(data), size, resize))
+
+
+def dimensions(data: bytes | NDArray[np.uint8]) -> tuple[int, int]:
+    """Width and height in pixels of an image that :func:`decode` can decode, upright.
+
+    Raises:
+        ImageError: as there.
+    """
+    with _one_error():
+        return _pixels(data).size
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Whatever goes wrong in a decoder becomes an ImageError."""
     try:
-        image = _from_array(data) if isinstance(data, np.ndarray) else _from_bytes(data)
-        return np.asarray(_resized(image, size, resize))
+        yield
     except ImageError:
         raise
     except UnidentifiedImageError as error:  # its own text holds a memory address
         raise ImageError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
         raise ImageError(_TOO_LARGE) from error
-    except Exception as error:  # a damaged file can raise anything at all in a decoder
+    except Exception as error:  # a damaged file can raise anything at all
         raise ImageError(" ".join(str(error).split())[:200] or type(error).__name__) from error
+
+
+def _pixels(data: bytes | NDArray[np.uint8]) -> Image.Image:
+    return _from_array(data) if isinstance(data, np.ndarray) else _from_bytes(data)
 
 
 def scale16(values: NDArray[Any]) -> NDArray[np.uint8]:

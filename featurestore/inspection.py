@@ -30,7 +30,7 @@ def inspect_source(source: Source, progress: Callable[[str, int, int], None] | N
     """
     report = progress or (lambda stage, done, total: None)
     dataset = source.dataset(lambda done, total: report("reading", done, total))
-    samples, notes = assign_splits(dataset.samples, {})
+    samples, notes = assign_splits(dataset.samples, {}, class_names=dataset.class_names)
 
     def measure(sample: Sample) -> tuple[int, int] | ImageError:
         try:

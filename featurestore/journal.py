@@ -33,6 +33,8 @@ _FILE_MAGIC, _ROWS_MAGIC = b"FSJ1", b"ROWS"
 _PREFIX = struct.Struct("<4sII")
 _DIGEST_BYTES = 32
 
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has fsync only
+
 Features = Mapping[str, NDArray[np.floating[Any]]]
 """Per tap, an array (rows, *shape)."""
 
@@ -144,7 +146,7 @@ class Journal:
             self._file.seek(self._end)
             while record:
                 record = record[self._file.write(record) :]
-            os.fdatasync(self._file.fileno())
+            _sync(self._file.fileno())
         except OSError as error:
             self._file.truncate(self._end)
             raise disk_error(self.path, error) from error

@@ -4,6 +4,7 @@ import csv
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from posixpath import basename, normpath, relpath, splitext
 from typing import NamedTuple
@@ -50,13 +51,13 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
             path_at, label_at, split_at = _columns(header, chosen, manifest)
             for cells in table:
                 number = table.line_num
-                row = dict(enumerate(cell.strip() for cell in cells))
-                path, label = row.get(path_at, ""), row.get(label_at, "")
-                if row and not (path and label):
-                    missing = "label" if path else "path"
+                row = {i: text for i, cell in enumerate(cells) if (text := cell.strip())}
+                if not row:
+                    continue
+                if not {path_at, label_at} <= row.keys():
+                    missing = "label" if path_at in row else "path"
                     raise SourceError(f"{manifest}, line {number}: no {missing}: fill in the cell or drop the line")
-                if row:
-                    yield Line(number, path, label, None if split_at is None else row.get(split_at, ""))
+                yield Line(number, row[path_at], row[label_at], None if split_at is None else row.get(split_at, ""))
     except OSError as error:
         raise SourceError(f"{manifest}: {why(error)}") from error
     except csv.Error as error:
@@ -83,7 +84,6 @@ class Finder:
 
     def __init__(self, root: Path) -> None:
         self._root = str(root)
-        self._by_stem: dict[str, list[str]] = {}
 
     def find(self, cell: str, where: str) -> str | None:
         """The path, relative to the root, that a cell names: in full, without its suffix, or by its end.
@@ -104,10 +104,14 @@ class Finder:
             raise SourceError(f"{where}: {cell!r} may be {paths[0]!r} or {paths[1]!r}: write the path in full")
         return paths[0] if paths else None
 
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        paths: dict[str, list[str]] = {}
+        for path in sorted(Tree(Path(self._root)).images):
+            paths.setdefault(_stem(path), []).append(path)
+        return paths
+
     def _ending(self, cell: str) -> list[str]:
-        if not self._by_stem:
-            for path in sorted(Tree(Path(self._root)).images):
-                self._by_stem.setdefault(_stem(path), []).append(path)
         near = [path for stem in sorted({basename(cell), _stem(cell)}) for path in self._by_stem.get(stem, ())]
         tail = f"/{cell}"
         return [path for path in near if f"/{path}".endswith(tail) or f"/{splitext(path)[0]}".endswith(tail)]

@@ -11,7 +11,7 @@ from featurestore.journal import SUFFIX as JOURNAL_SUFFIX
 from featurestore.journal import Journal
 from featurestore.rows import Rows
 from featurestore.spec import ExtractionSpec
-from featurestore.splits import assign_splits
+from featurestore.splits import DUPLICATE, assign_splits
 from featurestore.store import FeatureStore
 
 
@@ -56,18 +56,19 @@ def make_plan(folder: Path, dataset: Dataset, spec: ExtractionSpec, *, prune: bo
     """
     target = folder / f"{layout.file_stem(dataset.name, spec)}{layout.SUFFIX}"
     previous = _previous(target, spec)
-    known: dict[str, str] = {}
+    placed: dict[str, str] = {}
     rows = Rows()
     if previous is not None:
-        known = dict(zip(previous.digests.tolist(), previous.splits.tolist(), strict=True))
+        pairs = zip(previous.digests.tolist(), previous.splits.tolist(), strict=True)
+        placed = {digest: split for digest, split in pairs if split != DUPLICATE}
         rows.add_file(previous)
         if not prune:
             _refuse_to_lose(previous, dataset)
     for donor in _donors(folder, target, spec):
         rows.add_file(donor)
-    samples, notes = assign_splits(dataset.samples, known)
+    samples, notes = assign_splits(dataset.samples, placed, class_names=dataset.class_names)
     first = {sample.digest: sample for sample in reversed(samples)}
-    order = [sample for sample in first.values() if sample.digest not in known]
+    order = [sample for sample in first.values() if sample.digest not in placed]
     order.sort(key=lambda sample: sample.id)
     plan = Plan(target, previous, rows, None, samples, notes, order, set())
     if plan.journal_path.exists():

@@ -20,6 +20,9 @@ Rows = tuple[Floats, Labels]
 State = dict[str, Any]
 """What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
 
+WEIGHTS, MODEL = "weights.safetensors", "model.skops"
+"""Files of a saved head: arrays alone, or a scikit-learn estimator with them."""
+
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 """Help of that hyperparameter."""
 
@@ -55,7 +58,8 @@ def standardise(X: Floats) -> tuple[Floats, Scaling]:
     mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
     Z = X - mean
     scale = np.sqrt(np.einsum("nd,nd->d", Z, Z, dtype=np.float64) / len(Z)).astype(np.float32)
-    scale[scale <= 10 * np.finfo(np.float32).eps * np.abs(mean)] = 1.0
+    # The floor keeps weights that are divided by it within float32.
+    scale[scale <= np.maximum(10 * np.finfo(np.float32).eps * np.abs(mean), 1e-20)] = 1.0
     Z /= scale
     return Z, Scaling(mean, scale)
 
@@ -141,7 +145,7 @@ class Head:
     Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``temperature_``, and those of the family.
     """
 
-    weights_file: ClassVar[str] = "weights.safetensors"
+    weights_file: ClassVar[str] = WEIGHTS
     """Where a saved head keeps :meth:`state`."""
 
     standardize: bool = parameter(True, STANDARDIZE)

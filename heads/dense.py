@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.errors import missing
+from featurestore.errors import HeadError
+from featurestore.runtime import import_keras
 from heads.base import Floats, Head, Labels, Rows, Scaling, State, check_arrays, stratified_folds
 from heads.designs import parameter
 
@@ -45,16 +46,16 @@ class DenseHead(Head):
             held = stratified_folds(codes, _HELD_OUT, self.random_state) == 0
             # A class of one row keeps it for training.
             held &= np.bincount(codes)[codes] > 1
-            validation, Z, codes = (Z[held], codes[held]), Z[~held], codes[~held]
+            validation = (Z[held], codes[held]) if held.any() else (Z, codes)
+            Z, codes = Z[~held], codes[~held]
         layers = dense_layers(self._train(Z, codes, validation))
+        if not all(np.isfinite(array).all() for layer in layers for array in layer):
+            raise HeadError("the training of the dense head diverged: give a smaller learning_rate")
         self.layers_: Layers = [scaling.fold(*layers[0]), *layers[1:]]
 
     def _train(self, Z: Floats, codes: Labels, validation: Rows) -> Any:
         """The trained Keras model: standardised rows to logits."""
-        try:
-            import keras
-        except ImportError as error:
-            raise missing("the dense head", "TensorFlow", "extract") from error
+        keras = import_keras("the dense head")
         with _seeded(keras, self.random_state):
             model = keras.Sequential([keras.Input((Z.shape[1],))])
             for units in self.hidden:

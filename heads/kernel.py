@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
 from heads.base import (
+    MODEL,
     STANDARDIZE,
     Floats,
     Head,
@@ -29,7 +30,7 @@ class KernelHead(Head):
     Fitted attributes: ``model_``, and ``scaling_``, applied to rows before the estimator sees them.
     """
 
-    weights_file: ClassVar[str] = "model.skops"
+    weights_file: ClassVar[str] = MODEL
 
     def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
         self.model_, self.scaling_ = self._estimator().fit(Z, codes), scaling

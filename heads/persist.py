@@ -20,15 +20,13 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import HeadError, SpecMismatchError
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore
-from heads.base import Head, State
+from heads.base import MODEL, WEIGHTS, Head, State
 from heads.data import FeatureTable
 from heads.designs import HeadDesign
 
 FORMAT = "featurestore-head"
 FORMAT_VERSION = 1
 HEAD = "head.json"
-WEIGHTS = "weights.safetensors"
-MODEL = "model.skops"
 
 _JSON_LIMIT = 64 * 2**20
 """Most bytes of a head.json."""

@@ -98,7 +98,7 @@ def fit(fitted: dict[str, Any]) -> str:
     names = list(next(iter(fitted["metrics"].values())))
     return "\n".join([
         table(["split", "rows", *names], rows),
-        f"{fitted['design']['kind']} fitted in {fitted['seconds']:.2f} s: {fitted['path']}",
+        f"{fitted['kind']} fitted in {fitted['seconds']:.2f} s: {fitted['path']}",
     ])  # fmt: skip
 
 

@@ -186,6 +186,7 @@ def test_files_that_cannot_be_read_are_failures(tmp_path):
     os.mkfifo(tmp_path / "a/fifo.jpg")
     link(tmp_path / "b/dangling.jpg", "gone.jpg")
     link(tmp_path / "b/loop.jpg", "loop.jpg")
+    link(tmp_path / "b/up", "..")
     calls = []
     dataset = open_source(tmp_path).dataset(lambda *call: calls.append(call))
     assert [s.id for s in dataset.samples] == ["a/1.jpg", "b/2.jpg"]
@@ -194,6 +195,7 @@ def test_files_that_cannot_be_read_are_failures(tmp_path):
         Failure("a/fifo.jpg", "not a regular file"),
         Failure("b/dangling.jpg", "no such file"),
         Failure("b/loop.jpg", "symlink loop"),
+        Failure("b/up", "symlink loop: the folder contains itself"),
     ]
     assert calls[-1] == (6, 6)
 
@@ -361,7 +363,7 @@ def test_listed_files_that_are_not_there(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_delimiters_byte_order_mark_quotes_and_blank_lines(tmp_path, delimiter, encoding):
     tree(tmp_path, "a, b; c.jpg", "2.jpg")
-    lines = ["Image ID|Species", '"a, b; c.jpg"|"häuslich\nzahm"', "", "2.jpg| wild "]
+    lines = ["Image ID|Species", '"a, b; c.jpg"|"häuslich\nzahm"', "", "|", "2.jpg| wild "]
     source = open_source(table(tmp_path / "t.csv", *[x.replace("|", delimiter) for x in lines], encoding=encoding))
     assert source.class_names == ("häuslich\nzahm", "wild")
 
@@ -441,6 +443,11 @@ def test_sixteen_bits_and_floats_are_the_same_pictures():
     sources = [ArraySource(array, list("abab"), name="x") for array in others]
     digests = [[s.digest for s in source.dataset().samples] for source in sources]
     assert all(other == digests[0] for other in digests)
+
+
+def test_floats_are_rounded():
+    source = ArraySource([[[0.0, 0.999]], [[0.001, 1.0]]], [0, 1], name="x")
+    assert [source.read(s).tolist() for s in source.dataset().samples] == [[[0, 255]], [[0, 255]]]
 
 
 def test_class_names_splits_and_ids_of_arrays():

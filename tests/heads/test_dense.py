@@ -4,14 +4,13 @@ import sys
 import numpy as np
 import pytest
 
-from featurestore.errors import MissingDependencyError
+from featurestore.errors import HeadError, MissingDependencyError
 from heads import dense
 from heads.base import standardise
 from heads.dense import DenseHead
 
 
-@pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("hidden", [(), (16,), (24, 12)])
+@pytest.mark.parametrize(("hidden", "batch_norm"), [((), False), ((16,), False), ((24, 12), True)])
 def test_numpy_gives_what_keras_gives(digits, hidden, batch_norm, monkeypatch):
     models = []
 
@@ -64,6 +63,17 @@ def test_rows_are_held_out_without_validation_rows_but_never_a_whole_class(digit
     assert np.bincount(seen["validation"]).tolist() == [2, 1]
 
 
+def test_two_rows_are_enough(digits):
+    X, _ = digits
+    assert DenseHead(epochs=1, hidden=()).fit(X[:2], [0, 1]).predict_proba(X[:2]).shape == (2, 2)
+
+
+def test_diverged_training_says_what_to_change(digits):
+    X, y = digits
+    with pytest.raises(HeadError, match="smaller learning_rate"):
+        DenseHead(epochs=1, hidden=(), standardize=False).fit(X * np.float32(1e36), y)
+
+
 def test_validation_rows_of_an_unknown_class_are_left_out(digits):
     X, y = digits
     keep = y < 5
@@ -73,6 +83,12 @@ def test_validation_rows_of_an_unknown_class_are_left_out(digits):
 
 
 def test_without_keras_it_says_what_to_install(digits, monkeypatch):
-    monkeypatch.setitem(sys.modules, "keras", None)
+    class Absent:
+        def find_spec(self, name, path=None, target=None):
+            if name == "keras":
+                raise ModuleNotFoundError(name)
+
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     with pytest.raises(MissingDependencyError, match=r"featurestore\[extract\]"):
         DenseHead().fit(*digits)
