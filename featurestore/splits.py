@@ -106,7 +106,8 @@ def _goal(n: int, fractions: Sequence[float]) -> list[int]:
         return [n, 0, 0]
     exact = [n * fraction for fraction in fractions]
     goal = [int(share) for share in exact]
-    for i in sorted(range(3), key=lambda i: goal[i] - exact[i])[: n - sum(goal)]:
+    # Ties go to the stronger split: a small class needs its test rows most.
+    for i in sorted(range(3), key=lambda i: (goal[i] - exact[i], -i))[: n - sum(goal)]:
         goal[i] += 1
     for i, fraction in enumerate(fractions):
         if fraction > 0 and not goal[i]:

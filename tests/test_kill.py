@@ -100,7 +100,7 @@ class Chain:
             if not kill or last is None:
                 process.wait(120)
             process.kill()
-            out, err = process.communicate()
+            _, err = process.communicate()
         if process.returncode == 0:
             found = files(self.store)
             assert found.keys() == self.expected.keys()

@@ -72,7 +72,7 @@ def test_a_row_that_is_nowhere_is_an_error_and_leaves_the_old_file(tmp_path):
 def test_an_error_of_the_child_is_raised_here(tmp_path):
     made = publication(tmp_path)
     (tmp_path / "rows.journal").write_bytes(b"nonsense of more than twelve bytes")
-    with store_lock(tmp_path) as lock, pytest.raises(CorruptFileError, match="rows.journal"):
+    with store_lock(tmp_path) as lock, pytest.raises(CorruptFileError, match=r"rows\.journal"):
         publish(made, lock)
 
 
@@ -91,7 +91,7 @@ def test_the_child_ends_with_its_parent(tmp_path):
 
 
 def test_too_little_space_is_said_before_a_byte_is_written(tmp_path):
-    with pytest.raises(DiskFullError, match="MiB needed, .* MiB free"):
+    with pytest.raises(DiskFullError, match=r"MiB needed, .* MiB free"):
         check_space(tmp_path, 2**60)
     check_space(tmp_path, 0)
 
@@ -108,7 +108,7 @@ def small_disk(tmp_path):
 
 
 def test_a_disk_that_fills_while_the_file_is_written(small_disk, monkeypatch):
-    """The child meets the real ENOSPC of HDF5: one clean error, no signal, nothing left behind, and a later run works."""
+    """The child meets the real ENOSPC of HDF5: one clean error, no signal, nothing left behind."""
     made = publication(small_disk, rows=100, width=5000)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(2**20))

@@ -1,4 +1,3 @@
-import os
 import shutil
 
 import h5py
@@ -42,7 +41,7 @@ def test_an_open_store_outlives_its_replacement(file, tmp_path):
     store = FeatureStore(file)
     before = np.array(store.features())
     (tmp_path / "new").mkdir()
-    os.replace(feature_file(tmp_path / "new", rows=5), file)
+    feature_file(tmp_path / "new", rows=5).replace(file)
     np.testing.assert_array_equal(store.features(), before)
     assert len(FeatureStore(file)) == 5
 
@@ -91,7 +90,7 @@ def test_finding_files(file, tmp_path):
 def test_a_truncated_file_is_refused(file, keep):
     raw = file.read_bytes()
     file.write_bytes(raw[:keep])
-    with pytest.raises(CorruptFileError, match="data.h5"):
+    with pytest.raises(CorruptFileError, match=r"data\.h5"):
         FeatureStore(file)
 
 
@@ -116,7 +115,7 @@ def test_verify_files_names_the_damaged_one(file, tmp_path):
     assert verify_files(tmp_path)["intact"] == [str(file), str(other)]
     with h5py.File(other, "r+") as opened:
         opened["features"][3, 3] += 1
-    with pytest.raises(CorruptFileError, match="other.h5: content digest"):
+    with pytest.raises(CorruptFileError, match=r"other\.h5: content digest"):
         verify_files(tmp_path)
 
 
@@ -258,7 +257,7 @@ def test_hostile_files_are_refused_before_a_value_is_read(file, tmp_path, attack
     secret = feature_file(tmp_path / "other")
     with h5py.File(file, "r+") as opened:
         attack(opened, secret)
-    with pytest.raises(CorruptFileError, match="data.h5") as refused:
+    with pytest.raises(CorruptFileError, match=r"data\.h5") as refused:
         FeatureStore(file)
     if attack in (external_storage, external_label, external_link, soft_link, virtual_dataset, terabytes_compressed):
         assert isinstance(refused.value, UnsafeFileError)

@@ -45,10 +45,8 @@ def main() -> None:
             found = featurestore("evaluate", head, extraction["path"], "--split", split)
             low, high = found["intervals"]["accuracy"]
             cells.append(f"{found['accuracy']:.3f} ({low:.3f}–{high:.3f})")
-        counts = f"{split} ({found['rows']})"
-        print(
-            f"| {name} | {extraction['rows']} | {len(extraction['classes'])} | {counts} | {rate} | {' | '.join(cells)} |"
-        )
+        first = [name, extraction["rows"], len(extraction["classes"]), f"{split} ({found['rows']})", rate]
+        print(f"| {' | '.join(map(str, [*first, *cells]))} |")
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def test_text_becomes_typed_values(kind, text, value):
     ("kind", "params", "message"),
     [
         ("logrek", {}, "did you mean 'logreg'"),
-        ("logreg", {"c": 1}, "known: C, max_iter, standardize, tol"),
+        ("logreg", {"c": 1}, "did you mean 'C'"),
         ("dense", {"droput": 1}, "did you mean 'dropout'"),
         ("logreg", {"C": "many"}, "a number from 1e-10 to 1e\\+10"),
         ("logreg", {"C": 0}, "a number from"),

@@ -1,0 +1,261 @@
+"""The command line, as a user meets it: real processes, exit codes, one line per error."""
+
+import csv
+import io
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import write_images
+from storage import feature_file
+from test_docs import featurestore
+
+from featurestore import FeatureStore
+from featurestore.lock import store_lock
+from heads import load_head
+
+SMALL = ("--size", "32", "--batch-size", "8")
+
+
+def fails(code: int, *arguments: object) -> str:
+    """Run; check the exit code and that there is one line on stderr, nothing on stdout and no traceback."""
+    done = featurestore(*map(str, arguments))
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """Images, a feature file and a head: the whole job once."""
+    work = tmp_path_factory.mktemp("work")
+    write_images(work / "colours", 10)
+    for command in (
+        ("extract", work / "colours", "--store", work / "store", *SMALL),
+        ("fit-head", work / "store", "--out", work / "head"),
+    ):
+        done = featurestore(*map(str, command))
+        assert done.returncode == 0, done.stderr
+    return work
+
+
+def test_extract_says_what_it_did(work, tmp_path):
+    done = featurestore("extract", str(work / "colours"), "--store", str(tmp_path), *SMALL)
+    assert "class  train  validation  test" in done.stdout
+    assert "30 rows (30 computed)" in done.stdout and "next: featurestore fit-head" in done.stdout
+    assert done.stderr == ""  # not a word of TensorFlow's
+
+
+def test_extract_json_is_one_document(work, tmp_path):
+    done = featurestore("extract", str(work / "colours"), "--store", str(tmp_path), *SMALL, "--json")
+    result = json.loads(done.stdout)
+    assert (result["rows"], result["computed"], result["failures"]) == (30, 30, [])
+
+
+def test_failures_end_in_exit_code_3(work, tmp_path):
+    shutil.copytree(work / "colours", tmp_path / "colours")
+    (tmp_path / "colours" / "red" / "bad.jpg").write_text("no image")
+    for command in (["extract", "--store", str(tmp_path / "store"), *SMALL], ["inspect"]):
+        done = featurestore(command[0], str(tmp_path / "colours"), *command[1:])
+        assert done.returncode == 3
+        assert "1 inputs gave no row" in done.stdout and "red/bad.jpg: not an image of a known format" in done.stdout
+    assert (
+        featurestore("extract", str(tmp_path / "colours"), "--store", str(tmp_path / "store"), *SMALL, "-q").stdout
+        == ""
+    )
+
+
+def test_info_and_verify(work):
+    assert "efficientnet_lite0, weights imagenet, 32 px, squash" in featurestore("info", str(work / "store")).stdout
+    (file,) = json.loads(featurestore("info", str(work / "store"), "--json").stdout)
+    assert file["rows"] == 30 and file["features"] == {"last": ["float32", 1280]}
+    assert featurestore("verify", str(work / "store")).stdout.strip().endswith(".h5: intact")
+
+
+def test_verify_a_damaged_file(tmp_path):
+    file = feature_file(tmp_path)
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(raw)
+    assert "data.h5" in fails(1, "verify", tmp_path)
+
+
+def test_backbones():
+    listed = featurestore("backbones").stdout
+    assert all(name in listed for name in ("efficientnet_lite0 (default)", "mobilenet_v2", "resnet50", "vgg16"))
+
+
+def test_evaluate(work):
+    result = json.loads(featurestore("evaluate", str(work / "head"), str(work / "store"), "--json").stdout)
+    assert 0.9 < result["accuracy"] <= 1 and result["split"] == "test"  # colours are easy
+    low, high = result["intervals"]["accuracy"]
+    assert low <= result["accuracy"] <= high
+    assert "rows: true class" in featurestore("evaluate", str(work / "head"), str(work / "store")).stdout
+
+
+def test_predict_in_three_forms(work, tmp_path):
+    good, bad, gone = work / "colours" / "red" / "0-000.png", tmp_path / "bad.png", tmp_path / "gone.png"
+    bad.write_text("no image")
+    inputs = [str(path) for path in (good, bad, gone)]
+    done = featurestore("predict", str(work / "head"), *inputs)
+    assert done.returncode == 3
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == inputs and lines[0][1] == "red"
+    assert lines[2][1] == "error: no such file"
+    table = list(csv.DictReader(io.StringIO(featurestore("predict", str(work / "head"), *inputs, "--csv").stdout)))
+    assert table[0]["class"] == "red" and table[1]["error"] == "not an image of a known format"
+    assert abs(sum(float(table[0][name]) for name in ("blue", "green", "red")) - 1) < 1e-4
+    listed = json.loads(featurestore("predict", str(work / "head"), *inputs, "--json").stdout)
+    assert listed[0]["label"] == "red" and listed[2]["error"] == "no such file"
+
+
+def test_a_new_image_gets_what_its_cached_features_would(work):
+    """The deployed path and the cached one are the same: decoding, resizing, backbone, head."""
+    listed = json.loads(featurestore("predict", str(work / "head"), str(work / "colours"), "--json").stdout)
+    store = FeatureStore(next((work / "store").glob("*.h5")))
+    cached = load_head(work / "head").predict_proba(store.features())
+    assert [item["path"] for item in listed] == [str(work / "colours" / path) for path in store.paths]
+    deployed = [[item["probabilities"][name] for name in store.class_names] for item in listed]
+    np.testing.assert_allclose(deployed, cached, atol=1e-4)
+
+
+# ------------------------------------------------------------------------------------- bad input
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "empty" in fails(1, "extract", tmp_path / "empty", "--store", tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+def test_one_class_only(work, tmp_path):
+    assert "blue" in fails(
+        1, "extract", work / "colours", "--store", tmp_path, "--exclude", "red", "--exclude", "green"
+    )
+
+
+def test_an_unknown_backbone(work, tmp_path):
+    said = fails(1, "extract", work / "colours", "--store", tmp_path, "--backbone", "mobilnet_v2")
+    assert said == "error: unknown backbone 'mobilnet_v2': did you mean 'mobilenet_v2'?\n"
+
+
+def test_weights_that_cannot_be_had(work, tmp_path):
+    """A host that does not exist stands for a machine without a network."""
+    said = fails(1, "extract", work / "colours", "--store", tmp_path, "--backbone", "vgg16", "--weights", "gone.h5")
+    assert "gone.h5: no such weights file" in said
+
+
+def test_weights_that_do_not_fit(work, tmp_path):
+    weights = tmp_path / "foreign.h5"
+    shutil.copy(next((work / "store").glob("*.h5")), weights)
+    said = fails(1, "extract", work / "colours", "--store", tmp_path / "s", "--backbone", "vgg16", "--weights", weights)
+    assert f"{weights}: no weights for VGG16" in said
+
+
+def test_a_size_too_small(work, tmp_path):
+    assert "it takes 32 and more" in fails(1, "extract", work / "colours", "--store", tmp_path, "--size", 8)
+
+
+def test_no_such_source_and_no_such_store(tmp_path):
+    assert "nowhere" in fails(1, "extract", tmp_path / "nowhere", "--store", tmp_path)
+    assert "run  featurestore extract  first" in fails(1, "info", tmp_path / "nowhere")
+
+
+def test_a_truncated_feature_file(work, tmp_path):
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes(next((work / "store").glob("*.h5")).read_bytes()[:5000])
+    for command in (["info", cut], ["verify", cut], ["fit-head", cut, "--out", tmp_path / "head"]):
+        assert "cut.h5" in fails(1, *command)
+
+
+def test_a_head_on_features_of_another_fingerprint(work, tmp_path):
+    done = featurestore("extract", str(work / "colours"), "--store", str(tmp_path), "--size", "48")
+    assert done.returncode == 0
+    assert "size: 48 here, 32 there" in fails(1, "evaluate", work / "head", tmp_path)
+
+
+def test_unknown_heads_and_settings(work, tmp_path):
+    store, out = work / "store", tmp_path / "head"
+    assert "did you mean 'logreg'" in fails(1, "fit-head", store, "--out", out, "--head", "logref")
+    assert "max_iter" in fails(1, "fit-head", store, "--out", out, "--set", "max_itr=5")
+    assert "C=fast" in fails(1, "fit-head", store, "--out", out, "--set", "C=fast")
+    assert not out.exists()
+
+
+def test_a_split_that_is_not_there(work):
+    assert "train (21 rows)" in fails(1, "evaluate", work / "head", work / "store", "--split", "holdout")
+
+
+def test_usage_errors_end_in_exit_code_2(work):
+    assert featurestore("extract", str(work / "colours")).returncode == 2
+    assert featurestore("extrct").returncode == 2
+    assert featurestore("extract", "x", "--store", "y", "--size", "big").returncode == 2
+
+
+def test_a_second_writer(work, tmp_path):
+    with store_lock(tmp_path / "store"):
+        assert "is writing to this store" in fails(1, "extract", work / "colours", "--store", tmp_path / "store")
+
+
+def test_stage_1_without_its_extra(work, tmp_path):
+    """On a machine without TensorFlow: here, with its modules made unimportable."""
+    for name in ("keras", "tensorflow"):
+        (tmp_path / "blocked" / name).mkdir(parents=True)
+        (tmp_path / "blocked" / name / "__init__.py").write_text("raise ImportError('not installed')")
+    env = os.environ | {"PYTHONPATH": str(tmp_path / "blocked")}
+    for command in (
+        ["extract", str(work / "colours"), "--store", str(tmp_path / "store")],
+        ["predict", str(work / "head"), str(work / "colours")],
+        ["fit-head", str(work / "store"), "--head", "dense", "--out", str(tmp_path / "head")],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "cli", *command], env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert "pip install 'featurestore[extract]'" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_control_c(work, tmp_path):
+    """Interrupted as soon as the journal has rows: one line, and the next run goes on from there."""
+    write_images(tmp_path / "colours", 60)
+    command = ["extract", str(tmp_path / "colours"), "--store", str(tmp_path / "store"), "--batch-size", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not any(p.stat().st_size > 50_000 for p in tmp_path.glob("store/*.journal")):
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert err == "interrupted: what is finished is kept; run the same command again to go on\n"
+    result = json.loads(featurestore(*command, "--json").stdout)
+    assert result["resumed"] > 0 and result["resumed"] + result["computed"] == 180
+
+
+def test_a_progress_bar_on_a_terminal(work, tmp_path):
+    master, slave = pty.openpty()
+    command = ["extract", str(work / "colours"), "--store", str(tmp_path), *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", *command],
+        stdout=subprocess.DEVNULL, stderr=slave, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    while process.poll() is None or select.select([master], [], [], 0)[0]:
+        if select.select([master], [], [], 0.1)[0]:
+            try:
+                shown += os.read(master, 65536)
+            except OSError:  # the other end is closed
+                break
+    assert process.wait() == 0
+    assert b"extracting" in shown and b"30/30" in shown

@@ -1,0 +1,85 @@
+"""The documentation says what is so: its commands and examples run, and its help texts are the program's own.
+
+``python tests/test_docs.py`` writes docs/cli.md anew.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_images
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+CLI_PAGE = ROOT / "docs" / "cli.md"
+COMMANDS = ("extract", "inspect", "info", "verify", "backbones", "fit-head", "evaluate", "predict", "demo")
+
+
+def featurestore(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"COLUMNS": "100", "TERM": "dumb"}
+    code = "import sys; sys.argv[0] = 'featurestore'; from cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+
+
+def cli_page() -> str:
+    parts = ["# The command line\n\nWritten by `python tests/test_docs.py` from the program's own help texts."]
+    for command in COMMANDS:
+        done = featurestore(command, "--help")
+        assert done.returncode == 0, done.stderr
+        text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
+        parts.append(f"## {command}\n\n```text\n{text}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def test_the_page_of_help_texts_is_up_to_date():
+    assert CLI_PAGE.read_text() == cli_page(), "run  python tests/test_docs.py"
+
+
+def test_every_command_is_on_the_page():
+    listed = featurestore("--help").stdout.split("Commands:")[1]
+    assert tuple(re.findall(r"^  ([\w-]+)  ", listed, re.MULTILINE)) == COMMANDS
+
+
+@pytest.fixture
+def flowers(tmp_path):
+    write_images(tmp_path / "flowers", 10, ("daisy", "roses", "tulips"))
+    return tmp_path
+
+
+def test_the_readmes_commands_run(flowers):
+    (block,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    commands = [line.removeprefix("$ featurestore ") for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        done = featurestore(*command.split(), cwd=flowers)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert done.stdout.strip()
+    assert len(done.stdout.splitlines()) == 10  # a prediction for each rose
+
+
+def test_the_readmes_python_runs(flowers):
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", block], cwd=flowers, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "(30, 1280) ('daisy', 'roses', 'tulips') " in done.stdout
+
+
+def test_the_readme_and_ci_run_the_same_test_command():
+    commands = re.findall(r"```bash\n(.*?)\n```", README, re.DOTALL)
+    assert len(commands) == 2 and commands[1].endswith("bin/pytest")
+    assert 'grep -m1 "bin/pytest$" README.md' in (ROOT / ".ci" / "run").read_text()
+
+
+def test_links_lead_somewhere():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+if __name__ == "__main__":
+    CLI_PAGE.write_text(cli_page())

@@ -1,0 +1,47 @@
+"""The house keeps its own rules: lint, format, types, and the order of imports."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["mypy"],
+        ["lint-imports", "--no-logo"],
+    ],
+    ids=" ".join,
+)
+def test_tools(command):
+    tool = Path(sys.executable).with_name(command[0])
+    done = subprocess.run([tool, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_module_is_long():
+    long = {str(p): n for p in (*ROOT.glob("featurestore/**/*.py"), *ROOT.glob("heads/*.py"), ROOT / "cli.py")
+            if (n := len(p.read_text().splitlines())) > 400}  # fmt: skip
+    assert not long
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import featurestore", ["sklearn", "keras", "tensorflow", "PIL", "scipy", "typer"]),
+        ("import heads", ["sklearn", "keras", "tensorflow", "PIL", "scipy", "typer"]),
+        ("import featurestore.extraction, featurestore.inspection", ["sklearn", "keras", "tensorflow"]),
+        ("import heads.deploy, heads.demo", ["sklearn", "keras", "tensorflow"]),
+        ("import cli", ["sklearn", "keras", "tensorflow", "PIL", "scipy", "rich"]),
+    ],
+)
+def test_importing_is_light(code, absent):
+    check = f"import sys; {code}; print([name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
