@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import write_images
+from pictures import write_images
 from storage import feature_file
 from test_docs import featurestore
 

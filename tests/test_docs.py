@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_images
+from pictures import write_images
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

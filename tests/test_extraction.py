@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import write_images
+from pictures import write_images
 from PIL import Image
 
 from featurestore import ArraySource, FeatureStore, extract, open_source

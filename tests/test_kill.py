@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import write_images
+from pictures import write_images
 
 BATCH = 4
 UNREADABLE = 2
