@@ -119,6 +119,9 @@ def inspect(
     split_column: SplitColumn = None,
     exclude: Exclude = None,
     name: Name = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Write a page of pictures that opens from disk.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -127,8 +130,10 @@ def inspect(
 
     opened = _open(source, labels, path_column, label_column, split_column, exclude, name)
     with _progress(quiet or as_json) as progress:
-        found = inspect_source(opened, progress)
+        found = inspect_source(opened, progress, page=page)
     _show(found, as_json, quiet, text.inspection)
+    if page and not (quiet or as_json):
+        print(f"page: {page}")
     if found["failures"]:
         raise typer.Exit(FAILURES_LISTED)
 

@@ -1,8 +1,8 @@
-"""Images through a frozen network: decoded by threads ahead of it, in batches of one fixed size."""
+"""Images through frozen networks: decoded by threads ahead of them, in batches of one fixed size."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -10,17 +10,17 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore import engines, images
+from featurestore import engines
 from featurestore.backbones import Backbone
-from featurestore.dataset import Data
 from featurestore.errors import ImageError
-from featurestore.spec import Dtype, Resize
+from featurestore.spec import Dtype
 
 DECODERS = min(8, os.cpu_count() or 1)
-BATCHES_AHEAD = 2
 
-Item = TypeVar("Item")
-_Pixels = NDArray[np.uint8] | ImageError | None
+Item = TypeVar("Item", bound=Hashable)
+Key = TypeVar("Key")
+Result = TypeVar("Result")
+Pixels = NDArray[np.uint8] | ImageError
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,13 @@ class Outcome(Generic[Item]):
     failures: list[tuple[Item, str]]
 
 
-class Forward(Generic[Item]):
-    """A backbone ready to take items, whatever `read` makes images of.
+class Lane(Generic[Item]):
+    """One network and the batches that it is to run.
 
     Args:
-        read: gives an item's data, or raises ImageError; called from threads.
         backbone: the frozen network.
-        resize, dtype: see :class:`featurestore.spec.ExtractionSpec`. A value beyond the range of float16 comes out
-            as infinity.
+        batches: items by batch, each batch of at most `batch_size`; None holds a place without running anything.
+        dtype: of the features. A value beyond the range of float16 comes out as infinity.
         batch_size: of every forward pass: a short batch is padded with black images, since kernels, and with them
             the last bits of a result, depend on the size.
         engine: see :mod:`featurestore.engines`.
@@ -47,47 +46,34 @@ class Forward(Generic[Item]):
 
     def __init__(
         self,
-        read: Callable[[Item], Data],
         backbone: Backbone,
+        batches: Iterable[Sequence[Item | None]],
         *,
-        resize: Resize,
         dtype: Dtype,
         batch_size: int,
         engine: str = engines.DEFAULT,
     ) -> None:
-        self._read, self._size, self._resize, self._dtype = read, backbone.size, resize, dtype
-        self._batch_size = batch_size
+        self._size, self._dtype, self._batch_size = backbone.size, dtype, batch_size
         self._compute = engines.compile_backbone(backbone, engine)
+        self._batches = deque(batch for batch in batches if any(item is not None for item in batch))
+        self._waiting: dict[Item, Pixels] = {}
 
-    def run(self, batches: Iterable[Sequence[Item | None]]) -> Iterator[Outcome[Item]]:
-        """One outcome per batch, in order. None holds an item's place without running it."""
-        with ThreadPoolExecutor(DECODERS, "decode") as pool:
-            ahead: deque[tuple[Sequence[Item | None], list[Future[_Pixels]]]] = deque()
-            try:
-                for batch in batches:
-                    ahead.append((batch, [pool.submit(self._pixels, item) for item in batch]))
-                    if len(ahead) > BATCHES_AHEAD:
-                        yield self._outcome(*ahead.popleft())
-                while ahead:
-                    yield self._outcome(*ahead.popleft())
-            finally:
-                pool.shutdown(cancel_futures=True)
+    def offer(self, pixels: Mapping[Item, Pixels]) -> Iterator[Outcome[Item]]:
+        """Take in some items' pixels, and run every batch that is complete now. Batches run in their order."""
+        self._waiting.update(pixels)
+        while self._batches and all(item is None or item in self._waiting for item in self._batches[0]):
+            batch = self._batches.popleft()
+            yield self._run(batch)
+            for item in batch:
+                self._waiting.pop(item, None)  # type: ignore[arg-type]
 
-    def _pixels(self, item: Item | None) -> _Pixels:
-        if item is None:
-            return None
-        try:
-            return images.decode(self._read(item), self._size, self._resize)
-        except ImageError as error:
-            return error
-
-    def _outcome(self, batch: Sequence[Item | None], futures: Sequence[Future[_Pixels]]) -> Outcome[Item]:
+    def _run(self, batch: Sequence[Item | None]) -> Outcome[Item]:
         full = np.zeros((self._batch_size, self._size, self._size, 3), np.uint8)
         items, slots, failures = [], [], []
-        for slot, (item, future) in enumerate(zip(batch, futures, strict=True)):
-            pixels = future.result()
-            if item is None or pixels is None:
+        for slot, item in enumerate(batch):
+            if item is None:
                 continue
+            pixels = self._waiting[item]
             if isinstance(pixels, ImageError):
                 failures.append((item, str(pixels)))
             else:
@@ -99,6 +85,23 @@ class Forward(Generic[Item]):
         with np.errstate(over="ignore"):  # documented above, and for the caller to judge
             features = {tap: np.asarray(array)[slots].astype(self._dtype) for tap, array in self._compute(full).items()}
         return Outcome(items, features, failures)
+
+
+def ahead(keys: Iterable[Key], work: Callable[[Key], Result], window: int) -> Iterator[tuple[Key, Result]]:
+    """Each key with its result, in order, computed by threads for up to `window` keys ahead."""
+    with ThreadPoolExecutor(DECODERS, "decode") as pool:
+        queue: deque[tuple[Key, Future[Result]]] = deque()
+        try:
+            for key in keys:
+                queue.append((key, pool.submit(work, key)))
+                if len(queue) > window:
+                    first, future = queue.popleft()
+                    yield first, future.result()
+            while queue:
+                first, future = queue.popleft()
+                yield first, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -123,8 +123,14 @@ def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArra
     Raises:
         ImageError: the data give no pixels, or more than `MAX_PIXELS`.
     """
+    return decode_sizes(data, [size], resize)[size]
+
+
+def decode_sizes(data: bytes | NDArray[np.uint8], sizes: Iterable[int], resize: Resize) -> dict[int, NDArray[np.uint8]]:
+    """As :func:`decode`, in several sizes at once: the costly part is done once."""
     with _one_error():
-        return np.asarray(_resized(_pixels(data), size, resize))
+        image = _pixels(data)
+        return {size: np.asarray(_resized(image, size, resize)) for size in sizes}
 
 
 def dimensions(data: bytes | NDArray[np.uint8]) -> tuple[int, int]:

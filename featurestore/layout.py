@@ -14,6 +14,9 @@ Datasets, all of one length N (samples in the order of their ids):
 ``split``                 fixed UTF-8           ``train``, ``validation``, ``test``, or ``duplicate``: a row left
                                                 out because the same image stands in a stronger split
 ``path``                  fixed UTF-8           path relative to the source, empty for arrays
+``views/features``        as ``features``       (M, ...): features of augmented versions of training rows
+``views/row``             int32 (M,)            index of the row that it is a version of
+``views/number``          int32 (M,)            its number among them, from 1: see :mod:`featurestore.augment`
 ``failures/path``         fixed UTF-8 (F,)      inputs that gave no row
 ``failures/reason``       fixed UTF-8 (F,)      and why
 ========================  ====================  ==============================================================
@@ -29,8 +32,9 @@ Root attributes, fixed-length strings except the second:
 ``spec``                  canonical JSON of :class:`featurestore.spec.ExtractionSpec`
 ``fingerprint``           SHA-256 of ``spec``, in hexadecimal
 ``class_names``           JSON list
-``provenance``            JSON: ``weights`` as named by the user; ``producers``: each engine and set of library
-                          versions that computed rows of this file
+``augment``               preset of all views, or ``none``
+``provenance``            JSON: ``weights`` as named by the user; ``flops``: per tap, of one forward pass up to it;
+                          ``producers``: each engine and set of library versions that computed rows of this file
 ``content_digest``        SHA-256 over all of the above, see :func:`content_digest`
 ========================  ==================================================================================
 
@@ -42,7 +46,7 @@ a file of the old version to the tests.
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import h5py
@@ -59,13 +63,43 @@ ID, DIGEST, LABEL, SPLIT, PATH = "id", "digest", "label", "split", "path"
 COLUMNS = (ID, DIGEST, LABEL, SPLIT, PATH)
 FAILURES = "failures"
 FAILURE_COLUMNS = (PATH, REASON) = ("path", "reason")
+VIEWS = "views"
+VIEW_COLUMNS = (ROW, NUMBER) = ("row", "number")
+NO_AUGMENT = "none"
 
-ATTRIBUTES = ("format", "dataset", "spec", "fingerprint", "class_names", "provenance", "content_digest")
+ATTRIBUTES = ("format", "dataset", "spec", "fingerprint", "class_names", "augment", "provenance", "content_digest")
 VERSION_ATTRIBUTE = "format_version"
 
 SUFFIX = ".h5"
 BLOCK_BYTES = 16 * 2**20
 """Bytes read or written at a time, so that memory does not grow with the file."""
+
+
+def feature_names(taps: Sequence[str], group: str = "") -> dict[str, str]:
+    """Name of each tap's dataset in the file, or in `group`."""
+    base = f"{group}/{FEATURES}".lstrip("/")
+    return {taps[0]: base} if len(taps) == 1 else {tap: f"{base}/{tap}" for tap in taps}
+
+
+def schema(taps: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """All datasets of a file with these taps: name -> (NumPy's kind of its type, name of its length)."""
+    return {
+        **dict.fromkeys(feature_names(taps).values(), ("f", "rows")),
+        **{name: ("i" if name == LABEL else "S", "rows") for name in COLUMNS},
+        **dict.fromkeys(feature_names(taps, VIEWS).values(), ("f", "views")),
+        **{f"{VIEWS}/{name}": ("i", "views") for name in VIEW_COLUMNS},
+        **{f"{FAILURES}/{name}": ("S", "failures") for name in FAILURE_COLUMNS},
+    }
+
+
+def children(names: Iterable[str]) -> dict[str, set[str]]:
+    """Groups that datasets of these names lie in, outer ones first: name -> the names directly below."""
+    below: dict[str, set[str]] = {}
+    for name in names:
+        parts = name.split("/")
+        for depth, part in enumerate(parts):
+            below.setdefault("/".join(parts[:depth]) or "/", set()).add(part)
+    return dict(sorted(below.items(), key=lambda item: item[0].count("/") if item[0] != "/" else -1))
 
 
 def file_stem(dataset: str, spec: ExtractionSpec) -> str:
@@ -95,15 +129,7 @@ def blocks(rows: int, row_bytes: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows))
 
 
-def datasets(file: h5py.File) -> list[h5py.Dataset]:
-    """Every dataset of the format, sorted by its full name."""
-    found: list[h5py.Dataset] = []
-    for item in file.values():
-        found.extend(item.values() if isinstance(item, h5py.Group) else [item])
-    return sorted(found, key=lambda dataset: str(dataset.name))
-
-
-def content_digest(file: h5py.File) -> str:
+def content_digest(file: h5py.File, taps: Sequence[str]) -> str:
     """SHA-256 over attributes and datasets, in the order of their names.
 
     For each attribute except ``content_digest``: name, NUL, value as text, NUL. For each dataset: full name, NUL,
@@ -112,7 +138,8 @@ def content_digest(file: h5py.File) -> str:
     digest = hashlib.sha256()
     for name in sorted({*ATTRIBUTES, VERSION_ATTRIBUTE} - {"content_digest"}):
         digest.update(f"{name}\0{attribute_text(file.attrs[name])}\0".encode())
-    for dataset in datasets(file):
+    for name in sorted(schema(taps)):
+        dataset = file[name]
         digest.update(f"{dataset.name}\0{dataset.dtype.str}\0{dataset.shape}\0".encode("utf-8", "surrogateescape"))
         row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
         for block in blocks(dataset.shape[0], row_bytes):

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from featurestore import layout
+from featurestore.augment import view_key
 from featurestore.dataset import Dataset, Sample
 from featurestore.errors import CorruptFileError, SpecMismatchError, StoreError
 from featurestore.journal import SUFFIX as JOURNAL_SUFFIX
@@ -13,6 +15,14 @@ from featurestore.rows import Rows
 from featurestore.spec import ExtractionSpec
 from featurestore.splits import DUPLICATE, assign_splits
 from featurestore.store import FeatureStore
+
+
+class Item(NamedTuple):
+    """One row to be: an image, which is number 0, or a view of it. Its key names it in journals."""
+
+    key: str
+    sample: Sample
+    number: int
 
 
 @dataclass
@@ -26,9 +36,11 @@ class Plan:
         journal: of an interrupted run, or None.
         samples: all samples with their splits; rows of one image share its digest.
         notes: what the splits had to decide.
-        order: one sample per image that `previous` lacks. Batches are cut from this list, and it is the same for
-            an interrupted run and for the one that resumes it.
-        missing: digests of those whose features are nowhere yet.
+        views: augmented versions of each training image.
+        augment: preset that they are made by.
+        order: the rows that `previous` lacks, each once. Batches are cut from this list, and it is the same for an
+            interrupted run and for the one that resumes it.
+        missing: keys of those whose features are nowhere yet.
     """
 
     target: Path
@@ -37,7 +49,9 @@ class Plan:
     journal: Journal | None
     samples: list[Sample]
     notes: list[str]
-    order: list[Sample]
+    views: int
+    augment: str
+    order: list[Item]
     missing: set[str]
 
     @property
@@ -45,39 +59,65 @@ class Plan:
         """Where rows go until they are published."""
         return self.target.with_name(self.target.name.removesuffix(layout.SUFFIX) + JOURNAL_SUFFIX)
 
+    def items(self, sample: Sample) -> list[Item]:
+        """The rows of one sample: itself, and its views if it is for training."""
+        numbers = range(self.views + 1 if sample.split == "train" else 1)
+        return [Item(view_key(sample.digest, self.augment, number), sample, number) for number in numbers]
 
-def make_plan(folder: Path, dataset: Dataset, spec: ExtractionSpec, *, prune: bool) -> Plan:
+
+def make_plan(
+    folder: Path,
+    dataset: Dataset,
+    spec: ExtractionSpec,
+    *,
+    prune: bool = False,
+    views: int | None = None,
+    augment: str | None = None,
+) -> Plan:
     """Look at the store and plan the rest. The caller holds the store's lock and closes ``plan.rows``.
 
     Raises:
-        StoreError: rows would be lost, and `prune` does not allow it.
+        StoreError: rows would be lost, and `prune` does not allow it; or the file has views of another preset.
         SpecMismatchError: the target holds features of another spec.
         CorruptFileError: the target or its journal is damaged.
     """
     target = folder / f"{layout.file_stem(dataset.name, spec)}{layout.SUFFIX}"
     previous = _previous(target, spec)
-    placed: dict[str, str] = {}
     rows = Rows()
+    placed: dict[str, str] = {}
     if previous is not None:
+        rows.add_file(previous)
         pairs = zip(previous.digests.tolist(), previous.splits.tolist(), strict=True)
         placed = {digest: split for digest, split in pairs if split != DUPLICATE}
-        rows.add_file(previous)
         if not prune:
             _refuse_to_lose(previous, dataset)
+    samples, notes = assign_splits(dataset.samples, placed, class_names=dataset.class_names)
+    plan = Plan(target, previous, rows, None, samples, notes, *_views(previous, views, augment), [], set())
+    first = {sample.digest: sample for sample in reversed(samples)}
+    unique = sorted(first.values(), key=lambda sample: sample.id)
+    plan.order = [item for sample in unique for item in plan.items(sample) if item.key not in rows]
     for donor in _donors(folder, target, spec):
         rows.add_file(donor)
-    samples, notes = assign_splits(dataset.samples, placed, class_names=dataset.class_names)
-    first = {sample.digest: sample for sample in reversed(samples)}
-    order = [sample for sample in first.values() if sample.digest not in placed]
-    order.sort(key=lambda sample: sample.id)
-    plan = Plan(target, previous, rows, None, samples, notes, order, set())
     if plan.journal_path.exists():
         plan.journal = Journal(plan.journal_path)
         rows.add_journal(plan.journal)
         if plan.journal.header.fingerprint != spec.fingerprint:
             raise SpecMismatchError(f"{plan.journal_path}: the journal of another extraction: delete it")
-    plan.missing = {sample.digest for sample in order if sample.digest not in rows}
+    plan.missing = {item.key for item in plan.order if item.key not in rows}
     return plan
+
+
+def _views(previous: FeatureStore | None, views: int | None, augment: str | None) -> tuple[int, str]:
+    """How many views, by which preset: what is asked for, and never fewer than there are."""
+    there = 0 if previous is None else int(max(previous.view_numbers, default=0))
+    if previous is not None and there:
+        if augment not in (None, previous.augment):
+            raise StoreError(
+                f"{previous.path}: has views made by {previous.augment!r}: keep that preset, "
+                f"or pass --name to write views by {augment!r} into another file"
+            )
+        return max(there, views or 0), previous.augment
+    return (views, augment or "mild") if views else (0, layout.NO_AUGMENT)
 
 
 def _previous(target: Path, spec: ExtractionSpec) -> FeatureStore | None:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from featurestore import errors, layout
+from featurestore.augment import view_key
 from featurestore.errors import DiskFullError, FeatureStoreError, StoreError
 from featurestore.journal import TapLayout, disk_error, sync_folder
 from featurestore.rows import Rows
@@ -34,15 +35,19 @@ _HOME = str(Path(__file__).parents[1])
 
 @dataclass(frozen=True)
 class Publication:
-    """All that goes into a feature file. The columns are of one length; `sources` hold every digest among them."""
+    """All that goes into a feature file. The columns are of one length, and so are those of `views`; `sources` hold
+    every row and view among them.
+    """
 
     target: str
     dataset: str
     spec: str
     class_names: list[str]
+    augment: str
     provenance: dict[str, Any]
     taps: list[TapLayout]
     columns: dict[str, list[Any]]
+    views: dict[str, list[int]]
     failures: list[tuple[str, str]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
@@ -50,7 +55,8 @@ class Publication:
     def nbytes(self) -> int:
         """About the size of the file."""
         widths = [max(len(os.fsencode(str(value))) for value in column) for column in self.columns.values()]
-        return len(self.columns[layout.ID]) * (sum(widths) + sum(tap.row_bytes for tap in self.taps)) + 2**20
+        rows, views = len(self.columns[layout.ID]), len(self.views[layout.ROW])
+        return rows * sum(widths) + views * 8 + (rows + views) * sum(tap.row_bytes for tap in self.taps) + 2**20
 
 
 def publish(publication: Publication, lock: int) -> None:
@@ -166,37 +172,47 @@ def _new_group(file: h5py.File, name: str) -> None:
 
 
 def _fill(file: h5py.File, publication: Publication, rows: Rows) -> None:
-    columns = publication.columns
+    columns, views = publication.columns, publication.views
+    taps = [tap.name for tap in publication.taps]
+    for group in layout.children(layout.schema(taps)):
+        if group != "/":
+            _new_group(file, group)
     for name in layout.COLUMNS:
         is_label = name == layout.LABEL
         file[name] = np.array(columns[name], np.int32) if is_label else layout.encode(columns[name])
-    _new_group(file, layout.FAILURES)
+    for name in layout.VIEW_COLUMNS:
+        file[f"{layout.VIEWS}/{name}"] = np.array(views[name], np.int32)
     for i, name in enumerate(layout.FAILURE_COLUMNS):
         file[f"{layout.FAILURES}/{name}"] = layout.encode(failure[i] for failure in publication.failures)
     digests = columns[layout.DIGEST]
-    single = len(publication.taps) == 1
-    if not single:
-        _new_group(file, layout.FEATURES)
-    names = {tap.name: layout.FEATURES if single else f"{layout.FEATURES}/{tap.name}" for tap in publication.taps}
-    for tap in publication.taps:
-        file.create_dataset(names[tap.name], (len(digests), *tap.shape), tap.dtype, fill_time="never")
-    row_bytes = sum(tap.row_bytes for tap in publication.taps)
-    for block in layout.blocks(len(digests), row_bytes):
-        part = [rows[digest] for digest in digests[block]]
-        for tap in publication.taps:
-            file[names[tap.name]][block] = np.stack([row[tap.name] for row in part])
+    pairs = zip(views[layout.ROW], views[layout.NUMBER], strict=True)
+    _copy(file, publication, rows, "", digests)
+    keys = [view_key(digests[row], publication.augment, number) for row, number in pairs]
+    _copy(file, publication, rows, layout.VIEWS, keys)
     attributes = {
         "format": layout.FORMAT,
         "dataset": publication.dataset,
         "spec": publication.spec,
         "fingerprint": ExtractionSpec.from_json(publication.spec).fingerprint,
         "class_names": json.dumps(publication.class_names),
+        "augment": publication.augment,
         "provenance": json.dumps(publication.provenance, sort_keys=True),
     }
     for name, text in attributes.items():
         file.attrs[name] = np.bytes_(os.fsencode(text))
     file.attrs[layout.VERSION_ATTRIBUTE] = np.int64(layout.FORMAT_VERSION)
-    file.attrs["content_digest"] = np.bytes_(layout.content_digest(file))
+    file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, taps))
+
+
+def _copy(file: h5py.File, publication: Publication, rows: Rows, group: str, keys: Sequence[str]) -> None:
+    """Write the features of the rows called `keys`, a block at a time."""
+    names = layout.feature_names([tap.name for tap in publication.taps], group)
+    for tap in publication.taps:
+        file.create_dataset(names[tap.name], (len(keys), *tap.shape), tap.dtype, fill_time="never")
+    for block in layout.blocks(len(keys), sum(tap.row_bytes for tap in publication.taps)):
+        part = [rows[key] for key in keys[block]]
+        for tap in publication.taps:
+            file[names[tap.name]][block] = np.stack([row[tap.name] for row in part])
 
 
 def _main() -> None:

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from featurestore.augment import view_key
 from featurestore.journal import SUFFIX as JOURNAL_SUFFIX
 from featurestore.journal import Features, Journal
 from featurestore.store import FeatureStore
+
+
+def view_keys(file: FeatureStore) -> list[str]:
+    """Keys of a file's views, see :func:`featurestore.augment.view_key`."""
+    digests = file.digests[file.view_rows].tolist()
+    return [view_key(d, file.augment, n) for d, n in zip(digests, file.view_numbers.tolist(), strict=True)]
 
 
 class Rows:
@@ -20,8 +27,8 @@ class Rows:
     def __init__(self, paths: Iterable[Path] = ()) -> None:
         self._files: list[FeatureStore] = []
         self._journals: list[Journal] = []
-        self._where: dict[str, tuple[Path, int]] = {}
-        self._arrays: dict[Path, Features] = {}
+        self._where: dict[str, tuple[Path, str, int]] = {}
+        self._arrays: dict[tuple[Path, str], Features] = {}
         for path in paths:
             if path.name.endswith(JOURNAL_SUFFIX):
                 self.add_journal(Journal(path))
@@ -32,9 +39,13 @@ class Rows:
         """Take in the rows of a feature file."""
         self._files.append(file)
         # Plain arrays over the same memory: indexing a memmap row by row is several times slower.
-        self._arrays[file.path] = {tap: np.asarray(file.features(tap)) for tap in file.taps}
-        for i, digest in enumerate(file.digests.tolist()):
-            self._where.setdefault(digest, (file.path, i))
+        for kind, keys, features in (
+            ("rows", file.digests.tolist(), file.features),
+            ("views", view_keys(file), file.views),
+        ):
+            self._arrays[file.path, kind] = {tap: np.asarray(features(tap)) for tap in file.taps}
+            for i, key in enumerate(keys):
+                self._where.setdefault(key, (file.path, kind, i))
 
     def add_journal(self, journal: Journal) -> None:
         """Take over an open journal; its rows, also those appended later, are found from now on."""
@@ -53,8 +64,8 @@ class Rows:
     def __getitem__(self, digest: str) -> Features:
         """Per tap, the features of one row."""
         if digest in self._where:
-            path, i = self._where[digest]
-            return {tap: array[i] for tap, array in self._arrays[path].items()}
+            path, kind, i = self._where[digest]
+            return {tap: array[i] for tap, array in self._arrays[path, kind].items()}
         return next(journal for journal in self._journals if digest in journal).read(digest)
 
     def path(self, digest: str) -> Path:

@@ -1,5 +1,6 @@
 """The one door to Keras: imported late, quietly, and with a clear word when it is not there."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ def import_keras(task: str) -> Any:
             import keras
     except ImportError as error:
         raise missing(task, "TensorFlow", "extract") from error
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes several networks in one process for a mistake
     return keras
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from featurestore.errors import CorruptFileError
 
-Pool = Literal["avg", "max", "flatten", "none"]
+Pool = Literal["avg", "max", "avg+max", "flatten", "none"]
 Resize = Literal["squash", "crop", "pad"]
 Dtype = Literal["float16", "float32"]
 
@@ -74,6 +74,12 @@ class ExtractionSpec:
             raise CorruptFileError(
                 f"unreadable extraction spec ({error}): the file is damaged, or a newer featurestore wrote it"
             ) from error
+
+    @property
+    def tap_names(self) -> tuple[str, ...]:
+        """What the taps are called in files: their layers; with the pooling where a layer is tapped twice."""
+        layers = [tap.layer for tap in self.taps]
+        return tuple(t.layer if layers.count(t.layer) == 1 else f"{t.layer}.{t.pool}" for t in self.taps)
 
     @property
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ machine as its storage, declare terabytes, or hide behind links, and h5py would 
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class FeatureStore:
         digests: str array (N,), SHA-256 of each image in hexadecimal.
         labels: int32 array (N,), indices into `class_names`.
         splits: str array (N,): ``train``, ``validation``, ``test`` or ``duplicate``.
+        augment: preset of the views, or ``none``.
+        view_rows, view_numbers: int32 arrays (M,), see :meth:`views`.
         failures: pairs (path, reason), inputs that gave no row.
         provenance: weights as the user named them, engines and library versions.
         content_digest: SHA-256 of the content, compared by :meth:`verify`.
@@ -52,24 +54,33 @@ class FeatureStore:
         self.path = Path(path)
         with _open(self.path) as file:
             attributes = _check_attributes(file, self.path)
-            arrays = _check_datasets(file, self.path)
-            self.dataset = attributes["dataset"]
             self.spec = ExtractionSpec.from_json(attributes["spec"])
             if self.spec.fingerprint != attributes["fingerprint"]:
                 raise CorruptFileError(f"{self.path}: its fingerprint does not match its spec: the file was altered")
+            _check_datasets(file, self.taps, self.path)
+            self.dataset = attributes["dataset"]
+            self.augment = attributes["augment"]
             self.class_names = tuple(str(name) for name in json.loads(attributes["class_names"]))
             self.provenance: dict[str, Any] = json.loads(attributes["provenance"])
             self.content_digest = attributes["content_digest"]
-            self.ids = layout.decode(arrays[layout.ID][()])
-            self.digests = layout.decode(arrays[layout.DIGEST][()])
-            self.labels: NDArray[np.int32] = arrays[layout.LABEL][()]
-            self.splits = layout.decode(arrays[layout.SPLIT][()])
-            self.paths = layout.decode(arrays[layout.PATH][()])
+            self.ids, self.digests, self.splits, self.paths = (
+                layout.decode(file[name][()]) for name in (layout.ID, layout.DIGEST, layout.SPLIT, layout.PATH)
+            )
+            self.labels: NDArray[np.int32] = file[layout.LABEL][()]
+            self.view_rows: NDArray[np.int32] = file[layout.VIEWS][layout.ROW][()]
+            self.view_numbers: NDArray[np.int32] = file[layout.VIEWS][layout.NUMBER][()]
             failed = [layout.decode(file[layout.FAILURES][name][()]).tolist() for name in layout.FAILURE_COLUMNS]
             self.failures: tuple[tuple[str, str], ...] = tuple(zip(*failed, strict=True))
-            self._features = {tap: _map(self.path, file[name]) for tap, name in _feature_names(file).items()}
-        if len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.class_names)):
-            raise CorruptFileError(f"{self.path}: labels point outside its {len(self.class_names)} class names")
+            self._features, self._views = (
+                {tap: _map(self.path, file[name]) for tap, name in layout.feature_names(self.taps, group).items()}
+                for group in ("", layout.VIEWS)
+            )
+        for what, indices, limit in (
+            ("labels", self.labels, len(self.class_names)),
+            ("views", self.view_rows, len(self)),
+        ):
+            if len(indices) and not (indices.min() >= 0 and indices.max() < limit):
+                raise CorruptFileError(f"{self.path}: {what} point outside the {limit} that there are")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,7 +96,7 @@ class FeatureStore:
     @property
     def taps(self) -> tuple[str, ...]:
         """Names of the taps, as :meth:`features` takes them."""
-        return tuple(self._features)
+        return self.spec.tap_names
 
     def features(self, tap: str | None = None) -> NDArray[np.floating[Any]]:
         """Features of one tap: a read-only, memory-mapped float16 or float32 array (N, ...).
@@ -96,13 +107,22 @@ class FeatureStore:
         Raises:
             StoreError: the file has no such tap, or several and none was named.
         """
-        if tap is None and len(self._features) == 1:
-            return next(iter(self._features.values()))
-        if tap not in self._features:
-            raise StoreError(
-                f"{self.path}: {'name a tap' if tap is None else f'no tap {tap!r}'}: it has {', '.join(self.taps)}"
-            )
-        return self._features[tap]
+        return self._features[self._tap(tap)]
+
+    def views(self, tap: str | None = None) -> NDArray[np.floating[Any]]:
+        """Features of augmented versions of training rows, as :meth:`features`: (M, ...), possibly none.
+
+        View `i` is a version of row ``view_rows[i]``, and number ``view_numbers[i]`` among these.
+        """
+        return self._views[self._tap(tap)]
+
+    def _tap(self, tap: str | None) -> str:
+        if tap is None and len(self.taps) == 1:
+            return self.taps[0]
+        if tap not in self.taps:
+            what = "name a tap" if tap is None else f"no tap {tap!r}"
+            raise StoreError(f"{self.path}: {what}: it has {', '.join(self.taps)}")
+        return tap
 
     @property
     def producers(self) -> list[dict[str, str]]:
@@ -122,6 +142,7 @@ class FeatureStore:
             "dataset": self.dataset,
             "rows": len(self),
             "features": shapes,
+            "views": {"rows": len(self.view_rows), "augment": self.augment},
             "splits": dict(zip(splits.tolist(), counts.tolist(), strict=True)),
             "classes": {
                 name: int(count)
@@ -143,8 +164,8 @@ class FeatureStore:
             CorruptFileError: the content is not what was written.
         """
         with _open(self.path) as file:
-            _check_datasets(file, self.path)
-            actual = layout.content_digest(file)
+            _check_datasets(file, self.taps, self.path)
+            actual = layout.content_digest(file, self.taps)
         if actual != self.content_digest:
             raise CorruptFileError(
                 f"{self.path}: content digest {actual[:12]}… differs from the recorded {self.content_digest[:12]}…: "
@@ -238,35 +259,28 @@ def _check_attributes(file: h5py.File, path: Path) -> dict[str, str]:
     return texts
 
 
-def _check_datasets(file: h5py.File, path: Path) -> dict[str, h5py.Dataset]:
-    """Check every link, type, layout and size; return the columns by name."""
-    size = path.stat().st_size
-    allowed = {layout.FEATURES, layout.FAILURES, *layout.COLUMNS}
-    if set(file) != allowed:
-        raise UnsafeFileError(f"{path}: holds {sorted(set(file) ^ allowed)} against its format: file refused")
-    members = [(file, name) for name in layout.COLUMNS]
-    for name in (layout.FEATURES, layout.FAILURES):
-        _check_hard_link(file, name, path)
-        group = isinstance(file[name], h5py.Group)
-        members += [(file[name], child) for child in file[name]] if group else [(file, name)]
-    if set(file[layout.FAILURES]) != set(layout.FAILURE_COLUMNS):
-        raise UnsafeFileError(f"{path}: unexpected content of {layout.FAILURES!r}: file refused")
-    metadata, lengths = 0, {}
-    for parent, name in members:
-        _check_hard_link(parent, name, path)
-        dataset = parent[name]
-        is_features = str(dataset.name).startswith(f"/{layout.FEATURES}")
-        _check_dataset(dataset, "f" if is_features else "i" if name == layout.LABEL else "S", size, path)
-        metadata += 0 if is_features else dataset.nbytes
-        if parent.name != f"/{layout.FAILURES}":
-            lengths[str(dataset.name)] = dataset.shape[0]
-    if len(set(lengths.values())) != 1:
+def _check_datasets(file: h5py.File, taps: Sequence[str], path: Path) -> None:
+    """Check every link, type, layout and size before a value is read."""
+    size, schema = path.stat().st_size, layout.schema(taps)
+    for group, names in layout.children(schema).items():
+        if not isinstance(file[group], h5py.Group) or set(file[group]) != names:
+            raise UnsafeFileError(
+                f"{path}: {group!r} does not hold {', '.join(sorted(names))} and only that: file refused"
+            )
+        for name in names:
+            _check_hard_link(file[group], name, path)
+    metadata = 0
+    lengths: dict[str, set[int]] = {"rows": set(), "views": set(), "failures": set()}
+    for name, (kind, length) in schema.items():
+        _check_dataset(file[name], kind, size, path)
+        metadata += 0 if kind == "f" else file[name].nbytes
+        lengths[length].add(file[name].shape[0])
+    if any(len(found) != 1 for found in lengths.values()):
         raise CorruptFileError(f"{path}: its datasets are not of one length: {lengths}")
     if metadata > METADATA_LIMIT:
         raise UnsafeFileError(
             f"{path}: {metadata:,} bytes of ids and paths are more than {METADATA_LIMIT:,}: file refused"
         )
-    return {name: file[name] for name in layout.COLUMNS}
 
 
 def _check_hard_link(parent: h5py.Group, name: str, path: Path) -> None:
@@ -287,15 +301,6 @@ def _check_dataset(dataset: Any, kind: str, file_size: int, path: Path) -> None:
     nbytes, offset = int(dataset.nbytes), dataset.id.get_offset()
     if nbytes and (offset is None or offset + nbytes > file_size):
         raise CorruptFileError(f"{path}: {dataset.name} declares {nbytes:,} bytes, more than the file holds: truncated")
-
-
-def _feature_names(file: h5py.File) -> dict[str, str]:
-    """Tap name -> dataset name."""
-    item = file[layout.FEATURES]
-    if isinstance(item, h5py.Group):
-        return {tap: f"{layout.FEATURES}/{tap}" for tap in item}
-    (tap,) = ExtractionSpec.from_json(layout.attribute_text(file.attrs["spec"])).taps
-    return {tap.layer: layout.FEATURES}
 
 
 def _map(path: Path, dataset: h5py.Dataset) -> NDArray[np.floating[Any]]:

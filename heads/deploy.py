@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.backbones import load_backbone
-from featurestore.errors import SourceError, SpecMismatchError
-from featurestore.forward import Forward, batched
-from featurestore.images import read_file
+from featurestore.errors import ImageError, SourceError, SpecMismatchError
+from featurestore.forward import Lane, Pixels, ahead, batched
+from featurestore.images import decode, read_file
 from featurestore.walk import Tree
 from heads.persist import load_head
 
@@ -65,10 +65,7 @@ class Predictor:
                 f"{head_dir}: fitted on features of another backbone than can be built here "
                 f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
             )
-        self._tap = tap.layer
-        self._forward: Forward[Path] = Forward(
-            read_file, backbone, resize=spec.resize, dtype=spec.dtype, batch_size=BATCH_SIZE
-        )
+        self._backbone, self._tap = backbone, tap.layer
 
     def predict(self, inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
         """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
@@ -76,17 +73,29 @@ class Predictor:
         Raises:
             SourceError: a folder without any image.
         """
-        paths = list(find_images(inputs))
-        batches = list(batched(paths, BATCH_SIZE))
-        for batch, outcome in zip(batches, self._forward.run(batches), strict=True):
-            found = {path: Prediction(str(path), None, {}, reason) for path, reason in outcome.failures}
+        items = list(enumerate(find_images(inputs)))
+        batches = list(batched(items, BATCH_SIZE))
+        lane = Lane(self._backbone, batches, dtype=self._head.spec.dtype, batch_size=BATCH_SIZE)
+        outcomes = (
+            outcome
+            for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
+            for outcome in lane.offer({item: pixels})
+        )
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in outcome.failures}
             if outcome.items:
                 features = outcome.features[self._tap]
                 probabilities = self._head.predict_proba(features.reshape(len(features), -1))
-                for path, row in zip(outcome.items, probabilities.tolist(), strict=True):
+                for item, row in zip(outcome.items, probabilities.tolist(), strict=True):
                     named = dict(zip(self.class_names, row, strict=True))
-                    found[path] = Prediction(str(path), max(named, key=named.__getitem__), named)
-            yield from (found[path] for path in batch)
+                    found[item] = Prediction(str(item[1]), max(named, key=named.__getitem__), named)
+            yield from (found[item] for item in batch)
+
+    def _pixels(self, path: Path) -> Pixels:
+        try:
+            return decode(read_file(path), self._backbone.size, self._head.spec.resize)
+        except ImageError as error:
+            return error
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:

@@ -37,9 +37,11 @@ def publication(folder: Path, rows: int = 30, spec: ExtractionSpec = SPEC, width
         dataset="data",
         spec=spec.to_json(),
         class_names=["a", "b", "ç"],
+        augment="none",
         provenance={"weights": "imagenet", "producers": [{"engine": "keras"}]},
         taps=taps,
         columns=columns,
+        views={layout.ROW: [], layout.NUMBER: []},
         failures=[("broken.jpg", "truncated")],
         sources=[str(path)],
     )

