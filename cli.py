@@ -77,14 +77,26 @@ def _fail(message: str, code: int) -> NoReturn:
 def extract(
     source: SourceArgument,
     store: Annotated[Path, typer.Option(help="Folder for the feature file.")],
-    backbone: Annotated[str, typer.Option(help="See `featurestore backbones`.")] = "efficientnet_lite0",
-    weights: Annotated[str, typer.Option(help="imagenet, random, or a weights file.")] = "imagenet",
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="See `featurestore backbones`; or a .keras file. Repeatable.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option(help="imagenet (default), random, or a file; for all backbones, or one each.")
+    ] = None,
     size: Annotated[
         int | None, typer.Option(help="Side of the input in pixels; the backbone's own by default.")
     ] = None,
-    pool: Annotated[str, typer.Option(help="avg, max, flatten or none.")] = "avg",
+    tap: Annotated[
+        list[str] | None, typer.Option(metavar="LAYER[=POOL]", help="Layer or glob to take; `last` by default.")
+    ] = None,
+    pool: Annotated[str, typer.Option(help="avg, max, avg+max, flatten or none.")] = "avg",
+    preprocessing: Annotated[str | None, typer.Option(help="Of a .keras file: caffe, lite, none, tf or torch.")] = None,
     resize: Annotated[str, typer.Option(help="squash, crop or pad.")] = "squash",
     dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
+    views: Annotated[int | None, typer.Option(help="Augmented versions of each training image to keep too.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="flip, mild (default), cats-dogs, dog-breeds, xray or strong.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
     labels: Labels = None,
     path_column: PathColumn = None,
@@ -97,16 +109,18 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Run a frozen backbone once over SOURCE and keep its features in a file in the store."""
-    from featurestore.extraction import extract as run
+    from featurestore.extraction import extract_all
 
     opened = _open(source, labels, path_column, label_column, split_column, exclude, name)
     with _progress(quiet or as_json) as progress:
-        result = run(
-            opened, store, backbone=backbone, weights=weights, size=size, pool=pool, resize=resize,  # type: ignore[arg-type]
-            dtype=dtype, batch_size=batch_size, prune=prune, progress=progress,  # type: ignore[arg-type]
+        results = extract_all(
+            opened, store, _networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
+            pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
+            views=views, augment=augment, batch_size=batch_size, prune=prune, progress=progress,
         )  # fmt: skip
-    _show(result.to_dict(), as_json, quiet, text.extraction)
-    if result.failures:
+    plain = [result.to_dict() for result in results]
+    _show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)
+    if any(result.failures for result in results):
         raise typer.Exit(FAILURES_LISTED)
 
 
@@ -155,11 +169,20 @@ def verify(path: FileOrDir, quiet: Quiet = False, as_json: Json = False) -> None
 
 
 @app.command()
-def backbones(as_json: Json = False) -> None:
-    """List the backbones."""
-    from featurestore.backbones import table
+def backbones(
+    name: Annotated[str | None, typer.Argument(help="One backbone, for --taps.")] = None,
+    taps: Annotated[bool, typer.Option("--taps", help="List the layers of one, with shapes and costs.")] = False,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
+    preprocessing: Annotated[str | None, typer.Option(help="Of a .keras file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the backbones, or the layers of one."""
+    from featurestore.backbones import table, taps_of
 
-    _show(table(), as_json, False, text.backbones)
+    if name and taps:
+        _show(taps_of(name, size=size, preprocessing=preprocessing), as_json, False, text.taps)
+    else:
+        _show(table(name), as_json, False, text.backbones)
 
 
 # ------------------------------------------------------------------------------------------------- stage 2
@@ -251,6 +274,14 @@ def _open(
         exclude=exclude or (),
         name=name,
     )
+
+
+def _networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
+    if len(weights) not in (1, len(backbones)):
+        raise typer.BadParameter(
+            f"{len(weights)} weights for {len(backbones)} backbones: give one for all, or one each"
+        )
+    return dict(zip(backbones, weights * len(backbones) if len(weights) == 1 else weights, strict=True))
 
 
 def _show(result: Any, as_json: bool, quiet: bool, render: Callable[[Any], str]) -> None:

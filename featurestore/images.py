@@ -128,19 +128,24 @@ def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArra
 
 def decode_sizes(data: bytes | NDArray[np.uint8], sizes: Iterable[int], resize: Resize) -> dict[int, NDArray[np.uint8]]:
     """As :func:`decode`, in several sizes at once: the costly part is done once."""
-    with _one_error():
-        image = _pixels(data)
-        return {size: np.asarray(_resized(image, size, resize)) for size in sizes}
+    image = open_image(data)
+    return {size: resized(image, size, resize) for size in sizes}
 
 
-def dimensions(data: bytes | NDArray[np.uint8]) -> tuple[int, int]:
-    """Width and height in pixels of an image that :func:`decode` can decode, upright.
+def open_image(data: bytes | NDArray[np.uint8]) -> Image.Image:
+    """The first half of :func:`decode`: upright, in mode RGB, in its own size.
 
     Raises:
         ImageError: as there.
     """
     with _one_error():
-        return _pixels(data).size
+        return _from_array(data) if isinstance(data, np.ndarray) else _from_bytes(data)
+
+
+def resized(image: Image.Image, size: int, resize: Resize) -> NDArray[np.uint8]:
+    """The second half of :func:`decode`."""
+    with _one_error():
+        return np.asarray(_resized(image, size, resize))
 
 
 @contextmanager
@@ -156,10 +161,6 @@ def _one_error() -> Iterator[None]:
         raise ImageError(_TOO_LARGE) from error
     except Exception as error:  # a damaged file can raise anything at all
         raise ImageError(" ".join(str(error).split())[:200] or type(error).__name__) from error
-
-
-def _pixels(data: bytes | NDArray[np.uint8]) -> Image.Image:
-    return _from_array(data) if isinstance(data, np.ndarray) else _from_bytes(data)
 
 
 def scale16(values: NDArray[Any]) -> NDArray[np.uint8]:

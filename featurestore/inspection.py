@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from featurestore.dataset import Sample, Source
 from featurestore.errors import ImageError
-from featurestore.images import _one_error, _pixels, _resized  # size and thumbnail of an image that is decoded once
+from featurestore.images import open_image, resized
 from featurestore.page import THUMBNAIL, jpeg, target, write
 from featurestore.splits import assign_splits, split_table
 
@@ -114,13 +114,11 @@ def _grid(samples: Sequence[Sample]) -> dict[int, list[Sample]]:
 def _looks(source: Source, samples: Sequence[Sample], shown: set[str]) -> Iterator[tuple[Sample, Look | ImageError]]:
     def look(sample: Sample) -> Look | ImageError:
         try:
-            data = source.read(sample)
-            with _one_error():
-                image = _pixels(data)
-                if sample.digest not in shown:
-                    return *image.size, ""
-                side = min(THUMBNAIL, *image.size)  # the browser enlarges small ones
-                return *image.size, jpeg(np.asarray(_resized(image, side, "crop")))
+            image = open_image(source.read(sample))
+            if sample.digest not in shown:
+                return *image.size, ""
+            side = min(THUMBNAIL, *image.size)  # the browser enlarges small ones
+            return *image.size, jpeg(resized(image, side, "crop"))
         except ImageError as error:
             return error
 

@@ -114,9 +114,7 @@ def bar(parts: Iterable[tuple[str, float]], whole: float) -> Markup:
     return Markup('<svg class="bar" aria-hidden="true">{}</svg>').format(Markup("").join(drawn))
 
 
-def scatter(
-    points: NDArray[np.int64], middle: Sequence[float], labels: tuple[str, str], alt: str, diagonal: str = ""
-) -> Markup:
+def scatter(points: NDArray[np.int64], middle: Sequence[float], labels: tuple[str, str], alt: str) -> Markup:
     """Pairs of positive numbers on log axes of one scale; places that share a dot make it larger.
 
     Args:
@@ -124,7 +122,6 @@ def scatter(
         middle: the pair to mark with dashed lines.
         labels: of the axes.
         alt: what the drawing shows, for those who do not see it.
-        diagonal: names the line of equal numbers; "" for none.
     """
     low, high = float(points.min()), float(points.max())
     widen = max(1.2, math.sqrt(4 * low / high))
@@ -144,10 +141,12 @@ def scatter(
         at = along(tick)
         drawn += [line("grid", at, 0, at, _SIDE), line("grid", 0, _SIDE - at, _SIDE, _SIDE - at)]
         drawn += [text(at, _SIDE + 16, f"{tick:,g}"), text(-6, _SIDE - at + 4, f"{tick:,g}", ' class="end"')]
-    if diagonal:
-        drawn += [line("grid", 0, _SIDE, _SIDE, 0), text(_SIDE - 6, 24, diagonal, ' class="end"')]
     x, y = along(np.asarray(middle, float))
-    drawn += [line("middle", x, 0, x, _SIDE), line("middle", 0, _SIDE - y, _SIDE, _SIDE - y)]
+    drawn += [
+        line("grid", 0, _SIDE, _SIDE, 0),
+        line("middle", x, 0, x, _SIDE),
+        line("middle", 0, _SIDE - y, _SIDE, _SIDE - y),
+    ]
     places, counts = _gathered(along(points))
     radii = 1.6 + 9 * np.sqrt((counts - 1) / len(points))
     circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>')

@@ -26,6 +26,14 @@ def backbones(rows: list[dict[str, Any]]) -> str:
     return table(["backbone", "input", "at least", "width", "weights"], [list(row.values()) for row in rows])
 
 
+def taps(rows: list[dict[str, Any]]) -> str:
+    """For ``featurestore backbones NAME --taps``."""
+    shapes = [" × ".join("?" if side is None else str(side) for side in row["shape"]) for row in rows]
+    costs = ["?" if row["flops"] is None else f"{row['flops'] / 1e9:.3f}" for row in rows]
+    cells = [[row["layer"], row["type"], shape, cost] for row, shape, cost in zip(rows, shapes, costs, strict=True)]
+    return table(["layer", "type", "shape", "GFLOPs up to it"], cells)
+
+
 def verified(found: dict[str, list[str]]) -> str:
     """For ``featurestore verify``."""
     return "\n".join(f"{file}: intact" for file in found["intact"])
@@ -48,13 +56,16 @@ def _remarks(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def extraction(result: dict[str, Any]) -> str:
-    """For ``featurestore extract``."""
-    parts = [f"{result[key]} {key}" for key in ("computed", "resumed", "copied") if result[key]]
-    done = ", ".join(parts) or "nothing to do"
-    lines = [_classes(result["classes"]), *_remarks(result)]
-    lines.append(f"{result['rows']} rows ({done}) in {result['seconds']:.1f} s: {result['path']}")
-    return "\n".join([*lines, f"next: featurestore fit-head {result['path']} --out head"])
+def extraction(results: dict[str, Any] | list[dict[str, Any]]) -> str:
+    """For ``featurestore extract``: one result, or several of the same images."""
+    several = results if isinstance(results, list) else [results]
+    lines = [_classes(several[0]["classes"]), *_remarks(several[0])]
+    for result in several:
+        parts = [f"{result[key]} {key}" for key in ("computed", "resumed", "copied") if result[key]]
+        views = f" and {result['views']} views" if result["views"] else ""
+        done = ", ".join(parts) or "nothing to do"
+        lines.append(f"{result['rows']} rows{views} ({done}) in {result['seconds']:.1f} s: {result['path']}")
+    return "\n".join([*lines, f"next: featurestore fit-head {several[-1]['path']} --out head"])
 
 
 def inspection(found: dict[str, Any]) -> str:
@@ -83,6 +94,7 @@ def _file_text(file: dict[str, Any]) -> str:
         "file": f"{file['path']} ({file['bytes'] / 2**20:.1f} MiB)",
         "data set": f"{file['dataset']}: {file['rows']} rows, {len(file['classes'])} classes",
         "features": features,
+        "views": f"{file['views']['rows']} ({file['views']['augment']})" if file["views"]["rows"] else "none",
         "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),
         "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {spec['resize']}",
         "fingerprint": file["fingerprint"],

@@ -65,8 +65,10 @@ def _build(path: Path, size: int, weights: Weights) -> "keras.Model":
     if side is None:
         # The same layers on an input of known size: shapes and costs are then known everywhere.
         image = keras.Input((size, size, 3))
+        sequential = isinstance(model, keras.Sequential)
+        inputs = image if sequential else keras.tree.map_structure(lambda _: image, model.input)
         try:
-            model = keras.models.clone_model(model, input_tensors=[image], clone_function=lambda layer: layer)
+            model = keras.models.clone_model(model, input_tensors=inputs, clone_function=lambda layer: layer)
         except ValueError as error:
             raise BackboneError(f"{path}: its network cannot take {size} pixels ({one_line(error)})") from error
     return model

@@ -81,7 +81,7 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
     raise BackboneError(f"unknown backbone {base!r}: {suggest(base, ARCHITECTURES)}")
 
 
-def table() -> list[dict[str, str | int | None]]:
+def table(name: str | None = None) -> list[dict[str, str | int | None]]:
     """What ``featurestore backbones`` lists: name, input size, smallest size, width, where the weights come from."""
     return [
         {
@@ -91,7 +91,7 @@ def table() -> list[dict[str, str | int | None]]:
             "width": a.channels,
             "weights": a.origin,
         }
-        for a in ARCHITECTURES.values()
+        for a in ([find(name)] if name else ARCHITECTURES.values())
     ]
 
 

@@ -239,9 +239,9 @@ def test_structure() -> None:
     assert model.count_params() == 3_413_024
 
 
-@pytest.mark.parametrize(("variant", "parameters"), [("lite1", 4_135_648), ("lite2", 4_811_360)])
+@pytest.mark.parametrize(("variant", "parameters"), [("lite1", 4_135_680), ("lite2", 4_811_072)])
 def test_larger_variants(variant: str, parameters: int) -> None:
-    """Their sizes, and, where the wheel is installed, that each weight finds its place."""
+    """Their sizes (with the classifier's 1,281,000 the published 5.4 and 6.1 million); each weight finds its place."""
     model = build(64, variant=variant)
     assert model.output_shape == (None, 2, 2, 1280)
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters

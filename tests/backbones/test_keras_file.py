@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from featurestore.backbones import find
-from featurestore.backbones.layers import tap_table
+from featurestore.backbones.layers import cut, tap_table
 from featurestore.errors import BackboneError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")
@@ -37,11 +37,29 @@ def test_the_files_network_with_its_own_weights(tmp_path, side, size, min_size):
     built = architecture.build(32, "imagenet")
     np.testing.assert_allclose(built(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-5)
     assert tap_table(built)[-1]["shape"] == (28, 28, 5)
-    assert tap_table(built)[-1]["flops"] == 2 * (30 * 30 * 27 * 4 + 28 * 28 * 36 * 5)
+    # The model inside was built without a size.
+    assert tap_table(built)[-1]["flops"] == (2 * (30 * 30 * 27 * 4 + 28 * 28 * 36 * 5) if side else None)
     assert np.abs(np.asarray(architecture.build(32, "random")(IMAGES)) - model(IMAGES)).max() > 1e-3
     model.save_weights(tmp_path / "w.weights.h5")
     built = architecture.build(32, tmp_path / "w.weights.h5")
     np.testing.assert_allclose(built(IMAGES), model(IMAGES), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["sequential", "list", "dict"])
+def test_other_forms_of_model(tmp_path, form):
+    import keras
+
+    image = keras.Input((None, None, 3), name="image")
+    layer = keras.layers.Conv2D(4, 3)
+    if form == "sequential":
+        model = keras.Sequential([image, layer])
+    else:
+        model = keras.Model([image] if form == "list" else {"image": image}, layer(image))
+    model.save(tmp_path / "m.keras")
+    built = find(str(tmp_path / "m.keras"), "none").build(32, "imagenet")
+    part = cut(built, ["last"])
+    assert part(keras.Input((32, 32, 3)))["last"].shape == (None, 30, 30, 4)
+    np.testing.assert_allclose(part(IMAGES)["last"], layer(IMAGES), rtol=1e-5, atol=1e-4)
 
 
 def test_sizes_that_it_cannot_take(tmp_path):

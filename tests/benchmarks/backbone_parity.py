@@ -39,6 +39,7 @@ def parity(name: str, size: int | None = None) -> Parity:
     features = trunk(PREPROCESSINGS[architecture.preprocessing](pixels))
     ours = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(features))
     images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    ours.run_eagerly = True  # tracing takes far longer than one batch
     got = ours.predict(images, verbose=0)
 
     base, _, text = architecture.name.partition(":")
@@ -47,6 +48,7 @@ def parity(name: str, size: int | None = None) -> Parity:
     options = {key: float(value) for key, value in (option.split("=") for option in text.split(",") if option)}
     plain = function(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg", **options)
     plain.set_weights(trunk.get_weights())
+    plain.run_eagerly = True
     prepare = getattr(keras.applications, function.__module__.rpartition(".")[2]).preprocess_input
     expected = plain.predict(prepare(images.astype("float32")), verbose=0)
     return Parity(

@@ -1,0 +1,232 @@
+"""Pages: what they hold, read by an HTML parser, and how a real browser shows them."""
+
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_docs import featurestore
+
+from featurestore import FeatureStoreError, open_source
+from featurestore.dataset import ArraySource
+from featurestore.inspection import PICTURES, inspect_source
+from featurestore.page import bar, scatter, target
+
+CHROMIUM = shutil.which("chromium")
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+HOSTILE = "<script>alert(1)</script>\"'&"
+
+
+class Page(HTMLParser):
+    """The tags of a page, its words, and its headings in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br", "wbr", "rect", "line", "circle"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def draw(source, tmp_path):
+    """Inspect; check what holds for every page."""
+    file = tmp_path / "page.html"
+    inspect_source(source, page=file)
+    text = file.read_text()
+    page = Page(text)
+    names = [name for name, _ in page.tags]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    links = [a["href"] for a in page.all("a")]
+    assert not {"script", "link", "iframe", "object", "base", "form"} & set(names)
+    assert not [key for _, attributes in page.tags for key in attributes if key.startswith("on")]
+    assert all(image["src"].startswith("data:image/jpeg;base64,") and image["alt"] for image in page.all("img"))
+    assert "http:" not in text and "https:" not in text and "url(" not in text and "@import" not in text
+    assert len(ids) == len(set(ids)) and {link[1:] for link in links} <= set(ids)
+    assert {"header", "nav", "main", "footer"} <= set(names) and names.count("h1") == 1
+    assert page.all("html") == [{"lang": "en"}] and page.all("title")
+    assert all(cell.get("scope") in ("row", "col") for cell in page.all("th"))
+    assert all("aria-label" in svg or svg.get("aria-hidden") == "true" for svg in page.all("svg"))
+    assert file.stat().st_size < 5_000_000 and list(tmp_path.glob(".page*")) == []
+    return page, "".join(page.words)
+
+
+def arrays(labels, class_names, shape=(130, 150, 3), **options):
+    """Noise, which is what JPEG compresses worst."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (len(labels), *shape), dtype=np.uint8)
+    return ArraySource(images, labels, name="noise", class_names=class_names, **options)
+
+
+def test_a_page_of_everything(images, tmp_path):
+    Image.new("RGB", (300, 20)).save(images / "red" / "wide.png")
+    shutil.copy(images / "red" / "0-000.png", images / "red" / "same.png")
+    shutil.copy(images / "red" / "0-001.png", images / "blue" / "other.png")
+    (images / "red" / "cut.png").write_bytes((images / "red" / "0-002.png").read_bytes()[:400])
+    (images / "notes.txt").write_text("")
+    page, words = draw(open_source(images), tmp_path)
+    assert page.all("title") and "colours: 33 images, 3 classes" in words
+    alts = [image["alt"] for image in page.all("img")]
+    assert "red: red/wide.png, 300 × 20, train" in [re.sub("validation|test", "train", alt) for alt in alts]
+    for part in (
+        "under two classes",
+        "blue/other.png",
+        "red/same.png",
+        "red/cut.png",
+        "truncated",
+        "1 with suffix .txt",
+    ):
+        assert part in words
+    assert len(page.all("circle")) == 2 and "aspect ratios" in words.lower()
+
+
+def test_the_same_page_whatever_files_are_called(images, tmp_path):
+    first = draw(open_source(images), tmp_path)[0].all("img")
+    for i, file in enumerate(sorted(images.glob("*/*.png"), key=lambda file: file.name[::-1])):
+        file.rename(file.with_name(f"{i}.png"))
+    assert [image["src"] for image in draw(open_source(images), tmp_path)[0].all("img")] == [i["src"] for i in first]
+
+
+def test_many_classes_stay_small(tmp_path):
+    source = arrays(np.repeat(np.arange(120), 3), [f"class_{i}" for i in range(120)])
+    page, _ = draw(source, tmp_path)
+    assert len(page.all("img")) == PICTURES
+    assert len(page.all("tr")) > 120
+
+
+def test_of_very_many_classes_both_ends_show(tmp_path):
+    page, words = draw(arrays(np.arange(900) % 450, [f"c{i}" for i in range(450)], (4, 4)), tmp_path)
+    assert len(page.all("img")) == PICTURES and "The 240 largest classes" in words
+    assert "250 more between these" in words
+
+
+@pytest.mark.parametrize("name", [HOSTILE.replace("/", "∕"), NOT_UTF8, "\x01\x7f\x9b", "&lt;b&gt;", "a" * 200])
+def test_hostile_names_of_files_and_classes(images, tmp_path, name):
+    (images / "red").rename(images / name)
+    shutil.copy(images / name / "0-000.png", images / name / f"{name}.png")
+    (images / name / f"{name}.jpg").write_text("no image")
+    _, words = draw(open_source(images, name=name), tmp_path)
+    shown = {NOT_UTF8: r"caf\udce9", "\x01\x7f\x9b": "\ufffd" * 3}.get(name, name)
+    for expected in (shown, f"{shown}/{shown}.png", f"{shown}/{shown}.jpg"):
+        assert expected in words
+
+
+def test_hostile_names_in_arrays(tmp_path):
+    source = arrays([0, 0, 1, 1], [HOSTILE, "\0\ud800\u202e"], ids=[f"{HOSTILE}\n{i}" for i in range(4)])
+    page, words = draw(source, tmp_path)
+    assert HOSTILE in words and all(HOSTILE in i["alt"] for i in page.all("img"))
+
+
+def test_nothing_that_decodes(images, tmp_path):
+    for file in images.glob("*/*.png"):
+        file.write_text(f"no image {file}")
+    page, words = draw(open_source(images), tmp_path)
+    assert "No image was decoded" in words and page.all("img") == []
+
+
+def test_an_unwritable_page_is_said_before_the_work(images, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    for bad in ("missing/page.html", ".", "file/page.html", "loop", "x" * 300):
+        with pytest.raises(FeatureStoreError, match=re.escape(str(tmp_path))):
+            inspect_source(open_source(images), lambda *event: pytest.fail("worked"), page=tmp_path / bad)
+
+
+def test_a_fifo_or_device_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(FeatureStoreError, match="not a regular file"):
+        target(tmp_path / "fifo")
+
+
+def test_an_older_page_stays_when_the_work_fails(tmp_path):
+    (tmp_path / "page.html").write_text("old")
+    (tmp_path / "link.html").symlink_to("page.html")
+    source = arrays([0, 1], ["a", "b"])
+    with pytest.raises(ZeroDivisionError):
+        inspect_source(source, lambda *event: 1 / 0, page=tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == "old"
+    inspect_source(source, page=tmp_path / "link.html")
+    assert "<!DOCTYPE" in (tmp_path / "page.html").read_text() and (tmp_path / "link.html").is_symlink()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["link.html", "page.html"]
+
+
+def test_on_the_command_line(images, tmp_path):
+    file = tmp_path / "page.html"
+    assert featurestore("inspect", str(images), "--page", str(file)).stdout.endswith(f"page: {file}\n")
+    plain = featurestore("inspect", str(images), "--json").stdout
+    assert featurestore("inspect", str(images), "--json", "--page", str(file)).stdout == plain
+    done = featurestore("inspect", str(images), "--page", str(tmp_path))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
+
+
+def test_bars_add_up():
+    rects = Page(str(bar([("train", 3), ("validation", 0), ("test", 1)], 8))).all("rect")
+    assert [(r["class"], r["x"], r["width"]) for r in rects] == [
+        ("train", "0.00%", "37.50%"),
+        ("test", "37.50%", "12.50%"),
+    ]
+
+
+@pytest.mark.parametrize("low", [1, 31, 224, 4000])
+@pytest.mark.parametrize("times", [1, 3, 1000])
+def test_a_scatter_keeps_its_dots_few_and_inside(low, times):
+    points = np.random.default_rng(0).integers(low, low * times + 1, (20_000, 2))
+    drawn = Page(str(scatter(points, np.median(points, axis=0), ("x", "y"), "<b>")))
+    dots = [[float(dot[key]) for key in ("cx", "cy", "r")] for dot in drawn.all("circle")]
+    assert 1 <= len(dots) <= 1500
+    assert all(0 <= x <= 300 and 0 <= y <= 300 and r < 11 for x, y, r in dots)
+    assert 2 * 2 + 2 <= len(drawn.all("text")) <= 24
+
+
+HARNESS = """<body style="margin:0"><iframe src="page.html" style="border:0;width:{width}px;height:900px"></iframe>
+<script>
+onload = () => {{
+  const page = document.querySelector("iframe").contentDocument, all = (what) => [...page.querySelectorAll(what)];
+  document.title = [page.documentElement.scrollWidth, getComputedStyle(page.body).backgroundColor,
+    all("img").every((image) => image.naturalWidth), all("svg").every((svg) => svg.getBoundingClientRect().width > 80)];
+}}</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_in_a_real_browser(images, tmp_path, width, dark):
+    (images / "red").rename(images / ("a_very_long_name_" * 8))
+    shutil.copy(images / "blue" / "0-000.png", images / "blue" / f"{'x' * 200}.png")
+    draw(open_source(images), tmp_path)
+    (tmp_path / "harness.html").write_text(HARNESS.format(width=width))  # a window cannot be as narrow as a phone
+    options = [
+        "--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+        "--no-first-run", "--allow-file-access-from-files", "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        f"--window-size={max(width, 500)},900", f"--screenshot={tmp_path / 'page.png'}", "--dump-dom",
+        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+    ]  # fmt: skip
+    done = subprocess.run(
+        [CHROMIUM, *options, f"file://{tmp_path}/harness.html"], capture_output=True, text=True, check=True, timeout=120
+    )
+    colour = "rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)"
+    assert f"<title>{width},{colour},true,true</title>" in done.stdout
+    assert "CONSOLE" not in done.stderr
+    with Image.open(tmp_path / "page.png") as shot:
+        assert len(shot.convert("RGB").getcolors(1 << 20)) > 100
