@@ -25,6 +25,7 @@ from featurestore.errors import (
     StoreLockedError,
     WeightsError,
 )
+from featurestore.extraction import extract_all
 from featurestore.images import decode
 from featurestore.lock import store_lock
 
@@ -140,6 +141,81 @@ def test_arrays(tmp_path):
     assert store.dataset == "noise" and len(store) == 12 and set(store.paths) == {""}
 
 
+# --------------------------------------------------------------------------------- taps, backbones, views
+
+
+def test_several_taps_of_one_pass_are_those_of_single_passes(images, tmp_path):
+    taps = ("block2_pool", "block4_pool=max", "last=avg+max")
+    options = {**FAST, "backbone": "vgg16", "weights": "random"}
+    together = FeatureStore(extract(images, tmp_path / "store", **options, taps=taps).path)
+    assert together.taps == ("block2_pool", "block4_pool", "last")
+    for tap, width in zip(taps, (128, 512, 1024), strict=True):
+        alone = FeatureStore(extract(images, tmp_path / "store", **options, taps=[tap]).path)
+        assert alone.features().shape == (30, width)
+        np.testing.assert_allclose(together.features(tap.partition("=")[0]), alone.features(), rtol=1e-4, atol=1e-6)
+    assert list(together.provenance["flops"].values()) == sorted(together.provenance["flops"].values())
+
+
+def test_a_glob_stands_for_layers_and_an_unknown_layer_gets_the_nearest(images, tmp_path):
+    options = {**FAST, "backbone": "vgg16", "weights": "random"}
+    store = FeatureStore(extract(images, tmp_path / "store", **options, taps=["block[1-3]_pool"]).path)
+    assert store.taps == ("block1_pool", "block2_pool", "block3_pool")
+    with pytest.raises(BackboneError, match="no layer 'block4_pol' to tap: did you mean 'block4_pool'"):
+        extract(images, tmp_path / "store", **options, taps=["block4_pol"])
+
+
+def test_the_same_layer_pooled_in_two_ways(images, tmp_path):
+    store = FeatureStore(extract(images, tmp_path / "store", **FAST, taps=["last=avg", "last=max"]).path)
+    assert store.taps == ("last.avg", "last.max")
+    assert (store.features("last.max") >= store.features("last.avg")).all()
+
+
+def test_several_backbones_read_each_image_once_and_give_what_single_runs_give(images, tmp_path):
+    source = open_source(images)
+    read, seen = source.read, []
+    source.read = lambda sample: (seen.append(sample.id), read(sample))[1]
+    networks = {"efficientnet_lite0": "imagenet", "mobilenet_v2": "random"}
+    together = extract_all(source, tmp_path / "store", networks, **FAST)
+    assert sorted(seen) == sorted(sample.id for sample in source.listing().samples)
+    for (name, weights), result in zip(networks.items(), together, strict=True):
+        alone = extract(images, tmp_path / "alone", backbone=name, weights=weights, **FAST)
+        assert result.path.read_bytes() == alone.path.read_bytes()
+
+
+def test_views_of_training_images_are_added_to_a_file_and_the_same_on_every_run(images, tmp_path):
+    plain = FeatureStore(extract(images, tmp_path / "store", **FAST).path)
+    result = extract(images, tmp_path / "store", **FAST, views=2, augment="strong")
+    train = int((plain.splits == "train").sum())
+    assert (result.views, result.computed) == (2 * train, 2 * train)
+    store = FeatureStore(result.path)
+    store.verify()
+    np.testing.assert_array_equal(store.features(), plain.features())
+    assert set(store.view_rows) == set(store.rows("train")) and set(store.view_numbers) == {1, 2}
+    difference = np.abs(store.views() - store.features()[store.view_rows]).max(axis=1)
+    assert (difference > 0.01).all()
+    at_once = extract(images, tmp_path / "other", **FAST, views=2, augment="strong")
+    np.testing.assert_allclose(FeatureStore(at_once.path).views(), store.views(), rtol=1e-4, atol=1e-5)
+
+
+def test_views_grow_and_stay(images, tmp_path):
+    def go(**options):
+        return extract(images, tmp_path / "store", **FAST, **options)
+
+    assert go(views=1, augment="flip").computed == 51
+    assert (go().computed, go(views=0).written) == (0, False)
+    assert go(views=3).computed == 2 * 21
+    with pytest.raises(StoreError, match=r"has views made by 'flip'.*--name"):
+        go(views=3, augment="mild")
+    with pytest.raises(BackboneError, match="unknown augmentation 'flipp': did you mean 'flip'"):
+        go(views=3, augment="flipp")
+
+
+def test_a_batch_that_would_not_fit_memory_is_refused_with_its_size(images, tmp_path):
+    with pytest.raises(BackboneError, match=r"GiB of memory, most of it tap 'block1_conv1' with 12.2 MiB an image"):
+        extract(images, tmp_path / "store", backbone="vgg16", weights="random", taps=["block1_conv1=none"],
+                batch_size=100_000)  # fmt: skip
+
+
 # --------------------------------------------------------------------------------- resuming
 
 
@@ -250,7 +326,7 @@ def test_a_damaged_file_of_another_data_set_is_no_obstacle(images, tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"backbone": "efficientnet_lite"}, BackboneError, "did you mean 'efficientnet_lite0'"),
+        ({"backbone": "efficient_lite0"}, BackboneError, "did you mean 'efficientnet_lite0'"),
         ({"size": 16}, BackboneError, "size 16 is too small for efficientnet_lite0: it takes 32"),
         ({"weights": "nowhere.h5"}, WeightsError, "nowhere.h5: no such weights file"),
         ({"pool": "mean"}, BackboneError, "unknown pooling 'mean'"),

@@ -23,15 +23,15 @@ UNREADABLE = 2
 SCRIPT = Path(__file__).with_name("extracting.py")
 
 
-def start(source: Path, store: Path) -> subprocess.Popen[str]:
+def start(source: Path, store: Path, views: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(source), str(store), str(BATCH)],
+        [sys.executable, str(SCRIPT), str(source), str(store), str(BATCH), str(views)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
-def run(source: Path, store: Path) -> dict:
-    process = start(source, store)
+def run(source: Path, store: Path, views: int = 0) -> dict:
+    process = start(source, store, views)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return json.loads(out.splitlines()[-1].removeprefix("result "))
@@ -46,13 +46,14 @@ def files(store: Path) -> dict[str, bytes]:
 class Chain:
     """One store, extracted into and killed again and again; each time it gets finished, it starts from the beginning.
 
-    `beginning` is what the store holds before: nothing, or a file of a smaller data set. `owed` is how many images the
-    next run may still have to compute, by what the last one reported before it was killed.
+    `beginning` is what the store holds before: nothing, or a file of a smaller data set, without views. `owed` is how
+    many rows the next run may still have to compute, by what the last one reported before it was killed.
     """
 
     source: Path
     beginning: Path
     store: Path
+    views: int
     expected: dict[str, bytes]
     rng: random.Random
     kills: int = 0
@@ -73,7 +74,7 @@ class Chain:
         self.owed = math.inf
 
     def step(self, kill: bool) -> None:
-        process = start(self.source, self.store)
+        process = start(self.source, self.store, self.views)
         first = last = total = None
         moment = delay = None
         try:
@@ -88,7 +89,7 @@ class Chain:
                     # Half of the kills hit the extraction, the others the publication that follows it.
                     moment = self.rng.randint(first, total) if self.rng.random() < 0.5 else total
                     delay = self.rng.uniform(0, 0.6 if moment == total else 0.03)
-                self.owed = total - last + UNREADABLE  # at which every run looks anew
+                self.owed = total - last + UNREADABLE * (1 + self.views)  # at which every run looks anew
                 if kill and last >= moment:
                     time.sleep(delay)
                     break
@@ -136,12 +137,14 @@ def test_kill_9_at_random_moments(source, tmp_path, request):
     empty, grown = tmp_path / "empty", grown_from(source, tmp_path)
     empty.mkdir()
     chains = []
-    for i, beginning in enumerate((empty, grown)):
-        whole = tmp_path / f"whole{i}"
+    for views, beginning in enumerate((empty, grown)):
+        whole = tmp_path / f"whole{views}"
         shutil.copytree(beginning, whole)
-        result = run(source, whole)
+        result = run(source, whole, views)
         assert result["rows"] == 98 and len(result["failures"]) == UNREADABLE
-        chains.append(Chain(source, beginning, tmp_path / f"store{i}", files(whole), random.Random(f"{seed}-{i}")))
+        chains.append(
+            Chain(source, beginning, tmp_path / f"store{views}", views, files(whole), random.Random(f"{seed}-{views}"))
+        )
     with ThreadPoolExecutor() as pool:
         done = list(pool.map(lambda chain: chain.go((kills + 1) // 2), chains))
     killed = sum(chain.kills for chain in done)
