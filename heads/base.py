@@ -17,6 +17,7 @@ from heads.designs import parameter
 Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]
 Rows = tuple[Floats, Labels]
+Views = tuple[ArrayLike, ArrayLike]
 State = dict[str, Any]
 """What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
 
@@ -53,11 +54,45 @@ class Scaling(NamedTuple):
         return folded.astype(np.float32, order="C"), (bias - self.mean @ folded).astype(np.float32)
 
 
-def standardise(X: Floats) -> tuple[Floats, Scaling]:
+class Training(NamedTuple):
+    """Standardised training rows: plain ones first, then augmented versions of them.
+
+    Attributes:
+        Z: float32 (N, D).
+        codes: labels 0..C-1 (N,).
+        image: index of the plain row that each is a version of (N,); plain rows are versions of themselves.
+        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
+    """
+
+    Z: Floats
+    codes: Labels
+    image: Labels
+    weights: NDArray[np.float64] | None
+
+    @property
+    def plain(self) -> Rows:
+        """The plain rows and their labels."""
+        images = int(self.image.max()) + 1
+        return self.Z[:images], self.codes[:images]
+
+    def of(self, keep: NDArray[np.bool_]) -> "Training":
+        """All versions of some images: bool, one per plain row."""
+        rows = keep[self.image]
+        weights = None if self.weights is None else self.weights[rows]
+        return Training(self.Z[rows], self.codes[rows], (keep.cumsum() - 1)[self.image[rows]], weights)
+
+    def fit(self, estimator: Any) -> Any:
+        """Fit a scikit-learn estimator to them."""
+        weights = {} if self.weights is None else {"sample_weight": self.weights}
+        return estimator.fit(self.Z, self.codes, **weights)
+
+
+def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
     """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
-    mean = X.mean(axis=0, dtype=np.float64).astype(np.float32)
+    letters, share = ("", []) if weights is None else ("n,", [weights * (len(X) / weights.sum())])
+    mean = (np.einsum(f"{letters}nd->d", *share, X, dtype=np.float64) / len(X)).astype(np.float32)
     Z = X - mean
-    scale = np.sqrt(np.einsum("nd,nd->d", Z, Z, dtype=np.float64) / len(Z)).astype(np.float32)
+    scale = np.sqrt(np.einsum(f"{letters}nd,nd->d", *share, Z, Z, dtype=np.float64) / len(X)).astype(np.float32)
     # The floor keeps weights that are divided by it within float32.
     scale[scale <= np.maximum(10 * np.finfo(np.float32).eps * np.abs(mean), 1e-20)] = 1.0
     Z /= scale
@@ -106,27 +141,28 @@ def stratified_folds(labels: Labels, folds: int, seed: int) -> Labels:
     return numbers
 
 
-def fit_temperature(make: Callable[[], Any], Z: Floats, labels: Labels, seed: int) -> float:
+def fit_temperature(make: Callable[[], Any], training: Training, seed: int) -> float:
     """The number by which to divide scores so that their softmax has the least log loss on unseen rows.
 
     Guo et al., "On calibration of modern neural networks", ICML 2017; here on out-of-fold scores, so that no rows are
-    lost to calibration. It is 1 if a class has too few rows for folds.
+    lost to calibration. It is 1 if a class has too few rows for folds. Scores are of plain rows, as the unseen ones
+    will be; no version of such a row is in the fit that gives its scores.
 
     Args:
         make: gives an unfitted scikit-learn estimator.
-        Z: standardised rows (N, D).
-        labels: 0..C-1 (N,).
+        training: the rows.
         seed: for the folds.
     """
     from scipy.optimize import minimize_scalar
 
+    Z, labels = training.plain
     if np.bincount(labels).min() < _FOLDS:
         return 1.0
     folds = stratified_folds(labels, _FOLDS, seed)
     scores = np.empty((len(labels), labels.max() + 1))
     for fold in range(_FOLDS):
         held = folds == fold
-        scores[held] = two_columns(make().fit(Z[~held], labels[~held]).decision_function(Z[held]))
+        scores[held] = two_columns(training.of(~held).fit(make()).decision_function(Z[held]))
 
     def log_loss(log_temperature: float) -> float:
         true = softmax(scores / np.exp(log_temperature))[np.arange(len(labels)), labels]
@@ -151,13 +187,22 @@ class Head:
     standardize: bool = parameter(True, STANDARDIZE)
     random_state: int = 0
 
-    def fit(self, X: ArrayLike, y: ArrayLike, validation: tuple[ArrayLike, ArrayLike] | None = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        views: Views | None = None,
+    ) -> Self:
         """Fit to rows X (N, D), any float type, and labels y (N,).
 
         Args:
             X: training rows.
             y: their labels; at least two different ones.
             validation: rows and labels that tell when to stop; kinds that do not stop early pass over them.
+            views: augmented versions of training rows (M, D), and the index in X of the row that each shows (M,). A
+                row and its views weigh as much as a row without any; a dense head draws one of them per epoch.
 
         Raises:
             HeadError: one class only, NaN or infinity, or lengths that differ.
@@ -170,11 +215,25 @@ class Head:
             raise HeadError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
         self.n_features_in_ = features.shape[1]
         self.temperature_ = 1.0
-        Z, scaling = features, Scaling.none(features.shape[1])
+        training = Training(features, codes, np.arange(len(codes)), None)
+        if views is not None:
+            training = self._with_views(training, views)
+        scaling = Scaling.none(self.n_features_in_)
         if self.standardize:
-            Z, scaling = standardise(features)
-        self._fit(Z, codes, scaling, self._known(validation, scaling))
+            Z, scaling = standardise(training.Z, training.weights)
+            training = training._replace(Z=Z)
+        self._fit(training, scaling, self._known(validation, scaling))
         return self
+
+    def _with_views(self, plain: Training, views: Views) -> Training:
+        """Plain rows with their views."""
+        features, owners = self._checked(views[0]), np.asarray(views[1], np.intp)
+        rows = len(plain.codes)
+        if len(features) != len(owners) or not ((owners >= 0) & (owners < rows)).all():
+            raise HeadError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
+        image = np.concatenate([plain.image, owners])
+        weights = 1 / np.bincount(image)[image]
+        return Training(np.concatenate([plain.Z, features]), plain.codes[image], image, weights)
 
     def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> Rows | None:
         """The validation rows as :meth:`_fit` takes them, without those of classes that training rows lack."""
@@ -215,7 +274,7 @@ class Head:
         """Accuracy."""
         return float((self.predict(X) == np.asarray(y)).mean())
 
-    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
         """Fit to standardised rows and labels 0..C-1."""
         raise NotImplementedError
 

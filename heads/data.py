@@ -1,81 +1,113 @@
-"""From a feature file to the arrays that heads are fitted on."""
+"""From feature files to the arrays that heads are fitted on."""
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.errors import StoreError
 from featurestore.spec import ExtractionSpec
-from featurestore.store import FeatureStore, find_file
+from featurestore.store import FeatureStore, find_file, find_files
+
+Floats = NDArray[np.floating[Any]]
+Source = tuple[FeatureStore, str]
+"""A file and one of its taps."""
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureTable:
-    """The rows of one tap of a feature file.
+@dataclass(frozen=True)
+class Input:
+    """What some columns of a table are.
 
     Attributes:
-        path: the file.
-        dataset: name of the data set.
-        tap: name of the tap.
-        spec: how the features were made.
-        provenance: weights as the user named them, engines and library versions.
-        class_names: class `i` is ``class_names[i]``.
-        X: float16 or float32 (N, D), memory-mapped, read-only; a map of features is flattened to D columns.
-        y: int32 (N,), indices into `class_names`.
-        splits, ids, digests: str (N,).
+        spec: how they were made.
+        tap: name of their tap.
+        weights: the backbone's weights as the user named them.
     """
 
-    path: Path
-    dataset: str
-    tap: str
     spec: ExtractionSpec
-    provenance: dict[str, Any]
-    class_names: tuple[str, ...]
-    X: NDArray[np.floating[Any]]
-    y: NDArray[np.int32]
-    splits: NDArray[np.str_]
-    ids: NDArray[np.str_]
-    digests: NDArray[np.str_]
-
-    @classmethod
-    def of(cls, store: FeatureStore, tap: str | None = None) -> "FeatureTable":
-        """The table of one tap of an open file.
-
-        Raises:
-            StoreError: no such tap, or several and none was named.
-        """
-        features = store.features(tap)
-        return cls(
-            path=store.path,
-            dataset=store.dataset,
-            tap=tap or store.taps[0],
-            spec=store.spec,
-            provenance=store.provenance,
-            class_names=store.class_names,
-            # Not -1: the shape of an empty file says nothing about it.
-            X=features.reshape(len(store), int(np.prod(features.shape[1:]))),
-            y=store.labels,
-            splits=store.splits,
-            ids=store.ids,
-            digests=store.digests,
-        )
+    tap: str
+    weights: str
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of :attr:`spec`."""
         return self.spec.fingerprint
 
+
+class FeatureTable:
+    """Rows of features: of one tap of a feature file, or of several taps side by side, of one file or of several.
+
+    Attributes:
+        path: the file or folder that was asked for.
+        files: the file of each input.
+        inputs: what the columns are, from left to right.
+        dataset: name of the data set.
+        class_names: class `i` is ``class_names[i]``.
+        y: int32 (N,), indices into `class_names`.
+        splits, ids, digests: str (N,).
+
+    Raises:
+        StoreError: files of different rows, or without such a tap; the message names them.
+    """
+
+    def __init__(self, path: Path, sources: Sequence[Source]) -> None:
+        stores = [store for store, _ in sources]
+        first = stores[0]
+        for other in stores[1:]:
+            _check_same_rows(first, other)
+        self.path, self.files = path, tuple(store.path for store in stores)
+        self.inputs = tuple(Input(s.spec, tap, str(s.provenance.get("weights", ""))) for s, tap in sources)
+        self.dataset, self.class_names = first.dataset, first.class_names
+        self.y, self.splits, self.ids, self.digests = first.labels, first.splits, first.ids, first.digests
+        self._stores = stores
+        self._parts = [_flat(store.features(tap)) for store, tap in sources]
+        self._views = [_flat(store.views(tap)) for store, tap in sources]
+
+    @cached_property
+    def X(self) -> Floats:
+        """Float16 or float32 (N, D), a map of features flattened; memory-mapped and read-only if there is one input."""
+        return _beside(self._parts, slice(None))
+
+    @property
+    def width(self) -> int:
+        """How many columns."""
+        return sum(part.shape[1] for part in self._parts)
+
     def rows(self, split: str) -> NDArray[np.intp]:
         """Indices of the rows of one split, in the file's order."""
         return np.flatnonzero(self.splits == split)
 
-    def select(self, split: str) -> tuple[NDArray[np.floating[Any]], NDArray[np.int32]]:
+    def select(self, split: str) -> tuple[Floats, NDArray[np.int32]]:
         """Features (n, D) and labels (n,) of one split, read into memory."""
         rows = self.rows(split)
-        return np.asarray(self.X[rows]), self.y[rows]
+        return _beside(self._parts, rows), self.y[rows]
+
+    def views(self) -> tuple[Floats, NDArray[np.intp]] | None:
+        """Features (m, D) of augmented train rows, and which row of ``select("train")`` each shows; None without any.
+
+        Raises:
+            StoreError: several files that do not have the same views.
+        """
+        first = self._stores[0]
+        for other in self._stores[1:]:
+            same = first.augment == other.augment and all(
+                np.array_equal(getattr(first, name), getattr(other, name)) for name in ("view_rows", "view_numbers")
+            )
+            if not same:
+                raise StoreError(
+                    f"{first.path} and {other.path}: do not have the same views: extract both with the same --views, "
+                    "or fit without views"
+                )
+        place = np.full(len(self.y), -1)
+        place[self.rows("train")] = np.arange(len(self.rows("train")))
+        owners = place[first.view_rows]
+        used = np.flatnonzero(owners >= 0)
+        return (_beside(self._views, used), owners[used]) if len(used) else None
 
     def split_counts(self) -> dict[str, int]:
         """Rows per split."""
@@ -84,14 +116,73 @@ class FeatureTable:
 
 
 def load_features(path: str | os.PathLike[str], tap: str | None = None) -> FeatureTable:
-    """Open a feature file, or the only one in a folder, without reading its features.
+    """Open a feature file, or files of a store folder, without reading their features.
 
     Args:
         path: file or store folder.
-        tap: may be left out when the file has one tap.
+        tap: which features; may be left out for one file of one tap. Several are joined by ``+``, and put side by
+            side: taps of one file (``block4_pool+last``), or of files of one data set, with their backbones
+            (``vgg16.block4_pool+efficientnet_lite0.last``; the tap may be left out where a file has one). A file's
+            name without its suffix may stand for the backbone.
 
     Raises:
-        StoreError: nothing there, several files to choose from, or no such tap.
+        StoreError: nothing there, several files or taps to choose from, no such tap, or files of different rows.
         CorruptFileError: truncated, altered, or no feature file.
     """
-    return FeatureTable.of(FeatureStore(find_file(path)), tap)
+    if tap is None:
+        store = FeatureStore(find_file(path))
+        return FeatureTable(store.path, [(store, tap) for tap in store.taps[:1] if store._tap(None)])
+    stores = [FeatureStore(file) for file in find_files(path)]
+    known = _names(stores)
+    sources: list[Source] = []
+    for part in _split(tap, known):
+        found = known.get(part, [])
+        if len(found) != 1:
+            what = f"{part!r} is in {', '.join(store.path.name for store, _ in found)}" if found else f"no tap {part!r}"
+            raise StoreError(f"{path}: {what}: name one of {', '.join(n for n in known if len(known[n]) == 1)}")
+        sources += found
+    # A single file is named as itself, as it is without a tap.
+    return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
+
+
+def _names(stores: Sequence[FeatureStore]) -> dict[str, list[Source]]:
+    """All that each name may stand for."""
+    known: dict[str, list[Source]] = {}
+    for store in stores:
+        for tap in store.taps:
+            names = {tap: None}
+            for base in (store.spec.backbone, store.path.stem):
+                names |= {f"{base}.{tap}": None} | ({base: None} if len(store.taps) == 1 else {})
+            for name in names:
+                known.setdefault(name, []).append((store, tap))
+    return known
+
+
+def _split(text: str, known: Mapping[str, Any]) -> list[str]:
+    """The names in `text`, which may hold a ``+`` themselves (``last.avg+max``): the longest known one goes first."""
+    words, names = text.split("+"), []
+    while words:
+        size = next((n for n in range(len(words), 0, -1) if "+".join(words[:n]) in known), 1)
+        names.append("+".join(words[:size]))
+        words = words[size:]
+    return names
+
+
+def _check_same_rows(one: FeatureStore, other: FeatureStore) -> None:
+    for name in ("class_names", "ids", "digests", "labels", "splits"):
+        if not np.array_equal(getattr(one, name), getattr(other, name)):
+            raise StoreError(
+                f"{one.path} and {other.path}: differ in {name.replace('_', ' ')}: "
+                "to use them together, extract the same source for both"
+            )
+
+
+def _flat(features: Floats) -> Floats:
+    # Not -1: the shape of an empty file says nothing about it.
+    return features.reshape(len(features), int(np.prod(features.shape[1:])))
+
+
+def _beside(parts: Sequence[Floats], rows: Any) -> Floats:
+    """The same rows of several arrays, side by side."""
+    picked = [np.asarray(part[rows]) for part in parts]
+    return picked[0] if len(picked) == 1 else np.concatenate(picked, axis=1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.runtime import import_keras
-from heads.base import Floats, Head, Labels, Rows, Scaling, State, check_arrays, stratified_folds
+from heads.base import Floats, Head, Rows, Scaling, State, Training, check_arrays, stratified_folds
 from heads.designs import parameter
 
 _HELD_OUT = 10
@@ -33,6 +33,7 @@ class DenseHead(Head):
     """
 
     hidden: tuple[int, ...] = parameter((256,), "units of each hidden layer; 0 for none", low=1, high=65_536)
+    input_dropout: float = parameter(0.0, "share of features left out in each step", low=0.0, high=0.95)
     dropout: float = parameter(0.5, "share of units left out in each step", low=0.0, high=0.95)
     batch_norm: bool = parameter(False, "batch normalisation before each activation")
     learning_rate: float = parameter(1e-3, "step size of AdamW", low=1e-8, high=1.0)
@@ -41,23 +42,24 @@ class DenseHead(Head):
     batch_size: int = parameter(64, "rows in a step", low=1, high=1_000_000)
     patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
 
-    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
         if validation is None:
+            Z, codes = training.plain
             held = stratified_folds(codes, _HELD_OUT, self.random_state) == 0
             # A class of one row keeps it for training.
             held &= np.bincount(codes)[codes] > 1
             validation = (Z[held], codes[held]) if held.any() else (Z, codes)
-            Z, codes = Z[~held], codes[~held]
-        layers = dense_layers(self._train(Z, codes, validation))
+            training = training.of(~held)
+        layers = dense_layers(self._train(training, validation))
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise HeadError("the training of the dense head diverged: give a smaller learning_rate")
         self.layers_: Layers = [scaling.fold(*layers[0]), *layers[1:]]
 
-    def _train(self, Z: Floats, codes: Labels, validation: Rows) -> Any:
+    def _train(self, training: Training, validation: Rows) -> Any:
         """The trained Keras model: standardised rows to logits."""
         keras = import_keras("the dense head")
         with _seeded(keras, self.random_state):
-            model = keras.Sequential([keras.Input((Z.shape[1],))])
+            model = keras.Sequential([keras.Input((training.Z.shape[1],)), keras.layers.Dropout(self.input_dropout)])
             for units in self.hidden:
                 model.add(keras.layers.Dense(units))
                 if self.batch_norm:
@@ -69,10 +71,12 @@ class DenseHead(Head):
                 optimizer=keras.optimizers.AdamW(self.learning_rate, weight_decay=self.weight_decay),
                 loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             )
+            if training.weights is None:
+                rows = {"x": training.Z, "y": training.codes, "batch_size": self.batch_size}
+            else:
+                rows = {"x": _draws(keras, training, self.batch_size, self.random_state), "shuffle": False}
             model.fit(
-                Z,
-                codes,
-                batch_size=self.batch_size,
+                **rows,
                 epochs=self.epochs,
                 validation_data=validation,
                 validation_batch_size=max(self.batch_size, 1024),
@@ -103,6 +107,31 @@ class DenseHead(Head):
         }
         check_arrays(state, shapes)
         self.layers_ = [(state[w], state[b]) for w, b in map(_names, range(len(widths)))]
+
+
+def _draws(keras: Any, training: Training, batch_size: int, seed: int) -> Any:
+    """Batches as Keras takes them: in each epoch one version of each image, drawn anew, in another order."""
+    rng = np.random.default_rng(seed)
+    order = np.argsort(training.image, kind="stable")
+    versions = np.bincount(training.image)
+    first = versions.cumsum() - versions
+
+    class Draws(keras.utils.PyDataset):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.on_epoch_end()
+
+        def on_epoch_end(self) -> None:
+            self.rows = rng.permutation(order[first + rng.integers(versions)])
+
+        def __len__(self) -> int:
+            return -(-len(self.rows) // batch_size)
+
+        def __getitem__(self, batch: int) -> Rows:
+            rows = self.rows[batch * batch_size : (batch + 1) * batch_size]
+            return training.Z[rows], training.codes[rows]
+
+    return Draws()
 
 
 def _names(layer: int) -> tuple[str, str]:

@@ -25,6 +25,19 @@ KINDS = {
 }
 """Kind of head -> its class."""
 
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "flowers": ("dense", {"hidden": (256,), "dropout": 0.5}),
+    "cats-dogs": ("dense", {"hidden": (256,), "dropout": 0.5}),
+    "caltech101": ("dense", {"hidden": (512,), "input_dropout": 0.5, "dropout": 0.5, "batch_norm": True}),
+    "cifar10": ("dense", {"hidden": (64, 64), "dropout": 0.6}),
+    "dog-breeds": ("dense", {"hidden": (512, 512), "dropout": 0.0}),
+    "xray": ("dense", {"hidden": ()}),
+}
+"""Heads of tutorials: a name that may stand for a kind, that kind, and its hyperparameters.
+
+Standardisation is their batch normalisation of the features.
+"""
+
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 
@@ -84,13 +97,15 @@ def parameter(default: T, help: str, *, low: float = 0.0, high: float = -1.0, ch
 
 
 def head_class(kind: str) -> type["Head"]:
-    """The class of a kind of head.
+    """The class of a kind of head, or of a preset's.
 
     Raises:
         DesignError: there is no such kind.
     """
+    if kind in PRESETS:
+        kind = PRESETS[kind][0]
     if kind not in KINDS:
-        raise DesignError(f"unknown head {kind!r}: {suggest(str(kind), KINDS)}")
+        raise DesignError(f"unknown head {kind!r}: {suggest(str(kind), (*KINDS, *PRESETS))}")
     module, name = KINDS[kind].split(":")
     return cast("type[Head]", getattr(import_module(module), name))
 
@@ -109,6 +124,8 @@ def parameters(kind: str) -> dict[str, Parameter]:
 class HeadDesign:
     """A kind of head with a value for every hyperparameter of that kind; those left out get their default.
 
+    A preset becomes its kind and hyperparameters, those given before its own.
+
     Values may be given as text. Two designs are equal when they build equal heads, however they were written.
 
     Raises:
@@ -123,7 +140,9 @@ class HeadDesign:
         for name in self.params:
             if name not in known:
                 raise DesignError(f"head {self.kind!r} has no hyperparameter {name!r}: {suggest(str(name), known)}")
-        given = {name: item.default for name, item in known.items()} | dict(self.params)
+        kind, preset = PRESETS.get(self.kind, (self.kind, {}))
+        object.__setattr__(self, "kind", kind)
+        given = {name: item.default for name, item in known.items()} | preset | dict(self.params)
         object.__setattr__(self, "params", {name: self._read(name, known[name], given[name]) for name in known})
 
     def _read(self, name: str, known: Parameter, value: Any) -> Any:

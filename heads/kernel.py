@@ -12,10 +12,10 @@ from heads.base import (
     STANDARDIZE,
     Floats,
     Head,
-    Labels,
     Rows,
     Scaling,
     State,
+    Training,
     check_arrays,
     fit_temperature,
     two_columns,
@@ -32,8 +32,8 @@ class KernelHead(Head):
 
     weights_file: ClassVar[str] = MODEL
 
-    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
-        self.model_, self.scaling_ = self._estimator().fit(Z, codes), scaling
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+        self.model_, self.scaling_ = training.fit(self._estimator()), scaling
 
     def _estimator(self) -> Any:
         """The unfitted scikit-learn estimator."""
@@ -85,9 +85,9 @@ class SVMHead(KernelHead):
 
         return SVC(C=self.C, gamma=self.gamma, tol=self.tol)
 
-    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
-        super()._fit(Z, codes, scaling, validation)
-        self.temperature_ = fit_temperature(self._estimator, Z, codes, self.random_state)
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+        super()._fit(training, scaling, validation)
+        self.temperature_ = fit_temperature(self._estimator, training, self.random_state)
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return two_columns(self.model_.decision_function(self.scaling_.apply(X)))
@@ -118,10 +118,10 @@ class KNNHead(KernelHead):
 
         return KNeighborsClassifier(self.n_neighbors, weights=self.weights, metric=self.metric, algorithm="brute")
 
-    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
-        if self.n_neighbors > len(Z):
-            raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {len(Z)} training rows: give no more")
-        super()._fit(Z, codes, scaling, validation)
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+        if self.n_neighbors > (rows := len(training.Z)):
+            raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {rows} training rows: give no more")
+        super()._fit(training._replace(weights=None), scaling, validation)  # votes have no weights of rows
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return np.asarray(self.model_.predict_proba(self.scaling_.apply(X)), np.float64)

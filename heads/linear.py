@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heads.base import Floats, Head, Labels, Rows, Scaling, State, check_arrays, fit_temperature
+from heads.base import Floats, Head, Rows, Scaling, State, Training, check_arrays, fit_temperature
 from heads.designs import parameter
 
 
@@ -45,10 +45,10 @@ class LogisticHead(LinearHead):
     max_iter: int = parameter(300, "most iterations of the solver", low=1, high=1_000_000)
     tol: float = parameter(1e-4, "gradient at which the solver stops", low=1e-12, high=1.0)
 
-    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        model = LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol).fit(Z, codes)
+        model = training.fit(LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol))
         self._take(model.coef_, model.intercept_, scaling)
 
 
@@ -60,12 +60,12 @@ class LinearSVMHead(LinearHead):
     max_iter: int = parameter(1000, "most iterations of the solver", low=1, high=1_000_000)
     tol: float = parameter(1e-4, "precision at which the solver stops", low=1e-12, high=1.0)
 
-    def _fit(self, Z: Floats, codes: Labels, scaling: Scaling, validation: Rows | None) -> None:
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
         from sklearn.svm import LinearSVC
 
         def make() -> LinearSVC:
             return LinearSVC(C=self.C, max_iter=self.max_iter, tol=self.tol, random_state=self.random_state)
 
-        model = make().fit(Z, codes)
+        model = training.fit(make())
         self._take(model.coef_, model.intercept_, scaling)
-        self.temperature_ = fit_temperature(make, Z, codes, self.random_state)
+        self.temperature_ = fit_temperature(make, training, self.random_state)

@@ -15,7 +15,7 @@ from pictures import write_images
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CLI_PAGE = ROOT / "docs" / "cli.md"
-COMMANDS = ("extract", "inspect", "info", "verify", "backbones", "fit-head", "evaluate", "predict", "demo")
+COMMANDS = ("extract", "inspect", "info", "verify", "backbones", "fit-head", "probe", "evaluate", "predict", "demo")
 
 
 def featurestore(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -60,6 +60,37 @@ def test_the_readmes_commands_run(flowers):
         assert done.returncode == 0, f"{command}: {done.stderr}"
         assert done.stdout.strip()
     assert len(done.stdout.splitlines()) == 10  # a prediction for each rose
+
+
+def recipes() -> list[list[str]]:
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    return [block.strip().splitlines() for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL)]
+
+
+@pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe[0].split()[3])
+def test_the_recipes_run(recipe, tmp_path):
+    """On a few images, with random weights and small inputs; the folders are laid out as the data sets are."""
+    for name in ("flowers", "101_ObjectCategories"):
+        write_images(tmp_path / name, 6, ("BACKGROUND_Google", "b", "c", "d")[name == "flowers" :])
+    for name, splits in (
+        ("cats_dogs", ("train", "validation")),
+        ("cifar10", ("train", "test")),
+        ("xray", ("train", "test")),
+    ):
+        for seed, split in enumerate(splits):
+            write_images(tmp_path / name / split, 5, ("one", "two"), seed)
+    write_images(tmp_path / "dog_breeds" / "train", 6, ("pug", "boxer"))
+    files = sorted((tmp_path / "dog_breeds" / "train").rglob("*.png"))
+    rows = [f"{path.relative_to(tmp_path / 'dog_breeds' / 'train')},{path.parent.name}" for path in files]
+    (tmp_path / "dog_breeds" / "labels.csv").write_text("\n".join(["id,breed", *rows]))
+    for line in recipe:
+        arguments = line.removeprefix("$ featurestore ").split()
+        if arguments[0] == "extract":
+            arguments += ["--weights", "random", *([] if "--size" in arguments else ["--size", "75"])]
+        if "fit-head" in arguments and "--head" in arguments:
+            arguments += ["--set", "epochs=2"]
+        done = featurestore(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
 
 
 def test_the_readmes_python_runs(flowers):

@@ -53,11 +53,9 @@ def main() -> None:
         split = "test" if any(counts.get("test") for counts in made["classes"].values()) else "validation"
         found = featurestore("evaluate", work / f"head-{number}", made["path"], "--split", split)
         low, high = found["intervals"]["accuracy"]
-        print(
-            f"| {title} | {claim} | {found['accuracy']:.3f} ({low:.3f}–{high:.3f}), {split} | {found['macro_f1']:.3f} | "
-            f"{made['rows']} + {made['views']} | {made['seconds']:.0f} | {fitted['seconds']:.1f} |",
-            flush=True,
-        )
+        accuracy = f"{found['accuracy']:.3f} ({low:.3f}–{high:.3f}), {split}"
+        cost = f"{made['rows']} + {made['views']} | {made['seconds']:.0f} | {fitted['seconds']:.1f}"
+        print(f"| {title} | {claim} | {accuracy} | {found['macro_f1']:.3f} | {cost} |", flush=True)
 
 
 if __name__ == "__main__":
