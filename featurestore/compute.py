@@ -118,8 +118,7 @@ def _check_budget(jobs: Sequence[Job], batch_size: int) -> None:
     for job in jobs:
         largest = max(job.taps, key=lambda tap: tap.row_bytes)
         row = sum(tap.row_bytes for tap in job.taps)
-        # Once in the journal and once in the file, which holds the rows of earlier runs too.
-        disk += (2 * len(job.plan.missing) + len(job.plan.samples)) * row
+        disk += (len(job.plan.missing) + sum(len(job.plan.items(s)) for s in job.plan.samples)) * row  # journal, file
         if batch_size * row > memory // 4:
             raise BackboneError(
                 f"a batch of {batch_size} would take {batch_size * row / 2**30:.1f} GiB of memory, most of it tap "

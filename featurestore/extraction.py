@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def _check_options(resize: str, dtype: str, batch_size: int, views: int | None, 
 def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction:
     """Publish what a job has, if that is anything new, and report."""
     plan = job.plan
-    kept = [sample for sample in plan.samples if sample.digest not in job.failures]
+    kept = [sample for sample in plan.samples if sample.digest in plan.rows]
     publication = _publication(job, dataset, kept)
     written = plan.previous is None or not _same(publication, plan.previous)
     resumed = sum(item.key in plan.journal for item in plan.order) - job.computed if plan.journal else 0
@@ -190,7 +190,8 @@ def _publication(job: Job, dataset: Dataset, kept: Sequence[Sample]) -> Publicat
     if not kept:
         name, reason = failed[0]
         raise SourceError(f"{dataset.name}: none of {len(failed)} images could be read (first: {name}: {reason})")
-    views = [(row, item) for row, sample in enumerate(kept) for item in plan.items(sample)[1:]]
+    items = [(row, item) for row, sample in enumerate(kept) for item in plan.items(sample)[1:]]
+    views = [(row, item) for row, item in items if item.key in plan.rows]
     used = {plan.rows.path(sample.digest) for sample in kept} | {plan.rows.path(item.key) for _, item in views}
     producers: list[dict[str, str]] = []
     for path, makers, _ in plan.rows.origins():
@@ -229,7 +230,8 @@ def _same(publication: Publication, file: FeatureStore) -> bool:
 
 
 def _log(plan: Plan, event: str, **values: Any) -> None:
-    """Times and circumstances go beside the file, never into it."""
+    """Times and circumstances go beside the file, never into it. A full disk stops the run elsewhere, not here."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, "pid": os.getpid(), **values}
-    with plan.target.with_name(plan.target.name.removesuffix(layout.SUFFIX) + ".log.jsonl").open("a") as log:
+    path = plan.target.with_name(plan.target.name.removesuffix(layout.SUFFIX) + ".log.jsonl")
+    with suppress(OSError), path.open("a") as log:
         log.write(json.dumps(line) + "\n")

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featurestore.errors import StoreError, StoreLockedError
@@ -34,8 +34,9 @@ def store_lock(folder: Path) -> Iterator[int]:
     try:
         _acquire(handle, folder)
         # Only a hint for the message above: the lock itself is the kernel's.
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
         yield handle
     finally:
         os.close(handle)

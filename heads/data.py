@@ -15,8 +15,8 @@ from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore, find_file, find_files
 
 Floats = NDArray[np.floating[Any]]
-Source = tuple[FeatureStore, str]
-"""A file and one of its taps."""
+Source = tuple[FeatureStore, str | None]
+"""A file and one of its taps; None for its only one."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +60,18 @@ class FeatureTable:
         first = stores[0]
         for other in stores[1:]:
             _check_same_rows(first, other)
-        self.path, self.files = path, tuple(store.path for store in stores)
-        self.inputs = tuple(Input(s.spec, tap, str(s.provenance.get("weights", ""))) for s, tap in sources)
-        self.dataset, self.class_names = first.dataset, first.class_names
-        self.y, self.splits, self.ids, self.digests = first.labels, first.splits, first.ids, first.digests
-        self._stores = stores
         self._parts = [_flat(store.features(tap)) for store, tap in sources]
         self._views = [_flat(store.views(tap)) for store, tap in sources]
+        self._stores = stores
+        self.path, self.files = path, tuple(store.path for store in stores)
+        self.inputs = tuple(Input(s.spec, tap or s.taps[0], str(s.provenance.get("weights", ""))) for s, tap in sources)
+        self.dataset, self.class_names = first.dataset, first.class_names
+        self.y, self.splits, self.ids, self.digests = first.labels, first.splits, first.ids, first.digests
 
     @cached_property
     def X(self) -> Floats:
         """Float16 or float32 (N, D), a map of features flattened; memory-mapped and read-only if there is one input."""
         return _beside(self._parts, slice(None))
-
-    @property
-    def width(self) -> int:
-        """How many columns."""
-        return sum(part.shape[1] for part in self._parts)
 
     def rows(self, split: str) -> NDArray[np.intp]:
         """Indices of the rows of one split, in the file's order."""
@@ -131,7 +126,7 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
     """
     if tap is None:
         store = FeatureStore(find_file(path))
-        return FeatureTable(store.path, [(store, tap) for tap in store.taps[:1] if store._tap(None)])
+        return FeatureTable(store.path, [(store, None)])
     stores = [FeatureStore(file) for file in find_files(path)]
     known = _names(stores)
     sources: list[Source] = []

@@ -1,15 +1,18 @@
 """Classify new images: the backbone and the head together."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from featurestore.backbones import load_backbone
+import numpy as np
+
+from featurestore.backbones import Backbone, load_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
 from featurestore.forward import Lane, Pixels, ahead, batched
-from featurestore.images import decode, read_file
+from featurestore.images import decode_sizes, read_file
+from featurestore.spec import ExtractionSpec, Resize
 from featurestore.walk import Tree
 from heads.persist import load_head
 
@@ -38,11 +41,12 @@ class Prediction:
 
 
 class Predictor:
-    """A saved head with its backbone in front, ready for images.
+    """A saved head with its backbones in front, ready for images.
 
     Args:
         head_dir: folder of a saved head.
-        weights: of the backbone (``imagenet``, ``random`` or a file); by default what the features were made with.
+        weights: of the backbone (``imagenet``, ``random`` or a file); by default what the features were made with. For
+            a backbone that is a ``.keras`` file: that file. For several backbones: their names and weights.
 
     Attributes:
         class_names: in the order of each prediction's probabilities.
@@ -53,19 +57,20 @@ class Predictor:
         SpecMismatchError: the backbone does not make the features that the head was fitted on.
     """
 
-    def __init__(self, head_dir: str | os.PathLike[str], *, weights: str | None = None) -> None:
+    def __init__(self, head_dir: str | os.PathLike[str], *, weights: str | Mapping[str, str] | None = None) -> None:
         self._head = load_head(head_dir)
         self.class_names = self._head.class_names
-        spec = self._head.spec
-        (tap,) = spec.taps
-        backbone = load_backbone(spec.backbone, weights=weights or self._head.weights, size=spec.size, pool=tap.pool)
-        differences = spec.differences(backbone.spec(spec.resize, spec.dtype))
-        if differences:
-            raise SpecMismatchError(
-                f"{head_dir}: fitted on features of another backbone than can be built here "
-                f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
-            )
-        self._backbone, self._tap = backbone, tap.layer
+        self._backbones: dict[ExtractionSpec, Backbone] = {}
+        self._sizes: dict[Resize, set[int]] = {}
+        for spec, default in {item.spec: item.weights for item in self._head.inputs}.items():
+            given = weights.get(spec.backbone) if isinstance(weights, Mapping) else weights
+            self._backbones[spec] = backbone = _build(spec, given or default)
+            self._sizes.setdefault(spec.resize, set()).add(spec.size)
+            if differences := spec.differences(backbone.spec(spec.resize, spec.dtype)):
+                raise SpecMismatchError(
+                    f"{head_dir}: fitted on features of another backbone than can be built here "
+                    f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
+                )
 
     def predict(self, inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
         """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
@@ -75,27 +80,41 @@ class Predictor:
         """
         items = list(enumerate(find_images(inputs)))
         batches = list(batched(items, BATCH_SIZE))
-        lane = Lane(self._backbone, batches, dtype=self._head.spec.dtype, batch_size=BATCH_SIZE)
+        lanes = [
+            Lane(backbone, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
+            for spec, backbone in self._backbones.items()
+        ]
         outcomes = (
             outcome
             for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
-            for outcome in lane.offer({item: pixels})
+            # All lanes have the same batches: each gives its outcome at the same item.
+            for outcome in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
-        for batch, outcome in zip(batches, outcomes, strict=True):
-            found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in outcome.failures}
-            if outcome.items:
-                features = outcome.features[self._tap]
-                probabilities = self._head.predict_proba(features.reshape(len(features), -1))
-                for item, row in zip(outcome.items, probabilities.tolist(), strict=True):
+        for batch, parts in zip(batches, outcomes, strict=True):
+            found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in parts[0].failures}
+            if parts[0].items:
+                made = dict(zip(self._backbones, parts, strict=True))
+                features = [made[wanted.spec].features[wanted.tap] for wanted in self._head.inputs]
+                flat = [values.reshape(len(values), -1) for values in features]
+                probabilities = self._head.predict_proba(np.concatenate(flat, axis=1))
+                for item, row in zip(parts[0].items, probabilities.tolist(), strict=True):
                     named = dict(zip(self.class_names, row, strict=True))
                     found[item] = Prediction(str(item[1]), max(named, key=named.__getitem__), named)
             yield from (found[item] for item in batch)
 
-    def _pixels(self, path: Path) -> Pixels:
+    def _pixels(self, path: Path) -> list[Pixels]:
+        """One image for each backbone, decoded once (for each resize rule)."""
         try:
-            return decode(read_file(path), self._backbone.size, self._head.spec.resize)
+            data = read_file(path)
+            found = {rule: decode_sizes(data, sizes, rule) for rule, sizes in self._sizes.items()}
         except ImageError as error:
-            return error
+            return [error for _ in self._backbones]
+        return [found[spec.resize][spec.size] for spec in self._backbones]
+
+
+def _build(spec: ExtractionSpec, weights: str) -> Backbone:
+    name, weights = (weights, "imagenet") if weights.endswith(".keras") else (spec.backbone, weights)
+    return load_backbone(name, weights=weights, size=spec.size, taps=spec.taps, preprocessing=spec.preprocessing)
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:

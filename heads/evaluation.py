@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, suggest
-from featurestore.store import FeatureStore, find_file
 from heads.data import FeatureTable
 from heads.persist import FittedHead, load_head
 
@@ -109,7 +108,7 @@ def evaluate(
 
     Args:
         head: folder of the saved head.
-        features: feature file, or a folder with one.
+        features: feature file, or folder; files of the head's features are found by their fingerprint.
         split: which rows.
         seed: of the bootstrap.
 
@@ -118,9 +117,8 @@ def evaluate(
         SpecMismatchError: the features were made in another way than those the head was fitted on.
         StoreError: no readable feature file.
     """
-    fitted, store = load_head(head), FeatureStore(find_file(features))
-    fitted.check_features(store)
-    table = FeatureTable.of(store, fitted.tap)
+    fitted = load_head(head)
+    table = fitted.load_features(features)
     X, y = table.select(split)
     if not len(y):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())

@@ -26,16 +26,18 @@ def fit_head(
     params: Mapping[str, Any] | Iterable[str] = (),
     out: str | os.PathLike[str] | None = None,
     tap: str | None = None,
+    views: bool = True,
     seed: int = 0,
 ) -> FittedHead:
     """Fit a head on the train rows of a feature file. Test rows are not read.
 
     Args:
-        features: feature file, folder with one, or a table already loaded.
-        head: a kind of :data:`heads.designs.KINDS`.
+        features: feature file, folder, or a table already loaded.
+        head: a kind of :data:`heads.designs.KINDS`, or a preset of :data:`heads.designs.PRESETS`.
         params: hyperparameters that shall not have their default, by name, typed or as text; or texts ``name=value``.
         out: folder to save the head in; a saved head there is replaced.
-        tap: which features, if the file has several.
+        tap: which features, see :func:`heads.load_features`.
+        views: fit on the augmented versions of train rows too, if there are any.
         seed: of all that is random in the fit.
 
     Returns:
@@ -55,18 +57,18 @@ def fit_head(
     known: dict[str, tuple[Any, Any]] = {
         split: table.select(split) for split in ("train", "validation") if split in rows
     }
-    _check_train(table, known)
+    check_train(table, known)
+    versions = table.views() if views else None
     start = time.perf_counter()
-    model = design.build(seed).fit(*known["train"], validation=known.get("validation"))
+    model = design.build(seed).fit(*known["train"], validation=known.get("validation"), views=versions)
     fitted = FittedHead(
         head=model,
         design=design,
         class_names=table.class_names,
-        spec=table.spec,
-        tap=table.tap,
+        inputs=table.inputs,
         dataset=table.dataset,
-        weights=str(table.provenance.get("weights", "")),
         rows=rows,
+        views=len(versions[1]) if versions else 0,
         metrics={},
         seconds=time.perf_counter() - start,
         seed=seed,
@@ -77,7 +79,12 @@ def fit_head(
     return fitted if out is None else save_head(out, fitted)
 
 
-def _check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> None:
+def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> None:
+    """Check that the rows and labels of split ``train`` are such that a head can be fitted.
+
+    Raises:
+        HeadError: they are not.
+    """
     if "train" not in known:
         counts = ", ".join(f"{name} ({count})" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no train rows to fit a head on; its splits: {counts or 'none'}")

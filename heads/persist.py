@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError, SpecMismatchError
+from featurestore.errors import HeadError, SpecMismatchError, StoreError
 from featurestore.spec import ExtractionSpec
-from featurestore.store import FeatureStore
+from featurestore.store import FeatureStore, find_files
 from heads.base import MODEL, WEIGHTS, Head, State
-from heads.data import FeatureTable
+from heads.data import FeatureTable, Input
 from heads.designs import HeadDesign
 
 FORMAT = "featurestore-head"
@@ -32,10 +32,9 @@ _JSON_LIMIT = 64 * 2**20
 """Most bytes of a head.json."""
 
 _PLAIN: dict[str, Callable[[Any], Any]] = {
-    "tap": str,
     "dataset": str,
-    "weights": str,
     "rows": dict,
+    "views": int,
     "metrics": dict,
     "seconds": float,
     "seed": int,
@@ -60,11 +59,10 @@ class FittedHead:
         head: the classifier.
         design: its kind and hyperparameters.
         class_names: class `i` is ``class_names[i]``. A class without training rows has probability 0.
-        spec: how the features were made that it was fitted on.
-        tap: their tap.
+        inputs: what the features are that it was fitted on, from left to right.
         dataset: their data set.
-        weights: the backbone's weights as the user named them.
         rows: rows per split of the file.
+        views: augmented versions of train rows that it was fitted on beside these.
         metrics: metrics measured at fit time, per split; never of the test split.
         seconds: time of the fit.
         seed: of all that is random in the fit.
@@ -75,33 +73,55 @@ class FittedHead:
     head: Head
     design: HeadDesign
     class_names: tuple[str, ...]
-    spec: ExtractionSpec
-    tap: str
+    inputs: tuple[Input, ...]
     dataset: str
-    weights: str
     rows: dict[str, int]
+    views: int
     metrics: dict[str, dict[str, float]]
     seconds: float
     seed: int
     versions: dict[str, str]
     path: Path | None = None
 
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of :attr:`spec`."""
-        return self.spec.fingerprint
+    def load_features(self, path: str | os.PathLike[str]) -> FeatureTable:
+        """The features that the head takes, from a feature file or from files of a folder.
 
-    def check_features(self, features: FeatureTable | FeatureStore) -> None:
+        Files are told by their fingerprint; where several fit, that of the head's data set is taken.
+
+        Raises:
+            SpecMismatchError: there are none; the message names the fields that differ.
+            StoreError: no readable feature file, several to choose from, or files of different rows.
+        """
+        stores, sources = [FeatureStore(file) for file in find_files(path)], []
+        for wanted in self.inputs:
+            found = [store for store in stores if store.fingerprint == wanted.fingerprint]
+            found = [store for store in found if store.dataset == self.dataset] or found
+            if len(found) > 1:
+                raise StoreError(f"{path}: {len(found)} files fit: name one of {', '.join(s.path.name for s in found)}")
+            if not found:
+                nearest = min(stores, key=lambda store: len(store.spec.differences(wanted.spec)))
+                self._check_input(wanted, nearest.path, nearest.spec)
+            sources.append((found[0], wanted.tap))
+        return FeatureTable(Path(path), sources)
+
+    def check_features(self, features: FeatureTable) -> None:
         """Check that features were made as those that the head was fitted on.
 
         Raises:
-            SpecMismatchError: they were not; the message names the fields that differ.
+            SpecMismatchError: they were not; the message names the file and the fields that differ.
         """
-        if features.fingerprint != self.fingerprint:
-            differences = "; ".join(features.spec.differences(self.spec))
+        if [item.tap for item in features.inputs] != [item.tap for item in self.inputs]:
+            taps = " and ".join("+".join(item.tap for item in one.inputs) for one in (features, self))
+            raise SpecMismatchError(f"{features.path}: its features do not fit {self.path or 'the head'}: taps {taps}")
+        for wanted, there, path in zip(self.inputs, features.inputs, features.files, strict=True):
+            self._check_input(wanted, path, there.spec)
+
+    def _check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:
+        if spec.fingerprint != wanted.fingerprint:
             raise SpecMismatchError(
-                f"{features.path}: its features do not fit {self.path or 'the head'} (there), fitted on others: "
-                f"{differences}: fit a head on this file, or extract again with the other settings"
+                f"{path}: its features do not fit {self.path or 'the head'} (there), fitted on others: "
+                f"{'; '.join(spec.differences(wanted.spec))}: fit a head on this file, "
+                "or extract again with the other settings"
             )
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -126,8 +146,10 @@ class FittedHead:
             "classes": self.head.classes_.tolist(),
             "width": self.head.n_features_in_,
             "temperature": self.head.temperature_,
-            "spec": self.spec.to_dict(),
-            "fingerprint": self.fingerprint,
+            "inputs": [
+                {"spec": i.spec.to_dict(), "fingerprint": i.fingerprint, "tap": i.tap, "weights": i.weights}
+                for i in self.inputs
+            ],
             **{name: getattr(self, name) for name in _PLAIN},
             **({"path": str(self.path)} if self.path else {}),
         }
@@ -207,9 +229,7 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         head.n_features_in_ = int(values["width"])
         head.temperature_ = float(values["temperature"])
         _check_classes(head, class_names)
-        spec = ExtractionSpec.from_json(json.dumps(values["spec"]))
-        if spec.fingerprint != values["fingerprint"]:
-            raise ValueError("its fingerprint does not match its spec")
+        inputs = tuple(map(_read_input, values["inputs"]))
         file = path / head.weights_file
         head.restore(_read_state(file))
         file = path / HEAD
@@ -217,7 +237,7 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
             head=head,
             design=design,
             class_names=class_names,
-            spec=spec,
+            inputs=inputs,
             path=path,
             **{name: kind(values[name]) for name, kind in _PLAIN.items()},
         )
@@ -245,6 +265,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _JSON_LIMIT:
         raise ValueError(f"more than {_JSON_LIMIT:,} bytes")
     return dict(json.loads(path.read_bytes()))
+
+
+def _read_input(values: dict[str, Any]) -> Input:
+    spec = ExtractionSpec.from_json(json.dumps(values["spec"]))
+    if spec.fingerprint != values["fingerprint"]:
+        raise ValueError("its fingerprint does not match its spec")
+    if values["tap"] not in spec.tap_names:
+        raise ValueError("its spec has no such tap")
+    return Input(spec, values["tap"], str(values["weights"]))
 
 
 def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:

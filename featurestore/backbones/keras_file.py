@@ -81,8 +81,9 @@ def _load(path: Path) -> "keras.Model":
         shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
         outputs = len(model.outputs)
     except Exception as error:  # whatever Keras makes of a foreign file
+        reason = str(error).rpartition("Exception encountered: ")[2]  # where Keras quotes the whole config before it
         raise BackboneError(
-            f"{path} cannot be used as a backbone ({one_line(error)}): save it with model.save as a .keras file of "
+            f"{path} cannot be used as a backbone ({one_line(reason)}): save it with model.save as a .keras file of "
             "Keras' own layers"
         ) from error
     if outputs != 1 or len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] != shapes[0][1] or shapes[0][2] != 3:
