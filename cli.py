@@ -192,10 +192,14 @@ def backbones(
 def fit_head(
     path: FileOrDir,
     out: Annotated[Path, typer.Option(help="Folder for the fitted head.")],
-    head: Annotated[str, typer.Option(help="logreg, linear-svm, svm, knn or dense.")] = "logreg",
+    head: Annotated[str, typer.Option(help="logreg, linear-svm, svm, knn, dense, or the name of a recipe.")] = "logreg",
+    features: Annotated[
+        str | None, typer.Option(metavar="A+B", help="Taps, or backbones of the folder, to fit as one.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; repeatable.")
     ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Leave out the file's augmented views.")] = False,
     seed: Annotated[int, typer.Option(help="Of everything random in the fit.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -203,7 +207,20 @@ def fit_head(
     """Fit one head on the training rows of a feature file, in seconds."""
     from heads.fit import fit_head as run
 
-    _show(run(path, head, params=settings or [], out=out, seed=seed).to_dict(), as_json, quiet, text.fit)
+    fitted = run(path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain)
+    _show(fitted.to_dict(), as_json, quiet, text.fit)
+
+
+@app.command()
+def probe(
+    path: FileOrDir,
+    seed: Annotated[int, typer.Option(help="Of the folds, where a file has no validation rows.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit a quick linear head on each tap of a feature file, or of all in a folder: what is each worth?"""
+    from heads.probe import probe as run
+
+    _show(run(path, seed=seed), as_json, False, text.probe)
 
 
 @app.command()

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
+from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 
-Floats = NDArray[np.float32]
-Labels = NDArray[np.intp]
-Rows = tuple[Floats, Labels]
 Views = tuple[ArrayLike, ArrayLike]
 State = dict[str, Any]
 """What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
@@ -52,39 +50,6 @@ class Scaling(NamedTuple):
         """Weights (D, C) and bias (C,) that give on raw rows what those given give on standardised rows."""
         folded = weights / self.scale[:, None].astype(np.float64)
         return folded.astype(np.float32, order="C"), (bias - self.mean @ folded).astype(np.float32)
-
-
-class Training(NamedTuple):
-    """Standardised training rows: plain ones first, then augmented versions of them.
-
-    Attributes:
-        Z: float32 (N, D).
-        codes: labels 0..C-1 (N,).
-        image: index of the plain row that each is a version of (N,); plain rows are versions of themselves.
-        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
-    """
-
-    Z: Floats
-    codes: Labels
-    image: Labels
-    weights: NDArray[np.float64] | None
-
-    @property
-    def plain(self) -> Rows:
-        """The plain rows and their labels."""
-        images = int(self.image.max()) + 1
-        return self.Z[:images], self.codes[:images]
-
-    def of(self, keep: NDArray[np.bool_]) -> "Training":
-        """All versions of some images: bool, one per plain row."""
-        rows = keep[self.image]
-        weights = None if self.weights is None else self.weights[rows]
-        return Training(self.Z[rows], self.codes[rows], (keep.cumsum() - 1)[self.image[rows]], weights)
-
-    def fit(self, estimator: Any) -> Any:
-        """Fit a scikit-learn estimator to them."""
-        weights = {} if self.weights is None else {"sample_weight": self.weights}
-        return estimator.fit(self.Z, self.codes, **weights)
 
 
 def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:

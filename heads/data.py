@@ -1,11 +1,12 @@
 """From feature files to the arrays that heads are fitted on."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,10 @@ from featurestore.errors import StoreError
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore, find_file, find_files
 
-Floats = NDArray[np.floating[Any]]
+Floats = NDArray[np.float32]
+Labels = NDArray[np.intp]
+Rows = tuple[Floats, Labels]
+Features = NDArray[np.floating[Any]]
 Source = tuple[FeatureStore, str | None]
 """A file and one of its taps; None for its only one."""
 
@@ -37,6 +41,25 @@ class Input:
     def fingerprint(self) -> str:
         """Fingerprint of :attr:`spec`."""
         return self.spec.fingerprint
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        spec = self.spec.to_dict()
+        return {"spec": spec, "fingerprint": self.fingerprint, "tap": self.tap, "weights": self.weights}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Input":
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            CorruptFileError, ValueError, KeyError: its parts do not fit each other, or are missing.
+        """
+        spec = ExtractionSpec.from_json(json.dumps(values["spec"]))
+        if spec.fingerprint != values["fingerprint"]:
+            raise ValueError("its fingerprint does not match its spec")
+        if values["tap"] not in spec.tap_names:
+            raise ValueError("its spec has no such tap")
+        return cls(spec, values["tap"], str(values["weights"]))
 
 
 class FeatureTable:
@@ -69,7 +92,7 @@ class FeatureTable:
         self.y, self.splits, self.ids, self.digests = first.labels, first.splits, first.ids, first.digests
 
     @cached_property
-    def X(self) -> Floats:
+    def X(self) -> Features:  # noqa: N802
         """Float16 or float32 (N, D), a map of features flattened; memory-mapped and read-only if there is one input."""
         return _beside(self._parts, slice(None))
 
@@ -77,12 +100,12 @@ class FeatureTable:
         """Indices of the rows of one split, in the file's order."""
         return np.flatnonzero(self.splits == split)
 
-    def select(self, split: str) -> tuple[Floats, NDArray[np.int32]]:
+    def select(self, split: str) -> tuple[Features, NDArray[np.int32]]:
         """Features (n, D) and labels (n,) of one split, read into memory."""
         rows = self.rows(split)
         return _beside(self._parts, rows), self.y[rows]
 
-    def views(self) -> tuple[Floats, NDArray[np.intp]] | None:
+    def views(self) -> tuple[Features, NDArray[np.intp]] | None:
         """Features (m, D) of augmented train rows, and which row of ``select("train")`` each shows; None without any.
 
         Raises:
@@ -172,12 +195,45 @@ def _check_same_rows(one: FeatureStore, other: FeatureStore) -> None:
             )
 
 
-def _flat(features: Floats) -> Floats:
+def _flat(features: Features) -> Features:
     # Not -1: the shape of an empty file says nothing about it.
     return features.reshape(len(features), int(np.prod(features.shape[1:])))
 
 
-def _beside(parts: Sequence[Floats], rows: Any) -> Floats:
+def _beside(parts: Sequence[Features], rows: Any) -> Features:
     """The same rows of several arrays, side by side."""
     picked = [np.asarray(part[rows]) for part in parts]
     return picked[0] if len(picked) == 1 else np.concatenate(picked, axis=1)
+
+
+class Training(NamedTuple):
+    """Standardised training rows: plain ones first, then augmented versions of them.
+
+    Attributes:
+        Z: float32 (N, D).
+        codes: labels 0..C-1 (N,).
+        image: index of the plain row that each is a version of (N,); plain rows are versions of themselves.
+        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
+    """
+
+    Z: Floats
+    codes: Labels
+    image: Labels
+    weights: NDArray[np.float64] | None
+
+    @property
+    def plain(self) -> Rows:
+        """The plain rows and their labels."""
+        images = int(self.image.max()) + 1
+        return self.Z[:images], self.codes[:images]
+
+    def of(self, keep: NDArray[np.bool_]) -> "Training":
+        """All versions of some images: bool, one per plain row."""
+        rows = keep[self.image]
+        weights = None if self.weights is None else self.weights[rows]
+        return Training(self.Z[rows], self.codes[rows], (keep.cumsum() - 1)[self.image[rows]], weights)
+
+    def fit(self, estimator: Any) -> Any:
+        """Fit a scikit-learn estimator to them."""
+        weights = {} if self.weights is None else {"sample_weight": self.weights}
+        return estimator.fit(self.Z, self.codes, **weights)

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.runtime import import_keras
-from heads.base import Floats, Head, Rows, Scaling, State, Training, check_arrays, stratified_folds
+from heads.base import Head, Scaling, State, check_arrays, stratified_folds
+from heads.data import Floats, Rows, Training
 from heads.designs import parameter
 
 _HELD_OUT = 10
@@ -125,7 +127,7 @@ def _draws(keras: Any, training: Training, batch_size: int, seed: int) -> Any:
             self.rows = rng.permutation(order[first + rng.integers(versions)])
 
         def __len__(self) -> int:
-            return -(-len(self.rows) // batch_size)
+            return ceil(len(self.rows) / batch_size)
 
         def __getitem__(self, batch: int) -> Rows:
             rows = self.rows[batch * batch_size : (batch + 1) * batch_size]

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError, suggest
+from featurestore.errors import HeadError, StoreError, suggest
+from featurestore.store import FeatureStore, find_files
 from heads.data import FeatureTable
 from heads.persist import FittedHead, load_head
 
@@ -118,12 +120,27 @@ def evaluate(
         StoreError: no readable feature file.
     """
     fitted = load_head(head)
-    table = fitted.load_features(features)
+    table = _features_for(fitted, features)
     X, y = table.select(split)
     if not len(y):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no rows of split {split!r}: choose one with  --split  of {counts or 'none'}")
     return measure(_labels_for(fitted, table, y), fitted.predict_proba(X), fitted.class_names, seed=seed, split=split)
+
+
+def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
+    """The features that a head takes. Where several files fit, those of the head's data set are taken."""
+    stores, sources = [FeatureStore(file) for file in find_files(path)], []
+    for wanted in fitted.inputs:
+        found = [store for store in stores if store.fingerprint == wanted.fingerprint]
+        found = [store for store in found if store.dataset == fitted.dataset] or found
+        if len(found) > 1:
+            raise StoreError(f"{path}: {len(found)} files fit: name one of {', '.join(s.path.name for s in found)}")
+        if not found:
+            nearest = min(stores, key=lambda store: len(store.spec.differences(wanted.spec)))
+            fitted.check_input(wanted, nearest.path, nearest.spec)
+        sources.append((found[0], wanted.tap))
+    return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
 
 
 def _labels_for(fitted: FittedHead, table: FeatureTable, y: NDArray[np.int32]) -> NDArray[np.intp]:

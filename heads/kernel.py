@@ -10,16 +10,14 @@ from featurestore.errors import HeadError
 from heads.base import (
     MODEL,
     STANDARDIZE,
-    Floats,
     Head,
-    Rows,
     Scaling,
     State,
-    Training,
     check_arrays,
     fit_temperature,
     two_columns,
 )
+from heads.data import Floats, Rows, Training
 from heads.designs import parameter
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heads.base import Floats, Head, Rows, Scaling, State, Training, check_arrays, fit_temperature
+from heads.base import Head, Scaling, State, check_arrays, fit_temperature
+from heads.data import Floats, Rows, Training
 from heads.designs import parameter
 
 

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError, SpecMismatchError, StoreError
+from featurestore.errors import HeadError, SpecMismatchError
 from featurestore.spec import ExtractionSpec
-from featurestore.store import FeatureStore, find_files
 from heads.base import MODEL, WEIGHTS, Head, State
 from heads.data import FeatureTable, Input
 from heads.designs import HeadDesign
@@ -83,27 +82,6 @@ class FittedHead:
     versions: dict[str, str]
     path: Path | None = None
 
-    def load_features(self, path: str | os.PathLike[str]) -> FeatureTable:
-        """The features that the head takes, from a feature file or from files of a folder.
-
-        Files are told by their fingerprint; where several fit, that of the head's data set is taken.
-
-        Raises:
-            SpecMismatchError: there are none; the message names the fields that differ.
-            StoreError: no readable feature file, several to choose from, or files of different rows.
-        """
-        stores, sources = [FeatureStore(file) for file in find_files(path)], []
-        for wanted in self.inputs:
-            found = [store for store in stores if store.fingerprint == wanted.fingerprint]
-            found = [store for store in found if store.dataset == self.dataset] or found
-            if len(found) > 1:
-                raise StoreError(f"{path}: {len(found)} files fit: name one of {', '.join(s.path.name for s in found)}")
-            if not found:
-                nearest = min(stores, key=lambda store: len(store.spec.differences(wanted.spec)))
-                self._check_input(wanted, nearest.path, nearest.spec)
-            sources.append((found[0], wanted.tap))
-        return FeatureTable(Path(path), sources)
-
     def check_features(self, features: FeatureTable) -> None:
         """Check that features were made as those that the head was fitted on.
 
@@ -114,9 +92,10 @@ class FittedHead:
             taps = " and ".join("+".join(item.tap for item in one.inputs) for one in (features, self))
             raise SpecMismatchError(f"{features.path}: its features do not fit {self.path or 'the head'}: taps {taps}")
         for wanted, there, path in zip(self.inputs, features.inputs, features.files, strict=True):
-            self._check_input(wanted, path, there.spec)
+            self.check_input(wanted, path, there.spec)
 
-    def _check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:
+    def check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:
+        """As :meth:`check_features`, of one input and a file of this spec."""
         if spec.fingerprint != wanted.fingerprint:
             raise SpecMismatchError(
                 f"{path}: its features do not fit {self.path or 'the head'} (there), fitted on others: "
@@ -146,10 +125,7 @@ class FittedHead:
             "classes": self.head.classes_.tolist(),
             "width": self.head.n_features_in_,
             "temperature": self.head.temperature_,
-            "inputs": [
-                {"spec": i.spec.to_dict(), "fingerprint": i.fingerprint, "tap": i.tap, "weights": i.weights}
-                for i in self.inputs
-            ],
+            "inputs": [item.to_dict() for item in self.inputs],
             **{name: getattr(self, name) for name in _PLAIN},
             **({"path": str(self.path)} if self.path else {}),
         }
@@ -229,7 +205,7 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         head.n_features_in_ = int(values["width"])
         head.temperature_ = float(values["temperature"])
         _check_classes(head, class_names)
-        inputs = tuple(map(_read_input, values["inputs"]))
+        inputs = tuple(map(Input.from_dict, values["inputs"]))
         file = path / head.weights_file
         head.restore(_read_state(file))
         file = path / HEAD
@@ -265,15 +241,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _JSON_LIMIT:
         raise ValueError(f"more than {_JSON_LIMIT:,} bytes")
     return dict(json.loads(path.read_bytes()))
-
-
-def _read_input(values: dict[str, Any]) -> Input:
-    spec = ExtractionSpec.from_json(json.dumps(values["spec"]))
-    if spec.fingerprint != values["fingerprint"]:
-        raise ValueError("its fingerprint does not match its spec")
-    if values["tap"] not in spec.tap_names:
-        raise ValueError("its spec has no such tap")
-    return Input(spec, values["tap"], str(values["weights"]))
 
 
 def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:

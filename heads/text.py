@@ -114,6 +114,13 @@ def fit(fitted: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def probe(rows: list[dict[str, Any]]) -> str:
+    """For ``featurestore probe``."""
+    heading = ["backbone", "tap", "accuracy", "macro F1", "width", "GFLOPs", "seconds", "file"]
+    keys = ["backbone", "tap", "accuracy", "macro_f1", "width", "gflops", "seconds", "file"]
+    return table(heading, [["?" if row[key] is None else row[key] for key in keys] for row in rows])
+
+
 def evaluation(found: dict[str, Any]) -> str:
     """For ``featurestore evaluate``."""
     metrics = [[name, found[name], *found["intervals"][name]] for name in found["intervals"]]

@@ -86,9 +86,9 @@ class Chain:
                 if first is None:
                     first = last
                     assert total - first <= self.owed, f"{self.owed} were left to do, now {total - first}"
-                    # Half of the kills hit the extraction, the others the publication that follows it.
-                    moment = self.rng.randint(first, total) if self.rng.random() < 0.5 else total
-                    delay = self.rng.uniform(0, 0.6 if moment == total else 0.03)
+                    # Most kills hit the extraction, the others the publication that follows it, if it is not over.
+                    moment = self.rng.randint(first, total) if self.rng.random() < 0.7 else total
+                    delay = self.rng.uniform(0, 1.5 if moment == total else 0.03)
                 self.owed = total - last + UNREADABLE * (1 + self.views)  # at which every run looks anew
                 if kill and last >= moment:
                     time.sleep(delay)

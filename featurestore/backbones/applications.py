@@ -1,4 +1,8 @@
-"""The networks of ``keras.applications``. To add one, add its line."""
+"""The networks of ``keras.applications``, with the output that they have there without classifier and pooling. To add
+one, add its line.
+
+ConvNeXt's output is normalized at each place here, and then pooled; Keras' ``pooling="avg"`` normalizes the average.
+"""
 
 import os
 import re

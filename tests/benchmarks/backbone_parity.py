@@ -28,7 +28,7 @@ class Parity:
 
 
 def parity(name: str, size: int | None = None) -> Parity:
-    """Build `name`, of keras.applications and perhaps with options, on both sides and compare averaged features."""
+    """Build `name`, of keras.applications and perhaps with options, on both sides and compare the feature maps."""
     keras = import_keras("parity")
     architecture = find(name)
     size = size or architecture.size
@@ -36,8 +36,7 @@ def parity(name: str, size: int | None = None) -> Parity:
     keras.utils.set_random_seed(0)
     trunk = architecture.build(size, "random")
     pixels = keras.Input((size, size, 3), dtype="uint8")
-    features = trunk(PREPROCESSINGS[architecture.preprocessing](pixels))
-    ours = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(features))
+    ours = keras.Model(pixels, trunk(PREPROCESSINGS[architecture.preprocessing](pixels)))
     images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
     ours.run_eagerly = True  # tracing takes far longer than one batch
     got = ours.predict(images, verbose=0)
@@ -46,7 +45,7 @@ def parity(name: str, size: int | None = None) -> Parity:
     functions = {function.lower(): function for function in dir(keras.applications) if not function.islower()}
     function = getattr(keras.applications, functions[base.replace("_", "")])
     options = {key: float(value) for key, value in (option.split("=") for option in text.split(",") if option)}
-    plain = function(include_top=False, weights=None, input_shape=(size, size, 3), pooling="avg", **options)
+    plain = function(include_top=False, weights=None, input_shape=(size, size, 3), **options)
     plain.set_weights(trunk.get_weights())
     plain.run_eagerly = True
     prepare = getattr(keras.applications, function.__module__.rpartition(".")[2]).preprocess_input
@@ -55,7 +54,7 @@ def parity(name: str, size: int | None = None) -> Parity:
         float(np.abs(got - expected).max() / np.abs(expected).max()),
         trunk.count_params(),
         tap_table(trunk)[-1]["flops"],
-        got.shape[1],
+        got.shape[-1],
     )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,18 @@ def write_features(
     *,
     class_names: Sequence[str],
     spec: ExtractionSpec = SPEC,
+    views: NDArray[Any] | dict[str, NDArray[Any]] | None = None,
+    view_rows: Sequence[int] | NDArray[Any] = (),
+    flops: dict[str, int] | None = None,
 ) -> Path:
     """Write one valid feature file; a dict of features makes a file of several taps."""
     rows = len(labels)
+    if not isinstance(features, dict):
+        features = dict.fromkeys(spec.tap_names, features)
+    elif spec is SPEC:
+        spec = replace(spec, taps=tuple(map(Tap, features)))
+    if not isinstance(views, dict):
+        views = {tap: values[:0] if views is None else views for tap, values in features.items()}
     columns = {
         layout.ID: layout.encode(f"{row:05d}.png" for row in range(rows)),
         layout.DIGEST: layout.encode(hashlib.sha256(str(row).encode()).hexdigest() for row in range(rows)),
@@ -48,14 +58,15 @@ def write_features(
         "spec": spec.to_json(),
         "fingerprint": spec.fingerprint,
         "class_names": json.dumps(list(class_names)),
-        "provenance": json.dumps({"weights": "random", "producers": []}),
+        "augment": "mild" if len(view_rows) else layout.NO_AUGMENT,
+        "provenance": json.dumps({"weights": "random", "flops": flops or {}, "producers": []}),
     }
     with h5py.File(path, "w") as file:
-        if isinstance(features, dict):
-            for tap, values in features.items():
-                file.create_dataset(f"{layout.FEATURES}/{tap}", data=values)
-        else:
-            file.create_dataset(layout.FEATURES, data=features)
+        for group, taps in (("", features), (layout.VIEWS, views)):
+            for tap, name in layout.feature_names(spec.tap_names, group).items():
+                file.create_dataset(name, data=taps[tap])
+        file[f"{layout.VIEWS}/{layout.ROW}"] = np.asarray(view_rows, np.int32)
+        file[f"{layout.VIEWS}/{layout.NUMBER}"] = np.ones(len(view_rows), np.int32)
         for name, values in columns.items():
             file.create_dataset(name, data=values)
         for name in layout.FAILURE_COLUMNS:
@@ -63,5 +74,5 @@ def write_features(
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text.encode())
         file.attrs[layout.VERSION_ATTRIBUTE] = np.int64(layout.FORMAT_VERSION)
-        file.attrs["content_digest"] = np.bytes_(layout.content_digest(file).encode())
+        file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, spec.tap_names).encode())
     return path

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from featurestore.errors import HeadError
 from heads import HeadDesign
 from heads.base import Scaling, as_features, fit_temperature, softmax, standardise, stratified_folds
+from heads.data import Training
 from heads.designs import KINDS
 
 QUICK = {"dense": {"hidden": "32", "epochs": 15, "learning_rate": 0.01}, "linear-svm": {"C": 0.01}}
@@ -160,6 +161,10 @@ def test_float32_features_are_not_copied(digits):
     assert np.shares_memory(as_features(X), X)
 
 
+def plain(scores, labels):
+    return Training(scores, labels, np.arange(len(labels)), None)
+
+
 class Fake:
     """An estimator whose scores are right by a margin that says too much."""
 
@@ -174,9 +179,64 @@ def test_temperature_undoes_overconfidence():
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(4000, 3))
     labels = (softmax(scores).cumsum(axis=1) > rng.random((4000, 1))).argmax(axis=1)
-    assert fit_temperature(Fake, 5 * scores, labels, 0) == pytest.approx(5, rel=0.1)
-    assert fit_temperature(Fake, scores / 5, labels, 0) == pytest.approx(1 / 5, rel=0.1)
+    assert fit_temperature(Fake, plain(5 * scores, labels), 0) == pytest.approx(5, rel=0.1)
+    assert fit_temperature(Fake, plain(scores / 5, labels), 0) == pytest.approx(1 / 5, rel=0.1)
 
 
 def test_temperature_is_1_when_a_class_has_too_few_rows():
-    assert fit_temperature(Fake, np.zeros((7, 2)), np.array([0, 0, 0, 0, 0, 1, 1]), 0) == 1
+    assert fit_temperature(Fake, plain(np.zeros((7, 2)), np.array([0, 0, 0, 0, 0, 1, 1])), 0) == 1
+
+
+def test_no_version_of_a_row_is_in_the_fit_that_gives_its_scores():
+    seen = []
+
+    class Spy(Fake):
+        def fit(self, X, y, sample_weight):
+            seen.append((set(X[:, 0]), sample_weight))
+            return self
+
+        def decision_function(self, X):
+            assert not seen[-1][0] & set(X[:, 0])
+            return np.zeros((len(X), 2))
+
+    Z = np.arange(30.0)[:, None].repeat(2, axis=1)
+    image = np.concatenate([np.arange(30), np.arange(30)[::-1]])
+    fit_temperature(Spy, Training(Z[image], image % 2, image, np.full(60, 0.5)), 0)
+    assert len(seen) == 3 and all(len(weights) == 40 for _, weights in seen)
+
+
+def test_views_that_are_copies_change_nothing(kind, digits):
+    """Of the weighted kinds; a neighbour's vote counts as often as it is there, and dense heads draw."""
+    X, y = digits
+    copies = (np.concatenate([X[:300], X[:300]]), np.tile(np.arange(300), 2))
+    same = build(kind).fit(X[:300], y[:300], views=copies)
+    if kind in ("knn", "dense"):
+        assert same.score(X[300:], y[300:]) > 0.85
+    else:
+        plain = build(kind).fit(X[:300], y[:300])
+        # The SVM's solver stops at scores that are right to 1e-3, and its temperature multiplies them.
+        tolerance = 2e-2 if kind == "svm" else 1e-3
+        np.testing.assert_allclose(same.predict_proba(X), plain.predict_proba(X), atol=tolerance)
+
+
+def test_an_image_weighs_1_however_many_views_it_has():
+    """One row of class 0 with 99 views against ten rows of class 1 at the same place."""
+    X, y = np.zeros((11, 2)), np.array([0] + [1] * 10)
+    head = build("logreg", standardize=False).fit(X, y, views=(np.zeros((99, 2)), np.zeros(99, int)))
+    np.testing.assert_allclose(head.predict_proba(X[:1]), [[1 / 11, 10 / 11]], atol=1e-3)
+
+
+@pytest.mark.parametrize("owners", [[0], [0, 600], [0, -1]])
+def test_views_of_no_row_are_refused(digits, owners):
+    X, y = digits
+    with pytest.raises(HeadError, match="2 views: name for each of them one of the 600 rows"):
+        build("logreg").fit(X, y, views=(X[:2], owners))
+
+
+def test_standardisation_is_weighted(digits):
+    X, _ = digits
+    weights = np.arange(600) % 3 / 1.0
+    Z, _ = standardise(X, weights)
+    np.testing.assert_allclose(np.average(Z, axis=0, weights=weights), 0, atol=1e-5)
+    spread = np.average(Z**2, axis=0, weights=weights)
+    np.testing.assert_allclose(spread[spread > 0], 1, rtol=1e-4)

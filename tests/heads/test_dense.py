@@ -1,12 +1,14 @@
 import random
 import sys
 
+import keras
 import numpy as np
 import pytest
 
 from featurestore.errors import HeadError, MissingDependencyError
 from heads import dense
 from heads.base import standardise
+from heads.data import Training
 from heads.dense import DenseHead
 
 
@@ -50,8 +52,8 @@ def test_best_epoch_is_kept(digits):
 def test_rows_are_held_out_without_validation_rows_but_never_a_whole_class(digits, monkeypatch):
     seen = {}
 
-    def train(self, Z, codes, validation):
-        seen.update(train=codes, validation=validation[1])
+    def train(self, training, validation):
+        seen.update(train=training.codes, validation=validation[1])
         return type("Model", (), {"layers": []})()
 
     monkeypatch.setattr(DenseHead, "_train", train)
@@ -92,3 +94,35 @@ def test_without_keras_it_says_what_to_install(digits, monkeypatch):
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     with pytest.raises(MissingDependencyError, match=r"featurestore\[extract\]"):
         DenseHead().fit(*digits)
+
+
+def test_each_epoch_draws_one_version_of_each_image():
+    image = np.concatenate([np.arange(50), np.repeat(np.arange(50), 3)])
+    training = Training(np.arange(200.0)[:, None], image % 5, image, np.full(200, 0.25))
+    epochs = []
+    for _ in range(2):
+        batches = dense._draws(keras, training, 16, seed=1)
+        for _ in range(30):
+            rows = np.concatenate([batches[i][0] for i in range(len(batches))])[:, 0].astype(int)
+            assert sorted(image[rows]) == list(range(50))
+            epochs.append(rows)
+            batches.on_epoch_end()
+    assert len(batches) == 4 and len(batches[3][0]) == 2
+    np.testing.assert_array_equal(epochs[:30], epochs[30:])
+    assert len(set(np.concatenate(epochs))) == 200
+
+
+def test_views_are_learnt_from_and_the_draw_is_of_the_seed(digits):
+    """The plain rows of each class look alike: only their views tell the classes apart."""
+    X, y = digits
+    blank = np.zeros_like(X[:400])
+    views = (X[:400], np.arange(400))
+
+    def fit(seed):
+        head = DenseHead(epochs=12, learning_rate=0.01, dropout=0.0, random_state=seed, batch_size=32)
+        return head.fit(blank, y[:400], validation=(X[400:500], y[400:500]), views=views)
+
+    one, same, other = fit(1), fit(1), fit(2)
+    assert one.score(X[500:], y[500:]) > 0.8
+    np.testing.assert_array_equal(one.predict_proba(X), same.predict_proba(X))
+    assert (one.predict_proba(X) != other.predict_proba(X)).any()

@@ -1,11 +1,12 @@
 import json
 
+import numpy as np
 import pytest
 from pictures import write_images
 
 from featurestore import extract
 from featurestore.errors import SourceError, SpecMismatchError
-from heads import fit_head
+from heads import fit_head, load_features
 from heads.deploy import Predictor, find_images
 
 
@@ -43,3 +44,21 @@ def test_another_backbone_than_the_heads_is_refused(head):
 def test_a_folder_without_images(tmp_path):
     with pytest.raises(SourceError, match="no images in this folder"):
         list(find_images([tmp_path]))
+
+
+def test_two_backbones_of_which_one_has_two_taps(head, tmp_path):
+    (tmp_path / "bad.jpg").write_text("no image")
+    extract(head / "colours", tmp_path, backbone="mobilenet:alpha=0.25", weights="random", size=32, pool="flatten")
+    taps = ["block_3_expand", "last"]
+    extract(head / "colours", tmp_path, backbone="mobilenet_v2:alpha=0.35", weights="random", size=40, taps=taps)
+    names = "mobilenet_v2:alpha=0.35.last+mobilenet:alpha=0.25+block_3_expand"
+    fitted = fit_head(tmp_path, "knn", tap=names, out=tmp_path / "head", params={"n_neighbors": 1})
+    table = load_features(tmp_path, names)
+    predictor = Predictor(tmp_path / "head")
+    images = [head / "colours" / name for name in table.ids]
+    found = list(predictor.predict([tmp_path / "bad.jpg", *images]))
+    assert found[0].error and len(found) == 25
+    chances = [list(item.probabilities.values()) for item in found[1:]]
+    np.testing.assert_allclose(chances, fitted.predict_proba(table.X), atol=1e-6)
+    with pytest.raises(SpecMismatchError, match="weights_digest"):
+        Predictor(head / "head", weights={fitted.inputs[0].spec.backbone: "imagenet", "efficientnet_lite0": "random"})

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from featurestore.errors import DesignError
 from heads import HeadDesign
-from heads.designs import KINDS, parameters
+from heads.designs import KINDS, PRESETS, parameters
 
 
 def values(known):
@@ -70,6 +70,8 @@ def test_text_becomes_typed_values(kind, text, value):
     ("kind", "params", "message"),
     [
         ("logrek", {}, "did you mean 'logreg'"),
+        ("caltech", {}, "did you mean 'caltech101'"),
+        ("xray", {"epoch": 1}, "did you mean 'epochs'"),
         ("logreg", {"c": 1}, "did you mean 'C'"),
         ("dense", {"droput": 1}, "did you mean 'dropout'"),
         ("logreg", {"C": "many"}, "a number from 1e-10 to 1e\\+10"),
@@ -102,3 +104,14 @@ def test_text_that_is_no_design(text):
 def test_setting_without_a_value():
     with pytest.raises(DesignError, match="NAME=VALUE"):
         HeadDesign.parse("logreg", ["C"])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_designs_of_their_kind(name, digits):
+    kind, params = PRESETS[name]
+    design = HeadDesign.parse(name, {"epochs": 5, "learning_rate": 0.01})
+    assert design == HeadDesign(kind, {**params, "epochs": 5, "learning_rate": 0.01})
+    assert HeadDesign.parse(name, ["dropout=0.1"]).params["dropout"] == 0.1
+    assert parameters(name) == parameters(kind)
+    X, y = digits
+    assert design.build().fit(X[:300], y[:300]).score(X[300:], y[300:]) > 0.3

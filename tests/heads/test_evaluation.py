@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from featurestore.errors import HeadError, SpecMismatchError
+from featurestore.errors import HeadError, SpecMismatchError, StoreError
 from heads import evaluate, fit_head
 from heads.base import softmax
 from heads.evaluation import measure
@@ -166,3 +166,15 @@ def test_features_of_another_spec_are_refused_by_field(saved, digits, tmp_path):
     )
     with pytest.raises(SpecMismatchError, match="size: 16 here, 8 there"):
         evaluate(saved, other)
+
+
+def test_of_several_data_sets_in_a_folder_the_heads_own_is_taken(digits, tmp_path):
+    X, y = digits
+    splits, names = np.resize(["train", "test"], 600), [str(i) for i in range(10)]
+    for name in ("one", "two", "three"):
+        write_features(tmp_path / f"{name}.h5", X, y if name == "two" else (y + 1) % 10, splits, class_names=names)
+    head = fit_head(tmp_path / "two.h5", out=tmp_path / "head").path
+    assert evaluate(head, tmp_path) == evaluate(head, tmp_path / "two.h5")
+    (tmp_path / "two.h5").unlink()
+    with pytest.raises(StoreError, match=r"2 files fit: name one of one\.h5, three\.h5"):
+        evaluate(head, tmp_path)

@@ -16,7 +16,7 @@ def test_report_tells_what_was_done(digits_file, tmp_path):
     assert found.metrics.keys() == {"train", "validation"}
     assert found.metrics["validation"] == pytest.approx(evaluate(found.path, digits_file, "validation").metrics())
     assert found.rows == {"test": 120, "train": 360, "validation": 120}
-    assert (found.seed, found.tap, found.dataset, found.weights) == (3, "last", "digits", "random")
+    assert (found.seed, found.dataset, found.views) == (3, "digits", 0)
     assert {"numpy", "sklearn"} <= found.versions.keys()
     assert json.loads(json.dumps(found.to_dict()))["path"] == str(tmp_path / "head")
 

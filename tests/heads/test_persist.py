@@ -2,15 +2,17 @@ import json
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import skops.io
+from feature_files import SPEC, write_features
 from safetensors.numpy import load_file, save_file
 from sklearn.naive_bayes import GaussianNB
 
-from featurestore.errors import FeatureStoreError, HeadError
-from heads import fit_head, load_head
+from featurestore.errors import FeatureStoreError, HeadError, SpecMismatchError
+from heads import evaluate, fit_head, load_features, load_head
 from heads.designs import KINDS
 from heads.persist import save_head
 
@@ -38,6 +40,39 @@ def test_a_loaded_head_gives_the_same_probabilities_bit_for_bit(fitted, saved, d
     assert loaded.to_dict() == {**fitted[kind].to_dict(), "path": str(folder)}
     assert loaded.design == fitted[kind].design
     assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_head_on_two_inputs(digits, tmp_path):
+    X, y = digits
+    names, other = [f"digit {i}" for i in range(10)], replace(SPEC, backbone="edges")
+    splits = np.resize(["train", "train", "test"], 600)
+    for name, spec in {"one": SPEC, "two": other}.items():
+        write_features(tmp_path / f"{name}.h5", X[:, :: len(name)], y, splits, class_names=names, spec=spec)
+    fitted = fit_head(tmp_path, tap="edges+pixels", out=tmp_path / "head")
+    loaded = load_head(tmp_path / "head")
+    assert loaded.inputs == fitted.inputs and [item.spec for item in loaded.inputs] == [other, SPEC]
+    table = load_features(tmp_path, "edges+pixels")
+    loaded.check_features(table)
+    assert evaluate(tmp_path / "head", tmp_path).accuracy == loaded.head.score(*table.select("test")) > 0.8
+    with pytest.raises(SpecMismatchError, match=r"one\.h5: .*backbone: pixels here, edges there"):
+        loaded.check_features(load_features(tmp_path, "pixels+edges"))
+    with pytest.raises(SpecMismatchError, match=r"taps last and last\+last"):
+        loaded.check_features(load_features(tmp_path / "one.h5"))
+    with pytest.raises(SpecMismatchError, match=r"one\.h5: .*backbone: pixels here, edges there"):
+        evaluate(tmp_path / "head", tmp_path / "one.h5")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_on_views_survives(kind, digits, tmp_path):
+    X, y = digits
+    names, splits = [str(i) for i in range(10)], np.resize(["test", "train"], 600)
+    rows = np.arange(1, 600, 2)
+    file = write_features(tmp_path / "a.h5", X, y, splits, class_names=names, views=X[rows] + 1, view_rows=rows)
+    fitted = fit_head(file, kind, params=QUICK.get(kind, {}), out=tmp_path / "head")
+    loaded = load_head(tmp_path / "head")
+    assert loaded.views == 300 and fit_head(file, kind, params=QUICK.get(kind, {}), views=False).views == 0
+    np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
+    assert loaded.metrics["train"]["accuracy"] == loaded.head.score(X[rows], y[rows])
 
 
 def test_two_classes_and_a_missing_class_survive(gap_file, tmp_path, digits):
@@ -126,8 +161,9 @@ def change(folder, **values):
         {"width": 10**30},
         {"temperature": 0},
         {"temperature": "warm"},
-        {"spec": {}},
-        {"fingerprint": "0" * 64},
+        {"inputs": [{}]},
+        {"inputs": [{"spec": SPEC.to_dict(), "fingerprint": "0" * 64, "tap": "last", "weights": "random"}]},
+        {"inputs": [{"spec": SPEC.to_dict(), "fingerprint": SPEC.fingerprint, "tap": "lost", "weights": "random"}]},
         {"seed": None},
         {"metrics": 3},
     ],
