@@ -11,7 +11,7 @@ from featurestore.store import FeatureStore
 
 if TYPE_CHECKING:
     from featurestore.dataset import ArraySource, open_source
-    from featurestore.extraction import Extraction, extract
+    from featurestore.extraction import Extraction, extract, extract_all
 
 __all__ = [
     "ArraySource",
@@ -21,6 +21,7 @@ __all__ = [
     "FeatureStoreError",
     "Tap",
     "extract",
+    "extract_all",
     "open_source",
 ]
 
@@ -28,6 +29,7 @@ _LATE = {
     "ArraySource": "featurestore.dataset",
     "Extraction": "featurestore.extraction",
     "extract": "featurestore.extraction",
+    "extract_all": "featurestore.extraction",
     "open_source": "featurestore.dataset",
 }
 """Names whose modules decode images: a machine that only reads features does not wait for them."""

@@ -8,5 +8,6 @@ from heads.designs import HeadDesign
 from heads.evaluation import evaluate
 from heads.fit import fit_head
 from heads.persist import load_head
+from heads.probe import probe
 
-__all__ = ["HeadDesign", "evaluate", "fit_head", "load_features", "load_head"]
+__all__ = ["HeadDesign", "evaluate", "fit_head", "load_features", "load_head", "probe"]
