@@ -104,8 +104,8 @@ def children(names: Iterable[str]) -> dict[str, set[str]]:
 
 def file_stem(dataset: str, spec: ExtractionSpec) -> str:
     """Name of a feature file without its suffix: data set, backbone, start of the fingerprint."""
-    safe = re.sub(r"[^\w.-]+", "_", dataset).strip("._") or "dataset"
-    return f"{safe}--{spec.backbone}--{spec.fingerprint[:8]}"
+    safe = [re.sub(r"[^\w.-]+", "_", text).strip("._") or "unnamed" for text in (dataset, spec.backbone)]
+    return f"{safe[0]}--{safe[1]}--{spec.fingerprint[:8]}"
 
 
 def encode(texts: Iterable[str]) -> NDArray[np.bytes_]:

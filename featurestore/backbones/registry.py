@@ -37,7 +37,7 @@ class Backbone:
         model: Keras model, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
         shapes: per tap, the shape of one row.
         flops: per tap, of one image's way to it; None where that is not known.
-        weights: as the user named them: ``imagenet``, ``random`` or a path.
+        weights: as the user named them: ``imagenet``, ``random`` or a path; that of a ``.keras`` file for its own.
         weights_digest: SHA-256 over the weights' values.
     """
 
@@ -165,7 +165,7 @@ def load_backbone(
         size=size,
         preprocessing=architecture.preprocessing,
         taps=found,
-        weights=weights,
+        weights=name if weights == "imagenet" and name.endswith(keras_file.SUFFIX) else weights,
         weights_digest=_digest(trunk, architecture.config),
         model=None,
         shapes={},

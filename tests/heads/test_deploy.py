@@ -5,7 +5,7 @@ import pytest
 from pictures import write_images
 
 from featurestore import extract
-from featurestore.errors import SourceError, SpecMismatchError
+from featurestore.errors import BackboneError, SourceError, SpecMismatchError
 from heads import fit_head, load_features
 from heads.deploy import Predictor, find_images
 
@@ -39,6 +39,20 @@ def test_the_same_image_twice(head):
 def test_another_backbone_than_the_heads_is_refused(head):
     with pytest.raises(SpecMismatchError, match=r"weights_digest.*--weights"):
         Predictor(head / "head", weights="random")
+
+
+def test_a_keras_file_as_the_backbone(head, tmp_path):
+    import keras
+
+    model = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3, strides=4, activation="relu")])
+    model.save(tmp_path / "mine.keras")
+    made = extract(head / "colours", tmp_path, backbone=str(tmp_path / "mine.keras"), preprocessing="tf", batch_size=8)
+    fit_head(made.path, out=tmp_path / "head")
+    (found,) = Predictor(tmp_path / "head").predict([head / "colours" / "red" / "0-001.png"])
+    assert found.error is None
+    (tmp_path / "mine.keras").unlink()
+    with pytest.raises(BackboneError, match=r"mine\.keras"):
+        Predictor(tmp_path / "head")
 
 
 def test_a_folder_without_images(tmp_path):
