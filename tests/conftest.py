@@ -1,6 +1,7 @@
 """Small real data for all tests."""
 
 import os
+import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -14,6 +15,17 @@ from pictures import write_images
 def images(tmp_path: Path) -> Path:
     """30 images in three class folders."""
     return write_images(tmp_path / "colours", 10)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 4 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=False).returncode:
+        pytest.skip("mounting a small disk takes root")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

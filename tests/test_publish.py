@@ -1,6 +1,5 @@
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -94,17 +93,6 @@ def test_too_little_space_is_said_before_a_byte_is_written(tmp_path):
     with pytest.raises(DiskFullError, match=r"MiB needed, .* MiB free"):
         check_space(tmp_path, 2**60)
     check_space(tmp_path, 0)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 4 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=False).returncode:
-        pytest.skip("mounting a small disk takes root")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
 
 
 def test_a_disk_that_fills_while_the_file_is_written(small_disk, monkeypatch):
