@@ -17,6 +17,7 @@ from featurestore.errors import BackboneError, SourceError, suggest
 from featurestore.lock import store_lock
 from featurestore.plan import Plan, make_plan
 from featurestore.publish import Publication, publish, remove_drafts
+from featurestore.runtime import check_keras
 from featurestore.spec import DTYPES, LAST, RESIZES, Dtype, Pool, Resize
 from featurestore.splits import split_table
 from featurestore.store import FeatureStore
@@ -118,6 +119,7 @@ def extract_all(
     """
     started = time.monotonic()
     report = progress or (lambda stage, done, total: None)
+    check_keras("running a backbone")
     for name, weights in networks.items():
         backbones.check(name, size, pool, weights, taps, preprocessing)
     _check_options(resize, dtype, batch_size, views, augment)

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from featurestore.errors import missing
@@ -29,6 +30,12 @@ def import_keras(task: str) -> Any:
         raise missing(task, "TensorFlow", "extract") from error
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes several networks in one process for a mistake
     return keras
+
+
+def check_keras(task: str) -> None:
+    """As :func:`import_keras`, in no time: only look whether it is installed."""
+    if find_spec("keras") is None:
+        raise missing(task, "TensorFlow", "extract")
 
 
 @contextmanager
