@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +24,14 @@ def import_keras(task: str) -> Any:
     if "keras" in sys.modules:
         return sys.modules["keras"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    state = random.getstate()  # importing TensorFlow draws from it
     try:
         with _without_stderr():
             import keras
     except ImportError as error:
         raise missing(task, "TensorFlow", "extract") from error
+    finally:
+        random.setstate(state)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes several networks in one process for a mistake
     return keras
 
