@@ -118,7 +118,7 @@ def _check_budget(jobs: Sequence[Job], batch_size: int) -> None:
     for job in jobs:
         largest = max(job.taps, key=lambda tap: tap.row_bytes)
         row = sum(tap.row_bytes for tap in job.taps)
-        disk += (len(job.plan.missing) + sum(len(job.plan.items(s)) for s in job.plan.samples)) * row  # journal, file
+        disk += (len(job.plan.missing) + sum(len(job.plan.numbers(s)) for s in job.plan.samples)) * row  # journal, file
         if batch_size * row > memory // 4:
             raise BackboneError(
                 f"a batch of {batch_size} would take {batch_size * row / 2**30:.1f} GiB of memory, most of it tap "
@@ -159,10 +159,13 @@ def _check_range(outcome: Outcome[Item], dtype: Dtype) -> None:
 
 def _check_canaries(job: Job, source: Source, producer: dict[str, str], batch_size: int, engine: str) -> None:
     """Recompute a few old rows of every file or journal that other versions made; refuse to mix what differs."""
+    foreign = [origin for origin in job.plan.rows.origins() if origin[1] != [producer]]
+    if not foreign:
+        return
     by_key = {item.key: item for sample in job.plan.samples for item in job.plan.items(sample)}
-    for path, makers, keys in job.plan.rows.origins():
+    for path, makers, keys in foreign:
         old = [by_key[key] for key in keys if key in by_key]
-        if makers == [producer] or not old:
+        if not old:
             continue
         some = old[:: max(1, len(old) // CANARIES)][:CANARIES]
         lane = Lane(job.backbone, [[i] for i in some], dtype=job.spec.dtype, batch_size=batch_size, engine=engine)

@@ -59,10 +59,14 @@ class Plan:
         """Where rows go until they are published."""
         return self.target.with_name(self.target.name.removesuffix(layout.SUFFIX) + JOURNAL_SUFFIX)
 
+    def numbers(self, sample: Sample) -> range:
+        """The rows of one sample: number 0 is itself, the others its views, which it has if it is for training."""
+        return range(self.views + 1 if sample.split == "train" else 1)
+
     def items(self, sample: Sample) -> list[Item]:
-        """The rows of one sample: itself, and its views if it is for training."""
-        numbers = range(self.views + 1 if sample.split == "train" else 1)
-        return [Item(view_key(sample.digest, self.augment, number), sample, number) for number in numbers]
+        """The rows of one sample, with their keys."""
+        keys = ((view_key(sample.digest, self.augment, number), number) for number in self.numbers(sample))
+        return [Item(key, sample, number) for key, number in keys]
 
 
 def make_plan(

@@ -7,6 +7,7 @@ rows, but a new version alone does not make the old features useless.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -30,6 +31,12 @@ class Tap:
 
     layer: str = LAST
     pool: Pool = "avg"
+
+
+def tap_names(taps: Sequence[Tap]) -> tuple[str, ...]:
+    """What taps are called: see :attr:`ExtractionSpec.tap_names`."""
+    layers = [tap.layer for tap in taps]
+    return tuple(t.layer if layers.count(t.layer) == 1 else f"{t.layer}.{t.pool}" for t in taps)
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,7 @@ class ExtractionSpec:
     @property
     def tap_names(self) -> tuple[str, ...]:
         """What the taps are called in files: their layers; with the pooling where a layer is tapped twice."""
-        layers = [tap.layer for tap in self.taps]
-        return tuple(t.layer if layers.count(t.layer) == 1 else f"{t.layer}.{t.pool}" for t in self.taps)
+        return tap_names(self.taps)
 
     @property
     def fingerprint(self) -> str:

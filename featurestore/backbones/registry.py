@@ -4,7 +4,7 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +14,7 @@ from featurestore.backbones import applications, efficientnet_lite, keras_file, 
 from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights
 from featurestore.errors import BackboneError, WeightsError, suggest
 from featurestore.runtime import import_keras
-from featurestore.spec import LAST, POOLS, Dtype, ExtractionSpec, Pool, Resize, Tap
+from featurestore.spec import LAST, POOLS, Dtype, ExtractionSpec, Pool, Resize, Tap, tap_names
 
 if TYPE_CHECKING:
     import keras
@@ -102,8 +102,11 @@ def check(
     weights: str = "imagenet",
     taps: Sequence[str | Tap] = (LAST,),
     preprocessing: str | None = None,
-) -> None:
+) -> Architecture:
     """Find, without building anything, what :func:`load_backbone` would refuse (but for the names of layers).
+
+    Returns:
+        The architecture.
 
     Raises:
         BackboneError, WeightsError: as there.
@@ -118,6 +121,7 @@ def check(
         if tap.pool not in POOLS:
             raise BackboneError(f"unknown pooling {tap.pool!r}: {suggest(tap.pool, POOLS)}")
     _parse_weights(weights)
+    return architecture
 
 
 def load_backbone(
@@ -146,8 +150,7 @@ def load_backbone(
         WeightsError: the weights cannot be had, or do not fit.
         MissingDependencyError: TensorFlow (or another Keras backend) is not installed.
     """
-    check(name, size, pool, weights, taps, preprocessing)
-    architecture = find(name, preprocessing)
+    architecture = check(name, size, pool, weights, taps, preprocessing)
     keras = import_keras(f"the backbone {architecture.name}")
     size = size or architecture.size
     with _seeded():
@@ -159,25 +162,19 @@ def load_backbone(
     part.trainable = False
     pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     maps = part(PREPROCESSINGS[architecture.preprocessing](pixels))
-    # The digest is of all weights, also of those behind the last tap: it names the network, not the cut.
-    backbone = Backbone(
+    names = tap_names(found)
+    outputs = {key: _pooled(maps[tap.layer], tap.pool) for key, tap in zip(names, found, strict=True)}
+    return Backbone(
         name=architecture.name,
         size=size,
         preprocessing=architecture.preprocessing,
         taps=found,
         weights=name if weights == "imagenet" and name.endswith(keras_file.SUFFIX) else weights,
+        # Of all weights, also of those behind the last tap: it names the network, not the cut.
         weights_digest=_digest(trunk, architecture.config),
-        model=None,
-        shapes={},
-        flops={},
-    )
-    names = backbone.spec().tap_names
-    outputs = {name: _pooled(maps[tap.layer], tap.pool) for name, tap in zip(names, found, strict=True)}
-    return replace(
-        backbone,
         model=keras.Model(pixels, outputs, name=architecture.name.partition(":")[0]),
-        shapes={name: tuple(output.shape[1:]) for name, output in outputs.items()},
-        flops={name: flops[tap.layer] for name, tap in zip(names, found, strict=True)},
+        shapes={key: tuple(output.shape[1:]) for key, output in outputs.items()},
+        flops={key: flops[tap.layer] for key, tap in zip(names, found, strict=True)},
     )
 
 
@@ -187,8 +184,7 @@ def taps_of(name: str, *, size: int | None = None, preprocessing: str | None = N
     Raises:
         BackboneError, MissingDependencyError: see :func:`load_backbone`.
     """
-    check(name, size, preprocessing=preprocessing)
-    architecture = find(name, preprocessing)
+    architecture = check(name, size, preprocessing=preprocessing)
     import_keras(f"the backbone {architecture.name}")
     return layers.tap_table(architecture.build(size or architecture.size, "random"))
 

@@ -7,19 +7,12 @@ without test rows are evaluated on their validation rows, which only the dense h
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from common import accuracy, featurestore, held_out, labels_of
+
 KINDS = ("logreg", "linear-svm", "svm", "knn", "dense")
-CLI = Path(__file__).parents[2] / "cli.py"
-
-
-def featurestore(*arguments: object) -> dict:
-    done = subprocess.run([sys.executable, CLI, *map(str, arguments), "--json"], stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
 
 
 def main() -> None:
@@ -34,17 +27,15 @@ def main() -> None:
         folder = options.folder / name
         if not folder.is_dir():
             continue
-        labels = ["--labels", folder / "labels.csv"] if (folder / "labels.csv").exists() else []
-        extraction = featurestore("extract", folder, "--store", work, *labels)
+        extraction = featurestore("extract", folder, "--store", work, *labels_of(folder))
         rate = f"{extraction['computed'] / extraction['seconds']:.0f}" if extraction["computed"] else "cached"
-        split = "test" if any(counts.get("test") for counts in extraction["classes"].values()) else "validation"
+        split = held_out(extraction)
         cells = []
         for kind in KINDS:
             head = work / "heads" / f"{name}-{kind}"
             featurestore("fit-head", extraction["path"], "--head", kind, "--out", head)
             found = featurestore("evaluate", head, extraction["path"], "--split", split)
-            low, high = found["intervals"]["accuracy"]
-            cells.append(f"{found['accuracy']:.3f} ({low:.3f}–{high:.3f})")
+            cells.append(accuracy(found))
         first = [name, extraction["rows"], len(extraction["classes"]), f"{split} ({found['rows']})", rate]
         print(f"| {' | '.join(map(str, [*first, *cells]))} |")
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-CLI = Path(__file__).parents[2] / "cli.py"
+from common import CLI
 
 
 def make_images(folder: Path, count: int) -> Path:

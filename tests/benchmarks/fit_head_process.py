@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CLI = Path(__file__).parents[2] / "cli.py"
+from common import CLI
 
 RIVAL = """
 import sys, h5py, numpy as np

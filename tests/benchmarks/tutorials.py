@@ -8,13 +8,11 @@ installation, and Caltech-101 by the dog breeds.
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-CLI = Path(__file__).parents[2] / "cli.py"
+from common import accuracy, featurestore, held_out, labels_of
+
 VGG = ["--backbone", "vgg16"]
 ROWS: list[tuple[str, str, list[str], str, str]] = [
     ("VGG16 on flowers", "flowers", VGG, "flowers", "96 % (CNN 83 %)"),
@@ -29,11 +27,6 @@ ROWS: list[tuple[str, str, list[str], str, str]] = [
 ]  # fmt: skip
 
 
-def featurestore(*arguments: object) -> dict:
-    done = subprocess.run([sys.executable, CLI, *map(str, arguments), "--json"], stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -46,16 +39,12 @@ def main() -> None:
     for number, (title, name, extra, head, claim) in enumerate(ROWS):
         folder = options.folder / name
         arguments = [*extra, "--weights", options.vgg16] if "vgg16" in extra else extra
-        if (folder / "labels.csv").exists():
-            arguments = [*arguments, "--labels", folder / "labels.csv"]
-        made = featurestore("extract", folder, "--store", work / str(number), *arguments)
+        made = featurestore("extract", folder, "--store", work / str(number), *arguments, *labels_of(folder))
         fitted = featurestore("fit-head", made["path"], "--head", head, "--out", work / f"head-{number}")
-        split = "test" if any(counts.get("test") for counts in made["classes"].values()) else "validation"
+        split = held_out(made)
         found = featurestore("evaluate", work / f"head-{number}", made["path"], "--split", split)
-        low, high = found["intervals"]["accuracy"]
-        accuracy = f"{found['accuracy']:.3f} ({low:.3f}–{high:.3f}), {split}"
         cost = f"{made['rows']} + {made['views']} | {made['seconds']:.0f} | {fitted['seconds']:.1f}"
-        print(f"| {title} | {claim} | {accuracy} | {found['macro_f1']:.3f} | {cost} |", flush=True)
+        print(f"| {title} | {claim} | {accuracy(found)}, {split} | {found['macro_f1']:.3f} | {cost} |", flush=True)
 
 
 if __name__ == "__main__":
