@@ -25,6 +25,9 @@ WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 """Help of that hyperparameter."""
 
+FLOOR = 10 * float(np.finfo(np.float32).eps)
+"""A deviation below this share of the mean is rounding."""
+
 _FOLDS = 3
 """Folds of the out-of-fold scores that a temperature is fitted on."""
 
@@ -59,7 +62,7 @@ def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[
     Z = X - mean
     scale = np.sqrt(np.einsum(f"{letters}nd,nd->d", *share, Z, Z, dtype=np.float64) / len(X)).astype(np.float32)
     # The floor keeps weights that are divided by it within float32.
-    scale[scale <= np.maximum(10 * np.finfo(np.float32).eps * np.abs(mean), 1e-20)] = 1.0
+    scale[scale <= np.maximum(FLOOR * np.abs(mean), 1e-20)] = 1.0
     Z /= scale
     return Z, Scaling(mean, scale)
 

@@ -1,0 +1,122 @@
+"""Which rows a sweep fits on and which it judges on: train against validation rows, or K folds.
+
+Everything that all designs of a sweep share about the rows stands here: the features once, and each fold's scaling.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.base import FLOOR, Scaling
+from heads.data import Features, Floats, Labels, Training
+
+BLOCK = 1024
+"""Rows that are read and multiplied at a time."""
+
+
+class Judged(NamedTuple):
+    """What a design gave on rows that it was not fitted on.
+
+    Attributes:
+        scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class.
+        seconds: its share of the time.
+        stopped: why the fits ended, such as ``converged``.
+    """
+
+    scores: Floats
+    seconds: float
+    stopped: str
+
+
+Report = Callable[[int, Judged], None]
+"""Called once for each design, by its index, as soon as it is judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """Rows and the folds that they are held out in.
+
+    Attributes:
+        X: float16 or float32 (N, D), in memory or memory-mapped; any order of rows.
+        codes: labels 0..C-1 (N,).
+        fold: the fold in which a row is held out (N,); -1 is never held out. A fold's training rows are all others.
+        image: number of the image that a row shows (N,): rows of one number are in one fold.
+        plain: bool (N,): one plain row per image; the others are augmented views, which train but do not judge.
+        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
+    """
+
+    X: Features
+    codes: Labels
+    fold: Labels
+    image: Labels
+    plain: NDArray[np.bool_]
+    weights: NDArray[np.float64] | None = None
+
+    @cached_property
+    def folds(self) -> int:
+        """How many."""
+        return int(self.fold.max()) + 1
+
+    @cached_property
+    def classes(self) -> int:
+        """How many; each has training rows in every fold."""
+        return int(self.codes.max()) + 1
+
+    @cached_property
+    def judged(self) -> Labels:
+        """All rows that are held out in some fold, ascending: the rows that a design is judged on."""
+        return np.flatnonzero(self.plain & (self.fold >= 0))
+
+    def held(self, fold: int) -> Labels:
+        """Those of one fold."""
+        return np.flatnonzero(self.plain & (self.fold == fold))
+
+    def training_rows(self, fold: int) -> Labels:
+        """Rows to fit on, plain ones first; of fold ``folds``: all."""
+        rows = np.flatnonzero(self.fold != fold)
+        return rows[np.argsort(~self.plain[rows], kind="stable")]
+
+    def blocks(self) -> Iterator[slice]:
+        """Runs of at most :data:`BLOCK` rows, in order; each row is in one of them."""
+        for start in range(0, len(self.codes), BLOCK):
+            yield slice(start, min(start + BLOCK, len(self.codes)))
+
+    @cached_property
+    def scalings(self) -> Sequence[Scaling]:
+        """Mean and deviation of each fold's training rows, then of all rows; see :func:`heads.base.standardise`."""
+        # Weights of the rows that each fold trains on, so that all folds come from one product per block.
+        share = np.ones(len(self.codes)) if self.weights is None else self.weights
+        member = np.stack([(self.fold != fold) * share for fold in range(self.folds + 1)]).astype(np.float32)
+        total = member.sum(axis=1, dtype=np.float64)[:, None]
+        middle = self._sum(member[-1:], lambda X: X) / total[-1]
+        shift = middle.astype(np.float32)[0]
+        mean = self._sum(member, lambda X: X - shift) / total
+        square = self._sum(member, lambda X: np.square(X - shift)) / total
+        scale = np.sqrt(np.maximum(square - mean**2, 0)).astype(np.float32)
+        mean = (mean + shift).astype(np.float32)
+        scale[scale <= np.maximum(FLOOR * np.abs(mean), 1e-20)] = 1.0
+        return [Scaling(*pair) for pair in zip(mean, scale, strict=True)]
+
+    def _sum(self, weights: Floats, of: Callable[[Floats], Floats]) -> NDArray[np.float64]:
+        """Weighted sums (F, D) over all rows."""
+        return sum(
+            (weights[:, rows] @ of(np.asarray(self.X[rows], np.float32))).astype(np.float64) for rows in self.blocks()
+        )  # type: ignore[return-value]
+
+    def scaling(self, fold: int, standardize: bool) -> Scaling:
+        """How the rows of a fold are scaled; of fold ``folds``: when all rows are fitted on."""
+        return self.scalings[fold] if standardize else Scaling.none(self.X.shape[1])
+
+    def training(self, fold: int, standardize: bool) -> Training:
+        """The scaled training rows of a fold, in an array of their own."""
+        rows = self.training_rows(fold)
+        Z = self.scaling(fold, standardize).apply(np.asarray(self.X[rows], np.float32))
+        images = self.image[rows[self.plain[rows]]]
+        place = np.empty(int(self.image.max()) + 1, np.intp)
+        place[images] = np.arange(len(images))
+        weights = None if self.weights is None else self.weights[rows]
+        return Training(Z, self.codes[rows], place[self.image[rows]], weights)
