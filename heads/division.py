@@ -56,9 +56,17 @@ class Division:
     plain: NDArray[np.bool_]
     weights: NDArray[np.float64] | None = None
 
+    @classmethod
+    def of(cls, training: Training, folds: Labels | None = None) -> "Division":
+        """Scaled rows of one fit; each image (not row) in a fold of `folds`, or none held out at all."""
+        images = int(training.image.max()) + 1
+        fold = np.full(images, -1) if folds is None else folds
+        plain = np.arange(len(training.image)) < images
+        return cls(training.Z, training.codes, fold[training.image], training.image, plain, training.weights)
+
     @cached_property
     def folds(self) -> int:
-        """How many."""
+        """How many. As the number of a fold, it means: no row is left out."""
         return int(self.fold.max()) + 1
 
     @cached_property
@@ -84,6 +92,18 @@ class Division:
         """Runs of at most :data:`BLOCK` rows, in order; each row is in one of them."""
         for start in range(0, len(self.codes), BLOCK):
             yield slice(start, min(start + BLOCK, len(self.codes)))
+
+    def parts(self, count: int) -> list[list[slice]]:
+        """All rows in so many parts of equal size, each in blocks; where rows lie fold by fold, blocks do too."""
+        edges = np.flatnonzero(np.diff(self.fold)) + 1
+        if len(edges) > self.folds:
+            edges = edges[:0]
+        parts: list[list[slice]] = [[] for _ in range(count)]
+        for run in np.split(np.arange(len(self.fold)), edges):
+            for part, rows in zip(parts, np.array_split(run, count), strict=True):
+                blocks = np.array_split(rows, -(-len(rows) // BLOCK)) if len(rows) else []
+                part.extend(slice(int(block[0]), int(block[-1]) + 1) for block in blocks)
+        return parts
 
     @cached_property
     def scalings(self) -> Sequence[Scaling]:

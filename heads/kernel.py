@@ -15,6 +15,7 @@ from heads.base import (
     State,
     check_arrays,
     fit_temperature,
+    temperature_folds,
     two_columns,
 )
 from heads.data import Floats, Rows, Training
@@ -85,7 +86,15 @@ class SVMHead(KernelHead):
 
     def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
         super()._fit(training, scaling, validation)
-        self.temperature_ = fit_temperature(self._estimator, training, self.random_state)
+        Z, codes = training.plain
+        folds = temperature_folds(codes, self.random_state)
+        if folds is not None:
+            scores = np.empty((len(codes), codes.max() + 1))
+            for fold in range(folds.max() + 1):
+                # Scores are of plain rows, as unseen ones will be; no view of such a row is in the fit that scores it.
+                model = training.of(folds != fold).fit(self._estimator())
+                scores[folds == fold] = two_columns(model.decision_function(Z[folds == fold]))
+            self.temperature_ = fit_temperature(scores, codes)
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return two_columns(self.model_.decision_function(self.scaling_.apply(X)))
