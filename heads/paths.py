@@ -321,7 +321,8 @@ class _State:
         along *= lead[:, None].astype(np.float32)
         out[..., :-1] += (along.reshape(M * K, -1) @ axes.T).reshape(M, K, -1)
         out[..., -1] = q[..., -1] / weight[:, None]
-        return out.reshape(M, -1)
+        flat: Floats = out.reshape(M, -1)
+        return flat
 
     def remember(self, s: Floats, y: Floats, moved: NDArray[np.bool_]) -> None:
         """Take a step into account, and the size of the curvature that it showed."""

@@ -98,7 +98,8 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None, seed: in
         seed: of the designs that are drawn at random.
 
     Raises:
-        DesignError: no such preset; or the file cannot be read, or has a wrong key or value: the message names its line.
+        DesignError: no such preset; or the file cannot be read, or has a wrong key or value: the message says in
+            which line.
     """
     if path is None:
         if preset not in PRESETS:
@@ -229,7 +230,7 @@ class _Range:
 
 
 def _line(text: str, entry: int, key: str) -> int:
-    """Line of a key in the table [[heads]] of that number, or of the table if it stands elsewhere; TOML's parser keeps none."""
+    """Line of a key in a table [[heads]], or of that table; counted here, since TOML's parser keeps none."""
     current, table = -1, 1
     for number, line in enumerate(text.splitlines(), 1):
         if re.match(r"\s*\[\[", line):
