@@ -40,6 +40,7 @@ class DenseHead(Head):
     batch_norm: bool = parameter(False, "batch normalisation before each activation")
     learning_rate: float = parameter(1e-3, "step size of AdamW", low=1e-8, high=1.0)
     weight_decay: float = parameter(1e-4, "decay of the weights in AdamW", low=0.0, high=1.0)
+    label_smoothing: float = parameter(0.0, "share of the target spread over all classes", low=0.0, high=0.9)
     epochs: int = parameter(100, "most passes over the training rows", low=1, high=100_000)
     batch_size: int = parameter(64, "rows in a step", low=1, high=1_000_000)
     patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
