@@ -119,7 +119,9 @@ class _Batches:
                 yield self._scaled(X[some]), codes[some]
             return
         rows = np.sort(rows)
-        chunk = rows // max(self._chunk, batch_size)
+        # Chunks of one length, each with rows for some batches, so that no batch is a few rows.
+        length = max(self._chunk, 4 * batch_size * len(X) // len(rows))
+        chunk = rows * ceil(len(X) / length) // len(X)
         for each in rng.permutation(np.unique(chunk)):
             within = rows[chunk == each]
             start = within[0]
