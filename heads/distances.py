@@ -99,7 +99,7 @@ def _workers(heads: Sequence[Any], rows: int, max_memory: int | None) -> int:
     """
     import joblib
 
-    limit = max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if max_memory is None else max_memory
     # The Gram matrix in float64; per task a kernel that may be as large, and the solver's copy in float32.
     shared, each = 8 * rows**2, (12 if any(isinstance(head, SVMHead) for head in heads) else 1) * rows**2
     if shared + each > limit:
