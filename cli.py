@@ -212,6 +212,41 @@ def fit_head(
 
 
 @app.command()
+def sweep(
+    path: FileOrDir,
+    out: Annotated[Path, typer.Option(help="Folder for the trials and the winner; a killed sweep goes on there.")],
+    preset: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
+    space: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Search space, instead of a preset.")] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="A+B", help="Taps to fit as one; by default each tap by itself.")
+    ] = None,
+    cv: Annotated[
+        int | None, typer.Option(help="Folds of the train and validation rows, instead of the split.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="accuracy, balanced_accuracy, macro_f1, roc_auc or log_loss.")
+    ] = "accuracy",
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="Begin no head after: 60s, 5m, 1h.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Stream features larger than: 500MB, 4GB.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Leave out the file's augmented views.")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random in the sweep.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Judge a hundred heads on one feature file, and refit and keep the best."""
+    from heads.sweep import sweep as run
+
+    with _progress(quiet or as_json) as progress:
+        found = run(
+            path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=_seconds(budget),
+            max_memory=_bytes(max_memory), views=not plain, seed=seed, progress=progress,
+        )  # fmt: skip
+    _show(found, as_json, quiet, text.sweep)
+
+
+@app.command()
 def probe(
     path: FileOrDir,
     seed: Annotated[int, typer.Option(help="Of the folds, where a file has no validation rows.")] = 0,
@@ -293,6 +328,29 @@ def _open(
     )
 
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
+
+
+def _seconds(value: str | None) -> float | None:
+    return None if value is None else _quantity(value, ("s", "m", "h"), "60s, 5m or 1h")
+
+
+def _bytes(value: str | None) -> int | None:
+    return None if value is None else int(_quantity(value, ("mb", "gb"), "500MB or 4GB"))
+
+
+def _quantity(value: str, units: tuple[str, ...], examples: str) -> float:
+    number = value.strip().lower()
+    unit = next((unit for unit in units if number.endswith(unit)), None)
+    try:
+        found = float(number.removesuffix(unit or "")) * _UNITS[unit or units[0]]
+        if not 0 < found < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{value!r}: write {examples}") from None
+    return found
+
+
 def _networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
     if len(weights) not in (1, len(backbones)):
         raise typer.BadParameter(
@@ -309,7 +367,7 @@ def _show(result: Any, as_json: bool, quiet: bool, render: Callable[[Any], str])
 
 
 @contextmanager
-def _progress(silent: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+def _progress(silent: bool) -> Iterator[Callable[..., None] | None]:
     """A bar per stage, with rate and time left, on a terminal; nothing when the output goes elsewhere."""
     if silent or not sys.stderr.isatty():
         yield None
@@ -322,11 +380,11 @@ def _progress(silent: bool) -> Iterator[Callable[[str, int, int], None] | None]:
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
-        def update(stage: str, done: int, total: int) -> None:
+        def update(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, completed=done, rate="")
             speed = bars.tasks[tasks[stage]].speed
-            bars.update(tasks[stage], completed=done, rate=f"{speed:,.0f}/s" if speed else "")
+            bars.update(tasks[stage], completed=done, rate=note or (f"{speed:,.0f}/s" if speed else ""))
 
         yield update
 

@@ -32,9 +32,9 @@ class KernelHead(Head):
     weights_file: ClassVar[str] = MODEL
 
     def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        self.model_, self.scaling_ = training.fit(self._estimator()), scaling
+        self.model_, self.scaling_ = training.fit(self.estimator()), scaling
 
-    def _estimator(self) -> Any:
+    def estimator(self) -> Any:
         """The unfitted scikit-learn estimator."""
         raise NotImplementedError
 
@@ -46,7 +46,7 @@ class KernelHead(Head):
         """See :meth:`Head.restore`."""
         model, scaling = state["model"], {name: state[name] for name in state if name != "model"}
         check_arrays(scaling, dict.fromkeys(Scaling._fields, (self.n_features_in_,)))
-        expected = self._estimator()
+        expected = self.estimator()
         if type(model) is not type(expected) or model.get_params() != expected.get_params():
             raise ValueError(f"its model is not the {type(expected).__name__} of its design")
         # Compiled code reads memory by these sizes, and does not look whether they agree.
@@ -79,7 +79,8 @@ class SVMHead(KernelHead):
     )
     tol: float = parameter(1e-3, "precision at which the solver stops", low=1e-12, high=1.0)
 
-    def _estimator(self) -> Any:
+    def estimator(self) -> Any:
+        """See :meth:`KernelHead.estimator`."""
         from sklearn.svm import SVC
 
         return SVC(C=self.C, gamma=self.gamma, tol=self.tol)
@@ -92,7 +93,7 @@ class SVMHead(KernelHead):
             scores = np.empty((len(codes), codes.max() + 1))
             for fold in range(folds.max() + 1):
                 # Scores are of plain rows, as unseen ones will be; no view of such a row is in the fit that scores it.
-                model = training.of(folds != fold).fit(self._estimator())
+                model = training.of(folds != fold).fit(self.estimator())
                 scores[folds == fold] = two_columns(model.decision_function(Z[folds == fold]))
             self.temperature_ = fit_temperature(scores, codes)
 
@@ -120,14 +121,23 @@ class KNNHead(KernelHead):
     metric: str = parameter("cosine", "distance between rows", choices=("cosine", "euclidean"))
     weights: str = parameter("distance", "weight of a vote: equal, or 1 / distance", choices=("uniform", "distance"))
 
-    def _estimator(self) -> Any:
+    def estimator(self) -> Any:
+        """See :meth:`KernelHead.estimator`."""
         from sklearn.neighbors import KNeighborsClassifier
 
         return KNeighborsClassifier(self.n_neighbors, weights=self.weights, metric=self.metric, algorithm="brute")
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        if self.n_neighbors > (rows := len(training.Z)):
+    def check_rows(self, rows: int) -> None:
+        """Check that there are as many training rows as vote.
+
+        Raises:
+            HeadError: there are fewer.
+        """
+        if self.n_neighbors > rows:
             raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {rows} training rows: give no more")
+
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+        self.check_rows(len(training.Z))
         super()._fit(training._replace(weights=None), scaling, validation)  # votes have no weights of rows
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def size(design: HeadDesign, division: Division) -> int:
     if design.kind in ("svm", "knn"):
         return len(division.codes) * columns
     widths = [columns, *design.params.get("hidden", ()), classes]
-    return sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
+    return int(sum((a + 1) * b for a, b in pairwise(widths)))
 
 
 def select(trials: Iterable[Trial], metric: str) -> Trial:
