@@ -220,9 +220,7 @@ def sweep(
     features: Annotated[
         str | None, typer.Option(metavar="A+B", help="Taps to fit as one; by default each tap by itself.")
     ] = None,
-    cv: Annotated[
-        int | None, typer.Option(help="Folds of the train and validation rows, instead of the split.")
-    ] = None,
+    cv: Annotated[int | None, typer.Option(help="Folds of train and validation rows, instead of the split.")] = None,
     metric: Annotated[
         str, typer.Option(help="accuracy, balanced_accuracy, macro_f1, roc_auc or log_loss.")
     ] = "accuracy",

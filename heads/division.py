@@ -108,24 +108,23 @@ class Division:
     @cached_property
     def scalings(self) -> Sequence[Scaling]:
         """Mean and deviation of each fold's training rows, then of all rows; see :func:`heads.base.standardise`."""
-        # Weights of the rows that each fold trains on, so that all folds come from one product per block.
+        # Weights of the rows that each fold trains on, so that one product per block serves all folds.
         share = np.ones(len(self.codes)) if self.weights is None else self.weights
-        member = np.stack([(self.fold != fold) * share for fold in range(self.folds + 1)]).astype(np.float32)
-        total = member.sum(axis=1, dtype=np.float64)[:, None]
-        middle = self._sum(member[-1:], lambda X: X) / total[-1]
-        shift = middle.astype(np.float32)[0]
-        mean = self._sum(member, lambda X: X - shift) / total
-        square = self._sum(member, lambda X: np.square(X - shift)) / total
-        scale = np.sqrt(np.maximum(square - mean**2, 0)).astype(np.float32)
-        mean = (mean + shift).astype(np.float32)
-        scale[scale <= np.maximum(FLOOR * np.abs(mean), 1e-20)] = 1.0
-        return [Scaling(*pair) for pair in zip(mean, scale, strict=True)]
-
-    def _sum(self, weights: Floats, of: Callable[[Floats], Floats]) -> NDArray[np.float64]:
-        """Weighted sums (F, D) over all rows."""
-        return sum(
-            (weights[:, rows] @ of(np.asarray(self.X[rows], np.float32))).astype(np.float64) for rows in self.blocks()
-        )  # type: ignore[return-value]
+        member = np.stack([(self.fold != fold) * share for fold in range(self.folds + 1)])
+        shift = np.asarray(self.X[:BLOCK], np.float64).mean(axis=0)
+        mean, square = np.zeros((2, self.folds + 1, len(shift)))
+        for rows in self.blocks():
+            Z = self.X[rows] - shift
+            mean += member[:, rows] @ Z
+            square += member[:, rows] @ np.square(Z, out=Z)
+        total = member.sum(axis=1)[:, None]
+        mean /= total
+        scale = np.sqrt(np.maximum(square / total - mean**2, 0))
+        floor = FLOOR * np.maximum(np.abs(mean), np.abs(mean + shift))
+        scale[scale <= np.maximum(floor, 1e-20)] = 1.0
+        return [
+            Scaling(*pair) for pair in zip((mean + shift).astype(np.float32), scale.astype(np.float32), strict=True)
+        ]
 
     def scaling(self, fold: int, standardize: bool) -> Scaling:
         """How the rows of a fold are scaled; of fold ``folds``: when all rows are fitted on."""

@@ -163,12 +163,18 @@ def _design(design: dict[str, Any]) -> str:
 
     known = parameters(design["kind"])
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in design["params"].items()}
-    parts = [
-        f"{name}={','.join(map(str, value)) or 0 if isinstance(value, tuple) else value}"
-        for name, value in values.items()
-        if name not in known or value != known[name].default
-    ]
-    return " ".join([design["kind"], *parts])
+    differing = {name: value for name, value in values.items() if name not in known or value != known[name].default}
+    return " ".join([design["kind"], *(f"{name}={_value(value)}" for name, value in differing.items())])
+
+
+def _value(value: Any) -> str:
+    match value:
+        case tuple():
+            return ",".join(map(str, value)) or "0"
+        case float():
+            return f"{value:.3g}"
+        case _:
+            return str(value)
 
 
 def evaluation(found: dict[str, Any]) -> str:

@@ -94,8 +94,8 @@ def size(design: HeadDesign, division: Division) -> int:
     columns, classes = division.X.shape[1], division.classes
     if design.kind in ("svm", "knn"):
         return len(division.codes) * columns
-    widths = [columns, *design.params.get("hidden", ()), classes]
-    return int(sum((a + 1) * b for a, b in pairwise(widths)))
+    widths: list[int] = [columns, *design.params.get("hidden", ()), classes]
+    return sum((a + 1) * b for a, b in pairwise(widths))
 
 
 def select(trials: Iterable[Trial], metric: str) -> Trial:
