@@ -95,7 +95,8 @@ def size(design: HeadDesign, division: Division) -> int:
     if design.kind in ("svm", "knn"):
         return len(division.codes) * columns
     widths: list[int] = [columns, *design.params.get("hidden", ()), classes]
-    return sum((a + 1) * b for a, b in pairwise(widths))
+    total: int = sum((a + 1) * b for a, b in pairwise(widths))
+    return total
 
 
 def select(trials: Iterable[Trial], metric: str) -> Trial:
