@@ -1,5 +1,6 @@
 """Heads that compare a row with training rows: fitted and used with scikit-learn."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from heads.base import (
     temperature_folds,
     two_columns,
 )
-from heads.data import Floats, Rows, Training
+from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 
 
@@ -67,6 +68,16 @@ class KernelHead(Head):
         raise NotImplementedError
 
 
+def out_of_fold(make: Callable[[], Any], training: Training, folds: Labels) -> NDArray[np.float64]:
+    """Scores (N, C) of the plain rows, each from an estimator that saw neither the row nor a view of it."""
+    Z, codes = training.plain
+    scores = np.empty((len(codes), codes.max() + 1))
+    for fold in range(folds.max() + 1):
+        held = folds == fold
+        scores[held] = two_columns(training.of(~held).fit(make()).decision_function(Z[held]))
+    return scores
+
+
 @dataclass(kw_only=True, eq=False)
 class SVMHead(KernelHead):
     """Support vector machine with the Gaussian kernel exp(-gamma·|x - z|²)."""
@@ -87,15 +98,10 @@ class SVMHead(KernelHead):
 
     def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
         super()._fit(training, scaling, validation)
-        Z, codes = training.plain
+        codes = training.plain[1]
         folds = temperature_folds(codes, self.random_state)
         if folds is not None:
-            scores = np.empty((len(codes), codes.max() + 1))
-            for fold in range(folds.max() + 1):
-                # Scores are of plain rows, as unseen ones will be; no view of such a row is in the fit that scores it.
-                model = training.of(folds != fold).fit(self.estimator())
-                scores[folds == fold] = two_columns(model.decision_function(Z[folds == fold]))
-            self.temperature_ = fit_temperature(scores, codes)
+            self.temperature_ = fit_temperature(out_of_fold(self.estimator, training, folds), codes)
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return two_columns(self.model_.decision_function(self.scaling_.apply(X)))

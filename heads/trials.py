@@ -93,10 +93,9 @@ def size(design: HeadDesign, division: Division) -> int:
     """Numbers that a head of this design consists of, at most: what it costs to keep and to use."""
     columns, classes = division.X.shape[1], division.classes
     if design.kind in ("svm", "knn"):
-        return len(division.codes) * columns
+        return len(division.codes) * int(columns)
     widths: list[int] = [columns, *design.params.get("hidden", ()), classes]
-    total: int = sum((a + 1) * b for a, b in pairwise(widths))
-    return total
+    return sum((a + 1) * b for a, b in pairwise(widths))
 
 
 def select(trials: Iterable[Trial], metric: str) -> Trial:
