@@ -238,11 +238,15 @@ def judge_dense(
     members = [member for design in fits for member in design]
     bundles = _bundles(members, division, engine, workers, seed, max_memory)
 
+    reported: set[int] = set()
+
     def over() -> bool:
         return stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
 
     def done(member: _Member) -> None:
-        if all(fit.stopped for fit in fits[member.index]):
+        # Another thread may have ended the last fold while this was on its way.
+        if member.index not in reported and all(fit.stopped for fit in fits[member.index]):
+            reported.add(member.index)
             report(member.index, _judged(fits[member.index], division))
 
     def end(design: list[_Member], why: str) -> None:
