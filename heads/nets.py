@@ -19,13 +19,17 @@ from featurestore.runtime import import_keras
 from heads.data import Floats, Labels
 
 Layer = list[Any]
+
+_FLUSHED, _TINY = 100, 1e-30
+"""Steps after which moments below that become 0, as units that no longer learn would make them subnormal: slow."""
+
 Masks = list[NDArray[np.bool_] | None]
 """Of the features, then of each hidden layer's units: what is left in; None for all."""
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _MOMENTUM, _VARIANCE = 0.99, 1e-3
-_PIECE = 32_768
-"""Numbers updated at a time: so many weights, both their moments and their gradient fit into a core's cache (L2)."""
+_PIECE = 65_536
+"""Weights updated at a time: with both their moments and their gradient they fit into a core's cache (L2)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Settings:
 
 
 def gradients(
-    ops: Any, layers: list[Layer], x: Any, target: Any, share: Any, masks: Sequence[Any], kept: Sequence[Any]
+    ops: Any, layers: list[Layer], x: Any, target: Any, share: Any, masks: Sequence[Any], scales: Sequence[Any]
 ) -> tuple[list[tuple[Any, Any]], list[list[Any]], list[tuple[Any, Any]]]:
     """Backpropagation of the cross-entropy through nets, stacked or single.
 
@@ -109,22 +113,22 @@ def gradients(
         target: probabilities (..., N, C).
         share: weight of each row, 1 in total: (N, 1) or a number.
         masks: see :data:`Masks`.
-        kept: what the values that a mask leaves in are divided by.
+        scales: what the values that a mask leaves in are multiplied by.
 
     Returns:
         For each layer its input and the residual at its output (their product is the gradient of its weights), the
         gradients of its vectors, and for each batch normalisation the batch's mean and variance.
     """
 
-    def drop(gate: Any, values: Any, left: Any) -> Any:
-        return values if gate is None else ops.where(gate, values / left, 0.0)
+    def drop(gate: Any, values: Any, scale: Any) -> Any:
+        return values if gate is None else ops.where(gate, values * scale, 0.0)
 
     def total(values: Any) -> Any:
         return ops.sum(values, axis=-2, keepdims=True)
 
-    x = drop(masks[0], x, kept[0])
+    x = drop(masks[0], x, scales[0])
     inputs, gates, normed, moments = [x], [], [], []
-    for (weights, bias, *norm), mask, left in zip(layers[:-1], masks[1:], kept[1:], strict=True):
+    for (weights, bias, *norm), mask, scale in zip(layers[:-1], masks[1:], scales[1:], strict=True):
         z = ops.matmul(x, weights) + bias
         if norm:
             mean = total(z * share)
@@ -136,7 +140,7 @@ def gradients(
             normed.append((z, inverse))
             z = z * norm[0] + norm[1]
         gates.append(z > 0 if mask is None else ops.logical_and(z > 0, mask))
-        x = ops.where(gates[-1], z if mask is None else z / left, 0.0)
+        x = drop(gates[-1], z, 1.0 if mask is None else scale)
         inputs.append(x)
     logits = ops.matmul(x, layers[-1][0]) + layers[-1][1]
     powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
@@ -144,8 +148,7 @@ def gradients(
     residuals, vectors = [residual], [[total(residual)]]
     for layer in reversed(range(len(layers) - 1)):
         back = ops.matmul(residual, ops.swapaxes(layers[layer + 1][0], -1, -2))
-        left = 1.0 if masks[layer + 1] is None else kept[layer + 1]
-        residual = drop(gates[layer], back, left)
+        residual = drop(gates[layer], back, 1.0 if masks[layer + 1] is None else scales[layer + 1])
         found = []
         if normed:
             z, inverse = normed[layer]
@@ -225,8 +228,8 @@ class _NumpyNet:
     def step(self, x: Floats, codes: Labels) -> None:
         settings, share = self._settings, np.float32(1 / len(x))
         target = settings.smooth(np.eye(settings.shape.widths[-1], dtype=np.float32)[codes])
-        kept = [np.float32(1 - left_out) for left_out in settings.shares]
-        pairs, vectors, moments = gradients(np, self.layers, x, target, share, settings.masks(len(x)), kept)
+        scales = [np.float32(1 / (1 - left_out)) for left_out in settings.shares]
+        pairs, vectors, moments = gradients(np, self.layers, x, target, share, settings.masks(len(x)), scales)
         for moving, found in zip(self.moments, moments, strict=True):
             for old, new in zip(moving, found, strict=True):
                 np.add(old, (new - old) * np.float32(1 - _MOMENTUM), out=old)
@@ -239,6 +242,8 @@ class _NumpyNet:
                 # Used up while it is in the cache: the whole gradient is nowhere.
                 start = self._adam(start, (inputs.T[row : row + rows] @ residual).ravel(), rate, decay)
         self._adam(start, np.concatenate([v.ravel() for layer in vectors for v in layer]), rate, decay)
+        if self._steps % _FLUSHED == 0:
+            self._first[np.abs(self._first) < _TINY] = 0
 
     def _adam(self, start: int, gradient: Floats, rate: np.float32, decay: np.float32) -> int:
         """Update the weights from `start` on; gives the place after them. The gradient is overwritten.
@@ -279,10 +284,10 @@ class KerasNets:
         self._moments = [[zeros(bias), self._keras.ops.ones_like(bias)] for bias in norms]
         self._take_step, self._take_scores = (_compiled(self._keras, f) for f in (self._program, self._forward))
 
-    def _program(self, state: Any, batch: Any, rates: Any, kept: Any) -> Any:
+    def _program(self, state: Any, batch: Any, rates: Any, scales: Any) -> Any:
         ops = self._keras.ops
         layers, first, second, moments = state
-        pairs, vectors, found = gradients(ops, layers, batch[0], batch[1], batch[2], batch[3], kept)
+        pairs, vectors, found = gradients(ops, layers, batch[0], batch[1], batch[2], batch[3], scales)
         moments = [
             [old + (new - old) * (1 - _MOMENTUM) for old, new in zip(*both, strict=True)]
             for both in zip(moments, found, strict=True)
@@ -318,11 +323,13 @@ class KerasNets:
             return self._tensor(np.asarray(list(values), np.float32)[:, None, None])
 
         rates = [column(same) for same in zip(*(each.rates(self._steps) for each in self._settings), strict=True)]
-        kept = [column(1 - s for s in same) for same in zip(*(each.shares for each in self._settings), strict=True)]
+        scales = [
+            column(1 / (1 - s) for s in same) for same in zip(*(each.shares for each in self._settings), strict=True)
+        ]
         targets = np.stack([each.smooth(target) for each in self._settings])
         batch = [*map(self._tensor, (x, targets, share)), [None if m is None else self._tensor(m) for m in masks]]
         state = (self._layers, self._first, self._second, self._moments)
-        self._layers, self._first, self._second, self._moments = self._take_step(state, batch, rates, kept)
+        self._layers, self._first, self._second, self._moments = self._take_step(state, batch, rates, scales)
 
     def _tensor(self, values: Any) -> Any:
         return self._keras.ops.convert_to_tensor(values)

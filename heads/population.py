@@ -233,39 +233,60 @@ def judge_dense(
     engine = engine or (KerasNets if _gpu() else NumpyNets)
     workers = 1 if engine is KerasNets else _cores()
     stop = Event()
-    folds = range(division.folds)
-    fits = [[_member(i, design, fold, division, seed) for fold in folds] for i, design in enumerate(designs)]
-    members = [member for design in fits for member in design]
-    bundles = _bundles(members, division, engine, workers, seed, max_memory)
+    trials = _Trials(designs, division, seed, report)
+    bundles = _bundles(trials.members, division, engine, workers, seed, max_memory)
 
     def over() -> bool:
         return stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
 
-    def done(member: _Member) -> None:
-        if all(fit.stopped for fit in fits[member.index]):
-            report(member.index, _judged(fits[member.index], division))
-
-    def end(design: list[_Member], why: str) -> None:
-        if not all(fit.stopped for fit in design):
-            for fit in design:
-                fit.stopped = fit.stopped or why
-            done(design[0])
-
     steps = rungs.epochs if rungs else ()
     for rung, until in enumerate((*steps, inf), 1):
-        entrants = [design for design in fits if not all(fit.stopped for fit in design)]
-        _train(bundles, until, over, stop, workers, done)
+        going = trials.going()
+        _train(bundles, until, over, stop, workers, trials.note)
         if over():
-            for design in entrants:
+            for design in going:
                 if all(fit.scores is not None for fit in design):
-                    end(design, "budget")
+                    trials.end(design, "budget")
             return
         if rungs and until < inf:
-            entrants.sort(key=lambda design: float(np.mean([fit.best for fit in design])))
-            for design in entrants[ceil(rungs.keep * len(entrants)) :]:
-                end(design, f"cut at rung {rung} of {len(steps)} (epoch {until})")
+            going.sort(key=lambda design: float(np.mean([fit.best for fit in design])))
+            for design in going[ceil(rungs.keep * len(going)) :]:
+                trials.end(design, f"cut at rung {rung} of {len(steps)} (epoch {until})")
             for bundle in bundles:
                 bundle.drop()
+
+
+class _Trials:
+    """The members of each design, and the one who hears of each design that is done."""
+
+    def __init__(self, designs: Sequence[HeadDesign], division: Division, seed: int, report: Report) -> None:
+        folds = range(division.folds)
+        self._fits = [[_member(i, design, fold, division, seed) for fold in folds] for i, design in enumerate(designs)]
+        self._division, self._report = division, report
+        self._reported: set[int] = set()
+
+    @property
+    def members(self) -> list[_Member]:
+        """Those of all designs."""
+        return [member for design in self._fits for member in design]
+
+    def going(self) -> list[list[_Member]]:
+        """Members of the designs that are not done."""
+        return [design for design in self._fits if not all(fit.stopped for fit in design)]
+
+    def note(self, member: _Member) -> None:
+        """Report its design if this was the last fold."""
+        design = self._fits[member.index]
+        # Another thread may have ended the last fold while an earlier one was on its way here.
+        if member.index not in self._reported and all(fit.stopped for fit in design):
+            self._reported.add(member.index)
+            self._report(member.index, _judged(design, self._division))
+
+    def end(self, design: list[_Member], why: str) -> None:
+        """Stop what still trains."""
+        for fit in design:
+            fit.stopped = fit.stopped or why
+        self.note(design[0])
 
 
 def _member(index: int, design: HeadDesign, fold: int, division: Division, seed: int) -> _Member:
