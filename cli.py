@@ -105,6 +105,9 @@ def extract(
     exclude: Exclude = None,
     name: Name = None,
     prune: Annotated[bool, typer.Option("--prune", help="Drop rows of images that SOURCE no longer holds.")] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every file again, also those that look unchanged.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +119,7 @@ def extract(
         results = extract_all(
             opened, store, _networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
             pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
-            views=views, augment=augment, batch_size=batch_size, prune=prune, progress=progress,
+            views=views, augment=augment, batch_size=batch_size, prune=prune, rehash=rehash, progress=progress,
         )  # fmt: skip
     plain = [result.to_dict() for result in results]
     _show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)

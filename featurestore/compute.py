@@ -28,15 +28,21 @@ TOLERANCE = {"float32": 1e-3, "float16": 3e-3}
 
 @dataclass
 class Job:
-    """One backbone's part of a run."""
+    """One backbone's part of a run. The backbone is an outline where nothing is to be computed."""
 
-    backbone: backbones.Backbone
+    backbone: backbones.Outline
     spec: ExtractionSpec
     plan: Plan
     lane: Lane[Item] | None = None
     computed: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     """Reasons of images that gave no row, by digest."""
+
+    @property
+    def network(self) -> backbones.Backbone:
+        """The backbone of a job that computes."""
+        assert isinstance(self.backbone, backbones.Backbone)
+        return self.backbone
 
     @property
     def taps(self) -> list[TapLayout]:
@@ -60,7 +66,7 @@ class Job:
             plan.journal = Journal.create(plan.journal_path, header)
             plan.rows.add_journal(plan.journal)
         slots = [[i if i.key in plan.missing else None for i in batch] for batch in batched(plan.order, batch_size)]
-        self.lane = Lane(self.backbone, slots, dtype=self.spec.dtype, batch_size=batch_size, engine=engine)
+        self.lane = Lane(self.network, slots, dtype=self.spec.dtype, batch_size=batch_size, engine=engine)
 
     def wanted(self) -> dict[str, list[Item]]:
         """What is missing, by the image that it needs."""
@@ -82,7 +88,7 @@ class Job:
 
 def compute(jobs: Sequence[Job], source: Source, batch_size: int, report: Progress) -> None:
     """Run the backbones on all that is missing. A batch is in its journal, safe, before it is reported."""
-    busy = [job for job in jobs if job.plan.missing]
+    busy = [job for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.Backbone)]
     if not busy:
         return
     _check_budget(busy, batch_size)
@@ -109,6 +115,20 @@ def compute(jobs: Sequence[Job], source: Source, batch_size: int, report: Progre
                 job.take(outcome)
                 done += len(outcome.items) + len(outcome.failures)
                 report("extracting", done, total)
+
+
+def nothing_to_compute(job: Job, source: Source) -> bool:
+    """Whether a job needs no network: its rows are all there, but for images that gave none before and still do not."""
+    plan = job.plan
+    missing = {item.sample.digest: item for item in plan.order if item.key in plan.missing}
+    if missing and (plan.previous is None or len(missing) > len(plan.previous.failures)):
+        return False
+    for digest, item in missing.items():
+        outcome = _pixels(source, item.sample, [job], [[item]])[0][item]
+        if not isinstance(outcome, ImageError):
+            return False
+        job.failures[digest] = str(outcome)
+    return True
 
 
 def _check_budget(jobs: Sequence[Job], batch_size: int) -> None:
@@ -168,7 +188,7 @@ def _check_canaries(job: Job, source: Source, producer: dict[str, str], batch_si
         if not old:
             continue
         some = old[:: max(1, len(old) // CANARIES)][:CANARIES]
-        lane = Lane(job.backbone, [[i] for i in some], dtype=job.spec.dtype, batch_size=batch_size, engine=engine)
+        lane = Lane(job.network, [[i] for i in some], dtype=job.spec.dtype, batch_size=batch_size, engine=engine)
         for item in some:
             for outcome in lane.offer(_pixels(source, item.sample, [job], [[item]])[0]):
                 for tap, new in outcome.features.items():

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from featurestore.arrays import checked_images, classes, read_npz, to_uint8
 from featurestore.errors import ImageError, SourceError, suggest
 from featurestore.images import read_file, why
 from featurestore.manifest import Finder, read_manifest
+from featurestore.stamps import DigestCache, stamp
 from featurestore.walk import Tree
 
 SPLIT_WORDS = {
@@ -35,6 +37,8 @@ SPLIT_WORDS = {
     "testing": "test",
 }
 """What people call the splits, and what we call them."""
+
+_PORTION = 512
 
 Data = bytes | NDArray[np.uint8]
 Row = tuple[str, str, str, str]  # id, path, class, split
@@ -91,27 +95,35 @@ class Source(ABC):
         """What the names alone tell: every sample but its digest."""
         return self._listing
 
-    def dataset(self, progress: Callable[[int, int], object] | None = None, workers: int | None = None) -> Dataset:
-        """The listing with digests: reads every image once.
+    def dataset(
+        self,
+        progress: Callable[[int, int], object] | None = None,
+        workers: int | None = None,
+        cache: DigestCache | None = None,
+    ) -> Dataset:
+        """The listing with digests: reads every image once, but for unchanged files that the cache knows.
 
         Args:
-            progress: called in this thread as ``progress(done, total)`` after each image.
+            progress: called in this thread as ``progress(done, total)`` after every few images.
             workers: threads; by default a few more than there are cores.
+            cache: of digests; it is saved.
 
         Raises:
             SourceError: not one image can be read.
         """
         listed, samples, failures = self._listing.samples, [], list(self._listing.failures)
         with ThreadPoolExecutor(workers) as pool:
-            for start in range(0, len(listed), 1024):  # a million futures at once would fill the memory
-                part = listed[start : start + 1024]
-                for i, outcome in enumerate(pool.map(self._digest, part)):
+            for start in range(0, len(listed), _PORTION):  # a million futures at once would fill the memory
+                part = listed[start : start + _PORTION]
+                for sample, outcome in zip(part, self._digests(part, pool, cache), strict=True):
                     if isinstance(outcome, Failure):
                         failures.append(outcome)
                     else:
-                        samples.append(replace(part[i], digest=outcome))
-                    if progress:
-                        progress(start + i + 1, len(listed))
+                        samples.append(Sample(sample.id, sample.path, outcome, sample.label, sample.split))
+                if progress:
+                    progress(start + len(part), len(listed))
+        if cache is not None:
+            cache.save()
         if not samples:
             raise SourceError(f"{self.name}: none of its {len(listed)} images can be read ({_first(failures)})")
         return replace(self._listing, samples=samples, failures=_by_path(failures))
@@ -127,6 +139,23 @@ class Source(ABC):
             raise ImageError("changed while the extraction ran")
         return data
 
+    def _digests(
+        self, part: Sequence[Sample], pool: ThreadPoolExecutor, cache: DigestCache | None
+    ) -> Iterable[str | Failure]:
+        # Stamps come before bytes: a file that is changed in between has another one next time.
+        stamps = self._stamps(part) if cache else []
+        known = cache.get(stamps) if cache else [None] * len(part)
+        unknown = [sample for sample, digest in zip(part, known, strict=True) if digest is None]
+        # A few at a time: a small file is read faster than it is handed to another thread.
+        slices = (unknown[start : start + 32] for start in range(0, len(unknown), 32))
+        fresh = [*chain.from_iterable(pool.map(lambda some: [*map(self._digest, some)], slices))]
+        if not cache:
+            return fresh
+        missed = [stamp for stamp, digest in zip(stamps, known, strict=True) if digest is None]
+        cache.put((stamp, found) for stamp, found in zip(missed, fresh, strict=True) if isinstance(found, str))
+        rest = iter(fresh)
+        return [digest or next(rest) for digest in known]
+
     def _digest(self, sample: Sample) -> str | Failure:
         try:
             return digest_of(self._load(sample))
@@ -136,6 +165,10 @@ class Source(ABC):
     @abstractmethod
     def _load(self, sample: Sample) -> Data: ...
 
+    def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
+        """See :mod:`featurestore.stamps`; empty where the data is no file."""
+        return [b""] * len(samples)
+
 
 class _FileSource(Source):
     def __init__(self, root: Path, listing: Dataset) -> None:
@@ -144,6 +177,9 @@ class _FileSource(Source):
 
     def _load(self, sample: Sample) -> Data:
         return read_file(f"{self._root}/{sample.path}")
+
+    def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
+        return [stamp(f"{self._root}/{sample.path}") for sample in samples]
 
 
 class FolderSource(_FileSource):

@@ -11,15 +11,17 @@ from typing import Any
 
 from featurestore import augment as augmentation
 from featurestore import backbones, layout
-from featurestore.compute import Job, Progress, compute
+from featurestore.compute import Job, Progress, compute, nothing_to_compute
 from featurestore.dataset import Dataset, Failure, Sample, Source, open_source
 from featurestore.errors import BackboneError, SourceError, suggest
 from featurestore.lock import store_lock
+from featurestore.memo import Memo, Request
 from featurestore.plan import Plan, make_plan
 from featurestore.publish import Publication, publish, remove_drafts
 from featurestore.runtime import check_keras
 from featurestore.spec import DTYPES, LAST, RESIZES, Dtype, Pool, Resize
 from featurestore.splits import split_table
+from featurestore.stamps import DigestCache
 from featurestore.store import FeatureStore
 
 
@@ -90,6 +92,7 @@ def extract_all(
     augment: str | None = None,
     batch_size: int = 32,
     prune: bool = False,
+    rehash: bool = False,
     progress: Progress | None = None,
 ) -> list[Extraction]:
     """Run frozen backbones once over the images of `source`; each image is read and decoded once for all of them.
@@ -108,6 +111,7 @@ def extract_all(
         augment: what they look like, one of :data:`featurestore.augment.PRESETS`; ``mild`` by default.
         batch_size: images per forward pass. An interrupted run is resumed with the size that it began with.
         prune: drop rows of images that the source no longer holds, instead of refusing to.
+        rehash: read all files, also those that look unchanged by their size, times and inode, and build every network.
         progress: called after each step.
 
     Raises:
@@ -120,24 +124,36 @@ def extract_all(
     started = time.monotonic()
     report = progress or (lambda stage, done, total: None)
     check_keras("running a backbone")
-    for name, weights in networks.items():
-        backbones.check(name, size, pool, weights, taps, preprocessing)
+    folder, trust = Path(store), not rehash
+    requests = [Request(name, weights, size, pool, tuple(taps), preprocessing) for name, weights in networks.items()]
+    memo = Memo(folder, requests, trust=trust)
+    for request in requests:
+        if memo.recall(request) is None:
+            request.check()
     _check_options(resize, dtype, batch_size, views, augment)
     if not isinstance(source, Source):
         source = open_source(source)
-    with store_lock(Path(store)) as lock, ExitStack() as opened:
-        remove_drafts(Path(store))
-        dataset = source.dataset(lambda done, total: report("reading", done, total))
-        jobs = []
-        for name, weights in networks.items():
-            frozen = backbones.load_backbone(
-                name, weights=weights, size=size, pool=pool, taps=taps, preprocessing=preprocessing
-            )
-            spec = frozen.spec(resize, dtype)
-            plan = make_plan(Path(store), dataset, spec, prune=prune, views=views, augment=augment)
+    with store_lock(folder) as lock, ExitStack() as opened:
+        remove_drafts(folder)
+        cache = DigestCache(folder / f"{layout.safe_name(source.name)}.stamps", trust=trust)
+        dataset = source.dataset(lambda done, total: report("reading", done, total), cache=cache)
+
+        def job_of(backbone: backbones.Outline) -> Job:
+            spec = backbone.spec(resize, dtype)
+            plan = make_plan(folder, dataset, spec, prune=prune, views=views, augment=augment)
             opened.enter_context(plan.rows)
-            jobs.append(Job(frozen, spec, plan))
-            _log(plan, "start", samples=len(plan.samples), missing=len(plan.missing))
+            return Job(backbone, spec, plan)
+
+        jobs = []
+        for request in requests:
+            known = memo.recall(request)
+            job = job_of(known) if known else None
+            if job is None or not nothing_to_compute(job, source):
+                backbone = request.load()
+                memo.remember(request, backbone)
+                job = job_of(backbone)
+            jobs.append(job)
+            _log(job.plan, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))
         compute(jobs, source, batch_size, report)
         return [_finish(job, dataset, lock, started) for job in jobs]
 

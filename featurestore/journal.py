@@ -92,17 +92,7 @@ class Journal:
             DiskFullError: no space left.
         """
         text = json.dumps(asdict(header), sort_keys=True).encode()
-        draft = path.with_name(path.name + ".tmp")
-        try:
-            with draft.open("wb") as file:
-                file.write(_PREFIX.pack(_FILE_MAGIC, len(text), zlib.crc32(text)) + text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            sync_folder(path.parent)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise disk_error(path, error) from error
+        write_whole(path, _PREFIX.pack(_FILE_MAGIC, len(text), zlib.crc32(text)) + text)
         return cls(path)
 
     def __enter__(self) -> "Journal":
@@ -207,6 +197,25 @@ class Journal:
         rows = start + _PREFIX.size + len(digests) * _DIGEST_BYTES
         for i, digest in enumerate(digests):
             self._where[digest] = rows + i * self.header.row_bytes
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there as a whole, durably, or not at all.
+
+    Raises:
+        DiskFullError: no space left.
+    """
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
 
 
 def sync_folder(folder: Path) -> None:
