@@ -108,6 +108,9 @@ def extract(
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Read every file again, also those that look unchanged.")
     ] = False,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="N|ADDRESS", help="Processes to use, or a Dask scheduler: tcp://host:8786.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -119,7 +122,8 @@ def extract(
         results = extract_all(
             opened, store, _networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
             pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
-            views=views, augment=augment, batch_size=batch_size, prune=prune, rehash=rehash, progress=progress,
+            views=views, augment=augment, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
+            progress=progress,
         )  # fmt: skip
     plain = [result.to_dict() for result in results]
     _show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)

@@ -50,12 +50,8 @@ class Job:
         dtype = np.dtype(self.spec.dtype).newbyteorder("<").str
         return [TapLayout(tap, shape, dtype) for tap, shape in self.backbone.shapes.items()]
 
-    def start(self, source: Source, batch_size: int) -> None:
-        """Open the journal and set up the batches, with the engine and size of an interrupted run if there is one.
-
-        Batches are cut at fixed places, whatever an earlier run has finished: so a row's bits do not depend on where
-        that run was killed.
-        """
+    def open_journal(self, source: Source, batch_size: int) -> None:
+        """Open the journal, or go on with that of an interrupted run, its engine and its batch size."""
         plan = self.plan
         engine = plan.journal.header.engine if plan.journal else engines.DEFAULT
         batch_size = plan.journal.header.batch_size if plan.journal else batch_size
@@ -65,8 +61,20 @@ class Job:
             header = JournalHeader(self.spec.fingerprint, engine, batch_size, producer, tuple(self.taps))
             plan.journal = Journal.create(plan.journal_path, header)
             plan.rows.add_journal(plan.journal)
-        slots = [[i if i.key in plan.missing else None for i in batch] for batch in batched(plan.order, batch_size)]
-        self.lane = Lane(self.network, slots, dtype=self.spec.dtype, batch_size=batch_size, engine=engine)
+
+    def start(self) -> None:
+        """Set up the batches.
+
+        They are cut at fixed places, whatever an earlier run has finished: so a row's bits do not depend on where
+        that run was killed.
+        """
+        assert self.plan.journal is not None
+        header, missing = self.plan.journal.header, self.plan.missing
+        slots = [
+            [item if item.key in missing else None for item in batch]
+            for batch in batched(self.plan.order, header.batch_size)
+        ]
+        self.lane = Lane(self.network, slots, dtype=self.spec.dtype, batch_size=header.batch_size, engine=header.engine)
 
     def wanted(self) -> dict[str, list[Item]]:
         """What is missing, by the image that it needs."""
@@ -86,14 +94,23 @@ class Job:
         self.failures.update((item.sample.digest, reason) for item, reason in outcome.failures)
 
 
+def prepare(jobs: Sequence[Job], source: Source, batch_size: int) -> list[Job]:
+    """The jobs that have something to compute, their journals open. What stands against it is said now."""
+    busy = [job for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.Backbone)]
+    if busy:
+        _check_budget(busy, batch_size)
+    for job in busy:
+        job.open_journal(source, batch_size)
+    return busy
+
+
 def compute(jobs: Sequence[Job], source: Source, batch_size: int, report: Progress) -> None:
     """Run the backbones on all that is missing. A batch is in its journal, safe, before it is reported."""
-    busy = [job for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.Backbone)]
+    busy = prepare(jobs, source, batch_size)
     if not busy:
         return
-    _check_budget(busy, batch_size)
     for job in busy:
-        job.start(source, batch_size)
+        job.start()
     wanted = [job.wanted() for job in busy]
     samples = {item.sample.digest: item.sample for job in busy for item in job.plan.order}
     todo = sorted(

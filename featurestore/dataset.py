@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -128,6 +130,12 @@ class Source(ABC):
             raise SourceError(f"{self.name}: none of its {len(listed)} images can be read ({_first(failures)})")
         return replace(self._listing, samples=samples, failures=_by_path(failures))
 
+    def part(self, samples: Sequence[Sample]) -> Self:
+        """What it takes to read these samples in another process."""
+        part = copy(self)
+        part._listing = replace(self._listing, samples=[], failures=[])
+        return part
+
     def read(self, sample: Sample) -> Data:
         """The data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode` takes them. Thread-safe.
 
@@ -174,6 +182,12 @@ class _FileSource(Source):
     def __init__(self, root: Path, listing: Dataset) -> None:
         super().__init__(listing)
         self._root = str(root)
+
+    def part(self, samples: Sequence[Sample]) -> Self:
+        """As :meth:`Source.part`, from any working directory."""
+        part = super().part(samples)
+        part._root = str(Path(self._root).absolute())
+        return part
 
     def _load(self, sample: Sample) -> Data:
         return read_file(f"{self._root}/{sample.path}")
@@ -294,6 +308,13 @@ class ArraySource(Source):
             raise SourceError(f"{name}: {n - len(self._rows)} ids stand twice: each image needs its own")
         samples = [Sample(key, "", "", index[i], words[i]) for key, i in sorted(self._rows.items())]
         super().__init__(Dataset(name, names, samples))
+
+    def part(self, samples: Sequence[Sample]) -> Self:
+        """As :meth:`Source.part`, with these images only."""
+        part = super().part(samples)
+        part._images = self._images[[self._rows[sample.id] for sample in samples]]
+        part._rows = {sample.id: i for i, sample in enumerate(samples)}
+        return part
 
     def _load(self, sample: Sample) -> Data:
         return to_uint8(self._images[self._rows[sample.id]])

@@ -11,6 +11,8 @@ from typing import Any
 
 from featurestore import augment as augmentation
 from featurestore import backbones, layout
+from featurestore.cluster import check as check_cluster
+from featurestore.cluster import compute_on
 from featurestore.compute import Job, Progress, compute, nothing_to_compute
 from featurestore.dataset import Dataset, Failure, Sample, Source, open_source
 from featurestore.errors import BackboneError, SourceError, suggest
@@ -93,6 +95,7 @@ def extract_all(
     batch_size: int = 32,
     prune: bool = False,
     rehash: bool = False,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> list[Extraction]:
     """Run frozen backbones once over the images of `source`; each image is read and decoded once for all of them.
@@ -112,6 +115,8 @@ def extract_all(
         batch_size: images per forward pass. An interrupted run is resumed with the size that it began with.
         prune: drop rows of images that the source no longer holds, instead of refusing to.
         rehash: read all files, also those that look unchanged by their size, times and inode, and build every network.
+        cluster: a number of processes on this machine, or the address of a Dask scheduler, see
+            :mod:`featurestore.cluster`. By default this process computes alone.
         progress: called after each step.
 
     Raises:
@@ -131,6 +136,8 @@ def extract_all(
         if memo.recall(request) is None:
             request.check()
     _check_options(resize, dtype, batch_size, views, augment)
+    if cluster is not None:
+        check_cluster(cluster)
     if not isinstance(source, Source):
         source = open_source(source)
     with store_lock(folder) as lock, ExitStack() as opened:
@@ -154,7 +161,10 @@ def extract_all(
                 job = job_of(backbone)
             jobs.append(job)
             _log(job.plan, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))
-        compute(jobs, source, batch_size, report)
+        if cluster is None:
+            compute(jobs, source, batch_size, report)
+        else:
+            compute_on(cluster, requests, jobs, source, batch_size, report)
         return [_finish(job, dataset, lock, started) for job in jobs]
 
 
@@ -177,9 +187,12 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction
     kept = [sample for sample in plan.samples if sample.digest in plan.rows]
     publication = _publication(job, dataset, kept)
     written = plan.previous is None or not _same(publication, plan.previous)
-    resumed = sum(item.key in plan.journal for item in plan.order) - job.computed if plan.journal else 0
+    there = sum(item.key in plan.rows for item in plan.order)
+    in_journals = sum(plan.rows.in_journals(item.key) for item in plan.order)
     if written:
         publish(publication, lock)
+    for path in plan.worker_journals():
+        path.unlink()
     if plan.journal is not None:
         plan.journal.path.unlink()
     result = Extraction(
@@ -187,8 +200,8 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction
         rows=len(kept),
         views=len(publication.views[layout.ROW]),
         computed=job.computed,
-        resumed=resumed,
-        copied=len(plan.order) - len(plan.missing) - resumed,
+        resumed=in_journals - job.computed,
+        copied=there - in_journals,
         failures=[Failure(*failure) for failure in publication.failures],
         skipped=dataset.skipped,
         notes=plan.notes,

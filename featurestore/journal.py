@@ -72,14 +72,16 @@ class JournalHeader:
 class Journal:
     """A journal opened for appending and for looking up its rows. Use as a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Open an existing journal and cut off a torn last batch.
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open an existing journal and cut off a torn last batch; or leave it as it is, since another process may be
+        writing to it.
 
         Raises:
             CorruptFileError: the header is damaged.
         """
         self.path = path
-        self._file = path.open("r+b", buffering=0)
+        self._read_only = read_only
+        self._file = path.open("rb" if read_only else "r+b", buffering=0)
         self.header, self._end = self._read_header()
         self._where: dict[str, int] = {}
         self._scan()
@@ -191,7 +193,8 @@ class Journal:
             digests = [body[i * _DIGEST_BYTES : (i + 1) * _DIGEST_BYTES].hex() for i in range(count)]
             self._index(digests, self._end)
             self._end += _PREFIX.size + length
-        self._file.truncate(self._end)
+        if not self._read_only:
+            self._file.truncate(self._end)
 
     def _index(self, digests: Sequence[str], start: int) -> None:
         rows = start + _PREFIX.size + len(digests) * _DIGEST_BYTES

@@ -12,7 +12,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,12 @@ class Request:
     def text(self) -> str:
         """The same as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    def anywhere(self) -> "Request":
+        """The same for a process that runs in another folder."""
+        name = str(Path(self.name).absolute()) if self.name.endswith(KERAS_FILE) else self.name
+        weights = self.weights if self.weights in ("imagenet", "random") else str(Path(self.weights).absolute())
+        return replace(self, name=name, weights=weights)
 
     def check(self) -> None:
         """See :func:`featurestore.backbones.check`."""
