@@ -39,7 +39,9 @@ Name = Annotated[str | None, typer.Option(help="Name of the data set; by default
 SourceArgument = Annotated[
     Path, typer.Argument(help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz.")
 ]
-FileOrDir = Annotated[Path, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, or a folder that holds it.")]
+FileOrDir = Annotated[
+    str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
+]
 HeadDir = Annotated[Path, typer.Argument(help="Folder of a saved head.")]
 
 
