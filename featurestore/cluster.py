@@ -6,6 +6,7 @@ whose worker died runs again on another one. Its rows may then stand in two jour
 order of the plan. Only the process that planned holds the store's lock, and it alone publishes.
 """
 
+import logging
 import os
 import socket
 import threading
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 from featurestore import engines
 from featurestore.backbones import Backbone
+from featurestore.backbones.architecture import one_line
 from featurestore.compute import Job, Progress, compute, prepare
 from featurestore.dataset import Sample, Source
 from featurestore.errors import FeatureStoreError, ImageError, SourceError, StoreError, WeightsError, missing
@@ -146,7 +148,9 @@ def _backend(cluster: str) -> Iterator[int]:
         with parallel_config("loky", n_jobs=int(cluster)):
             yield int(cluster)
         return
-    from dask.distributed import Client, KilledWorker
+    from dask.distributed import CancelledError, Client, KilledWorker
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what goes wrong is said once, by the error below
 
     try:
         client = Client(cluster, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -158,11 +162,11 @@ def _backend(cluster: str) -> Iterator[int]:
         ) from error
     try:
         with client, parallel_config("dask", client=client, n_jobs=-1):
-            yield len(client.scheduler_info(n_workers=-1)["workers"])
-    except KilledWorker as error:
+            yield len(client.nthreads())
+    except (KilledWorker, CancelledError) as error:
         raise StoreError(
-            f"{cluster}: workers died over the same images ({error}): what is finished is kept; see to their memory "
-            "and run the same command again"
+            f"{cluster}: the cluster was lost, or its workers died over the same images ({one_line(error)}): what is "
+            "finished is kept; see to their memory and the network, and run the same command again"
         ) from error
 
 

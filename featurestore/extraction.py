@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,21 +151,24 @@ def extract_all(
             opened.enter_context(plan.rows)
             return Job(backbone, spec, plan)
 
-        jobs = []
-        for request in requests:
-            known = memo.recall(request)
-            job = job_of(known) if known else None
-            if job is None or not nothing_to_compute(job, source):
-                backbone = request.load()
-                memo.remember(request, backbone)
-                job = job_of(backbone)
-            jobs.append(job)
-            _log(job.plan, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))
+        jobs = [_job(request, memo, source, job_of) for request in requests]
         if cluster is None:
             compute(jobs, source, batch_size, report)
         else:
             compute_on(cluster, requests, jobs, source, batch_size, report)
         return [_finish(job, dataset, lock, started) for job in jobs]
+
+
+def _job(request: Request, memo: Memo, source: Source, job_of: Callable[[backbones.Outline], Job]) -> Job:
+    """One backbone's part of the run. Its network is built only if there is something to compute."""
+    known = memo.recall(request)
+    job = job_of(known) if known else None
+    if job is None or not nothing_to_compute(job, source):
+        backbone = request.load()
+        memo.remember(request, backbone)
+        job = job_of(backbone)
+    _log(job.plan, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))
+    return job
 
 
 def _check_options(resize: str, dtype: str, batch_size: int, views: int | None, augment: str | None) -> None:
