@@ -43,9 +43,8 @@ def test_keras_is_imported_only_when_something_is_missing(images, tmp_path):
     assert run(images, store) == [0, True, 1, False]
     assert run(images, store, rehash=True) == [0, False, 1, True]
     write_images(images, 1, seed=1)
-    assert run(images, store) == [3, True, 1, True]
     (images / "red" / "broken.png").write_bytes((images / "red" / "0-000.png").read_bytes() + b"repaired")
-    assert run(images, store) == [1, True, 0, True]
+    assert run(images, store) == [4, True, 0, True]
 
 
 def test_another_weights_file_under_the_same_name_is_noticed(images, tmp_path):
