@@ -26,19 +26,7 @@ from featurestore.errors import ImageError, SourceError, suggest
 from featurestore.images import read_file, why
 from featurestore.manifest import Finder, read_manifest
 from featurestore.stamps import DigestCache, stamp
-from featurestore.walk import Tree
-
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""What people call the splits, and what we call them."""
+from featurestore.walk import SPLIT_WORDS, Tree, has_split_folders
 
 _PORTION = 512
 
@@ -149,20 +137,13 @@ class Source(ABC):
 
     def _digests(
         self, part: Sequence[Sample], pool: ThreadPoolExecutor, cache: DigestCache | None
-    ) -> Iterable[str | Failure]:
-        # Stamps come before bytes: a file that is changed in between has another one next time.
-        stamps = self._stamps(part) if cache else []
-        known = cache.get(stamps) if cache else [None] * len(part)
-        unknown = [sample for sample, digest in zip(part, known, strict=True) if digest is None]
-        # A few at a time: a small file is read faster than it is handed to another thread.
-        slices = (unknown[start : start + 32] for start in range(0, len(unknown), 32))
-        fresh = [*chain.from_iterable(pool.map(lambda some: [*map(self._digest, some)], slices))]
-        if not cache:
-            return fresh
-        missed = [stamp for stamp, digest in zip(stamps, known, strict=True) if digest is None]
-        cache.put((stamp, found) for stamp, found in zip(missed, fresh, strict=True) if isinstance(found, str))
-        rest = iter(fresh)
-        return [digest or next(rest) for digest in known]
+    ) -> list[str | Failure]:
+        def read(which: Sequence[int]) -> list[str | Failure]:
+            # A few at a time: a small file is read faster than it is handed to another thread.
+            slices = (which[start : start + 32] for start in range(0, len(which), 32))
+            return [*chain.from_iterable(pool.map(lambda some: [self._digest(part[i]) for i in some], slices))]
+
+        return cache.complete(self._stamps(part), read) if cache else read(range(len(part)))
 
     def _digest(self, sample: Sample) -> str | Failure:
         try:
@@ -207,7 +188,7 @@ class FolderSource(_FileSource):
         exclude = frozenset(exclude)
         tree = Tree(root, exclude)
         _check_known(exclude, tree.names, root)
-        above = 1 if _has_split_folders(tree.images, root) else 0
+        above = 1 if has_split_folders(tree.images, root) else 0
         rows: list[Row] = []
         for path in tree.images:
             parts = path.split("/")
@@ -371,26 +352,6 @@ def digest_of(data: Data) -> str:
     if isinstance(data, np.ndarray):
         data = f"{data.dtype.str} {data.shape} ".encode() + data.tobytes()
     return hashlib.sha256(data).hexdigest()
-
-
-def _has_split_folders(images: list[str], root: Path) -> bool:
-    """Whether the top folders are splits rather than classes. Folders without images don't count."""
-    parts = [path.split("/", 2) for path in images]
-    top = {folder for folder, *inner in parts if inner}
-    named = {folder for folder in top if folder.lower() in SPLIT_WORDS}
-    splits = named & {folder for folder, *inner in parts if len(inner) == 2}
-    odd = sorted(top - splits)
-    if splits and odd:
-        raise SourceError(
-            f"{root}: {', '.join(sorted(splits))} hold class folders; {', '.join(odd)} beside them, not being a split "
-            f"with class folders, must be left out: --exclude {odd[0]}"
-        )
-    if odd and named == top:
-        raise SourceError(
-            f"{root}: {', '.join(odd)} hold images but no class folders: sort the images into folders by class, or "
-            "give a CSV with --labels"
-        )
-    return bool(splits)
 
 
 _CLASS_FOLDERS = "give the folder that holds one folder of images per class, or a CSV with --labels"

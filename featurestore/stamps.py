@@ -8,15 +8,18 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from featurestore.errors import DiskFullError
 from featurestore.journal import write_whole
 
 MARGIN_NS = 2 * 10**9
 """Coarsest clock of a file system in use (FAT's), in nanoseconds."""
+
+Found = TypeVar("Found")
 
 _STAMP = struct.Struct("<QQQqq")
 _DIGEST_BYTES = 32
@@ -59,15 +62,26 @@ class DigestCache:
         self._known = self._there if trust else {}
         self._seen: dict[bytes, bytes] = {}
 
-    def get(self, stamps: Sequence[bytes]) -> list[str | None]:
-        """The digests of files, in hexadecimal; None for a file that is not known, or has changed."""
-        found = [self._known.get(stamp) for stamp in stamps]
-        self._seen.update((s, digest) for s, digest in zip(stamps, found, strict=True) if digest)
-        return [None if digest is None else digest.hex() for digest in found]
+    def complete(
+        self, stamps: Sequence[bytes], read: Callable[[Sequence[int]], list[str | Found]]
+    ) -> list[str | Found]:
+        """Digests of files in hexadecimal: those that are known, and the others by reading.
 
-    def put(self, digests: Iterable[tuple[bytes, str]]) -> None:
-        """Remember digests of files by stamps that were taken before the files were read."""
-        self._seen.update((s, bytes.fromhex(digest)) for s, digest in digests if settled(s, self._before))
+        Args:
+            stamps: of the files, taken now, so before they are read: a file that is changed in between has another
+                one next time.
+            read: from indices into `stamps` to digests, or to whatever else is to stand in the result.
+        """
+        known = [self._known.get(stamp) for stamp in stamps]
+        unknown = [i for i, digest in enumerate(known) if digest is None]
+        found = read(unknown)
+        result: list[str | Found] = ["" if digest is None else digest.hex() for digest in known]
+        self._seen.update((s, digest) for s, digest in zip(stamps, known, strict=True) if digest)
+        for i, outcome in zip(unknown, found, strict=True):
+            result[i] = outcome
+            if isinstance(outcome, str) and settled(stamps[i], self._before):
+                self._seen[stamps[i]] = bytes.fromhex(outcome)
+        return result
 
     def save(self) -> None:
         """Keep what was seen, and forget the rest. A cache that cannot be written is only slow."""
