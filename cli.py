@@ -39,7 +39,9 @@ Name = Annotated[str | None, typer.Option(help="Name of the data set; by default
 SourceArgument = Annotated[
     Path, typer.Argument(help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz.")
 ]
-FileOrDir = Annotated[Path, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, or a folder that holds it.")]
+FileOrDir = Annotated[
+    str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
+]
 HeadDir = Annotated[Path, typer.Argument(help="Folder of a saved head.")]
 
 
@@ -105,6 +107,12 @@ def extract(
     exclude: Exclude = None,
     name: Name = None,
     prune: Annotated[bool, typer.Option("--prune", help="Drop rows of images that SOURCE no longer holds.")] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every file again, also those that look unchanged.")
+    ] = False,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="N|ADDRESS", help="Processes to use, or a Dask scheduler: tcp://host:8786.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -116,7 +124,8 @@ def extract(
         results = extract_all(
             opened, store, _networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
             pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
-            views=views, augment=augment, batch_size=batch_size, prune=prune, progress=progress,
+            views=views, augment=augment, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
+            progress=progress,
         )  # fmt: skip
     plain = [result.to_dict() for result in results]
     _show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)

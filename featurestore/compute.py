@@ -28,9 +28,9 @@ TOLERANCE = {"float32": 1e-3, "float16": 3e-3}
 
 @dataclass
 class Job:
-    """One backbone's part of a run."""
+    """One backbone's part of a run. The backbone is an outline where nothing is to be computed."""
 
-    backbone: backbones.Backbone
+    backbone: backbones.Outline
     spec: ExtractionSpec
     plan: Plan
     lane: Lane[Item] | None = None
@@ -39,17 +39,19 @@ class Job:
     """Reasons of images that gave no row, by digest."""
 
     @property
+    def network(self) -> backbones.Backbone:
+        """The backbone of a job that computes."""
+        assert isinstance(self.backbone, backbones.Backbone)
+        return self.backbone
+
+    @property
     def taps(self) -> list[TapLayout]:
         """How each tap's rows are stored."""
         dtype = np.dtype(self.spec.dtype).newbyteorder("<").str
         return [TapLayout(tap, shape, dtype) for tap, shape in self.backbone.shapes.items()]
 
-    def start(self, source: Source, batch_size: int) -> None:
-        """Open the journal and set up the batches, with the engine and size of an interrupted run if there is one.
-
-        Batches are cut at fixed places, whatever an earlier run has finished: so a row's bits do not depend on where
-        that run was killed.
-        """
+    def open_journal(self, source: Source, batch_size: int) -> None:
+        """Open the journal, or go on with that of an interrupted run, its engine and its batch size."""
         plan = self.plan
         engine = plan.journal.header.engine if plan.journal else engines.DEFAULT
         batch_size = plan.journal.header.batch_size if plan.journal else batch_size
@@ -59,8 +61,20 @@ class Job:
             header = JournalHeader(self.spec.fingerprint, engine, batch_size, producer, tuple(self.taps))
             plan.journal = Journal.create(plan.journal_path, header)
             plan.rows.add_journal(plan.journal)
-        slots = [[i if i.key in plan.missing else None for i in batch] for batch in batched(plan.order, batch_size)]
-        self.lane = Lane(self.backbone, slots, dtype=self.spec.dtype, batch_size=batch_size, engine=engine)
+
+    def start(self) -> None:
+        """Set up the batches.
+
+        They are cut at fixed places, whatever an earlier run has finished: so a row's bits do not depend on where
+        that run was killed.
+        """
+        assert self.plan.journal is not None
+        header, missing = self.plan.journal.header, self.plan.missing
+        slots = [
+            [item if item.key in missing else None for item in batch]
+            for batch in batched(self.plan.order, header.batch_size)
+        ]
+        self.lane = Lane(self.network, slots, dtype=self.spec.dtype, batch_size=header.batch_size, engine=header.engine)
 
     def wanted(self) -> dict[str, list[Item]]:
         """What is missing, by the image that it needs."""
@@ -80,14 +94,23 @@ class Job:
         self.failures.update((item.sample.digest, reason) for item, reason in outcome.failures)
 
 
+def prepare(jobs: Sequence[Job], source: Source, batch_size: int) -> list[Job]:
+    """The jobs that have something to compute, their journals open. What stands against it is said now."""
+    busy = [job for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.Backbone)]
+    if busy:
+        _check_budget(busy, batch_size)
+    for job in busy:
+        job.open_journal(source, batch_size)
+    return busy
+
+
 def compute(jobs: Sequence[Job], source: Source, batch_size: int, report: Progress) -> None:
     """Run the backbones on all that is missing. A batch is in its journal, safe, before it is reported."""
-    busy = [job for job in jobs if job.plan.missing]
+    busy = prepare(jobs, source, batch_size)
     if not busy:
         return
-    _check_budget(busy, batch_size)
     for job in busy:
-        job.start(source, batch_size)
+        job.start()
     wanted = [job.wanted() for job in busy]
     samples = {item.sample.digest: item.sample for job in busy for item in job.plan.order}
     todo = sorted(
@@ -109,6 +132,20 @@ def compute(jobs: Sequence[Job], source: Source, batch_size: int, report: Progre
                 job.take(outcome)
                 done += len(outcome.items) + len(outcome.failures)
                 report("extracting", done, total)
+
+
+def nothing_to_compute(job: Job, source: Source) -> bool:
+    """Whether a job needs no network: its rows are all there, but for images that gave none before and still do not."""
+    plan = job.plan
+    missing = {item.sample.digest: item for item in plan.order if item.key in plan.missing}
+    if missing and (plan.previous is None or len(missing) > len(plan.previous.failures)):
+        return False
+    for digest, item in missing.items():
+        outcome = _pixels(source, item.sample, [job], [[item]])[0][item]
+        if not isinstance(outcome, ImageError):
+            return False
+        job.failures[digest] = str(outcome)
+    return True
 
 
 def _check_budget(jobs: Sequence[Job], batch_size: int) -> None:
@@ -168,7 +205,7 @@ def _check_canaries(job: Job, source: Source, producer: dict[str, str], batch_si
         if not old:
             continue
         some = old[:: max(1, len(old) // CANARIES)][:CANARIES]
-        lane = Lane(job.backbone, [[i] for i in some], dtype=job.spec.dtype, batch_size=batch_size, engine=engine)
+        lane = Lane(job.network, [[i] for i in some], dtype=job.spec.dtype, batch_size=batch_size, engine=engine)
         for item in some:
             for outcome in lane.offer(_pixels(source, item.sample, [job], [[item]])[0]):
                 for tap, new in outcome.features.items():

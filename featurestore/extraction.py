@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,15 +11,19 @@ from typing import Any
 
 from featurestore import augment as augmentation
 from featurestore import backbones, layout
-from featurestore.compute import Job, Progress, compute
+from featurestore.cluster import check as check_cluster
+from featurestore.cluster import compute_on
+from featurestore.compute import Job, Progress, compute, nothing_to_compute
 from featurestore.dataset import Dataset, Failure, Sample, Source, open_source
 from featurestore.errors import BackboneError, SourceError, suggest
 from featurestore.lock import store_lock
+from featurestore.memo import Memo, Request
 from featurestore.plan import Plan, make_plan
 from featurestore.publish import Publication, publish, remove_drafts
 from featurestore.runtime import check_keras
 from featurestore.spec import DTYPES, LAST, RESIZES, Dtype, Pool, Resize
 from featurestore.splits import split_table
+from featurestore.stamps import DigestCache
 from featurestore.store import FeatureStore
 
 
@@ -90,6 +94,8 @@ def extract_all(
     augment: str | None = None,
     batch_size: int = 32,
     prune: bool = False,
+    rehash: bool = False,
+    cluster: str | None = None,
     progress: Progress | None = None,
 ) -> list[Extraction]:
     """Run frozen backbones once over the images of `source`; each image is read and decoded once for all of them.
@@ -108,6 +114,9 @@ def extract_all(
         augment: what they look like, one of :data:`featurestore.augment.PRESETS`; ``mild`` by default.
         batch_size: images per forward pass. An interrupted run is resumed with the size that it began with.
         prune: drop rows of images that the source no longer holds, instead of refusing to.
+        rehash: read all files, also those that look unchanged by their size, times and inode, and build every network.
+        cluster: a number of processes on this machine, or the address of a Dask scheduler, see
+            :mod:`featurestore.cluster`. By default this process computes alone.
         progress: called after each step.
 
     Raises:
@@ -120,26 +129,46 @@ def extract_all(
     started = time.monotonic()
     report = progress or (lambda stage, done, total: None)
     check_keras("running a backbone")
-    for name, weights in networks.items():
-        backbones.check(name, size, pool, weights, taps, preprocessing)
+    folder, trust = Path(store), not rehash
+    requests = [Request(name, weights, size, pool, tuple(taps), preprocessing) for name, weights in networks.items()]
+    memo = Memo(folder, requests, trust=trust)
+    for request in requests:
+        if memo.recall(request) is None:
+            request.check()
     _check_options(resize, dtype, batch_size, views, augment)
+    if cluster is not None:
+        check_cluster(cluster)
     if not isinstance(source, Source):
         source = open_source(source)
-    with store_lock(Path(store)) as lock, ExitStack() as opened:
-        remove_drafts(Path(store))
-        dataset = source.dataset(lambda done, total: report("reading", done, total))
-        jobs = []
-        for name, weights in networks.items():
-            frozen = backbones.load_backbone(
-                name, weights=weights, size=size, pool=pool, taps=taps, preprocessing=preprocessing
-            )
-            spec = frozen.spec(resize, dtype)
-            plan = make_plan(Path(store), dataset, spec, prune=prune, views=views, augment=augment)
+    with store_lock(folder) as lock, ExitStack() as opened:
+        remove_drafts(folder)
+        cache = DigestCache(folder / f"{layout.safe_name(source.name)}.stamps", trust=trust)
+        dataset = source.dataset(lambda done, total: report("reading", done, total), cache=cache)
+
+        def job_of(backbone: backbones.Outline) -> Job:
+            spec = backbone.spec(resize, dtype)
+            plan = make_plan(folder, dataset, spec, prune=prune, views=views, augment=augment)
             opened.enter_context(plan.rows)
-            jobs.append(Job(frozen, spec, plan))
-            _log(plan, "start", samples=len(plan.samples), missing=len(plan.missing))
-        compute(jobs, source, batch_size, report)
+            return Job(backbone, spec, plan)
+
+        jobs = [_job(request, memo, source, job_of) for request in requests]
+        if cluster is None:
+            compute(jobs, source, batch_size, report)
+        else:
+            compute_on(cluster, requests, jobs, source, batch_size, report)
         return [_finish(job, dataset, lock, started) for job in jobs]
+
+
+def _job(request: Request, memo: Memo, source: Source, job_of: Callable[[backbones.Outline], Job]) -> Job:
+    """One backbone's part of the run. Its network is built only if there is something to compute."""
+    known = memo.recall(request)
+    job = job_of(known) if known else None
+    if job is None or not nothing_to_compute(job, source):
+        backbone = request.load()
+        memo.remember(request, backbone)
+        job = job_of(backbone)
+    _log(job.plan, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))
+    return job
 
 
 def _check_options(resize: str, dtype: str, batch_size: int, views: int | None, augment: str | None) -> None:
@@ -161,9 +190,12 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction
     kept = [sample for sample in plan.samples if sample.digest in plan.rows]
     publication = _publication(job, dataset, kept)
     written = plan.previous is None or not _same(publication, plan.previous)
-    resumed = sum(item.key in plan.journal for item in plan.order) - job.computed if plan.journal else 0
+    there = sum(item.key in plan.rows for item in plan.order)
+    in_journals = sum(plan.rows.in_journals(item.key) for item in plan.order)
     if written:
         publish(publication, lock)
+    for path in plan.worker_journals():
+        path.unlink()
     if plan.journal is not None:
         plan.journal.path.unlink()
     result = Extraction(
@@ -171,8 +203,8 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction
         rows=len(kept),
         views=len(publication.views[layout.ROW]),
         computed=job.computed,
-        resumed=resumed,
-        copied=len(plan.order) - len(plan.missing) - resumed,
+        resumed=in_journals - job.computed,
+        copied=there - in_journals,
         failures=[Failure(*failure) for failure in publication.failures],
         skipped=dataset.skipped,
         notes=plan.notes,

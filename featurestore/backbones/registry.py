@@ -2,9 +2,9 @@
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,11 +30,10 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A frozen network from pixels to features.
+class Outline:
+    """A frozen network without its model: what is to be known of it while nothing is computed.
 
     Attributes:
-        model: Keras model, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
         shapes: per tap, the shape of one row.
         flops: per tap, of one image's way to it; None where that is not known.
         weights: as the user named them: ``imagenet``, ``random`` or a path; that of a ``.keras`` file for its own.
@@ -47,13 +46,40 @@ class Backbone:
     taps: tuple[Tap, ...]
     weights: str
     weights_digest: str
-    model: "keras.Model"
     shapes: dict[str, tuple[int, ...]]
     flops: dict[str, int | None]
 
     def spec(self, resize: Resize = "squash", dtype: Dtype = "float32") -> ExtractionSpec:
         """The spec of features that this backbone makes of images resized by `resize`, stored as `dtype`."""
         return ExtractionSpec(self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        plain = {f.name: getattr(self, f.name) for f in fields(Outline)}
+        return {**plain, "taps": [asdict(tap) for tap in self.taps]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Outline":
+        """Inverse of :meth:`to_dict`; other keys are left aside.
+
+        Raises:
+            KeyError, TypeError: it is not what that wrote.
+        """
+        plain = {f.name: values[f.name] for f in fields(Outline)}
+        plain["taps"] = tuple(Tap(**tap) for tap in values["taps"])
+        plain["shapes"] = {tap: tuple(shape) for tap, shape in values["shapes"].items()}
+        return Outline(**plain)
+
+
+@dataclass(frozen=True)
+class Backbone(Outline):
+    """A frozen network from pixels to features.
+
+    Attributes:
+        model: Keras model, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
+    """
+
+    model: "keras.Model"
 
 
 def find(name: str, preprocessing: str | None = None) -> Architecture:
