@@ -1,4 +1,4 @@
-"""A grid of linear heads over folds against scikit-learn's ``GridSearchCV`` with all cores, on the same cached features.
+"""A grid of linear heads over folds against scikit-learn's ``GridSearchCV`` with all cores, on the same features.
 
     python tests/benchmarks/linear_paths.py FILE [--head logreg|linear-svm] [--rows 2936] [--runs 3] [--check]
 
