@@ -1,6 +1,6 @@
 """A grid of linear heads over folds against scikit-learn's ``GridSearchCV`` with all cores, on the same features.
 
-    python tests/benchmarks/linear_paths.py FILE [--head logreg|linear-svm] [--rows 2936] [--runs 3] [--check]
+    python tests/benchmarks/linear_paths.py FILE [--head logreg|linear-svm] [--rows 2936] [--columns N] [--runs 3] [--check]
 
 13 values of C × 5 folds, each fold scaled by its own training rows, the best C refitted on all rows: both sides do all
 of it. FILE's plain rows and views are drawn from, and repeated with a little noise where that is not enough. --check
@@ -24,12 +24,15 @@ GRID = {"logreg": np.logspace(-5, 1, 13), "linear-svm": np.logspace(-6, 0, 13)}
 FOLDS = 5
 
 
-def rows_of(path: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+def rows_of(path: str, count: int, columns: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Plain rows and views of a file, as many as asked for, in random order."""
     table, rng = load_features(path), np.random.default_rng(0)
-    X, y = np.asarray(table.X, np.float32), table.y
+    X, y = np.asarray(table.X[:, :columns], np.float32), table.y
     if (views := table.views()) is not None:
-        X, y = np.concatenate([X, views[0]], dtype=np.float32), np.concatenate([y, y[table.rows("train")][views[1]]])
+        X, y = (
+            np.concatenate([X, views[0][:, :columns]], dtype=np.float32),
+            np.concatenate([y, y[table.rows("train")][views[1]]]),
+        )
     picked = np.concatenate([rng.permutation(len(X)) for _ in range(-(-count // len(X)))])[:count]
     X = X[picked]
     if count > len(y):
@@ -119,11 +122,12 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--head", choices=GRID, default="logreg")
     parser.add_argument("--rows", type=int, default=2936)
+    parser.add_argument("--columns", type=int, help="take only so many features")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the rival says where it did not converge
-    kind, (X, y) = options.head, rows_of(options.file, options.rows)
+    kind, (X, y) = options.head, rows_of(options.file, options.rows, options.columns)
     fold = np.random.default_rng(1).permutation(np.arange(len(y)) % FOLDS)
     ours(kind, X[:200], y[:200], fold[:200])  # libraries are loaded
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -142,9 +146,8 @@ def main() -> None:
     print(f"| GridSearchCV, all cores | {statistics.median(grid):.2f} | 1 | {theirs.max():.4f} |")
     print(f"| featurestore | {statistics.median(mine):.2f} | {ratio:.1f}× | {means.max():.4f} |")
     print(f"\nlargest difference of a C's mean accuracy: {np.abs(means - theirs).max():.4f}")
-    print(
-        f"memory: features {X.nbytes / 1e6:.0f} MB, peak grew by {(peak - before) / 1e3:.0f} MB (a copy of them is in that)"
-    )
+    grown = (peak - before) / 1e3
+    print(f"memory: features {X.nbytes / 1e6:.0f} MB, peak grew by {grown:.0f} MB, with a copy of them in fold order")
     if options.check:
         check(kind, X, y, fold, predicted)
 
