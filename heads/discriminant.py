@@ -13,8 +13,8 @@ from heads.base import Scaling
 from heads.data import Rows, Training
 from heads.designs import HeadDesign, parameter
 from heads.division import Division, Judged, Report
+from heads.lbfgs import Doubles
 from heads.linear import LinearHead, held_scores
-from heads.paths import Doubles
 
 _WIDEST = 8192
 """Columns whose covariance still fits a small machine: 0.5 GB in float64, and as much again to solve."""

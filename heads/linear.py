@@ -12,6 +12,7 @@ from heads.base import Head, Scaling, State, check_arrays, fit_temperature, temp
 from heads.data import Floats, Rows, Training
 from heads.designs import HeadDesign, parameter
 from heads.division import Division, Judged, Report
+from heads.lbfgs import Doubles
 from heads.paths import (
     LOGISTIC,
     MAX_ITER,
@@ -19,7 +20,6 @@ from heads.paths import (
     SQUARED,
     SQUARED_HINGE,
     TOL,
-    Doubles,
     Loss,
     Solution,
     Variant,

@@ -4,12 +4,12 @@ A problem is ``min  sum of w_i loss(y_i, W z_i + b) + |W|² / 2C``  over the row
 Problems differ by fold, class weight, target and C (see :class:`Variant`), and share the features: one wide product
 per block of rows serves all of them, where fits one by one each read the features again for a narrow one.
 
-The method is L-BFGS (Liu & Nocedal, "On the limited memory BFGS method", 1989), with
+The method is L-BFGS (:mod:`heads.lbfgs`) with
 
 - a preconditioner of the curvature's form, from the leading eigenvectors of the features' covariance (Halko,
   Martinsson & Tropp, "Finding structure with randomness", 2011);
-- starts extrapolated along log C from the two values solved before: a solution is smooth in it;
-- an end for each problem by itself, when the gain still to be expected is below ``tol`` of the objective.
+- starts extrapolated along log C from the two values solved before, in which a solution is smooth, and the curvature
+  that was seen there.
 
 Features, weights and gradients are float32, sums of losses and step decisions float64.
 """
@@ -21,28 +21,26 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from heads.base import Scaling
 from heads.data import Floats, Labels
 from heads.division import Division
+from heads.lbfgs import Doubles, Memory, minimise, pair
 
-Doubles = NDArray[np.float64]
 Losses = tuple[Floats, Floats]
 """Loss and curvature of each row (M, n); the residual replaces the scores that they were computed from."""
 
-TOL, MAX_ITER = 1e-6, 300
+TOL, MAX_ITER = 3e-6, 300
 """Share of the objective that may be left to gain, and most steps."""
 
-_MEMORY = 8
-"""Pairs of steps and gradients that L-BFGS keeps."""
-_RANK = 64
+_RANK = 96
 """Eigenvectors of the preconditioner."""
 _SAMPLE = 4096
 """Rows that they are computed from."""
-_COLUMNS = 48
+_KNOWN = 2
+"""Solutions that the next one is extrapolated from."""
+_COLUMNS = 24
 """Narrower products than this waste the processor: so many columns are solved at a time, if there are."""
-_ARMIJO, _BACKTRACK, _SMALLEST_STEP = 1e-4, 0.4, 1e-6
 
 
 class Variant(NamedTuple):
@@ -148,25 +146,38 @@ def solve_path(
         V, shape = len(variants), problems.shape
         at_once = max(1, -(-_COLUMNS // (V * shape[0])))
         known: list[tuple[float, Floats]] = []
+        memory: Memory = []
         for start in range(0, len(values), at_once):
             if deadline is not None and time.monotonic() > deadline:
                 return
             some = values[start : start + at_once]
             first = np.concatenate([_extrapolated(known, C, (V, *shape)) for C in some])
-            state = _State(problems, np.tile(np.arange(V), len(some)), np.repeat(some, V), first)
-            found, iterations = _minimise(state, tol, max_iter)
+            near = _joined([problems.moved(memory, values[start - 1], C) for C in some])
+            which = np.tile(np.arange(V), len(some))
+            result = minimise(problems, which, np.repeat(some, V), first, near, tol, max_iter)
             for i, C in enumerate(some):
                 part = slice(i * V, (i + 1) * V)
-                known = [*known[-1:], (np.log(C), found[part])]
-                yield C, Solution(*problems.raw(found[part], np.arange(V)), iterations[part])
+                known = [*known[1 - _KNOWN :], (np.log(C), result.P[part])]
+                yield C, Solution(*problems.raw(result.P[part], np.arange(V)), result.iterations[part])
+            memory = [(s[-V:], y[-V:], r[-V:]) for s, y, r in result.memory]
 
 
-def _extrapolated(known: list[tuple[float, Floats]], C: float, shape: tuple[int, ...]) -> Floats:
-    if len(known) < 2:
-        return known[0][1] if known else np.zeros(shape, np.float32)
-    (x0, P0), (x1, P1) = known
-    step = min((np.log(C) - x1) / (x1 - x0), 2.0)
-    return P1 + np.float32(step) * (P1 - P0)
+def _extrapolated(known: Sequence[tuple[float, Floats]], C: float, shape: tuple[int, ...]) -> Floats:
+    """The polynomial in log C through the last solutions, at another C."""
+    at = np.log(C)
+    found = np.zeros(shape, np.float32)
+    for x, P in known:
+        others = [other for other, _ in known if other != x]
+        found += np.float32(np.prod([(at - other) / (x - other) for other in others])) * P
+    return found
+
+
+def _joined(memories: list[Memory]) -> Memory:
+    """Pairs of several problems as pairs of all of them."""
+    return [
+        (np.concatenate(s), np.concatenate(y), np.concatenate(r))
+        for s, y, r in (zip(*pairs, strict=True) for pairs in zip(*memories, strict=True))
+    ]
 
 
 class _Problems:
@@ -186,7 +197,7 @@ class _Problems:
         self.weight = (counts if self._table is None else counts * self._table).sum(axis=1)
         self._threads = os.cpu_count() or 1
         self._parts = division.parts(self._threads)
-        self.eigen = _leading(division, variants[0].scaling)
+        self._first = variants[0].scaling
 
     def _share(self, fold: int) -> Doubles | None:
         weights = self._rows.weights
@@ -197,6 +208,7 @@ class _Problems:
 
         self._pool = ThreadPoolExecutor(self._threads)
         self._limits = threadpool_limits(1, "blas")  # each thread multiplies its own rows
+        self.eigen = _leading(self._rows, self._first)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -221,6 +233,31 @@ class _Problems:
         out[..., : penalised.shape[-1]] += penalised / C.astype(np.float32)[:, None, None]
         return value, out, curvature / self.weight[which]
 
+    def precondition(self, q: Floats, which: Labels, C: Doubles, curvature: Doubles) -> Floats:
+        """Gradients (M, K, D + 1) divided by the curvature that problems would have if all rows had its mean."""
+        values, axes, rest = self.eigen
+        M, K, _ = q.shape
+        weight = np.maximum(curvature, 1e-6) * self.weight[which]
+        tail = 1 / (weight * rest + 1 / C)
+        lead = 1 / (weight[:, None] * values + 1 / C[:, None]) - tail[:, None]
+        out = q * tail[:, None, None].astype(np.float32)
+        along = (np.ascontiguousarray(q[..., :-1]).reshape(M * K, -1) @ axes).reshape(M, K, -1)
+        along *= lead[:, None].astype(np.float32)
+        out[..., :-1] += (along.reshape(M * K, -1) @ axes.T).reshape(M, K, -1)
+        out[..., -1] = q[..., -1] / weight[:, None]
+        return np.asarray(out)
+
+    def moved(self, memory: Memory, C: float, to: float) -> Memory:
+        """Differences that were seen at one C as they would have been at another: the penalty's part is known."""
+        change = np.float32(1 / to - 1 / C)
+        found = []
+        for s, y, _ in memory:
+            penalised = s.copy()
+            if not self._loss.penalized_intercept:
+                penalised[..., -1] = 0
+            found.append(pair(s, y + change * penalised))
+        return found
+
     def _sum(self, rows: Sequence[slice], coef: Floats, intercept: Floats, which: Labels) -> tuple[Any, ...]:
         """Sums over some blocks of rows: of losses, gradients, residuals and curvatures."""
         M, K, D = coef.shape
@@ -234,7 +271,8 @@ class _Problems:
                 continue
             part = slice(None) if len(on) == M else on
             X = np.asarray(self._rows.X[block], np.float32)
-            scores = (coef[part].reshape(-1, D) @ X.T).reshape(len(on), K, -1)
+            # Narrow products are twice as fast this way round.
+            scores = np.ascontiguousarray((X @ coef[part].reshape(-1, D).T).T).reshape(len(on), K, -1)
             scores += intercept[part][..., None]
             codes = self._rows.codes[block]
             signs = np.where(codes == self._targets[which[part]][:, None], np.float32(1), np.float32(-1))
@@ -276,97 +314,3 @@ def _leading(division: Division, scaling: Scaling) -> tuple[Doubles, Floats, flo
     values = np.square(singular, dtype=np.float64) / len(Z)
     rest = float(np.vdot(Z, Z)) / len(Z) - values.sum()
     return values, np.ascontiguousarray(Q @ axes.T), max(rest, 0.0) / max(Z.shape[1] - rank, 1)
-
-
-class _State:
-    """Problems that are still being solved: where each stands, and its recent steps."""
-
-    def __init__(self, problems: _Problems, which: Labels, C: Doubles, P: Floats) -> None:
-        self.problems, self.which, self.C, self.P = problems, which, C, P
-        self.value, self.gradient, self.curvature = problems.evaluate(P, which, C)
-        self.step = np.ones(len(C))
-        self.gain = np.ones(len(C), np.float32)
-        self.steps: list[tuple[Floats, Floats, Floats]] = []
-        """Differences of parameters and gradients (M, K (D + 1)) and 1 / their product, or 0 for none; oldest first."""
-
-    def keep(self, those: NDArray[np.bool_]) -> None:
-        """Drop the other problems."""
-        for name in ("which", "C", "P", "value", "gradient", "curvature", "step", "gain"):
-            setattr(self, name, getattr(self, name)[those])
-        self.steps = [(s[those], y[those], r[those]) for s, y, r in self.steps]
-
-    def direction(self) -> Floats:
-        """Where L-BFGS goes from here."""
-        M = len(self.C)
-        q, factors = -self.gradient.reshape(M, -1), []
-        for s, y, r in reversed(self.steps):
-            factors.append(r * np.vecdot(s, q))
-            q -= factors[-1][:, None] * y
-        q = self._precondition(q) * self.gain[:, None]
-        for (s, y, r), factor in zip(self.steps, reversed(factors), strict=True):
-            q += (factor - r * np.vecdot(y, q))[:, None] * s
-        found: Floats = q.reshape(self.P.shape)
-        return found
-
-    def _precondition(self, q: Floats) -> Floats:
-        """Divide by the curvature that the problem would have if all rows had its mean."""
-        values, axes, rest = self.problems.eigen
-        M, K, D = len(self.C), *self.P.shape[1:]
-        q = q.reshape(M, K, D)
-        weight = np.maximum(self.curvature, 1e-6) * self.problems.weight[self.which]
-        tail = 1 / (weight * rest + 1 / self.C)
-        lead = 1 / (weight[:, None] * values + 1 / self.C[:, None]) - tail[:, None]
-        out = q * tail[:, None, None].astype(np.float32)
-        along = (np.ascontiguousarray(q[..., :-1]).reshape(M * K, -1) @ axes).reshape(M, K, -1)
-        along *= lead[:, None].astype(np.float32)
-        out[..., :-1] += (along.reshape(M * K, -1) @ axes.T).reshape(M, K, -1)
-        out[..., -1] = q[..., -1] / weight[:, None]
-        flat: Floats = out.reshape(M, -1)
-        return flat
-
-    def remember(self, s: Floats, y: Floats, moved: NDArray[np.bool_]) -> None:
-        """Take a step into account, and the size of the curvature that it showed."""
-        product = np.vecdot(s, y)
-        good = moved & (product > 1e-10 * np.vecdot(s, s))
-        r = np.where(good, 1 / np.where(good, product, 1), 0).astype(np.float32)
-        self.steps = [*self.steps[1 - _MEMORY :], (s, y, r)]
-        size = np.vecdot(y, self._precondition(y))
-        self.gain = np.where(good & (size > 0), product / np.where(size > 0, size, 1), self.gain)
-
-
-def _minimise(state: _State, tol: float, max_iter: int) -> tuple[Floats, Labels]:
-    """Parameters (M, K, D + 1) at the minimum, and the iterations that each problem took."""
-    found, iterations = np.empty_like(state.P), np.zeros(len(state.C), np.intp)
-    place = np.arange(len(state.C))
-    fresh = np.ones(len(state.C), np.bool_)
-    ahead, slope = state.P, state.value
-    for iteration in range(max_iter + 1):
-        new = state.direction()
-        ahead = np.where(fresh[:, None, None], new, ahead)
-        slope = np.where(fresh, np.vecdot(state.gradient.reshape(len(new), -1), ahead.reshape(len(new), -1)), slope)
-        done = (-slope / 2 <= tol * np.abs(state.value)) | (state.step < _SMALLEST_STEP)
-        if iteration == max_iter:
-            done[:] = True
-        if done.any():
-            found[place[done]], iterations[place[done]] = state.P[done], iteration
-            on = ~done
-            if not on.any():
-                break
-            state.keep(on)
-            place, fresh, ahead, slope = place[on], fresh[on], ahead[on], slope[on]
-        fresh = _advance(state, ahead, slope)
-    return found, iterations
-
-
-def _advance(state: _State, ahead: Floats, slope: Doubles) -> NDArray[np.bool_]:
-    """One step of all problems; those whose objective did not decrease enough stay, to try a shorter one."""
-    target = state.P + (state.step.astype(np.float32)[:, None, None] * ahead)
-    value, gradient, curvature = state.problems.evaluate(target, state.which, state.C)
-    moved = value <= state.value + _ARMIJO * state.step * slope + 1e-7 * np.abs(state.value)
-    M = len(value)
-    state.remember((target - state.P).reshape(M, -1), (gradient - state.gradient).reshape(M, -1), moved)
-    wide = moved[:, None, None]
-    state.P, state.gradient = np.where(wide, target, state.P), np.where(wide, gradient, state.gradient)
-    state.value, state.curvature = np.where(moved, value, state.value), np.where(moved, curvature, state.curvature)
-    state.step = np.where(moved, 1.0, state.step * _BACKTRACK)
-    return moved
