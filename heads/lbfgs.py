@@ -125,9 +125,9 @@ def minimise(
     state = _State(objective, which, C, first, memory)
     place, fresh = np.arange(len(C)), np.ones(len(C), np.bool_)
     found, iterations = np.empty_like(first), np.zeros(len(C), np.intp)
-    kept = [
-        tuple(np.zeros((*shape,), np.float32) for shape in (first.shape, first.shape, C.shape)) for _ in range(_MEMORY)
-    ]
+    kept: Memory = []
+    for _ in range(_MEMORY):
+        kept.append((np.zeros_like(first), np.zeros_like(first), np.zeros(len(C), np.float32)))
     ahead, slope = first, state.value
     for iteration in range(max_iter + 1):
         ahead = np.where(fresh[:, None, None], state.direction(), ahead)

@@ -1,6 +1,6 @@
 """A grid of linear heads over folds against scikit-learn's ``GridSearchCV`` with all cores, on the same features.
 
-    python tests/benchmarks/linear_paths.py FILE [--head logreg|linear-svm] [--rows 2936] [--columns N] [--runs 3] [--check]
+    python tests/benchmarks/linear_paths.py FILE [--head logreg or linear-svm] [--rows N] [--columns N] [--check]
 
 13 values of C × 5 folds, each fold scaled by its own training rows, the best C refitted on all rows: both sides do all
 of it. FILE's plain rows and views are drawn from, and repeated with a little noise where that is not enough. --check
