@@ -186,6 +186,9 @@ class _Problems:
         self.weight = (counts if self._table is None else counts * self._table).sum(axis=1)
         self._threads = os.cpu_count() or 1
         self._parts = division.parts(self._threads)
+        zero = np.zeros((1, self.shape[0], 1), np.float32)
+        self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.ones((1, 1), np.float32))[0].item()
+        """Objectives where all parameters are 0."""
         self.eigen = _leading(division, variants[0].scaling)
 
     def _share(self, fold: int) -> Doubles | None:
@@ -284,6 +287,7 @@ class _State:
     def __init__(self, problems: _Problems, which: Labels, C: Doubles, P: Floats) -> None:
         self.problems, self.which, self.C, self.P = problems, which, C, P
         self.value, self.gradient, self.curvature = problems.evaluate(P, which, C)
+        self.null = problems.null[which]
         self.step = np.ones(len(C))
         self.gain = np.ones(len(C), np.float32)
         self.steps: list[tuple[Floats, Floats, Floats]] = []
@@ -291,7 +295,7 @@ class _State:
 
     def keep(self, those: NDArray[np.bool_]) -> None:
         """Drop the other problems."""
-        for name in ("which", "C", "P", "value", "gradient", "curvature", "step", "gain"):
+        for name in ("which", "C", "P", "null", "value", "gradient", "curvature", "step", "gain"):
             setattr(self, name, getattr(self, name)[those])
         self.steps = [(s[those], y[those], r[those]) for s, y, r in self.steps]
 
@@ -344,7 +348,9 @@ def _minimise(state: _State, tol: float, max_iter: int) -> tuple[Floats, Labels]
         new = state.direction()
         ahead = np.where(fresh[:, None, None], new, ahead)
         slope = np.where(fresh, np.vecdot(state.gradient.reshape(len(new), -1), ahead.reshape(len(new), -1)), slope)
-        done = (-slope / 2 <= tol * np.abs(state.value)) | (state.step < _SMALLEST_STEP)
+        # Under a strong penalty little can be gained at all: its share counts then, not that of the objective.
+        scale = np.minimum(state.value, np.abs(state.null - state.value))
+        done = (-slope / 2 <= tol * scale) | (state.step < _SMALLEST_STEP)
         if iteration == max_iter:
             done[:] = True
         if done.any():
