@@ -21,7 +21,13 @@ _ARMIJO, _BACKTRACK, _SMALLEST_STEP = 1e-4, 0.4, 1e-6
 
 
 class Objective(Protocol):
-    """What is minimised: problems `which` (M,), each with its own penalty C (M,)."""
+    """What is minimised: problems `which` (M,), each with its own penalty C (M,).
+
+    Attributes:
+        null: the objective of each problem at 0.
+    """
+
+    null: Doubles
 
     def evaluate(self, P: Floats, which: Labels, C: Doubles) -> tuple[Doubles, Floats, Doubles]:
         """Objective (M,), gradient (M, K, D) and mean curvature of the loss (M,) at P (M, K, D)."""
@@ -119,7 +125,7 @@ def minimise(
         which, C: one of each per problem (M,).
         first: where to start (M, K, D).
         memory: pairs that tell of the curvature there; may be empty.
-        tol: a problem ends when the gain still to be expected is below this share of its objective.
+        tol: a problem ends when the gain still to be expected is below this share of its objective, or of what was gained.
         max_iter: most steps.
     """
     state = _State(objective, which, C, first, memory)
@@ -132,7 +138,9 @@ def minimise(
     for iteration in range(max_iter + 1):
         ahead = np.where(fresh[:, None, None], state.direction(), ahead)
         slope = np.where(fresh, _dot(state.gradient, ahead), slope)
-        done = (-slope / 2 <= tol * np.abs(state.value)) | (state.step < _SMALLEST_STEP) | (iteration == max_iter)
+        # Under a strong penalty little can be gained at all: its share counts then, not that of the objective.
+        scale = np.minimum(state.value, np.abs(objective.null[state.which] - state.value))
+        done = (-slope / 2 <= tol * scale) | (state.step < _SMALLEST_STEP) | (iteration == max_iter)
         if done.any():
             found[place[done]], iterations[place[done]] = state.P[done], iteration
             for old, new in zip(reversed(kept), reversed(state.memory), strict=False):

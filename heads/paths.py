@@ -197,6 +197,8 @@ class _Problems:
         self.weight = (counts if self._table is None else counts * self._table).sum(axis=1)
         self._threads = os.cpu_count() or 1
         self._parts = division.parts(self._threads)
+        zero = np.zeros((1, self.shape[0], 1), np.float32)
+        self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.ones((1, 1), np.float32))[0].item()
         self._first = variants[0].scaling
 
     def _share(self, fold: int) -> Doubles | None:

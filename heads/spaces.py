@@ -32,6 +32,8 @@ _MOST = 100_000
 """Designs that a space may hold."""
 _NUM = 5
 """Values of a range that does not say how many."""
+_LARGEST = 1e300
+"""Bound of a range: steps between two of them are still numbers."""
 
 Space = list[dict[str, Any]]
 
@@ -107,9 +109,9 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None, seed: in
         return expand(PRESETS[preset], seed)
     path = Path(path)
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
         content = tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DesignError(f"{path}: no readable search space ({error}): see the text of heads/spaces.py") from error
 
     def where(entry: int, key: str) -> str:
@@ -119,7 +121,7 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None, seed: in
         key = min(wrong)
         raise DesignError(f"{where(-1, key)}: a space has no {key!r}: {suggest(key, ['heads'])}")
     tables = content.get("heads")
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+    if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise DesignError(f"{path}: holds no heads: write tables [[heads]], each with a kind")
     return expand(tables, seed, where)
 
@@ -135,8 +137,6 @@ def expand(space: Space, seed: int, where: Callable[[int, str], str] | None = No
         found |= dict.fromkeys(_designs(table, np.random.default_rng([seed, entry]), fail))
         if len(found) > _MOST:
             raise fail("kind", f"more than {_MOST} designs: give fewer values, or draw some with  samples = N")
-    if not found:
-        raise DesignError("the space holds no heads: write at least one table [[heads]] with a kind")
     return list(found)
 
 
@@ -162,7 +162,7 @@ def _designs(table: Mapping[str, Any], rng: np.random.Generator, fail: Fail) -> 
         whole = isinstance(known[name].default, int) and not isinstance(known[name].default, bool)
         try:
             ranges[name] = _Range(value, whole)
-            for one in ranges[name].grid[:: max(1, len(ranges[name].grid) - 1)]:  # both ends
+            for one in ranges[name].grid:
                 HeadDesign(kind, {name: one})
         except (ValueError, DesignError) as error:
             raise fail(name, error) from error
@@ -205,14 +205,15 @@ class _Range:
         numbers = isinstance(bounds, list) and len(bounds) == 2 and all(type(b) in (int, float) for b in bounds)
         if (
             not numbers
-            or not (0 if self._log else -np.inf) < bounds[0] <= bounds[1] < np.inf
+            or not (0 if self._log else -_LARGEST) < bounds[0] <= bounds[1] < _LARGEST
             or type(num) is not int
-            or num < 1
+            or not 1 <= num <= _MOST
         ):
             raise ValueError(
-                f"{forms[0]} = {bounds}, num = {num}: give two numbers, the smaller first{', above 0' * self._log}"
+                f"{forms[0]} = {bounds}, num = {num}: give two numbers, the smaller first{', above 0' * self._log}, "
+                f"and for num a whole number from 1 to {_MOST}"
             )
-        self._bounds = bounds[0], bounds[1]
+        self._bounds = float(bounds[0]), float(bounds[1])
         steps = (np.geomspace if self._log else np.linspace)(*self._bounds, num)
         self.grid = list(dict.fromkeys(self._typed(step) for step in steps))
 
@@ -231,11 +232,15 @@ class _Range:
 
 def _line(text: str, entry: int, key: str) -> int:
     """Line of a key in a table [[heads]], or of that table; counted here, since TOML's parser keeps none."""
+    name = rf"[\"']?{re.escape(key)}[\"']?\s*[\].=]"
     current, table = -1, 1
-    for number, line in enumerate(text.splitlines(), 1):
-        if re.match(r"\s*\[\[", line):
+    for number, line in enumerate(text.split("\n"), 1):
+        if re.match(r"\s*\[\[\s*heads\s*\]\]", line):
             current += 1
             table = number if current == entry else table
-        if current == entry and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*[.=]", line):
+        elif re.match(r"\s*heads\s*=", line):
+            table = number
+        inside = rf"\s*(\[\s*heads\s*\.\s*)?{name}" if entry >= 0 else rf"\s*\[*\s*{name}"
+        if (current == entry or entry < 0) and re.match(inside, line):
             return number
     return table
