@@ -125,7 +125,8 @@ def minimise(
         which, C: one of each per problem (M,).
         first: where to start (M, K, D).
         memory: pairs that tell of the curvature there; may be empty.
-        tol: a problem ends when the gain still to be expected is below this share of its objective, or of what was gained.
+        tol: a problem ends when the gain still to be expected is below this share of its objective, or of
+            what was gained already.
         max_iter: most steps.
     """
     state = _State(objective, which, C, first, memory)

@@ -30,7 +30,7 @@ from heads.lbfgs import Doubles, Memory, minimise, pair
 Losses = tuple[Floats, Floats]
 """Loss and curvature of each row (M, n); the residual replaces the scores that they were computed from."""
 
-TOL, MAX_ITER = 3e-6, 300
+TOL, MAX_ITER = 1e-6, 300
 """Share of the objective that may be left to gain, and most steps."""
 
 _RANK = 96

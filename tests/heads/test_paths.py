@@ -47,7 +47,7 @@ def divided(digits, classes=10, folds=3, order="mixed", views=False):
 def judged(designs, division, **options):
     """What is reported for each design."""
     found = {}
-    judge_paths(designs, division, seed=0, report=lambda i, answer: found.__setitem__(i, answer), **options)
+    judge_paths(designs, division, seed=0, report=found.__setitem__, **options)
     return found
 
 

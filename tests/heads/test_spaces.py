@@ -144,10 +144,10 @@ def test_text_that_is_no_space(space, text):
 def test_files_and_presets_that_are_not_there(tmp_path):
     with pytest.raises(DesignError, match="did you mean 'standard'"):
         load_space("standart")
-    with pytest.raises(DesignError, match="none.toml"):
+    with pytest.raises(DesignError, match=r"none\.toml"):
         load_space("", tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b"# \xe9")
-    with pytest.raises(DesignError, match="latin.toml"):
+    with pytest.raises(DesignError, match=r"latin\.toml"):
         load_space("", tmp_path / "latin.toml")
 
 
