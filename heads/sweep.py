@@ -117,7 +117,7 @@ def sweep(
                         _tell(progress, log, total, metric)
 
                     _tell(progress, log, total, metric)
-                    _judge_all(name, todo, division, metric, seed, deadline, max_memory, keep)
+                    judge_all(name, todo, division, metric, seed, deadline, max_memory, keep)
         wanted = {(name, design) for name in tables for design in designs}
         trials = ranked((trial for trial in log.trials if trial.key in wanted), metric)
     winner = select(trials, metric)
@@ -268,7 +268,7 @@ def judge(
             judge_dense(designs, division, **options, rungs=rungs, max_memory=max_memory)
 
 
-def _judge_all(
+def judge_all(
     name: str,
     designs: Sequence[HeadDesign],
     division: Division,
@@ -278,6 +278,7 @@ def _judge_all(
     max_memory: int | None,
     keep: Callable[[Trial], None],
 ) -> None:
+    """Judge all designs, the cheapest family first; `keep` takes each trial as soon as it is known."""
     for family in dict.fromkeys(_FAMILIES.values()):
         some = [design for design in designs if _FAMILIES[design.kind] == family]
         left = set(some)
