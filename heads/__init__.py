@@ -9,5 +9,6 @@ from heads.evaluation import evaluate
 from heads.fit import fit_head
 from heads.persist import load_head
 from heads.probe import probe
+from heads.sweep import sweep
 
-__all__ = ["HeadDesign", "evaluate", "fit_head", "load_features", "load_head", "probe"]
+__all__ = ["HeadDesign", "evaluate", "fit_head", "load_features", "load_head", "probe", "sweep"]
