@@ -22,7 +22,7 @@ DESIGNS = [
 
 def judged(designs, division, **options):
     found = {}
-    judge_discriminant(designs, division, seed=0, report=lambda i, one: found.__setitem__(i, one), **options)
+    judge_discriminant(designs, division, seed=0, report=found.__setitem__, **options)
     return found
 
 
