@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +95,7 @@ def sweep(
     check_target(out / WINNER)
     tables = _tables(features, tap)
     first = next(iter(tables.values()))
-    folds = cv or (None if len(first.rows("validation")) else DEFAULT_FOLDS)
+    folds = DEFAULT_FOLDS if cv is None and not len(first.rows("validation")) else cv
     settings = {
         "features": _identity(tables),
         "space": Path(space).name if space else preset,
@@ -106,18 +107,21 @@ def sweep(
     plans = {name: _Plan(table, folds, views, seed) for name, table in tables.items()}
     total = len(designs) * len(tables)
     with closing(TrialLog(out, settings)) as log:
-        known = {trial.key for trial in log.trials}
+        for scratch in out.glob("rows-*"):  # of a sweep that was killed
+            shutil.rmtree(scratch, ignore_errors=True)
         for name, plan in plans.items():
-            todo = [design for design in designs if (name, design) not in known]
-            if todo:
+            known = {trial.design for trial in log.trials if trial.features == name}
+            if not known.issuperset(designs):
                 with plan.division(max_memory, out) as division:
+                    if metric == "roc_auc" and division.classes > 2:
+                        raise HeadError(f"roc_auc is of two classes, not {division.classes}: give another --metric")
 
                     def keep(trial: Trial) -> None:
                         log.add(trial)
                         _tell(progress, log, total, metric)
 
                     _tell(progress, log, total, metric)
-                    judge_all(name, todo, division, metric, seed, deadline, max_memory, keep)
+                    judge_all(name, designs, known, division, metric, seed, deadline, max_memory, keep)
         wanted = {(name, design) for name in tables for design in designs}
         trials = ranked((trial for trial in log.trials if trial.key in wanted), metric)
     winner = select(trials, metric)
@@ -179,14 +183,16 @@ class _Plan:
 
     def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
         self._table, self.notes = table, []
-        splits = ("train", "validation") if folds else ("train",)
+        splits = ("train",) if folds is None else ("train", "validation")
         rows = table.rows(*splits)
         check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
-        if folds:
+        if folds is not None:
             fold = self._folds(table.y[rows], folds, seed)
         else:
             held = table.rows("validation")
             known = np.isin(table.y[held], table.y[rows])
+            if not known.any():
+                raise HeadError(f"{table.path}: no validation rows of classes that train rows show: give --cv 5")
             if not known.all():
                 missing = ", ".join(table.class_names[i] for i in np.unique(table.y[held][~known]))
                 self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {missing}")
@@ -194,7 +200,7 @@ class _Plan:
         shown = np.full(len(table.y), -1)
         shown[rows] = np.arange(len(rows))
         owners = shown[table.view_rows] if views else np.empty(0, np.intp)
-        used = np.flatnonzero((owners >= 0) & ((fold[owners] < 0) | bool(folds)))
+        used = np.flatnonzero((owners >= 0) & ((fold[owners] < 0) | (folds is not None)))
         image = np.concatenate([np.arange(len(rows)), owners[used]])
         fold = fold[image]
         # Fold by fold, so that a block of rows is held out of a fit as a whole or not at all.
@@ -217,12 +223,12 @@ class _Plan:
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
         """The rows, in memory, or in a file in `folder` while it is used."""
         table, rows = self._table, len(self._source)
-        columns = table.X.shape[1]
+        none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
+        columns = none.shape[1]
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
         with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as scratch:
             if max_memory is not None and rows * columns * 4 > max_memory:
-                dtype = table.read(np.arange(0), np.arange(0)).dtype
-                X: Any = np.memmap(Path(scratch) / "rows", dtype, "w+", shape=(rows, columns))
+                X: Any = np.memmap(Path(scratch) / "rows", none.dtype, "w+", shape=(rows, columns))
             else:
                 X = np.empty((rows, columns), np.float32)
             for start in range(0, rows, BLOCK):
@@ -242,6 +248,9 @@ _FAMILIES: dict[str, str] = {
     "dense": "dense",
 }  # fmt: skip
 """Kinds that share their work; the cheapest family first."""
+
+_TOGETHER = {"paths", "dense"}
+"""Families whose designs start from others' solutions, or are compared at rungs."""
 
 
 def judge(
@@ -271,6 +280,7 @@ def judge(
 def judge_all(
     name: str,
     designs: Sequence[HeadDesign],
+    known: set[HeadDesign],
     division: Division,
     metric: str,
     seed: int,
@@ -278,24 +288,33 @@ def judge_all(
     max_memory: int | None,
     keep: Callable[[Trial], None],
 ) -> None:
-    """Judge all designs, the cheapest family first; `keep` takes each trial as soon as it is known."""
-    for family in dict.fromkeys(_FAMILIES.values()):
-        some = [design for design in designs if _FAMILIES[design.kind] == family]
-        left = set(some)
+    """Judge all designs that are not `known`, the cheapest family first; `keep` takes each trial at once."""
 
-        def report(i: int, judged: Judged, some: list[HeadDesign] = some, left: set[HeadDesign] = left) -> None:
-            left.discard(some[i])
-            keep(judge_trial(name, some[i], division, judged, metric))
+    def judge_some(some: Sequence[HeadDesign]) -> None:
+        left = set(some) - known
 
-        if not some or (deadline is not None and time.monotonic() > deadline):
-            continue
+        def report(i: int, judged: Judged) -> None:
+            if some[i] in left:
+                left.discard(some[i])
+                keep(judge_trial(name, some[i], division, judged, metric))
+
+        if not left or (deadline is not None and time.monotonic() > deadline):
+            return
         try:
             judge(some, division, seed=seed, report=report, deadline=deadline, max_memory=max_memory)
         except HeadError as error:
-            # The others can still win; the table says why these cannot.
-            for design in some:
-                if design in left:
-                    keep(Trial(name, design, {}, float("nan"), float("nan"), 0.0, 0, f"error: {error}"))
+            if len(some) > 1:  # one of them is to blame
+                rest = [design for design in some if design in left]
+                judge_some(rest[: len(rest) // 2])
+                judge_some(rest[len(rest) // 2 :])
+            else:
+                # The others can still win; the table says why this one cannot.
+                keep(Trial(name, some[0], {}, float("nan"), float("nan"), 0.0, 0, f"error: {error}"))
+
+    for family in dict.fromkeys(_FAMILIES.values()):
+        some = [design for design in designs if _FAMILIES[design.kind] == family]
+        # Where answers depend on who is beside them, a sweep that goes on judges all anew, lest its table differs.
+        judge_some(some if family in _TOGETHER else [design for design in some if design not in known])
 
 
 def _calibrate(

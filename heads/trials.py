@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.errors import HeadError, suggest
+from featurestore.errors import DesignError, HeadError, suggest
 from heads.base import fit_temperature, log_loss, softmax
 from heads.designs import HeadDesign
 from heads.division import Division, Judged
@@ -54,13 +54,27 @@ class Trial:
         return self.features, self.design
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self) | {"design": {"kind": self.design.kind, "params": dict(self.design.params)}}
+        """Plain JSON types; what is no number is None."""
+        params = {name: list(v) if isinstance(v, tuple) else v for name, v in self.design.params.items()}
+        values = asdict(self) | {"design": {"kind": self.design.kind, "params": params}}
+        values["scores"] = {metric: [_or_none(each) for each in some] for metric, some in self.scores.items()}
+        return values | {"mean": _or_none(self.mean), "error": _or_none(self.error)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Trial":
         """Inverse of :meth:`to_dict`."""
-        return cls(**values | {"design": HeadDesign(values["design"]["kind"], values["design"]["params"])})
+        design = HeadDesign(values["design"]["kind"], values["design"]["params"])
+        numbers = {name: _or_nan(values[name]) for name in ("mean", "error")}
+        scores = {metric: [_or_nan(each) for each in some] for metric, some in values["scores"].items()}
+        return cls(**values | numbers | {"design": design, "scores": scores})
+
+
+def _or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None  # JSON has no NaN
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def judge_trial(features: str, design: HeadDesign, division: Division, judged: Judged, metric: str) -> Trial:
@@ -75,7 +89,8 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
         measure(codes[fold == f], proba[fold == f], names, resamples=_RESAMPLES if single else 0)
         for f in range(division.folds)
     ]
-    kept = [m for m in METRICS if m in found[0].metrics() and (m != "log_loss" or metric == m)]
+    kept = [m for m in METRICS if any(m in each.metrics() for each in found) and (m != "log_loss" or metric == m)]
+    kept = list(dict.fromkeys([*kept, metric]))
     scores = {m: [each.metrics().get(m, float("nan")) for each in found] for m in kept}
     values = np.array(scores[metric])
     if single:
@@ -91,7 +106,7 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
 
 def size(design: HeadDesign, division: Division) -> int:
     """Numbers that a head of this design consists of, at most: what it costs to keep and to use."""
-    columns, classes = division.X.shape[1], division.classes
+    columns, classes = int(division.X.shape[1]), division.classes
     if design.kind in ("svm", "knn"):
         return len(division.codes) * int(columns)
     widths: list[int] = [columns, *design.params.get("hidden", ()), classes]
@@ -107,7 +122,7 @@ def select(trials: Iterable[Trial], metric: str) -> Trial:
         HeadError: no design could be fitted.
     """
     sign = -1 if metric == "log_loss" else 1
-    usable = [trial for trial in trials if trial.scores and np.isfinite(trial.mean)]
+    usable = [trial for trial in trials if np.isfinite(trial.mean)]
     if not usable:
         raise HeadError("no head of the sweep could be fitted: see why in its table, or give a larger --budget")
     best = max(usable, key=lambda trial: sign * trial.mean)
@@ -118,7 +133,12 @@ def select(trials: Iterable[Trial], metric: str) -> Trial:
 def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
     """The best first; those that could not be fitted last."""
     sign = -1 if metric == "log_loss" else 1
-    return sorted(trials, key=lambda trial: (not trial.scores, -sign * trial.mean if trial.scores else 0, trial.size))
+
+    def order(trial: Trial) -> tuple[bool, float, int]:
+        usable = bool(np.isfinite(trial.mean))
+        return not usable, -sign * trial.mean if usable else 0.0, trial.size
+
+    return sorted(trials, key=order)
 
 
 def calibration(scores: Any, codes: Any) -> dict[str, float]:
@@ -147,7 +167,10 @@ class TrialLog:
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.path = folder / FILE
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HeadError(f"{folder}: no folder for trials ({error.strerror}): choose another --out") from error
         self.trials: list[Trial] = []
         lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
         whole = lines[:-1]  # what a killed sweep left unfinished stands after the last line break
@@ -162,9 +185,9 @@ class TrialLog:
     def _read(self, lines: Sequence[bytes], settings: dict[str, Any]) -> None:
         try:
             first, *rest = (json.loads(line) for line in lines)
-            before = first["sweep"]
+            before = dict(first["sweep"])
             self.trials = [Trial.from_dict(values) for values in rest]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, DesignError) as error:
             raise HeadError(f"{self.path}: no list of trials ({error}): delete it, or choose another --out") from error
         differing = [name for name in settings if before.get(name) != settings[name]]
         if differing:

@@ -3,7 +3,7 @@
     python tests/benchmarks/mixed_heads.py FILE [--rows 2936] [--preset standard]
 
 Both sides fit on four fifths of the rows and judge on the rest. One head of each kind is fitted alone, the one that
-costs most: the greatest C, the most units. Peak memory is that of the sweep, in a process that had the features already.
+costs most: the greatest C, the most units. Peak memory is that of the sweep, in a process that held the features.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, trials = time.perf_counter(), []
-    judge_all("", designs, division, "accuracy", 0, None, None, trials.append)
+    judge_all("", designs, set(), division, "accuracy", 0, None, None, trials.append)
     together = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     scores = {trial.design: trial.mean for trial in trials}

@@ -116,7 +116,7 @@ HEAD = "# é\n[[heads]]\nkind = 'knn'\n\n[[heads]]\nC = 1\nkind = 'logreg'\n"
         (f"{HEAD}[[heads]]\nkind = 'logrek'", 9, "did you mean 'logreg'"),
         (f"{HEAD}[[heads]]\nkind = 3", 9, "needs a kind"),
         (f"{HEAD}\n[[heads]]", 9, "needs a kind"),
-        (f"{HEAD}[[heads]]\nkind = 'lda'\nshrinkage = {{ uniform = [0.1, 1], num = 99999 }}\nstandardize = [true, false]",
+        (f"{HEAD}[[heads]]\nkind = 'lda'\nshrinkage = {{ uniform = [0.1, 1], num = 99999 }}\nstandardize = [true, false]",  # noqa: E501
          9, "more than 100000"),
         (f"{HEAD}[[head]]\nkind = 'knn'", 8, "did you mean 'heads'"),
         ("\nhead = 3", 2, "did you mean 'heads'"),
@@ -144,10 +144,10 @@ def test_text_that_is_no_space(space, text):
 def test_files_and_presets_that_are_not_there(tmp_path):
     with pytest.raises(DesignError, match="did you mean 'standard'"):
         load_space("standart")
-    with pytest.raises(DesignError, match=r"none\.toml"):
+    with pytest.raises(DesignError, match="none"):
         load_space("", tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b"# \xe9")
-    with pytest.raises(DesignError, match=r"latin\.toml"):
+    with pytest.raises(DesignError, match="latin"):
         load_space("", tmp_path / "latin.toml")
 
 

@@ -1,0 +1,276 @@
+"""Sweeps from a feature file to a saved head."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from feature_files import write_features
+from test_docs import featurestore
+from test_fit import run
+
+from featurestore.errors import DesignError, HeadError
+from heads import evaluate, load_features, load_head
+from heads.sweep import sweep
+
+SPACE = """
+[[heads]]
+kind = "logreg"
+C = { log = [1e-3, 0.1], num = 3 }
+[[heads]]
+kind = "lda"
+[[heads]]
+kind = "centroid"
+[[heads]]
+kind = "knn"
+n_neighbors = [3, 9]
+[[heads]]
+kind = "dense"
+hidden = [[], 16]
+learning_rate = [3e-3, 1e-2]
+epochs = 8
+"""
+HEADS = 11
+NAMES = [str(i) for i in range(10)]
+
+
+@pytest.fixture
+def space(tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(SPACE)
+    return path
+
+
+def linear(path, *kinds):
+    """A space of some kinds."""
+    path.write_text("".join(f"[[heads]]\nkind = '{kind}'\n" for kind in kinds))
+    return path
+
+
+def table(found):
+    """All of the trials but their times."""
+    return [{**trial, "seconds": 0} for trial in found["trials"]]
+
+
+def logged(out):
+    return [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("cv", [None, 3])
+def test_sweep_keeps_every_trial_and_a_winner_that_can_be_used(digits_file, space, tmp_path, cv):
+    notes = []
+    found = sweep(digits_file, tmp_path / "out", space=space, cv=cv, progress=lambda *step: notes.append(step))
+    assert len(found["trials"]) == HEADS
+    assert all(len(trial["scores"]["accuracy"]) == (cv or 1) for trial in found["trials"])
+    means = [trial["mean"] for trial in found["trials"]]
+    assert means == sorted(means, reverse=True)
+    assert means[0] > 0.85
+    assert found["winner"]["mean"] >= means[0] - found["trials"][0]["error"]
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == found
+    first, *rest = logged(tmp_path / "out")
+    assert first["sweep"] == found["settings"]
+    assert sorted(map(json.dumps, rest)) == sorted(map(json.dumps, found["trials"]))
+    assert notes[-1][:3] == ("heads", HEADS, HEADS) and notes[-1][3].startswith(f"best accuracy {means[0]:.3f} (")
+    head = load_head(tmp_path / "out" / "winner")
+    assert head.design.kind == found["winner"]["design"]["kind"]
+    assert evaluate(head.path, digits_file).to_dict() == found["test"]
+    if found["calibration"]:
+        assert head.head.temperature_ == found["calibration"]["temperature"]
+    assert ("validation" in head.metrics) == (cv is None)
+
+    lines = (tmp_path / "out" / "trials.jsonl").read_bytes()
+    again = sweep(digits_file, tmp_path / "out", space=space, cv=cv)
+    assert (tmp_path / "out" / "trials.jsonl").read_bytes() == lines
+    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+    anew = sweep(digits_file, tmp_path / "anew", space=space, cv=cv)
+    assert table(anew) == table(found)
+
+
+@pytest.mark.parametrize("cv", [None, 2])
+def test_test_rows_have_no_influence(digits, digits_file, tmp_path, cv):
+    X, y = digits
+    splits = load_features(digits_file).splits
+    X = np.where((splits == "test")[:, None], np.nan, X)
+    other = write_features(tmp_path / "digits.h5", X, y, splits, class_names=[f"digit {i}" for i in range(10)])
+    space = linear(tmp_path / "s.toml", "logreg", "lda", "knn")
+    found = sweep(digits_file, tmp_path / "a", space=space, cv=cv)
+    with pytest.raises(HeadError, match="NaN"):  # when the winner is measured, and no sooner
+        sweep(other, tmp_path / "b", space=space, cv=cv)
+    trials = [{**trial, "seconds": 0} for trial in logged(tmp_path / "b")[1:]]
+    assert sorted(map(json.dumps, trials)) == sorted(map(json.dumps, table(found)))
+    heads = [load_head(tmp_path / name / "winner").head for name in "ab"]
+    assert heads[0].temperature_ == heads[1].temperature_
+
+
+KILLED = "import sys; from heads.sweep import sweep; sweep(sys.argv[1], sys.argv[2], space=sys.argv[3], cv=2)"
+
+
+def test_killed_sweeps_go_on(digits_file, space, tmp_path):
+    expected = sweep(digits_file, tmp_path / "whole", space=space, cv=2)
+    rng, out = random.Random(0), tmp_path / "killed"
+    log, kept, kills = out / "trials.jsonl", b"", 0
+    while kills < 3:
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {KILLED}", digits_file, out, space]
+        )
+        goal = kept.count(b"\n") + rng.randint(1, 4)
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= goal):
+            time.sleep(0.002)
+        process.kill()
+        kills += 1
+        if process.wait() == 0:
+            break
+        now = log.read_bytes()
+        whole = now[: now.rfind(b"\n") + 1]
+        assert whole.startswith(kept)
+        kept = whole
+        (out / "rows-stale").mkdir(exist_ok=True)
+    found = sweep(digits_file, out, space=space, cv=2)
+    assert log.read_bytes().startswith(kept)
+    assert kept.count(b"\n") > 1
+    assert len(logged(out)) == 1 + HEADS
+    assert table(found) == table(expected)
+    assert found["winner"]["design"] == expected["winner"]["design"]
+    assert not list(out.glob("rows-*"))
+
+
+def test_a_budget_that_is_spent(digits_file, space, tmp_path):
+    with pytest.raises(HeadError, match="larger --budget"):
+        sweep(digits_file, tmp_path / "out", space=space, budget=1e-9)
+    found = sweep(digits_file, tmp_path / "out", space=linear(space, "centroid"))
+    again = sweep(digits_file, tmp_path / "out", space=linear(space, "centroid", "logreg"), budget=1e-9)
+    assert table(again) == table(found)
+    assert again["notes"] == ["1 of 2 heads were not begun: the budget was spent"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_streamed_features_give_the_same(digits, tmp_path, dtype):
+    X, y = digits
+    splits = load_splits()
+    path = write_features(tmp_path / "f.h5", X.astype(dtype), y, splits, class_names=NAMES)
+    space = linear(tmp_path / "s.toml", "logreg", "linear-svm", "ridge", "lda", "centroid")
+    memory, disk = (sweep(path, tmp_path / str(n), space=space, cv=3, max_memory=n) for n in (10**9, 10**4))
+    means = [{t["design"]["kind"]: t["mean"] for t in found["trials"]} for found in (memory, disk)]
+    assert means[0] == pytest.approx(means[1], abs=0.005)
+    assert not list((tmp_path / "10000").glob("rows-*"))
+
+
+def load_splits():
+    return np.resize(["train", "train", "validation", "test"], 600)
+
+
+def test_heads_that_cannot_be_fitted_leave_the_others(digits_file, space, tmp_path):
+    space.write_text("[[heads]]\nkind = 'knn'\nn_neighbors = [5, 5000]\n[[heads]]\nkind = 'svm'\n")
+    found = sweep(digits_file, tmp_path / "out", space=space)
+    assert [trial["design"]["kind"] for trial in found["trials"][:2]] != ["knn", "knn"]
+    assert [bool(trial["scores"]) for trial in found["trials"]] == [True, True, False]
+    assert "only 360 training rows" in found["trials"][2]["stopped"]
+    assert found["trials"][2]["mean"] is None
+
+
+def test_each_tap_by_itself_or_side_by_side(digits, tmp_path):
+    X, y = digits
+    taps = {"whole": X, "noise": np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)}
+    path = write_features(tmp_path / "two.h5", taps, y, load_splits(), class_names=NAMES)
+    space = linear(tmp_path / "s.toml", "lda", "centroid")
+    found = sweep(path, tmp_path / "each", space=space)
+    assert [trial["features"] for trial in found["trials"]] == ["whole", "whole", "noise", "noise"]
+    assert evaluate(tmp_path / "each" / "winner", path).accuracy == found["test"]["accuracy"] > 0.8
+    beside = sweep(path, tmp_path / "beside", space=space, tap="whole+noise", max_memory=1000)
+    assert {trial["features"] for trial in beside["trials"]} == {"whole+noise"}
+    assert evaluate(tmp_path / "beside" / "winner", path).accuracy > 0.8
+
+
+@pytest.mark.parametrize("cv", [None, 3])
+def test_views_train_but_do_not_judge(digits, tmp_path, cv):
+    X, y = digits
+    splits, owners = load_splits(), np.arange(0, 600, 2)
+    owners = owners[splits[owners] == "train"]
+    space = linear(tmp_path / "s.toml", "logreg", "lda", "svm")
+    files = {
+        name: write_features(tmp_path / f"{name}.h5", X, y, splits, class_names=NAMES, views=views, view_rows=owners)
+        for name, views in {"same": X[owners], "wild": X[owners][:, ::-1].copy()}.items()
+    }
+    found = {name: sweep(file, tmp_path / name, space=space, cv=cv) for name, file in files.items()}
+    plain = sweep(files["wild"], tmp_path / "plain", space=space, cv=cv, views=False)
+    for trial in found["same"]["trials"]:  # a row and a view that is equal to it are that row
+        [other] = [t for t in plain["trials"] if t["design"] == trial["design"]]
+        assert trial["mean"] == pytest.approx(other["mean"], abs=0.01)
+    assert table(found["wild"]) != table(found["same"])
+    assert load_head(tmp_path / "wild" / "winner").views == len(owners)
+    assert load_head(tmp_path / "plain" / "winner").views == 0
+
+
+def test_classes_without_train_rows_and_of_one_row(digits, tmp_path):
+    X, y = digits
+    splits = np.where(y == 1, "validation", load_splits())
+    splits[np.flatnonzero(y == 2)] = "test"
+    splits[np.flatnonzero(y == 2)[0]] = "train"
+    path = write_features(tmp_path / "f.h5", X, y, splits, class_names=NAMES)
+    space = linear(tmp_path / "s.toml", "logreg", "lda", "knn")
+    found = sweep(path, tmp_path / "split", space=space)
+    assert found["notes"] == [f"{(y == 1).sum()} validation rows are left out: no train rows of 1"]
+    found = sweep(path, tmp_path / "folds", space=space, cv=3)
+    assert found["notes"] == ["1 rows are never held out: the only ones of their class"]
+    splits[(splits == "validation") & (y != 1)] = "test"
+    other = write_features(tmp_path / "g.h5", X, y, splits, class_names=NAMES)
+    with pytest.raises(HeadError, match=r"no validation rows of classes that train rows show: give --cv"):
+        sweep(other, tmp_path / "none", space=space)
+
+
+def test_without_validation_rows_there_are_five_folds(digits, tmp_path):
+    X, y = digits
+    path = write_features(tmp_path / "f.h5", X, y, np.resize(["train", "test"], 600), class_names=NAMES)
+    found = sweep(path, tmp_path / "out", space=linear(tmp_path / "s.toml", "centroid"), metric="log_loss")
+    assert found["settings"]["cv"] == 5 == len(found["trials"][0]["scores"]["log_loss"])
+
+
+@pytest.mark.parametrize(
+    ("wish", "error", "message"),
+    [
+        ({"cv": 0}, HeadError, "--cv 0: give 2 to"),
+        ({"cv": 1}, HeadError, "--cv 1: give 2 to"),
+        ({"cv": 5000}, HeadError, "--cv 5000: give 2 to"),
+        ({"metric": "f1"}, HeadError, "unknown metric 'f1'"),
+        ({"metric": "roc_auc"}, HeadError, "roc_auc is of two classes, not 10"),
+        ({"preset": "quik"}, DesignError, "did you mean 'quick'"),
+    ],
+)
+def test_wishes_that_cannot_be(digits_file, tmp_path, wish, error, message):
+    with pytest.raises(error, match=message):
+        sweep(digits_file, tmp_path / "out", **{"preset": "quick", **wish})
+
+
+def test_other_rows_in_the_same_folder(digits_file, pair_file, tmp_path):
+    space = linear(tmp_path / "s.toml", "centroid")
+    sweep(digits_file, tmp_path / "out", space=space)
+    with pytest.raises(HeadError, match="another sweep, which differs in features"):
+        sweep(pair_file, tmp_path / "out", space=space)
+    found = sweep(pair_file, tmp_path / "pair", space=space, metric="roc_auc")
+    assert 0.9 < found["winner"]["mean"] <= 1
+
+
+def test_linear_kinds_need_no_keras(digits_file, tmp_path):
+    space = linear(tmp_path / "s.toml", "logreg", "ridge", "lda", "centroid")
+    code = "from heads.sweep import sweep; sweep(sys.argv[1], sys.argv[2], space=sys.argv[3])"
+    loaded = run(code, digits_file, tmp_path / "out", space)
+    assert not loaded & {"tensorflow", "keras", "jax", "torch", "sklearn"}
+
+
+def test_command(digits_file, tmp_path):
+    space = linear(tmp_path / "s.toml", "centroid", "lda")
+    wish = ("sweep", str(digits_file), "--out", str(tmp_path / "out"), "--space", str(space))
+    done = featurestore(*wish, "--budget", "5m", "--max-memory", "1GB")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "winner: " in done.stdout and "2 heads in" in done.stdout and "test accuracy" in done.stdout
+    assert len(json.loads(featurestore(*wish, "--json").stdout, parse_constant=pytest.fail)["trials"]) == 2
+    for option, value in (("--budget", "soon"), ("--budget", "-3s"), ("--budget", "nan"), ("--max-memory", "5s")):
+        done = featurestore(*wish, option, value)
+        assert done.returncode == 2
+        assert f"{value!r}: write" in done.stderr
+    done = featurestore(*wish, "--cv", "3")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "differs in cv" in done.stderr
