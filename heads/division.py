@@ -3,6 +3,7 @@
 Everything that all designs of a sweep share about the rows stands here: the features once, and each fold's scaling.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,11 @@ from heads.data import Features, Floats, Labels, Training
 
 BLOCK = 1024
 """Rows that are read and multiplied at a time."""
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Judged(NamedTuple):

@@ -14,7 +14,6 @@ The method is L-BFGS (:mod:`heads.lbfgs`) with
 Features, weights and gradients are float32, sums of losses and step decisions float64.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ import numpy as np
 
 from heads.base import Scaling
 from heads.data import Floats, Labels
-from heads.division import Division
+from heads.division import Division, cores
 from heads.lbfgs import Doubles, Memory, minimise, pair
 
 Losses = tuple[Floats, Floats]
@@ -195,7 +194,7 @@ class _Problems:
             self._table = np.stack([ones if v.class_weight is None else v.class_weight for v in variants])
         counts = np.stack([np.bincount(division.codes[division.fold != f], self._share(f)) for f in self.fold])
         self.weight = (counts if self._table is None else counts * self._table).sum(axis=1)
-        self._threads = os.cpu_count() or 1
+        self._threads = cores()
         self._parts = division.parts(self._threads)
         zero = np.zeros((1, self.shape[0], 1), np.float32)
         self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.ones((1, 1), np.float32))[0].item()

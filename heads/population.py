@@ -5,7 +5,6 @@ for many; each has its own first weights and its own dropout, from the seed, the
 ends the same whoever is beside it.
 """
 
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 
 from heads.data import Floats, Labels, Rows
 from heads.designs import HeadDesign
-from heads.division import BLOCK, Division, Judged, Report
+from heads.division import BLOCK, Division, Judged, Report, cores
 from heads.nets import KerasNets, Nets, NumpyNets, Settings, Shape
 
 _CACHED = 350_000
@@ -231,7 +230,7 @@ def judge_dense(
         engine: Keras's nets on a machine with a GPU, else NumPy's.
     """
     engine = engine or (KerasNets if _gpu() else NumpyNets)
-    workers = 1 if engine is KerasNets else _cores()
+    workers = 1 if engine is KerasNets else cores()
     stop = Event()
     trials = _Trials(designs, division, seed, report)
     bundles = _bundles(trials.members, division, engine, workers, seed, max_memory)
@@ -351,7 +350,7 @@ def _train(
             found.put(None)
 
     going = [bundle for bundle in bundles if bundle.members]
-    threads = max(1, _cores() // max(1, min(workers, len(going))))
+    threads = max(1, cores() // max(1, min(workers, len(going))))
     with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(workers) as pool:
         tasks = [pool.submit(work, bundle) for bundle in going]
         try:
@@ -371,11 +370,6 @@ def _judged(design: list[_Member], division: Division) -> Judged:
     for fit in design:
         scores[np.searchsorted(division.judged, division.held(fit.fold))] = fit.scores
     return Judged(scores, sum(fit.seconds for fit in design), "; ".join(dict.fromkeys(fit.stopped for fit in design)))
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpu() -> bool:
