@@ -1,5 +1,6 @@
 """Trials of a sweep: what each design scored, kept on disk as soon as it is known, and which one to take."""
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -172,13 +173,16 @@ class TrialLog:
         except OSError as error:
             raise HeadError(f"{folder}: no folder for trials ({error.strerror}): choose another --out") from error
         self.trials: list[Trial] = []
-        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
-        whole = lines[:-1]  # what a killed sweep left unfinished stands after the last line break
+        self._file = self.path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise HeadError(f"{folder}: another sweep works there: wait for it, or choose another --out") from error
+        self._file.seek(0)
+        whole = self._file.read().split(b"\n")[:-1]  # after the last line break stands what a killed sweep left
         if whole:
             self._read(whole, settings)
-        self._file = self.path.open("r+b" if whole else "wb")
         self._file.truncate(sum(len(line) + 1 for line in whole))
-        self._file.seek(0, os.SEEK_END)
         if not whole:
             self._write({"sweep": settings})
 

@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -146,3 +147,8 @@ def test_size_counts_numbers():
 def test_unknown_metric():
     with pytest.raises(HeadError, match="did you mean 'accuracy'"):
         check_metric("acuracy")
+
+
+def test_two_sweeps_do_not_write_one_folder(tmp_path):
+    with closing(TrialLog(tmp_path, {})), pytest.raises(HeadError, match="another sweep works there"):
+        TrialLog(tmp_path, {})
