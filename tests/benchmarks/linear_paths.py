@@ -20,7 +20,7 @@ from heads import HeadDesign, load_features
 from heads.division import Division
 from heads.linear import judge_paths
 
-GRID = {"logreg": np.logspace(-5, 1, 13), "linear-svm": np.logspace(-6, 0, 13)}
+GRID = {"logreg": np.logspace(-5, 1, 13), "linear-svm": np.logspace(-6, -2, 13)}
 FOLDS = 5
 
 
