@@ -97,7 +97,14 @@ def extract(
     augment: Annotated[
         str | None, typer.Option(help="flip, mild (default), cats-dogs, dog-breeds, xray or strong.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    precision: Annotated[str, typer.Option(help="To compute in: float32, bfloat16 or float16.")] = "float32",
+    decoder: Annotated[
+        str, typer.Option(help="pillow; or draft, which decodes large JPEGs at less than their resolution.")
+    ] = "pillow",
+    engine: Annotated[str, typer.Option(help="keras, openvino, or auto: the faster one.")] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per forward pass; what suits the machine by default.")
+    ] = None,
     labels: Labels = None,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
@@ -116,7 +123,8 @@ def extract(
         results = extract_all(
             opened, store, _networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
             pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
-            views=views, augment=augment, batch_size=batch_size, prune=prune, progress=progress,
+            views=views, augment=augment, precision=precision, decoder=decoder, engine=engine, batch_size=batch_size,  # type: ignore[arg-type]
+            prune=prune, progress=progress, note=_note if progress else None,
         )  # fmt: skip
     plain = [result.to_dict() for result in results]
     _show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)
@@ -306,6 +314,10 @@ def _show(result: Any, as_json: bool, quiet: bool, render: Callable[[Any], str])
         print(json.dumps(result, indent=2))
     elif not quiet:
         print(render(result))
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 @contextmanager

@@ -10,15 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from featurestore import augment as augmentation
-from featurestore import backbones, layout
-from featurestore.compute import Job, Progress, compute
+from featurestore import backbones, engines, layout
+from featurestore.compute import Job, Note, Progress, compute
 from featurestore.dataset import Dataset, Failure, Sample, Source, open_source
 from featurestore.errors import BackboneError, SourceError, suggest
 from featurestore.lock import store_lock
 from featurestore.plan import Plan, make_plan
 from featurestore.publish import Publication, publish, remove_drafts
 from featurestore.runtime import check_keras
-from featurestore.spec import DTYPES, LAST, RESIZES, Dtype, Pool, Resize
+from featurestore.spec import (
+    DECODERS,
+    DTYPES,
+    LAST,
+    PRECISIONS,
+    RESIZES,
+    Decoder,
+    Dtype,
+    Pool,
+    Precision,
+    Resize,
+)
 from featurestore.splits import split_table
 from featurestore.store import FeatureStore
 
@@ -39,6 +50,7 @@ class Extraction:
         notes: what the splits had to decide.
         classes: rows per class and split.
         seconds: wall time, of all backbones of the run together.
+        timing: where those of the loop over the images went, see :meth:`featurestore.timing.Timing.to_dict`.
         written: False if the file already was as it should be.
     """
 
@@ -53,6 +65,7 @@ class Extraction:
     notes: list[str]
     classes: dict[str, dict[str, int]]
     seconds: float
+    timing: dict[str, float]
     written: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,9 +101,13 @@ def extract_all(
     dtype: Dtype = "float32",
     views: int | None = None,
     augment: str | None = None,
-    batch_size: int = 32,
+    precision: Precision = "float32",
+    decoder: Decoder = "pillow",
+    engine: str = engines.AUTO,
+    batch_size: int | None = None,
     prune: bool = False,
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> list[Extraction]:
     """Run frozen backbones once over the images of `source`; each image is read and decoded once for all of them.
 
@@ -106,9 +123,14 @@ def extract_all(
         dtype: of the stored features.
         views: augmented versions of each training image, kept beside it. By default as many as the file has.
         augment: what they look like, one of :data:`featurestore.augment.PRESETS`; ``mild`` by default.
-        batch_size: images per forward pass. An interrupted run is resumed with the size that it began with.
+        precision: that networks compute in: ``float32``, ``bfloat16`` or ``float16``.
+        decoder: ``pillow``, or ``draft``: see :func:`featurestore.images.decode_sizes`.
+        engine: ``keras``, ``openvino``, or ``auto``: that of the rows which are there, else the faster one.
+        batch_size: images per forward pass; by default what suits the machine. An interrupted run is resumed with the
+            size and engine that it began with.
         prune: drop rows of images that the source no longer holds, instead of refusing to.
         progress: called after each step.
+        note: called with a sentence when a run will take long.
 
     Raises:
         SourceError: nothing to extract in `source`.
@@ -122,7 +144,13 @@ def extract_all(
     check_keras("running a backbone")
     for name, weights in networks.items():
         backbones.check(name, size, pool, weights, taps, preprocessing)
-    _check_options(resize, dtype, batch_size, views, augment)
+    for what, value, known in (
+        ("resize rule", resize, RESIZES), ("dtype", dtype, DTYPES), ("precision", precision, PRECISIONS),
+        ("decoder", decoder, DECODERS), ("engine", engine, engines.ENGINES),
+    ):  # fmt: skip
+        if value not in known:
+            raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
+    _check_numbers(batch_size, views, augment)
     if not isinstance(source, Source):
         source = open_source(source)
     with store_lock(Path(store)) as lock, ExitStack() as opened:
@@ -131,23 +159,20 @@ def extract_all(
         jobs = []
         for name, weights in networks.items():
             frozen = backbones.load_backbone(
-                name, weights=weights, size=size, pool=pool, taps=taps, preprocessing=preprocessing
+                name, weights=weights, size=size, pool=pool, taps=taps, preprocessing=preprocessing, precision=precision
             )
-            spec = frozen.spec(resize, dtype)
+            spec = frozen.spec(resize, dtype, decoder)
             plan = make_plan(Path(store), dataset, spec, prune=prune, views=views, augment=augment)
             opened.enter_context(plan.rows)
             jobs.append(Job(frozen, spec, plan))
             _log(plan, "start", samples=len(plan.samples), missing=len(plan.missing))
-        compute(jobs, source, batch_size, report)
-        return [_finish(job, dataset, lock, started) for job in jobs]
+        timing = compute(jobs, source, batch_size, engine, report, note or (lambda text: None)).to_dict()
+        return [_finish(job, dataset, lock, started, timing) for job in jobs]
 
 
-def _check_options(resize: str, dtype: str, batch_size: int, views: int | None, augment: str | None) -> None:
+def _check_numbers(batch_size: int | None, views: int | None, augment: str | None) -> None:
     """Everything that can be wrong is said before anything slow begins."""
-    for what, value, known in (("resize rule", resize, RESIZES), ("dtype", dtype, DTYPES)):
-        if value not in known:
-            raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise BackboneError(f"batch size {batch_size}: it must be at least 1")
     if views is not None and views < 0:
         raise BackboneError(f"views {views}: it must be 0 or more")
@@ -155,7 +180,7 @@ def _check_options(resize: str, dtype: str, batch_size: int, views: int | None, 
         augmentation.check(augment)
 
 
-def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction:
+def _finish(job: Job, dataset: Dataset, lock: int, started: float, timing: dict[str, float]) -> Extraction:
     """Publish what a job has, if that is anything new, and report."""
     plan = job.plan
     kept = [sample for sample in plan.samples if sample.digest in plan.rows]
@@ -178,9 +203,10 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction
         notes=plan.notes,
         classes=split_table(kept, dataset.class_names),
         seconds=round(time.monotonic() - started, 3),
+        timing=timing,
         written=written,
     )
-    _log(plan, "end", rows=result.rows, computed=job.computed, seconds=result.seconds, written=written)
+    _log(plan, "end", rows=result.rows, computed=job.computed, seconds=result.seconds, timing=timing, written=written)
     return result
 
 

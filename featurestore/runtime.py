@@ -28,12 +28,23 @@ def import_keras(task: str) -> Any:
     try:
         with _without_stderr():
             import keras
+
+            _share_gpus(keras.backend.backend())
     except ImportError as error:
         raise missing(task, "TensorFlow", "extract") from error
     finally:
         random.setstate(state)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes several networks in one process for a mistake
     return keras
+
+
+def _share_gpus(backend: str) -> None:
+    """TensorFlow takes what it needs of a GPU's memory, and not all of it at once."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def check_keras(task: str) -> None:

@@ -14,7 +14,7 @@ from featurestore.backbones import applications, efficientnet_lite, keras_file, 
 from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights
 from featurestore.errors import BackboneError, WeightsError, suggest
 from featurestore.runtime import import_keras
-from featurestore.spec import LAST, POOLS, Dtype, ExtractionSpec, Pool, Resize, Tap, tap_names
+from featurestore.spec import LAST, POOLS, Decoder, Dtype, ExtractionSpec, Pool, Precision, Resize, Tap, tap_names
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +37,7 @@ class Backbone:
         model: Keras model, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
         shapes: per tap, the shape of one row.
         flops: per tap, of one image's way to it; None where that is not known.
+        precision: that an engine is to compute in; `model` itself is float32.
         weights: as the user named them: ``imagenet``, ``random`` or a path; that of a ``.keras`` file for its own.
         weights_digest: SHA-256 over the weights' values.
     """
@@ -50,10 +51,14 @@ class Backbone:
     model: "keras.Model"
     shapes: dict[str, tuple[int, ...]]
     flops: dict[str, int | None]
+    precision: Precision = "float32"
 
-    def spec(self, resize: Resize = "squash", dtype: Dtype = "float32") -> ExtractionSpec:
+    def spec(self, resize: Resize = "squash", dtype: Dtype = "float32", decoder: Decoder = "pillow") -> ExtractionSpec:
         """The spec of features that this backbone makes of images resized by `resize`, stored as `dtype`."""
-        return ExtractionSpec(self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype)
+        return ExtractionSpec(
+            self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype,
+            precision=self.precision, decoder=decoder,
+        )  # fmt: skip
 
 
 def find(name: str, preprocessing: str | None = None) -> Architecture:
@@ -132,6 +137,7 @@ def load_backbone(
     pool: Pool = "avg",
     taps: Sequence[str | Tap] = (LAST,),
     preprocessing: str | None = None,
+    precision: Precision = "float32",
 ) -> Backbone:
     """Build a backbone, load its weights, put its preprocessing in front, and cut it off behind its last tap.
 
@@ -144,6 +150,7 @@ def load_backbone(
             ``flatten`` to (H*W*C,), or ``none``.
         taps: layers whose outputs are the features: names, globs, or ``last``; ``NAME=POOL`` pools one otherwise.
         preprocessing: for a ``.keras`` file, see :func:`find`.
+        precision: see :class:`Backbone`.
 
     Raises:
         BackboneError: unknown name, layer or pooling, size too small.
@@ -175,6 +182,7 @@ def load_backbone(
         model=keras.Model(pixels, outputs, name=architecture.name.partition(":")[0]),
         shapes={key: tuple(output.shape[1:]) for key, output in outputs.items()},
         flops={key: flops[tap.layer] for key, tap in zip(names, found, strict=True)},
+        precision=precision,
     )
 
 
