@@ -53,35 +53,38 @@ class InParts:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Callable[[], Features]:
         """Start a batch, see :data:`featurestore.engines.engine.Compute`."""
-        running: list[dict[str, Any]] | None = None
+        running, parts = None, self._parts
         try:
-            running = self._start(pixels)
+            running = self._start(pixels, parts)
         except Exception as error:
-            self._halve(error, len(pixels))
+            self._halve(error, len(pixels), parts)
 
         def finish() -> Features:
-            nonlocal running
+            nonlocal running, parts
             while True:  # devices run behind: that memory is short may come out only here
                 try:
-                    return _on_host(self._start(pixels) if running is None else running)
+                    if running is None:
+                        parts = self._parts
+                        running = self._start(pixels, parts)
+                    return _on_host(running)
                 except Exception as error:
                     running = None
-                    self._halve(error, len(pixels))
+                    self._halve(error, len(pixels), parts)
 
         return finish
 
-    def _start(self, pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
-        return [part for some in np.array_split(pixels, self._parts) for part in self._forward(some)]
+    def _start(self, pixels: NDArray[np.uint8], parts: int) -> list[dict[str, Any]]:
+        return [part for some in np.array_split(pixels, parts) for part in self._forward(some)]
 
-    def _halve(self, error: Exception, batch_size: int) -> None:
+    def _halve(self, error: Exception, batch_size: int, parts: int) -> None:
         text = f"{type(error).__name__} {error}".lower().replace("_", "").replace(" ", "")
         if "outofmemory" not in text and "resourceexhausted" not in text:
             raise error
-        if self._parts >= batch_size:
+        if parts >= batch_size:
             raise BackboneError(
                 "the device's memory does not hold the forward pass of one image: lower --size"
             ) from error
-        self._parts *= 2
+        self._parts = max(self._parts, 2 * parts)  # another batch may have halved it meanwhile
 
 
 def _forward(backbone: Backbone, pixels: Any, weights: Sequence[Any] = ()) -> dict[str, Any]:
