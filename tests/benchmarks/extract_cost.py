@@ -2,7 +2,7 @@
 
     python tests/benchmarks/extract_cost.py FOLDER [--counts 1000 5000] [--size 96] [--rounds 3]
 
-Images are those of FOLDER, again and again under other bytes (a comment behind the JPEG's end). Seconds are those of the
+Images are those of FOLDER, again and again under other bytes (some behind the JPEG's end). Seconds are those of the
 loop over the images as the run reports them; for the backbones, of whole runs.
 """
 
