@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from featurestore.errors import missing
 
 
@@ -24,7 +26,7 @@ def import_keras(task: str) -> Any:
     if "keras" in sys.modules:
         return sys.modules["keras"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    state = random.getstate()  # importing TensorFlow draws from it
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # importing TensorFlow, or JAX, draws from them
     try:
         with _without_stderr():
             import keras
@@ -33,7 +35,8 @@ def import_keras(task: str) -> Any:
     except ImportError as error:
         raise missing(task, "TensorFlow", "extract") from error
     finally:
-        random.setstate(state)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes several networks in one process for a mistake
     return keras
 
