@@ -26,7 +26,7 @@ def import_keras(task: str) -> Any:
     if "keras" in sys.modules:
         return sys.modules["keras"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # importing TensorFlow, or JAX, draws from them
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # importing a backend draws from them
     try:
         with _without_stderr():
             import keras
