@@ -6,15 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from featurestore.errors import FeatureStoreError
 from heads import text
-
-if TYPE_CHECKING:
-    from featurestore.dataset import Source
 
 FAILURES_LISTED = 3
 """Exit code of a run that finished, and lists inputs that gave no row."""
@@ -39,7 +36,9 @@ Name = Annotated[str | None, typer.Option(help="Name of the data set; by default
 SourceArgument = Annotated[
     Path, typer.Argument(help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz.")
 ]
-FileOrDir = Annotated[Path, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, or a folder that holds it.")]
+FileOrDir = Annotated[
+    str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
+]
 HeadDir = Annotated[Path, typer.Argument(help="Folder of a saved head.")]
 
 
@@ -112,19 +111,29 @@ def extract(
     exclude: Exclude = None,
     name: Name = None,
     prune: Annotated[bool, typer.Option("--prune", help="Drop rows of images that SOURCE no longer holds.")] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every file again, also those that look unchanged.")
+    ] = False,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="N|ADDRESS", help="Processes to use, or a Dask scheduler: tcp://host:8786.")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run a frozen backbone once over SOURCE and keep its features in a file in the store."""
+    from featurestore.dataset import open_source
     from featurestore.extraction import extract_all
 
-    opened = _open(source, labels, path_column, label_column, split_column, exclude, name)
+    opened = open_source(
+        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
+        exclude=exclude or (), name=name,
+    )  # fmt: skip
     with _progress(quiet or as_json) as progress:
         results = extract_all(
             opened, store, _networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
             pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
             views=views, augment=augment, precision=precision, decoder=decoder, engine=engine, batch_size=batch_size,  # type: ignore[arg-type]
-            prune=prune, progress=progress, note=_note if progress else None,
+            prune=prune, rehash=rehash, cluster=cluster, progress=progress, note=_note if progress else None,
         )  # fmt: skip
     plain = [result.to_dict() for result in results]
     _show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)
@@ -148,9 +157,13 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what SOURCE holds: classes, splits, image sizes, duplicates, files that cannot be read."""
+    from featurestore.dataset import open_source
     from featurestore.inspection import inspect_source
 
-    opened = _open(source, labels, path_column, label_column, split_column, exclude, name)
+    opened = open_source(
+        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
+        exclude=exclude or (), name=name,
+    )  # fmt: skip
     with _progress(quiet or as_json) as progress:
         found = inspect_source(opened, progress, page=page)
     _show(found, as_json, quiet, text.inspection)
@@ -220,6 +233,39 @@ def fit_head(
 
 
 @app.command()
+def sweep(
+    path: FileOrDir,
+    out: Annotated[Path, typer.Option(help="Folder for the trials and the winner; a killed sweep goes on there.")],
+    preset: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
+    space: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Search space, instead of a preset.")] = None,
+    features: Annotated[
+        str | None, typer.Option(metavar="A+B", help="Taps to fit as one; by default each tap by itself.")
+    ] = None,
+    cv: Annotated[int | None, typer.Option(help="Folds of train and validation rows, instead of the split.")] = None,
+    metric: Annotated[
+        str, typer.Option(help="accuracy, balanced_accuracy, macro_f1, roc_auc or log_loss.")
+    ] = "accuracy",
+    budget: Annotated[str | None, typer.Option(metavar="TIME", help="Begin no head after: 60s, 5m, 1h.")] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Stream features larger than: 500MB, 4GB.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Leave out the file's augmented views.")] = False,
+    seed: Annotated[int, typer.Option(help="Of everything random in the sweep.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Judge a hundred heads on one feature file, and refit and keep the best."""
+    from heads.sweep import sweep as run
+
+    with _progress(quiet or as_json) as progress:
+        found = run(
+            path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=_seconds(budget),
+            max_memory=_bytes(max_memory), views=not plain, seed=seed, progress=progress,
+        )  # fmt: skip
+    _show(found, as_json, quiet, text.sweep)
+
+
+@app.command()
 def probe(
     path: FileOrDir,
     seed: Annotated[int, typer.Option(help="Of the folds, where a file has no validation rows.")] = 0,
@@ -279,26 +325,27 @@ def demo(
 # ------------------------------------------------------------------------------------------------- printing
 
 
-def _open(
-    source: Path,
-    labels: Path | None,
-    path_column: str | None,
-    label_column: str | None,
-    split_column: str | None,
-    exclude: list[str] | None,
-    name: str | None,
-) -> "Source":
-    from featurestore.dataset import open_source
+_UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
 
-    return open_source(
-        source,
-        labels=labels,
-        path_column=path_column,
-        label_column=label_column,
-        split_column=split_column,
-        exclude=exclude or (),
-        name=name,
-    )
+
+def _seconds(value: str | None) -> float | None:
+    return None if value is None else _quantity(value, ("s", "m", "h"), "60s, 5m or 1h")
+
+
+def _bytes(value: str | None) -> int | None:
+    return None if value is None else int(_quantity(value, ("mb", "gb"), "500MB or 4GB"))
+
+
+def _quantity(value: str, units: tuple[str, ...], examples: str) -> float:
+    number = value.strip().lower()
+    unit = next((unit for unit in units if number.endswith(unit)), None)
+    try:
+        found = float(number.removesuffix(unit or "")) * _UNITS[unit or units[0]]
+        if not 0 < found < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{value!r}: write {examples}") from None
+    return found
 
 
 def _networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
@@ -321,7 +368,7 @@ def _note(text: str) -> None:
 
 
 @contextmanager
-def _progress(silent: bool) -> Iterator[Callable[[str, int, int], None] | None]:
+def _progress(silent: bool) -> Iterator[Callable[..., None] | None]:
     """A bar per stage, with rate and time left, on a terminal; nothing when the output goes elsewhere."""
     if silent or not sys.stderr.isatty():
         yield None
@@ -334,11 +381,11 @@ def _progress(silent: bool) -> Iterator[Callable[[str, int, int], None] | None]:
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
-        def update(stage: str, done: int, total: int) -> None:
+        def update(stage: str, done: int, total: int, note: str = "") -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, completed=done, rate="")
             speed = bars.tasks[tasks[stage]].speed
-            bars.update(tasks[stage], completed=done, rate=f"{speed:,.0f}/s" if speed else "")
+            bars.update(tasks[stage], completed=done, rate=note or (f"{speed:,.0f}/s" if speed else ""))
 
         yield update
 

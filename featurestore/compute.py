@@ -42,16 +42,33 @@ BEHIND = 2
 
 @dataclass
 class Job:
-    """One backbone's part of a run."""
+    """One backbone's part of a run.
 
-    backbone: backbones.Backbone
+    Attributes:
+        backbone: an outline where nothing is to be computed.
+        compiled: the backbone as the journal's engine runs it, once the journal is open.
+        failures: reasons of images that gave no row, by digest.
+    """
+
+    backbone: backbones.Outline
     spec: ExtractionSpec
     plan: Plan
+    compiled: engines.Compute | None = None
     lane: Lane[Item] | None = None
-    batch_size: int = 0
     computed: int = 0
     failures: dict[str, str] = field(default_factory=dict)
-    """Reasons of images that gave no row, by digest."""
+
+    @property
+    def network(self) -> backbones.Backbone:
+        """The backbone of a job that computes."""
+        assert isinstance(self.backbone, backbones.Backbone)
+        return self.backbone
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of a job that computes."""
+        assert self.plan.journal is not None
+        return self.plan.journal
 
     @property
     def taps(self) -> list[TapLayout]:
@@ -59,34 +76,38 @@ class Job:
         dtype = np.dtype(self.spec.dtype).newbyteorder("<").str
         return [TapLayout(tap, shape, dtype) for tap, shape in self.backbone.shapes.items()]
 
-    def start(self, source: Source, batch_size: int, engine: str, timing: Timing) -> None:
-        """Open the journal and set up the batches, with the engine and size of an interrupted run if there is one.
-
-        Batches are cut at fixed places, whatever an earlier run has finished: so a row's bits do not depend on where
-        that run was killed.
-        """
+    def open_journal(self, source: Source, batch_size: int, engine: str) -> None:
+        """Open the journal, or go on with that of an interrupted run, its engine and its batch size."""
         plan = self.plan
         if plan.journal:
             engine, batch_size = plan.journal.header.engine, plan.journal.header.batch_size
         elif engine == engines.AUTO:
             engine = self._engine()
-        network = engines.compile_backbone(self.backbone, engine)
+        self.compiled = self.compiled or engines.compile_backbone(self.network, engine)
         producer = engines.producer(engine)
-        _check_canaries(self, source, producer, batch_size, network)
+        _check_canaries(self, source, producer, batch_size, self.compiled)
         if plan.journal is None:
             header = JournalHeader(self.spec.fingerprint, engine, batch_size, producer, tuple(self.taps))
             plan.journal = Journal.create(plan.journal_path, header)
             plan.rows.add_journal(plan.journal)
-        slots = [[i if i.key in plan.missing else None for i in batch] for batch in batched(plan.order, batch_size)]
-        self.lane = Lane(network, self.spec.size, slots, dtype=self.spec.dtype, batch_size=batch_size, timing=timing)
-        self.batch_size = batch_size
+
+    def start(self, timing: Timing) -> None:
+        """Set up the batches.
+
+        They are cut at fixed places, whatever an earlier run has finished: so a row's bits do not depend on where
+        that run was killed.
+        """
+        assert self.compiled is not None
+        size, missing = self.journal.header.batch_size, self.plan.missing
+        slots = [[i if i.key in missing else None for i in batch] for batch in batched(self.plan.order, size)]
+        self.lane = Lane(self.compiled, self.spec.size, slots, dtype=self.spec.dtype, batch_size=size, timing=timing)
 
     def _engine(self) -> str:
         """That of the rows which are there, if it can be had; else the fastest."""
         used = self.plan.previous.producers[-1]["engine"] if self.plan.previous else None
-        if used and engines.available(used, self.backbone):
+        if used and engines.available(used, self.network):
             return used
-        return engines.fastest(self.backbone) if len(self.plan.missing) >= WORTH_MEASURING else engines.DEFAULT
+        return engines.fastest(self.network) if len(self.plan.missing) >= WORTH_MEASURING else engines.DEFAULT
 
     def wanted(self) -> dict[str, list[Item]]:
         """What is missing, by the image that it needs."""
@@ -98,13 +119,23 @@ class Job:
 
     def take(self, outcome: Outcome[Item], timing: Timing) -> None:
         """Make a batch safe."""
-        assert self.plan.journal is not None
         if outcome.items:
             _check_range(outcome, self.spec.dtype)
             with timing.measured("write"):
-                self.plan.journal.append([item.key for item in outcome.items], outcome.features)
+                self.journal.append([item.key for item in outcome.items], outcome.features)
         self.computed += len(outcome.items)
         self.failures.update((item.sample.digest, reason) for item, reason in outcome.failures)
+
+
+def prepare(jobs: Sequence[Job], source: Source, batch_size: int | None, engine: str) -> list[Job]:
+    """The jobs that have something to compute, their journals open. What stands against it is said now."""
+    busy = [job for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.Backbone)]
+    sizes = [_batch_size(job, batch_size) for job in busy]
+    if busy:
+        check_space(busy[0].plan.target.parent, _disk(busy))
+    for job, size in zip(busy, sizes, strict=True):
+        job.open_journal(source, size, engine)
+    return busy
 
 
 def compute(
@@ -112,14 +143,11 @@ def compute(
 ) -> Timing:
     """Run the backbones on all that is missing. A batch is in its journal, safe, before it is reported."""
     timing = Timing()
-    busy = [job for job in jobs if job.plan.missing]
+    busy = prepare(jobs, source, batch_size, engine)
     if not busy:
         return timing
-    sizes = [_batch_size(job, batch_size) for job in busy]
-    disk = _disk(busy)
-    check_space(busy[0].plan.target.parent, disk)
-    for job, size in zip(busy, sizes, strict=True):
-        job.start(source, size, engine, timing)
+    for job in busy:
+        job.start(timing)
     total = sum(len(job.plan.order) for job in busy)
     before = done = total - sum(len(job.plan.missing) for job in busy)
     report("extracting", done, total)
@@ -132,7 +160,7 @@ def compute(
             probed = True
             left = timing.total / (done - before) * (total - done)
             if left > LONG:
-                note(f"this will take about {left / 60:.0f} minutes, and {disk / 2**20:,.0f} MiB of the disk")
+                note(f"this will take about {left / 60:.0f} minutes, and {_disk(busy) / 2**20:,.0f} MiB of the disk")
     return timing
 
 
@@ -149,7 +177,7 @@ def _running(jobs: Sequence[Job], source: Source, timing: Timing) -> Iterator[tu
         return _pixels(source, sample, jobs, [items.get(sample.digest, []) for items in wanted], timing)
 
     per_image = max(len(items) for found in wanted for items in found.values())
-    largest = max(job.batch_size for job in jobs)
+    largest = max(job.journal.header.batch_size for job in jobs)
     for _, found in ahead(todo, work, window=max(2 * DECODERS, 2 * largest // per_image)):
         for job, pixels in zip(jobs, found, strict=True):
             assert job.lane is not None
@@ -161,6 +189,20 @@ def _safe(job: Job, batch: Callable[[], Outcome[Item]], timing: Timing) -> Outco
     outcome = batch()
     job.take(outcome, timing)
     return outcome
+
+
+def nothing_to_compute(job: Job, source: Source) -> bool:
+    """Whether a job needs no network: its rows are all there, but for images that gave none before and still do not."""
+    plan = job.plan
+    missing = {item.sample.digest: item for item in plan.order if item.key in plan.missing}
+    if missing and (plan.previous is None or len(missing) > len(plan.previous.failures)):
+        return False
+    for digest, item in missing.items():
+        outcome = _pixels(source, item.sample, [job], [[item]], Timing())[0][item]
+        if not isinstance(outcome, ImageError):
+            return False
+        job.failures[digest] = str(outcome)
+    return True
 
 
 def _batch_size(job: Job, asked: int | None) -> int:

@@ -12,8 +12,11 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,19 +25,10 @@ from featurestore.arrays import checked_images, classes, read_npz, to_uint8
 from featurestore.errors import ImageError, SourceError, suggest
 from featurestore.images import read_file, why
 from featurestore.manifest import Finder, read_manifest
-from featurestore.walk import Tree
+from featurestore.stamps import DigestCache, stamp
+from featurestore.walk import SPLIT_WORDS, Tree, has_split_folders
 
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
-"""What people call the splits, and what we call them."""
+_PORTION = 512
 
 Data = bytes | NDArray[np.uint8]
 Row = tuple[str, str, str, str]  # id, path, class, split
@@ -91,30 +85,44 @@ class Source(ABC):
         """What the names alone tell: every sample but its digest."""
         return self._listing
 
-    def dataset(self, progress: Callable[[int, int], object] | None = None, workers: int | None = None) -> Dataset:
-        """The listing with digests: reads every image once.
+    def dataset(
+        self,
+        progress: Callable[[int, int], object] | None = None,
+        workers: int | None = None,
+        cache: DigestCache | None = None,
+    ) -> Dataset:
+        """The listing with digests: reads every image once, but for unchanged files that the cache knows.
 
         Args:
-            progress: called in this thread as ``progress(done, total)`` after each image.
+            progress: called in this thread as ``progress(done, total)`` after every few images.
             workers: threads; by default a few more than there are cores.
+            cache: of digests; it is saved.
 
         Raises:
             SourceError: not one image can be read.
         """
         listed, samples, failures = self._listing.samples, [], list(self._listing.failures)
         with ThreadPoolExecutor(workers) as pool:
-            for start in range(0, len(listed), 1024):  # a million futures at once would fill the memory
-                part = listed[start : start + 1024]
-                for i, outcome in enumerate(pool.map(self._digest, part)):
+            for start in range(0, len(listed), _PORTION):  # a million futures at once would fill the memory
+                part = listed[start : start + _PORTION]
+                for sample, outcome in zip(part, self._digests(part, pool, cache), strict=True):
                     if isinstance(outcome, Failure):
                         failures.append(outcome)
                     else:
-                        samples.append(replace(part[i], digest=outcome))
-                    if progress:
-                        progress(start + i + 1, len(listed))
+                        samples.append(Sample(sample.id, sample.path, outcome, sample.label, sample.split))
+                if progress:
+                    progress(start + len(part), len(listed))
+        if cache is not None:
+            cache.save()
         if not samples:
             raise SourceError(f"{self.name}: none of its {len(listed)} images can be read ({_first(failures)})")
         return replace(self._listing, samples=samples, failures=_by_path(failures))
+
+    def part(self, samples: Sequence[Sample]) -> Self:
+        """What it takes to read these samples in another process."""
+        part = copy(self)
+        part._listing = replace(self._listing, samples=[], failures=[])
+        return part
 
     def read(self, sample: Sample) -> Data:
         """The data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode` takes them. Thread-safe.
@@ -127,6 +135,16 @@ class Source(ABC):
             raise ImageError("changed while the extraction ran")
         return data
 
+    def _digests(
+        self, part: Sequence[Sample], pool: ThreadPoolExecutor, cache: DigestCache | None
+    ) -> list[str | Failure]:
+        def read(which: Sequence[int]) -> list[str | Failure]:
+            # A few at a time: a small file is read faster than it is handed to another thread.
+            slices = (which[start : start + 32] for start in range(0, len(which), 32))
+            return [*chain.from_iterable(pool.map(lambda some: [self._digest(part[i]) for i in some], slices))]
+
+        return cache.complete(self._stamps(part), read) if cache else read(range(len(part)))
+
     def _digest(self, sample: Sample) -> str | Failure:
         try:
             return digest_of(self._load(sample))
@@ -136,14 +154,27 @@ class Source(ABC):
     @abstractmethod
     def _load(self, sample: Sample) -> Data: ...
 
+    def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
+        """See :mod:`featurestore.stamps`; empty where the data is no file."""
+        return [b""] * len(samples)
+
 
 class _FileSource(Source):
     def __init__(self, root: Path, listing: Dataset) -> None:
         super().__init__(listing)
         self._root = str(root)
 
+    def part(self, samples: Sequence[Sample]) -> Self:
+        """As :meth:`Source.part`, from any working directory."""
+        part = super().part(samples)
+        part._root = str(Path(self._root).absolute())
+        return part
+
     def _load(self, sample: Sample) -> Data:
         return read_file(f"{self._root}/{sample.path}")
+
+    def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
+        return [stamp(f"{self._root}/{sample.path}") for sample in samples]
 
 
 class FolderSource(_FileSource):
@@ -157,7 +188,7 @@ class FolderSource(_FileSource):
         exclude = frozenset(exclude)
         tree = Tree(root, exclude)
         _check_known(exclude, tree.names, root)
-        above = 1 if _has_split_folders(tree.images, root) else 0
+        above = 1 if has_split_folders(tree.images, root) else 0
         rows: list[Row] = []
         for path in tree.images:
             parts = path.split("/")
@@ -259,6 +290,13 @@ class ArraySource(Source):
         samples = [Sample(key, "", "", index[i], words[i]) for key, i in sorted(self._rows.items())]
         super().__init__(Dataset(name, names, samples))
 
+    def part(self, samples: Sequence[Sample]) -> Self:
+        """As :meth:`Source.part`, with these images only."""
+        part = super().part(samples)
+        part._images = self._images[[self._rows[sample.id] for sample in samples]]
+        part._rows = {sample.id: i for i, sample in enumerate(samples)}
+        return part
+
     def _load(self, sample: Sample) -> Data:
         return to_uint8(self._images[self._rows[sample.id]])
 
@@ -314,26 +352,6 @@ def digest_of(data: Data) -> str:
     if isinstance(data, np.ndarray):
         data = f"{data.dtype.str} {data.shape} ".encode() + data.tobytes()
     return hashlib.sha256(data).hexdigest()
-
-
-def _has_split_folders(images: list[str], root: Path) -> bool:
-    """Whether the top folders are splits rather than classes. Folders without images don't count."""
-    parts = [path.split("/", 2) for path in images]
-    top = {folder for folder, *inner in parts if inner}
-    named = {folder for folder in top if folder.lower() in SPLIT_WORDS}
-    splits = named & {folder for folder, *inner in parts if len(inner) == 2}
-    odd = sorted(top - splits)
-    if splits and odd:
-        raise SourceError(
-            f"{root}: {', '.join(sorted(splits))} hold class folders; {', '.join(odd)} beside them, not being a split "
-            f"with class folders, must be left out: --exclude {odd[0]}"
-        )
-    if odd and named == top:
-        raise SourceError(
-            f"{root}: {', '.join(odd)} hold images but no class folders: sort the images into folders by class, or "
-            "give a CSV with --labels"
-        )
-    return bool(splits)
 
 
 _CLASS_FOLDERS = "give the folder that holds one folder of images per class, or a CSV with --labels"

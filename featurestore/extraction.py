@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,27 +11,21 @@ from typing import Any
 
 from featurestore import augment as augmentation
 from featurestore import backbones, engines, layout
-from featurestore.compute import Job, Note, Progress, compute
+from featurestore.cluster import check as check_cluster
+from featurestore.cluster import compute_on
+from featurestore.compute import Job, Note, Progress, compute, nothing_to_compute
 from featurestore.dataset import Dataset, Failure, Sample, Source, open_source
 from featurestore.errors import BackboneError, SourceError, suggest
 from featurestore.lock import store_lock
+from featurestore.memo import Memo, Request
 from featurestore.plan import Plan, make_plan
 from featurestore.publish import Publication, publish, remove_drafts
 from featurestore.runtime import check_keras
-from featurestore.spec import (
-    DECODERS,
-    DTYPES,
-    LAST,
-    PRECISIONS,
-    RESIZES,
-    Decoder,
-    Dtype,
-    Pool,
-    Precision,
-    Resize,
-)
+from featurestore.spec import DECODERS, DTYPES, LAST, RESIZES, Decoder, Dtype, Pool, Precision, Resize
 from featurestore.splits import split_table
+from featurestore.stamps import DigestCache
 from featurestore.store import FeatureStore
+from featurestore.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,8 @@ class Extraction:
         notes: what the splits had to decide.
         classes: rows per class and split.
         seconds: wall time, of all backbones of the run together.
-        timing: where those of the loop over the images went, see :meth:`featurestore.timing.Timing.to_dict`.
+        timing: where those of the loop over the images went, see :meth:`featurestore.timing.Timing.to_dict`; all 0 on a
+            cluster.
         written: False if the file already was as it should be.
     """
 
@@ -106,6 +101,8 @@ def extract_all(
     engine: str = engines.AUTO,
     batch_size: int | None = None,
     prune: bool = False,
+    rehash: bool = False,
+    cluster: str | None = None,
     progress: Progress | None = None,
     note: Note | None = None,
 ) -> list[Extraction]:
@@ -129,6 +126,9 @@ def extract_all(
         batch_size: images per forward pass; by default what suits the machine. An interrupted run is resumed with the
             size and engine that it began with.
         prune: drop rows of images that the source no longer holds, instead of refusing to.
+        rehash: read all files, also those that look unchanged by their size, times and inode, and build every network.
+        cluster: a number of processes on this machine, or the address of a Dask scheduler, see
+            :mod:`featurestore.cluster`. By default this process computes alone.
         progress: called after each step.
         note: called with a sentence when a run will take long.
 
@@ -142,36 +142,61 @@ def extract_all(
     started = time.monotonic()
     report = progress or (lambda stage, done, total: None)
     check_keras("running a backbone")
-    for name, weights in networks.items():
-        backbones.check(name, size, pool, weights, taps, preprocessing)
+    folder, trust = Path(store), not rehash
+    requests = [
+        Request(name, weights, size, pool, tuple(taps), preprocessing, precision) for name, weights in networks.items()
+    ]
+    memo = Memo(folder, requests, trust=trust)
+    for request in requests:
+        if memo.recall(request) is None:
+            request.check()
+    _check_options(resize, dtype, decoder, engine, batch_size, views, augment)
+    if cluster is not None:
+        check_cluster(cluster)
+    if not isinstance(source, Source):
+        source = open_source(source)
+    with store_lock(folder) as lock, ExitStack() as opened:
+        remove_drafts(folder)
+        cache = DigestCache(folder / f"{layout.safe_name(source.name)}.stamps", trust=trust)
+        dataset = source.dataset(lambda done, total: report("reading", done, total), cache=cache)
+
+        def job_of(backbone: backbones.Outline) -> Job:
+            spec = backbone.spec(resize, dtype, decoder)
+            plan = make_plan(folder, dataset, spec, prune=prune, views=views, augment=augment)
+            opened.enter_context(plan.rows)
+            return Job(backbone, spec, plan)
+
+        jobs = [_job(request, memo, source, job_of) for request in requests]
+        timing = Timing()
+        if cluster is None:
+            timing = compute(jobs, source, batch_size, engine, report, note or (lambda text: None))
+        else:
+            compute_on(cluster, requests, jobs, source, batch_size, engine, report)
+        return [_finish(job, dataset, lock, started, timing.to_dict()) for job in jobs]
+
+
+def _job(request: Request, memo: Memo, source: Source, job_of: Callable[[backbones.Outline], Job]) -> Job:
+    """One backbone's part of the run. Its network is built only if there is something to compute."""
+    known = memo.recall(request)
+    job = job_of(known) if known else None
+    if job is None or not nothing_to_compute(job, source):
+        backbone = request.load()
+        memo.remember(request, backbone)
+        job = job_of(backbone)
+    _log(job.plan, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))
+    return job
+
+
+def _check_options(
+    resize: str, dtype: str, decoder: str, engine: str, batch_size: int | None, views: int | None, augment: str | None
+) -> None:
+    """Everything that can be wrong is said before anything slow begins."""
     for what, value, known in (
-        ("resize rule", resize, RESIZES), ("dtype", dtype, DTYPES), ("precision", precision, PRECISIONS),
-        ("decoder", decoder, DECODERS), ("engine", engine, engines.ENGINES),
+        ("resize rule", resize, RESIZES), ("dtype", dtype, DTYPES), ("decoder", decoder, DECODERS),
+        ("engine", engine, engines.ENGINES),
     ):  # fmt: skip
         if value not in known:
             raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
-    _check_numbers(batch_size, views, augment)
-    if not isinstance(source, Source):
-        source = open_source(source)
-    with store_lock(Path(store)) as lock, ExitStack() as opened:
-        remove_drafts(Path(store))
-        dataset = source.dataset(lambda done, total: report("reading", done, total))
-        jobs = []
-        for name, weights in networks.items():
-            frozen = backbones.load_backbone(
-                name, weights=weights, size=size, pool=pool, taps=taps, preprocessing=preprocessing, precision=precision
-            )
-            spec = frozen.spec(resize, dtype, decoder)
-            plan = make_plan(Path(store), dataset, spec, prune=prune, views=views, augment=augment)
-            opened.enter_context(plan.rows)
-            jobs.append(Job(frozen, spec, plan))
-            _log(plan, "start", samples=len(plan.samples), missing=len(plan.missing))
-        timing = compute(jobs, source, batch_size, engine, report, note or (lambda text: None)).to_dict()
-        return [_finish(job, dataset, lock, started, timing) for job in jobs]
-
-
-def _check_numbers(batch_size: int | None, views: int | None, augment: str | None) -> None:
-    """Everything that can be wrong is said before anything slow begins."""
     if batch_size is not None and batch_size < 1:
         raise BackboneError(f"batch size {batch_size}: it must be at least 1")
     if views is not None and views < 0:
@@ -186,9 +211,12 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float, timing: dict[
     kept = [sample for sample in plan.samples if sample.digest in plan.rows]
     publication = _publication(job, dataset, kept)
     written = plan.previous is None or not _same(publication, plan.previous)
-    resumed = sum(item.key in plan.journal for item in plan.order) - job.computed if plan.journal else 0
+    there = sum(item.key in plan.rows for item in plan.order)
+    in_journals = sum(plan.rows.in_journals(item.key) for item in plan.order)
     if written:
         publish(publication, lock)
+    for path in plan.worker_journals():
+        path.unlink()
     if plan.journal is not None:
         plan.journal.path.unlink()
     result = Extraction(
@@ -196,8 +224,8 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float, timing: dict[
         rows=len(kept),
         views=len(publication.views[layout.ROW]),
         computed=job.computed,
-        resumed=resumed,
-        copied=len(plan.order) - len(plan.missing) - resumed,
+        resumed=in_journals - job.computed,
+        copied=there - in_journals,
         failures=[Failure(*failure) for failure in publication.failures],
         skipped=dataset.skipped,
         notes=plan.notes,

@@ -72,14 +72,16 @@ class JournalHeader:
 class Journal:
     """A journal opened for appending and for looking up its rows. Use as a context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Open an existing journal and cut off a torn last batch.
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open an existing journal and cut off a torn last batch; or leave it as it is, since another process may be
+        writing to it.
 
         Raises:
             CorruptFileError: the header is damaged.
         """
         self.path = path
-        self._file = path.open("r+b", buffering=0)
+        self._read_only = read_only
+        self._file = path.open("rb" if read_only else "r+b", buffering=0)
         self.header, self._end = self._read_header()
         self._where: dict[str, int] = {}
         self._scan()
@@ -92,17 +94,7 @@ class Journal:
             DiskFullError: no space left.
         """
         text = json.dumps(asdict(header), sort_keys=True).encode()
-        draft = path.with_name(path.name + ".tmp")
-        try:
-            with draft.open("wb") as file:
-                file.write(_PREFIX.pack(_FILE_MAGIC, len(text), zlib.crc32(text)) + text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-            sync_folder(path.parent)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise disk_error(path, error) from error
+        write_whole(path, _PREFIX.pack(_FILE_MAGIC, len(text), zlib.crc32(text)) + text)
         return cls(path)
 
     def __enter__(self) -> "Journal":
@@ -201,12 +193,32 @@ class Journal:
             digests = [body[i * _DIGEST_BYTES : (i + 1) * _DIGEST_BYTES].hex() for i in range(count)]
             self._index(digests, self._end)
             self._end += _PREFIX.size + length
-        self._file.truncate(self._end)
+        if not self._read_only:
+            self._file.truncate(self._end)
 
     def _index(self, digests: Sequence[str], start: int) -> None:
         rows = start + _PREFIX.size + len(digests) * _DIGEST_BYTES
         for i, digest in enumerate(digests):
             self._where[digest] = rows + i * self.header.row_bytes
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there as a whole, durably, or not at all.
+
+    Raises:
+        DiskFullError: no space left.
+    """
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -104,8 +104,12 @@ def children(names: Iterable[str]) -> dict[str, set[str]]:
 
 def file_stem(dataset: str, spec: ExtractionSpec) -> str:
     """Name of a feature file without its suffix: data set, backbone, start of the fingerprint."""
-    safe = [re.sub(r"[^\w.-]+", "_", text).strip("._") or "unnamed" for text in (dataset, spec.backbone)]
-    return f"{safe[0]}--{safe[1]}--{spec.fingerprint[:8]}"
+    return f"{safe_name(dataset)}--{safe_name(spec.backbone)}--{spec.fingerprint[:8]}"
+
+
+def safe_name(text: str) -> str:
+    """A text as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", text).strip("._") or "unnamed"
 
 
 def encode(texts: Iterable[str]) -> NDArray[np.bytes_]:

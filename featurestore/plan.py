@@ -1,6 +1,6 @@
 """What a store folder already holds of a data set, and what is still to be computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -59,6 +59,20 @@ class Plan:
         """Where rows go until they are published."""
         return self.target.with_name(self.target.name.removesuffix(layout.SUFFIX) + JOURNAL_SUFFIX)
 
+    def worker_journals(self) -> list[Path]:
+        """Where the workers of a cluster put their rows: see :mod:`featurestore.cluster`."""
+        return sorted(self.target.parent.glob(f"{self.journal_path.stem}.*{JOURNAL_SUFFIX}"))
+
+    def adopt_journals(self, paths: Iterable[Path]) -> None:
+        """Take in what workers have finished, as far as it belongs to the journal of this run."""
+        known = {path for path, *_ in self.rows.origins()}
+        for path in sorted(set(paths) - known):
+            journal = Journal(path, read_only=True)
+            if self.journal is not None and journal.header == self.journal.header:
+                self.rows.add_journal(journal)
+            else:
+                journal.close()
+
     def numbers(self, sample: Sample) -> range:
         """The rows of one sample: number 0 is itself, the others its views, which it has if it is for training."""
         return range(self.views + 1 if sample.split == "train" else 1)
@@ -107,6 +121,7 @@ def make_plan(
         rows.add_journal(plan.journal)
         if plan.journal.header.fingerprint != spec.fingerprint:
             raise SpecMismatchError(f"{plan.journal_path}: the journal of another extraction: delete it")
+    plan.adopt_journals(plan.worker_journals())
     plan.missing = {item.key for item in plan.order if item.key not in rows}
     return plan
 

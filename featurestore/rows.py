@@ -31,7 +31,7 @@ class Rows:
         self._arrays: dict[tuple[Path, str], Features] = {}
         for path in paths:
             if path.name.endswith(JOURNAL_SUFFIX):
-                self.add_journal(Journal(path))
+                self.add_journal(Journal(path, read_only=True))
             else:
                 self.add_file(FeatureStore(path))
 
@@ -59,7 +59,7 @@ class Rows:
             journal.close()
 
     def __contains__(self, digest: object) -> bool:
-        return digest in self._where or any(digest in journal for journal in self._journals)
+        return digest in self._where or self.in_journals(str(digest))
 
     def __getitem__(self, digest: str) -> Features:
         """Per tap, the features of one row."""
@@ -67,6 +67,10 @@ class Rows:
             path, kind, i = self._where[digest]
             return {tap: array[i] for tap, array in self._arrays[path, kind].items()}
         return next(journal for journal in self._journals if digest in journal).read(digest)
+
+    def in_journals(self, digest: str) -> bool:
+        """Whether a row lies in a journal."""
+        return any(digest in journal for journal in self._journals)
 
     def path(self, digest: str) -> Path:
         """The file or journal in which a row lies."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from featurestore import layout
 from featurestore.errors import CorruptFileError, StoreError, UnsafeFileError
+from featurestore.remote import is_remote, local_copy
 from featurestore.spec import ExtractionSpec
 
 METADATA_LIMIT = 2 * 2**30
@@ -176,9 +177,15 @@ class FeatureStore:
 def find_files(path: str | os.PathLike[str]) -> list[Path]:
     """The feature file at `path`, or all feature files in the folder `path`, sorted.
 
+    Args:
+        path: or the ``https://`` or ``s3://`` address of a feature file, see :mod:`featurestore.remote`.
+
     Raises:
         StoreError: nothing there.
+        MissingDependencyError: an address, and the extra ``remote`` is not installed.
     """
+    if is_remote(path):
+        return [local_copy(path, _verified)]
     path = Path(path)
     if not path.is_dir():
         if not path.exists():
@@ -213,6 +220,12 @@ def verify_files(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     for file in files:
         FeatureStore(file).verify()
     return {"intact": [str(file) for file in files]}
+
+
+def _verified(path: Path) -> str:
+    store = FeatureStore(path)
+    store.verify()
+    return store.content_digest
 
 
 @contextmanager

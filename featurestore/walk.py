@@ -8,6 +8,18 @@ from pathlib import Path
 from featurestore.errors import SourceError
 from featurestore.images import IMAGE_SUFFIXES, why
 
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What people call the splits, and what we call them."""
+
 Identity = tuple[int, int]  # device and inode
 
 
@@ -72,3 +84,23 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def has_split_folders(images: list[str], root: Path) -> bool:
+    """Whether the top folders are splits rather than classes. Folders without images don't count."""
+    parts = [path.split("/", 2) for path in images]
+    top = {folder for folder, *inner in parts if inner}
+    named = {folder for folder in top if folder.lower() in SPLIT_WORDS}
+    splits = named & {folder for folder, *inner in parts if len(inner) == 2}
+    odd = sorted(top - splits)
+    if splits and odd:
+        raise SourceError(
+            f"{root}: {', '.join(sorted(splits))} hold class folders; {', '.join(odd)} beside them, not being a split "
+            f"with class folders, must be left out: --exclude {odd[0]}"
+        )
+    if odd and named == top:
+        raise SourceError(
+            f"{root}: {', '.join(odd)} hold images but no class folders: sort the images into folders by class, or "
+            "give a CSV with --labels"
+        )
+    return bool(splits)

@@ -4,7 +4,6 @@ A head is a scikit-learn classifier (``clone``, ``cross_val_score`` and searches
 import scikit-learn: a fitted linear or dense head works with NumPy alone.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -24,6 +23,9 @@ WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 """Help of that hyperparameter."""
+
+FLOOR = 10 * float(np.finfo(np.float32).eps)
+"""A deviation below this share of the mean is rounding."""
 
 _FOLDS = 3
 """Folds of the out-of-fold scores that a temperature is fitted on."""
@@ -59,7 +61,7 @@ def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[
     Z = X - mean
     scale = np.sqrt(np.einsum(f"{letters}nd,nd->d", *share, Z, Z, dtype=np.float64) / len(X)).astype(np.float32)
     # The floor keeps weights that are divided by it within float32.
-    scale[scale <= np.maximum(10 * np.finfo(np.float32).eps * np.abs(mean), 1e-20)] = 1.0
+    scale[scale <= np.maximum(FLOOR * np.abs(mean), 1e-20)] = 1.0
     Z /= scale
     return Z, Scaling(mean, scale)
 
@@ -106,34 +108,27 @@ def stratified_folds(labels: Labels, folds: int, seed: int) -> Labels:
     return numbers
 
 
-def fit_temperature(make: Callable[[], Any], training: Training, seed: int) -> float:
-    """The number by which to divide scores so that their softmax has the least log loss on unseen rows.
+def temperature_folds(codes: Labels, seed: int) -> Labels | None:
+    """A fold for each row, to fit a temperature on out-of-fold scores; None if a class has too few rows for that."""
+    return stratified_folds(codes, _FOLDS, seed) if np.bincount(codes).min() >= _FOLDS else None
 
-    Guo et al., "On calibration of modern neural networks", ICML 2017; here on out-of-fold scores, so that no rows are
-    lost to calibration. It is 1 if a class has too few rows for folds. Scores are of plain rows, as the unseen ones
-    will be; no version of such a row is in the fit that gives its scores.
 
-    Args:
-        make: gives an unfitted scikit-learn estimator.
-        training: the rows.
-        seed: for the folds.
+def fit_temperature(scores: NDArray[np.floating[Any]], codes: Labels) -> float:
+    """The number by which to divide scores (N, C) so that their softmax has the least log loss.
+
+    Guo et al., "On calibration of modern neural networks", ICML 2017. The scores must be of rows that were not fitted
+    on: heads give out-of-fold scores, so that no rows are lost to calibration.
     """
     from scipy.optimize import minimize_scalar
 
-    Z, labels = training.plain
-    if np.bincount(labels).min() < _FOLDS:
-        return 1.0
-    folds = stratified_folds(labels, _FOLDS, seed)
-    scores = np.empty((len(labels), labels.max() + 1))
-    for fold in range(_FOLDS):
-        held = folds == fold
-        scores[held] = two_columns(training.of(~held).fit(make()).decision_function(Z[held]))
+    found = minimize_scalar(lambda log: log_loss(scores / np.exp(log), codes), bounds=(-7, 7), method="bounded")
+    return float(np.exp(found.x))
 
-    def log_loss(log_temperature: float) -> float:
-        true = softmax(scores / np.exp(log_temperature))[np.arange(len(labels)), labels]
-        return float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean())
 
-    return float(np.exp(minimize_scalar(log_loss, bounds=(-7, 7), method="bounded").x))
+def log_loss(scores: NDArray[np.floating[Any]], codes: Labels) -> float:
+    """Mean negative natural logarithm of the softmax of the true class."""
+    true = softmax(scores)[np.arange(len(codes)), codes]
+    return float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean())
 
 
 @dataclass(kw_only=True, eq=False)

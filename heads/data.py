@@ -96,17 +96,23 @@ class FeatureTable:
         """Float16 or float32 (N, D), a map of features flattened; memory-mapped and read-only if there is one input."""
         return _beside(self._parts, slice(None))
 
-    def rows(self, split: str) -> NDArray[np.intp]:
-        """Indices of the rows of one split, in the file's order."""
-        return np.flatnonzero(self.splits == split)
+    def rows(self, *splits: str) -> NDArray[np.intp]:
+        """Indices of the rows of these splits, in the file's order."""
+        return np.flatnonzero(np.isin(self.splits, splits))
 
-    def select(self, split: str) -> tuple[Features, NDArray[np.int32]]:
-        """Features (n, D) and labels (n,) of one split, read into memory."""
-        rows = self.rows(split)
+    def select(self, *splits: str) -> tuple[Features, NDArray[np.int32]]:
+        """Features (n, D) and labels (n,) of these splits, read into memory."""
+        rows = self.rows(*splits)
         return _beside(self._parts, rows), self.y[rows]
 
-    def views(self) -> tuple[Features, NDArray[np.intp]] | None:
-        """Features (m, D) of augmented train rows, and which row of ``select("train")`` each shows; None without any.
+    def read(self, rows: NDArray[np.intp], views: NDArray[np.intp]) -> Features:
+        """Features of these rows, then of these rows of :attr:`view_rows`, in memory."""
+        plain = _beside(self._parts, rows)
+        return np.concatenate([plain, _beside(self._views, views)]) if len(views) else plain
+
+    @cached_property
+    def view_rows(self) -> NDArray[np.int32]:
+        """The row that each augmented view shows (M,).
 
         Raises:
             StoreError: several files that do not have the same views.
@@ -121,9 +127,20 @@ class FeatureTable:
                     f"{first.path} and {other.path}: do not have the same views: extract both with the same --views, "
                     "or fit without views"
                 )
+        return first.view_rows
+
+    def views(self, *splits: str) -> tuple[Features, NDArray[np.intp]] | None:
+        """Features (m, D) of augmented rows, and which row of ``select(*splits)`` each shows; None without any.
+
+        Without splits, of ``train``.
+
+        Raises:
+            StoreError: several files that do not have the same views.
+        """
+        rows = self.rows(*(splits or ("train",)))
         place = np.full(len(self.y), -1)
-        place[self.rows("train")] = np.arange(len(self.rows("train")))
-        owners = place[first.view_rows]
+        place[rows] = np.arange(len(rows))
+        owners = place[self.view_rows]
         used = np.flatnonzero(owners >= 0)
         return (_beside(self._views, used), owners[used]) if len(used) else None
 

@@ -40,6 +40,7 @@ class DenseHead(Head):
     batch_norm: bool = parameter(False, "batch normalisation before each activation")
     learning_rate: float = parameter(1e-3, "step size of AdamW", low=1e-8, high=1.0)
     weight_decay: float = parameter(1e-4, "decay of the weights in AdamW", low=0.0, high=1.0)
+    label_smoothing: float = parameter(0.0, "share of the target spread over all classes", low=0.0, high=0.9)
     epochs: int = parameter(100, "most passes over the training rows", low=1, high=100_000)
     batch_size: int = parameter(64, "rows in a step", low=1, high=1_000_000)
     patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
@@ -71,21 +72,35 @@ class DenseHead(Head):
             model.add(keras.layers.Dense(len(self.classes_)))
             model.compile(
                 optimizer=keras.optimizers.AdamW(self.learning_rate, weight_decay=self.weight_decay),
-                loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                loss=self._loss(keras),
+                metrics=[keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="log_loss")],
             )
             if training.weights is None:
                 rows = {"x": training.Z, "y": training.codes, "batch_size": self.batch_size}
             else:
                 rows = {"x": _draws(keras, training, self.batch_size, self.random_state), "shuffle": False}
+            # Not the loss: that of smoothed labels is least where probabilities are wrong.
+            best = {"monitor": "val_log_loss", "mode": "min", "restore_best_weights": True}
             model.fit(
                 **rows,
                 epochs=self.epochs,
                 validation_data=validation,
                 validation_batch_size=max(self.batch_size, 1024),
-                callbacks=[keras.callbacks.EarlyStopping(patience=self.patience, restore_best_weights=True)],
+                callbacks=[keras.callbacks.EarlyStopping(patience=self.patience, **best)],
                 verbose=0,
             )
         return model
+
+    def _loss(self, keras: Any) -> Any:
+        """Cross-entropy of logits (N, C) and labels (N,), smoothed."""
+        if self.label_smoothing == 0:
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        entropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=self.label_smoothing)
+
+        def smoothed(codes: Any, logits: Any) -> Any:
+            return entropy(keras.ops.one_hot(keras.ops.reshape(codes, (-1,)), len(self.classes_)), logits)
+
+        return smoothed
 
     def _scores(self, X: Floats) -> Floats:
         for weights, bias in self.layers_[:-1]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 KINDS = {
     "logreg": "heads.linear:LogisticHead",
     "linear-svm": "heads.linear:LinearSVMHead",
+    "ridge": "heads.linear:RidgeHead",
+    "lda": "heads.discriminant:LDAHead",
+    "centroid": "heads.discriminant:CentroidHead",
     "svm": "heads.kernel:SVMHead",
     "knn": "heads.kernel:KNNHead",
     "dense": "heads.dense:DenseHead",

@@ -53,12 +53,19 @@ def fit_head(
     if out is not None:
         check_target(out)
     table = features if isinstance(features, FeatureTable) else load_features(features, tap)
+    fitted = fit_table(table, design, seed=seed, views=views)
+    return fitted if out is None else save_head(out, fitted)
+
+
+def fit_table(
+    table: FeatureTable, design: HeadDesign, *, seed: int, views: bool = True, pooled: bool = False
+) -> FittedHead:
+    """Fit a design on the train rows of a table; if `pooled`, on the validation rows too. See :func:`fit_head`."""
     rows = table.split_counts()
-    known: dict[str, tuple[Any, Any]] = {
-        split: table.select(split) for split in ("train", "validation") if split in rows
-    }
+    splits = [("train", "validation")] if pooled else [("train",), ("validation",)]
+    known = {split[0]: table.select(*split) for split in splits if any(name in rows for name in split)}
     check_train(table, known)
-    versions = table.views() if views else None
+    versions = table.views(*splits[0]) if views else None
     start = time.perf_counter()
     model = design.build(seed).fit(*known["train"], validation=known.get("validation"), views=versions)
     fitted = FittedHead(
@@ -76,7 +83,7 @@ def fit_head(
     )
     for split, (X, y) in known.items():
         fitted.metrics[split] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
-    return fitted if out is None else save_head(out, fitted)
+    return fitted
 
 
 def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> None:

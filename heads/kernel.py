@@ -1,5 +1,6 @@
 """Heads that compare a row with training rows: fitted and used with scikit-learn."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,9 +16,10 @@ from heads.base import (
     State,
     check_arrays,
     fit_temperature,
+    temperature_folds,
     two_columns,
 )
-from heads.data import Floats, Rows, Training
+from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 
 
@@ -31,9 +33,9 @@ class KernelHead(Head):
     weights_file: ClassVar[str] = MODEL
 
     def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        self.model_, self.scaling_ = training.fit(self._estimator()), scaling
+        self.model_, self.scaling_ = training.fit(self.estimator()), scaling
 
-    def _estimator(self) -> Any:
+    def estimator(self) -> Any:
         """The unfitted scikit-learn estimator."""
         raise NotImplementedError
 
@@ -45,7 +47,7 @@ class KernelHead(Head):
         """See :meth:`Head.restore`."""
         model, scaling = state["model"], {name: state[name] for name in state if name != "model"}
         check_arrays(scaling, dict.fromkeys(Scaling._fields, (self.n_features_in_,)))
-        expected = self._estimator()
+        expected = self.estimator()
         if type(model) is not type(expected) or model.get_params() != expected.get_params():
             raise ValueError(f"its model is not the {type(expected).__name__} of its design")
         # Compiled code reads memory by these sizes, and does not look whether they agree.
@@ -66,6 +68,16 @@ class KernelHead(Head):
         raise NotImplementedError
 
 
+def out_of_fold(make: Callable[[], Any], training: Training, folds: Labels) -> NDArray[np.float64]:
+    """Scores (N, C) of the plain rows, each from an estimator that saw neither the row nor a view of it."""
+    Z, codes = training.plain
+    scores = np.empty((len(codes), codes.max() + 1))
+    for fold in range(folds.max() + 1):
+        held = folds == fold
+        scores[held] = two_columns(training.of(~held).fit(make()).decision_function(Z[held]))
+    return scores
+
+
 @dataclass(kw_only=True, eq=False)
 class SVMHead(KernelHead):
     """Support vector machine with the Gaussian kernel exp(-gamma·|x - z|²)."""
@@ -78,14 +90,18 @@ class SVMHead(KernelHead):
     )
     tol: float = parameter(1e-3, "precision at which the solver stops", low=1e-12, high=1.0)
 
-    def _estimator(self) -> Any:
+    def estimator(self) -> Any:
+        """See :meth:`KernelHead.estimator`."""
         from sklearn.svm import SVC
 
         return SVC(C=self.C, gamma=self.gamma, tol=self.tol)
 
     def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
         super()._fit(training, scaling, validation)
-        self.temperature_ = fit_temperature(self._estimator, training, self.random_state)
+        codes = training.plain[1]
+        folds = temperature_folds(codes, self.random_state)
+        if folds is not None:
+            self.temperature_ = fit_temperature(out_of_fold(self.estimator, training, folds), codes)
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return two_columns(self.model_.decision_function(self.scaling_.apply(X)))
@@ -111,14 +127,23 @@ class KNNHead(KernelHead):
     metric: str = parameter("cosine", "distance between rows", choices=("cosine", "euclidean"))
     weights: str = parameter("distance", "weight of a vote: equal, or 1 / distance", choices=("uniform", "distance"))
 
-    def _estimator(self) -> Any:
+    def estimator(self) -> Any:
+        """See :meth:`KernelHead.estimator`."""
         from sklearn.neighbors import KNeighborsClassifier
 
         return KNeighborsClassifier(self.n_neighbors, weights=self.weights, metric=self.metric, algorithm="brute")
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        if self.n_neighbors > (rows := len(training.Z)):
+    def check_rows(self, rows: int) -> None:
+        """Check that there are as many training rows as vote.
+
+        Raises:
+            HeadError: there are fewer.
+        """
+        if self.n_neighbors > rows:
             raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {rows} training rows: give no more")
+
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+        self.check_rows(len(training.Z))
         super()._fit(training._replace(weights=None), scaling, validation)  # votes have no weights of rows
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:

@@ -1,12 +1,32 @@
-"""Linear heads: scores are ``X @ coef_ + intercept_``. Fitted with scikit-learn, used with NumPy alone."""
+"""Linear heads: scores are ``X @ coef_ + intercept_``. Fitted by :mod:`heads.paths`, used with NumPy alone."""
 
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from heads.base import Head, Scaling, State, check_arrays, fit_temperature
+from heads.base import Head, Scaling, State, check_arrays, fit_temperature, temperature_folds, two_columns
 from heads.data import Floats, Rows, Training
-from heads.designs import parameter
+from heads.designs import HeadDesign, parameter
+from heads.division import Division, Judged, Report
+from heads.paths import (
+    LOGISTIC,
+    MAX_ITER,
+    SOFTMAX,
+    SQUARED,
+    SQUARED_HINGE,
+    TOL,
+    Doubles,
+    Loss,
+    Solution,
+    Variant,
+    solve_path,
+)
+
+_STRENGTH = "inverse strength of the L2 penalty"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -21,7 +41,7 @@ class LinearHead(Head):
         return np.asarray(X @ self.coef_ + self.intercept_)
 
     def _take(self, coef: Floats, intercept: Floats, scaling: Scaling) -> None:
-        """Take over what scikit-learn fitted to standardised rows: (C, D) and (C,); two classes share one row."""
+        """Take over what was fitted to standardised rows: (C, D) and (C,); two classes may share one row."""
         if len(coef) == 1:  # as in base.two_columns
             sides = np.array([-0.5, 0.5], np.float32)
             coef, intercept = np.outer(sides, coef), sides * intercept
@@ -39,34 +59,155 @@ class LinearHead(Head):
 
 
 @dataclass(kw_only=True, eq=False)
-class LogisticHead(LinearHead):
-    """Multinomial logistic regression with an L2 penalty, solved by L-BFGS."""
+class PathHead(LinearHead):
+    """Base class of the heads that minimise a loss with an L2 penalty, which :func:`judge_paths` fits together."""
 
-    C: float = parameter(0.01, "inverse strength of the L2 penalty", low=1e-10, high=1e10)
-    max_iter: int = parameter(300, "most iterations of the solver", low=1, high=1_000_000)
-    tol: float = parameter(1e-4, "gradient at which the solver stops", low=1e-12, high=1.0)
+    joint: ClassVar[Loss | None] = None
+    """Loss over more than two classes at once; without one, each class is told from the rest."""
+    single: ClassVar[Loss]
+    """Loss of one class against the rest."""
+
+    weigh_target_only: ClassVar[bool] = False
+    """Of more than two classes, only the one that is told from the rest gets its class weight."""
+
+    class_weight: str = parameter(
+        "none", "weights of rows: equal, or so that classes weigh the same", choices=("none", "balanced")
+    )
+    max_iter: int = parameter(MAX_ITER, "most iterations of the solver", low=1, high=1_000_000)
+    tol: float = parameter(TOL, "share of the objective that may be left to gain", low=1e-12, high=1.0)
+
+    @property
+    def inverse_penalty(self) -> float:
+        """C in ``sum of losses + |W|² / 2C``."""
+        return float(getattr(self, "C"))  # noqa: B009
 
     def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        from sklearn.linear_model import LogisticRegression
+        division = Division.of(training)
+        [(_, solution)] = _solve([self], division, [0], standardize=False)
+        [[coef], [intercept]] = solution.by_fold(1)
+        self._take(coef, intercept, scaling)
 
-        model = training.fit(LogisticRegression(C=self.C, max_iter=self.max_iter, tol=self.tol))
-        self._take(model.coef_, model.intercept_, scaling)
+
+def _solve(
+    heads: Sequence[PathHead], division: Division, folds: Sequence[int], standardize: bool, **options: Any
+) -> Iterator[tuple[float, Solution]]:
+    """Solutions by C of heads that differ in C and class weight; variants by class weight, fold and target."""
+    first, classes = heads[0], division.classes
+    joint = first.joint if classes > 2 else None
+    targets = [-1] if joint else range(classes) if classes > 2 else [1]
+    variants = [
+        Variant(fold, division.scaling(fold, standardize), _class_weight(division, fold, name, first, target), target)
+        for name in sorted({head.class_weight for head in heads})
+        for fold in folds
+        for target in targets
+    ]
+    values = sorted({head.inverse_penalty for head in heads})
+    loss = joint or first.single
+    return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, **options)
+
+
+def _class_weight(division: Division, fold: int, name: str, head: PathHead, target: int) -> Doubles | None:
+    if name == "none":
+        return None
+    rows = division.fold != fold
+    shares = None if division.weights is None else division.weights[rows]
+    counts = np.bincount(division.codes[rows], shares, minlength=division.classes)
+    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
+    if head.weigh_target_only and len(counts) > 2:
+        weights[np.arange(len(counts)) != target] = 1
+    return np.asarray(weights, np.float64)
 
 
 @dataclass(kw_only=True, eq=False)
-class LinearSVMHead(LinearHead):
+class LogisticHead(PathHead):
+    """Multinomial logistic regression with an L2 penalty."""
+
+    joint, single = SOFTMAX, LOGISTIC
+
+    C: float = parameter(0.01, _STRENGTH, low=1e-10, high=1e10)
+
+
+@dataclass(kw_only=True, eq=False)
+class LinearSVMHead(PathHead):
     """Linear support vector machines with squared hinge loss, one class against the rest."""
 
-    C: float = parameter(1e-4, "inverse strength of the L2 penalty", low=1e-10, high=1e10)
-    max_iter: int = parameter(1000, "most iterations of the solver", low=1, high=1_000_000)
-    tol: float = parameter(1e-4, "precision at which the solver stops", low=1e-12, high=1.0)
+    single = SQUARED_HINGE
+    weigh_target_only = True  # as liblinear does
+
+    C: float = parameter(1e-4, _STRENGTH, low=1e-10, high=1e10)
 
     def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        from sklearn.svm import LinearSVC
+        super()._fit(training, scaling, validation)
+        _calibrate(self, training)
 
-        def make() -> LinearSVC:
-            return LinearSVC(C=self.C, max_iter=self.max_iter, tol=self.tol, random_state=self.random_state)
 
-        model = training.fit(make())
-        self._take(model.coef_, model.intercept_, scaling)
-        self.temperature_ = fit_temperature(make, training, self.random_state)
+@dataclass(kw_only=True, eq=False)
+class RidgeHead(PathHead):
+    """Least squares to targets of 1 and -1, one class against the rest, with an L2 penalty."""
+
+    single = SQUARED
+
+    alpha: float = parameter(1000.0, "strength of the L2 penalty", low=1e-10, high=1e10)
+
+    @property
+    def inverse_penalty(self) -> float:
+        """See :class:`PathHead`."""
+        return 1 / (2 * self.alpha)
+
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+        super()._fit(training, scaling, validation)
+        _calibrate(self, training)
+
+
+def _calibrate(head: PathHead, training: Training) -> None:
+    folds = temperature_folds(training.plain[1], head.random_state)
+    if folds is not None:
+        division = Division.of(training, folds)
+        everything = range(division.folds)
+        [(_, solution)] = _solve([head], division, everything, standardize=False)
+        scores = held_scores(division, everything, *solution.by_fold(division.folds))
+        head.temperature_ = fit_temperature(scores, division.codes[division.judged])
+
+
+def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercept: Floats) -> Floats:
+    """Scores (J, C) of ``division.judged``, each row by the coefficients (F, C, D) of the fold that holds it out."""
+    scores = np.empty((len(division.judged), division.classes), np.float32)
+    start = 0
+    for rows in np.array_split(division.judged, -(-len(division.judged) // 4096)):
+        X, part = np.asarray(division.X[rows], np.float32), scores[start : start + len(rows)]
+        for i, fold in enumerate(folds):
+            held = division.fold[rows] == fold
+            values = X[held] @ coef[i].T + intercept[i]
+            part[held] = two_columns(values[:, 0]) if values.shape[1] == 1 else values
+        start += len(rows)
+    return scores
+
+
+def judge_paths(
+    designs: Sequence[HeadDesign], division: Division, *, seed: int, report: Report, deadline: float | None = None
+) -> None:
+    """Fit heads of :class:`PathHead` on all folds, sharing all that can be shared; see :data:`heads.division.Report`.
+
+    Args:
+        designs: of any such kinds.
+        division: the rows.
+        seed: passed on to the heads.
+        report: takes each result.
+        deadline: ``time.monotonic()`` after which designs that are not begun stay unreported.
+    """
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for i, design in enumerate(designs):
+        groups[design.kind, *(design.params[name] for name in ("standardize", "tol", "max_iter"))].append(i)
+    folds = range(division.folds)
+    for members in groups.values():
+        heads = [cast("PathHead", designs[i].build(seed)) for i in members]
+        names = sorted({head.class_weight for head in heads})
+        before = time.perf_counter()
+        for C, solution in _solve(heads, division, folds, heads[0].standardize, deadline=deadline):
+            done = [(i, head) for i, head in zip(members, heads, strict=True) if head.inverse_penalty == C]
+            elapsed, before = time.perf_counter() - before, time.perf_counter()
+            for i, head in done:
+                mine = solution.part(names.index(head.class_weight), len(names))
+                scores = held_scores(division, folds, *mine.by_fold(len(folds)))
+                stopped = "converged" if mine.iterations.max() < head.max_iter else "max_iter"
+                report(i, Judged(scores, elapsed / len(done), stopped))

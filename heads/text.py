@@ -135,6 +135,62 @@ def probe(rows: list[dict[str, Any]]) -> str:
     return table(heading, [["?" if row[key] is None else row[key] for key in keys] for row in rows])
 
 
+_LISTED = 15
+"""Trials that a sweep prints; all of them are in its folder."""
+
+
+def sweep(found: dict[str, Any]) -> str:
+    """For ``featurestore sweep``."""
+    metric, trials, winner = found["settings"]["metric"], found["trials"], found["winner"]
+    several = len({trial["features"] for trial in trials}) > 1
+    heading = ["", *(["features"] if several else []), "head", metric, "± error", "seconds", "numbers", "stopped"]
+    chosen = next(i for i, trial in enumerate(trials) if trial["design"] == winner["design"]
+                  and trial["features"] == winner["features"])  # fmt: skip
+    rows = []
+    for i, trial in enumerate(trials):
+        if i < _LISTED or i == chosen:
+            cells = ["*" if i == chosen else i + 1, *([trial["features"]] if several else []), _design(trial["design"])]
+            values = [trial["mean"], trial["error"]] if trial["scores"] else ["-", "-"]
+            rows.append([*cells, *values, trial["seconds"], trial["size"], trial["stopped"][:60]])
+    lines = [table(heading, rows)]
+    if len(trials) > len(rows):
+        lines.append(f"… and {len(trials) - len(rows)} more heads (see trials.jsonl)")
+    lines += [f"note: {note}" for note in found["notes"]]
+    if found["calibration"]:
+        lines.append(
+            "log loss on held-out rows: {log_loss_before:.3f}, calibrated {log_loss_after:.3f} "
+            "(temperature {temperature:.2f})".format(**found["calibration"])
+        )
+    if found["test"]:
+        low, high = found["test"]["intervals"]["accuracy"]
+        lines.append(f"test accuracy {found['test']['accuracy']:.3f} ({low:.3f} – {high:.3f}), measured once")
+    best = (
+        "" if chosen == 0 else f", the smallest within one standard error of the best ({_design(trials[0]['design'])})"
+    )
+    lines.append(f"winner: {_design(winner['design'])}{best}")
+    return "\n".join([*lines, f"{len(trials)} heads in {found['seconds']:.1f} s: {winner['path']}"])
+
+
+def _design(design: dict[str, Any]) -> str:
+    """Kind, and the hyperparameters that differ from their default."""
+    from heads.designs import parameters
+
+    known = parameters(design["kind"])
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in design["params"].items()}
+    differing = {name: value for name, value in values.items() if name not in known or value != known[name].default}
+    return " ".join([design["kind"], *(f"{name}={_value(value)}" for name, value in differing.items())])
+
+
+def _value(value: Any) -> str:
+    match value:
+        case tuple():
+            return ",".join(map(str, value)) or "0"
+        case float():
+            return f"{value:.3g}"
+        case _:
+            return str(value)
+
+
 def evaluation(found: dict[str, Any]) -> str:
     """For ``featurestore evaluate``."""
     metrics = [[name, found[name], *found["intervals"][name]] for name in found["intervals"]]

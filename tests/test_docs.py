@@ -15,7 +15,9 @@ from pictures import write_images
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CLI_PAGE = ROOT / "docs" / "cli.md"
-COMMANDS = ("extract", "inspect", "info", "verify", "backbones", "fit-head", "probe", "evaluate", "predict", "demo")
+COMMANDS = (
+    "extract", "inspect", "info", "verify", "backbones", "fit-head", "sweep", "probe", "evaluate", "predict", "demo",
+)  # fmt: skip
 
 
 def featurestore(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -38,8 +38,9 @@ def run(source: Path, store: Path, views: int = 0) -> dict:
 
 
 def files(store: Path) -> dict[str, bytes]:
-    """What must be the same however a run went. (Times go to the log, and who locked last to LOCK.)"""
-    return {p.name: p.read_bytes() for p in store.iterdir() if not p.name.endswith(".jsonl") and p.name != "LOCK"}
+    """What must be the same however a run went: not the log, who locked last, and caches of what was seen when."""
+    passing = (".jsonl", "LOCK", ".stamps", ".memo")
+    return {p.name: p.read_bytes() for p in store.iterdir() if not p.name.endswith(passing)}
 
 
 @dataclass

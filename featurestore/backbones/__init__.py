@@ -1,5 +1,15 @@
 """Frozen networks by name: build one, load its weights, and say how its input is to be prepared."""
 
-from featurestore.backbones.registry import ARCHITECTURES, DEFAULT, Backbone, check, find, load_backbone, table, taps_of
+from featurestore.backbones.registry import (
+    ARCHITECTURES,
+    DEFAULT,
+    Backbone,
+    Outline,
+    check,
+    find,
+    load_backbone,
+    table,
+    taps_of,
+)
 
-__all__ = ["ARCHITECTURES", "DEFAULT", "Backbone", "check", "find", "load_backbone", "table", "taps_of"]
+__all__ = ["ARCHITECTURES", "DEFAULT", "Backbone", "Outline", "check", "find", "load_backbone", "table", "taps_of"]

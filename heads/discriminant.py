@@ -1,0 +1,144 @@
+"""Linear heads in closed form, from class means and the covariance within classes."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from featurestore.errors import HeadError
+from heads.base import Scaling
+from heads.data import Rows, Training
+from heads.designs import HeadDesign, parameter
+from heads.division import Division, Judged, Report
+from heads.linear import LinearHead, held_scores
+from heads.paths import Doubles
+
+_WIDEST = 8192
+"""Columns whose covariance still fits a small machine: 0.5 GB in float64, and as much again to solve."""
+
+
+class Moments(NamedTuple):
+    """Of the training rows of one fold, scaled: weight (C,) and mean (C, D) of each class, covariance (D, D) within."""
+
+    weight: Doubles
+    mean: Doubles
+    covariance: Doubles | None
+
+
+@dataclass(kw_only=True, eq=False)
+class DiscriminantHead(LinearHead):
+    """Base class of heads that follow from :class:`Moments`."""
+
+    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+        division = Division.of(training)
+        [moments] = _moments(division, [0], False, isinstance(self, LDAHead))
+        coef, intercept = self.solve(moments)
+        self._take(coef.astype(np.float32), intercept.astype(np.float32), scaling)
+
+    def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
+        """Coefficients (C, D) and intercepts (C,)."""
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True, eq=False)
+class CentroidHead(DiscriminantHead):
+    """Nearest class mean."""
+
+    def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
+        """See :meth:`DiscriminantHead.solve`."""
+        # Halves of -|z - mean|², without what all classes share; per column, so that probabilities are not all 0 or 1.
+        mean = moments.mean / moments.mean.shape[1]
+        return mean, -np.einsum("cd,cd->c", mean, moments.mean) / 2
+
+
+@dataclass(kw_only=True, eq=False)
+class LDAHead(DiscriminantHead):
+    """Linear discriminant analysis with a covariance shrunk towards a multiple of the identity.
+
+    Ledoit & Wolf, "Honey, I shrunk the sample covariance matrix", 2004, for the form; the amount is a parameter.
+    """
+
+    shrinkage: float = parameter(0.1, "share of the identity in the covariance", low=1e-6, high=1.0)
+
+    def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
+        """See :meth:`DiscriminantHead.solve`."""
+        from scipy.linalg import cho_factor, cho_solve
+
+        assert moments.covariance is not None
+        spread = np.trace(moments.covariance) / len(moments.covariance)
+        shrunk = moments.covariance * (1 - self.shrinkage)
+        # A floor for features without any spread within classes.
+        shrunk.flat[:: len(shrunk) + 1] += max(self.shrinkage * spread, 1e-12)
+        coef = cho_solve(cho_factor(shrunk, lower=True, overwrite_a=True), moments.mean.T).T
+        prior = np.log(moments.weight / moments.weight.sum())
+        return coef, prior - np.einsum("cd,cd->c", coef, moments.mean) / 2
+
+
+def _moments(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
+    """Moments of each fold, from one pass: what a fold holds out is taken from the sums over all rows."""
+    D, C = division.X.shape[1], division.classes
+    if covariance and D > _WIDEST:
+        raise HeadError(
+            f"the head 'lda' needs a covariance of {D} × {D} features ({D * D * 8 / 2**30:.1f} GiB): "
+            "pool the features, or take 'ridge', which needs none"
+        )
+    groups = division.fold + 1
+    weight = np.zeros((division.folds + 1, C))
+    total = np.zeros((division.folds + 1, C, D))
+    square = np.zeros((division.folds + 1, D, D)) if covariance else None
+    shift = division.scaling(division.folds, True).mean
+    for block in division.blocks():
+        X = np.asarray(division.X[block], np.float32) - shift
+        share = np.ones(len(X)) if division.weights is None else division.weights[block]
+        for group in np.unique(groups[block]):
+            mine = np.flatnonzero(groups[block] == group)
+            rows, codes = X[mine], division.codes[block][mine]
+            member = (np.arange(C)[:, None] == codes) * share[mine]
+            weight[group] += member.sum(axis=1)
+            total[group] += member.astype(np.float32) @ rows
+            if square is not None:
+                square[group] += rows.T @ (rows * share[mine, None].astype(np.float32))
+    found = []
+    for fold in folds:
+        kept = [group for group in range(len(weight)) if group != fold + 1]
+        scaling = division.scaling(fold, standardize)
+        n = weight[kept].sum(axis=0)
+        mean = total[kept].sum(axis=0) / n[:, None]
+        within = None
+        if square is not None:
+            within = square[kept].sum(axis=0) - (mean.T * n) @ mean
+            within /= n.sum() * np.outer(scaling.scale, scaling.scale)
+        found.append(Moments(n, (mean + shift - scaling.mean) / scaling.scale, within))
+    return found
+
+
+def judge_discriminant(
+    designs: Sequence[HeadDesign], division: Division, *, seed: int, report: Report, deadline: float | None = None
+) -> None:
+    """Fit heads of :class:`DiscriminantHead` on all folds from shared moments; see :func:`heads.linear.judge_paths`."""
+    groups: dict[tuple[bool, bool], list[int]] = defaultdict(list)
+    for i, design in enumerate(designs):
+        groups[design.kind == "lda", design.params["standardize"]].append(i)
+    folds = range(division.folds)
+    for (covariance, standardize), members in groups.items():
+        start = time.perf_counter()
+        moments = _moments(division, folds, standardize, covariance)
+        shared = (time.perf_counter() - start) / len(members)
+        for i in members:
+            if deadline is not None and time.monotonic() > deadline:
+                return
+            start = time.perf_counter()
+            head = designs[i].build(seed)
+            assert isinstance(head, DiscriminantHead)
+            raw = []
+            for fold, each in zip(folds, moments, strict=True):
+                coef, intercept = head.solve(each)
+                weights, bias = division.scaling(fold, standardize).fold(
+                    coef.T.astype(np.float32), intercept.astype(np.float32)
+                )
+                raw.append((weights.T, bias))
+            scores = held_scores(division, folds, *(np.stack(part) for part in zip(*raw, strict=True)))
+            report(i, Judged(scores, shared + time.perf_counter() - start, "closed form"))

@@ -1,0 +1,141 @@
+"""Which rows a sweep fits on and which it judges on: train against validation rows, or K folds.
+
+Everything that all designs of a sweep share about the rows stands here: the features once, and each fold's scaling.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.base import FLOOR, Scaling
+from heads.data import Features, Floats, Labels, Training
+
+BLOCK = 1024
+"""Rows that are read and multiplied at a time."""
+
+
+class Judged(NamedTuple):
+    """What a design gave on rows that it was not fitted on.
+
+    Attributes:
+        scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class.
+        seconds: its share of the time.
+        stopped: why the fits ended, such as ``converged``.
+    """
+
+    scores: Floats
+    seconds: float
+    stopped: str
+
+
+Report = Callable[[int, Judged], None]
+"""Called once for each design, by its index, as soon as it is judged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """Rows and the folds that they are held out in.
+
+    Attributes:
+        X: float16 or float32 (N, D), in memory or memory-mapped; any order of rows.
+        codes: labels 0..C-1 (N,).
+        fold: the fold in which a row is held out (N,); -1 is never held out. A fold's training rows are all others.
+        image: number of the image that a row shows (N,): rows of one number are in one fold.
+        plain: bool (N,): one plain row per image; the others are augmented views, which train but do not judge.
+        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
+    """
+
+    X: Features
+    codes: Labels
+    fold: Labels
+    image: Labels
+    plain: NDArray[np.bool_]
+    weights: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(cls, training: Training, folds: Labels | None = None) -> "Division":
+        """Scaled rows of one fit; each image (not row) in a fold of `folds`, or none held out at all."""
+        images = int(training.image.max()) + 1
+        fold = np.full(images, -1) if folds is None else folds
+        plain = np.arange(len(training.image)) < images
+        return cls(training.Z, training.codes, fold[training.image], training.image, plain, training.weights)
+
+    @cached_property
+    def folds(self) -> int:
+        """How many. As the number of a fold, it means: no row is left out."""
+        return int(self.fold.max()) + 1
+
+    @cached_property
+    def classes(self) -> int:
+        """How many; each has training rows in every fold."""
+        return int(self.codes.max()) + 1
+
+    @cached_property
+    def judged(self) -> Labels:
+        """All rows that are held out in some fold, ascending: the rows that a design is judged on."""
+        return np.flatnonzero(self.plain & (self.fold >= 0))
+
+    def held(self, fold: int) -> Labels:
+        """Those of one fold."""
+        return np.flatnonzero(self.plain & (self.fold == fold))
+
+    def training_rows(self, fold: int) -> Labels:
+        """Rows to fit on, plain ones first; of fold ``folds``: all."""
+        rows = np.flatnonzero(self.fold != fold)
+        return rows[np.argsort(~self.plain[rows], kind="stable")]
+
+    def blocks(self) -> Iterator[slice]:
+        """Runs of at most :data:`BLOCK` rows, in order; each row is in one of them."""
+        for start in range(0, len(self.codes), BLOCK):
+            yield slice(start, min(start + BLOCK, len(self.codes)))
+
+    def parts(self, count: int) -> list[list[slice]]:
+        """All rows in so many parts of equal size, each in blocks; where rows lie fold by fold, blocks do too."""
+        edges = np.flatnonzero(np.diff(self.fold)) + 1
+        if len(edges) > self.folds:
+            edges = edges[:0]
+        parts: list[list[slice]] = [[] for _ in range(count)]
+        for run in np.split(np.arange(len(self.fold)), edges):
+            for part, rows in zip(parts, np.array_split(run, count), strict=True):
+                blocks = np.array_split(rows, -(-len(rows) // BLOCK)) if len(rows) else []
+                part.extend(slice(int(block[0]), int(block[-1]) + 1) for block in blocks)
+        return parts
+
+    @cached_property
+    def scalings(self) -> Sequence[Scaling]:
+        """Mean and deviation of each fold's training rows, then of all rows; see :func:`heads.base.standardise`."""
+        # Weights of the rows that each fold trains on, so that one product per block serves all folds.
+        share = np.ones(len(self.codes)) if self.weights is None else self.weights
+        member = np.stack([(self.fold != fold) * share for fold in range(self.folds + 1)])
+        shift = np.asarray(self.X[:BLOCK], np.float64).mean(axis=0)
+        mean, square = np.zeros((2, self.folds + 1, len(shift)))
+        for rows in self.blocks():
+            Z = self.X[rows] - shift
+            mean += member[:, rows] @ Z
+            square += member[:, rows] @ np.square(Z, out=Z)
+        total = member.sum(axis=1)[:, None]
+        mean /= total
+        scale = np.sqrt(np.maximum(square / total - mean**2, 0))
+        floor = FLOOR * np.maximum(np.abs(mean), np.abs(mean + shift))
+        scale[scale <= np.maximum(floor, 1e-20)] = 1.0
+        return [
+            Scaling(*pair) for pair in zip((mean + shift).astype(np.float32), scale.astype(np.float32), strict=True)
+        ]
+
+    def scaling(self, fold: int, standardize: bool) -> Scaling:
+        """How the rows of a fold are scaled; of fold ``folds``: when all rows are fitted on."""
+        return self.scalings[fold] if standardize else Scaling.none(self.X.shape[1])
+
+    def training(self, fold: int, standardize: bool) -> Training:
+        """The scaled training rows of a fold, in an array of their own."""
+        rows = self.training_rows(fold)
+        Z = self.scaling(fold, standardize).apply(np.asarray(self.X[rows], np.float32))
+        images = self.image[rows[self.plain[rows]]]
+        place = np.empty(int(self.image.max()) + 1, np.intp)
+        place[images] = np.arange(len(images))
+        weights = None if self.weights is None else self.weights[rows]
+        return Training(Z, self.codes[rows], place[self.image[rows]], weights)

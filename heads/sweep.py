@@ -1,0 +1,309 @@
+"""A hundred heads for the price of one: judge many designs on the same cached features, take the best, refit it."""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import HeadError
+from featurestore.store import FeatureStore, find_files
+from heads.base import stratified_folds
+from heads.data import FeatureTable, load_features
+from heads.designs import HeadDesign
+from heads.discriminant import judge_discriminant
+from heads.distances import judge_kernel
+from heads.division import BLOCK, Division, Judged, Report
+from heads.evaluation import measure
+from heads.fit import check_train, fit_table
+from heads.linear import judge_paths
+from heads.persist import check_target, save_head
+from heads.population import Rungs, judge_dense
+from heads.spaces import load_space
+from heads.trials import Trial, TrialLog, calibration, check_metric, judge_trial, ranked, select
+
+WINNER, SUMMARY = "winner", "sweep.json"
+"""In the folder of a sweep: the refitted head, and what :func:`sweep` returned."""
+
+DEFAULT_FOLDS = 5
+"""Folds where there are no validation rows."""
+
+Progress = Callable[..., None]
+"""Called as progress(stage, done, total, note)."""
+
+
+def sweep(
+    features: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    preset: str = "standard",
+    space: str | os.PathLike[str] | None = None,
+    tap: str | None = None,
+    cv: int | None = None,
+    metric: str = "accuracy",
+    budget: float | None = None,
+    max_memory: int | None = None,
+    views: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Judge every design of a space on every tap, take one, refit it, and measure that once on the test rows.
+
+    Without folds, designs are fitted on the train rows and judged on the validation rows; the winner is refitted on
+    the train rows. With folds, they are judged on train and validation rows together, each row held out once, and the
+    winner is refitted on all of these. The winner is the smallest head within one standard error of the best.
+
+    A sweep that was killed goes on where it was, when it is called again.
+
+    Args:
+        features: feature file, or folder of files of the same rows.
+        out: folder of the sweep; see :data:`WINNER`, :data:`SUMMARY` and :data:`heads.trials.FILE`.
+        preset: one of :data:`heads.spaces.PRESETS`.
+        space: TOML file to use instead, see :mod:`heads.spaces`.
+        tap: which features, see :func:`heads.load_features`; by default each tap by itself.
+        cv: how many folds; by default none, or 5 if there are no validation rows.
+        metric: what to select by, one of :data:`heads.trials.METRICS`.
+        budget: seconds after which no further head is begun.
+        max_memory: bytes; larger features stay on disk, and are streamed.
+        views: fit on the augmented versions of train rows too, if there are any.
+        seed: of all that is random.
+        progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
+
+    Returns:
+        Plain JSON types: ``settings``, ``trials`` (the best first, see :class:`heads.trials.Trial`), ``winner`` (a
+        trial and its ``path``), ``calibration`` (``temperature``, ``log_loss_before`` and ``log_loss_after`` on
+        held-out rows), ``test`` (an evaluation, or None without test rows), ``notes``, ``seconds``.
+
+    Raises:
+        DesignError: no such preset, or a wrong space.
+        HeadError: no such metric; no train rows, or too few for the folds; no design could be fitted; or `out` holds
+            another sweep.
+        StoreError, CorruptFileError: no readable feature file.
+    """
+    started = time.monotonic()
+    deadline = None if budget is None else started + budget
+    check_metric(metric)
+    out, designs = Path(out), load_space(preset, space, seed)
+    check_target(out / WINNER)
+    tables = _tables(features, tap)
+    first = next(iter(tables.values()))
+    folds = cv or (None if len(first.rows("validation")) else DEFAULT_FOLDS)
+    settings = {
+        "features": _identity(tables),
+        "space": Path(space).name if space else preset,
+        "cv": folds,
+        "metric": metric,
+        "views": views,
+        "seed": seed,
+    }
+    plans = {name: _Plan(table, folds, views, seed) for name, table in tables.items()}
+    total = len(designs) * len(tables)
+    with closing(TrialLog(out, settings)) as log:
+        known = {trial.key for trial in log.trials}
+        for name, plan in plans.items():
+            todo = [design for design in designs if (name, design) not in known]
+            if todo:
+                with plan.division(max_memory, out) as division:
+
+                    def keep(trial: Trial) -> None:
+                        log.add(trial)
+                        _tell(progress, log, total, metric)
+
+                    _tell(progress, log, total, metric)
+                    _judge_all(name, todo, division, metric, seed, deadline, max_memory, keep)
+        wanted = {(name, design) for name in tables for design in designs}
+        trials = ranked((trial for trial in log.trials if trial.key in wanted), metric)
+    winner = select(trials, metric)
+    table, plan = tables[winner.features], plans[winner.features]
+    fitted = fit_table(table, winner.design, seed=seed, views=views, pooled=folds is not None)
+    adjusted = None
+    if winner.design.kind != "knn":  # whose votes are its probabilities
+        adjusted = _calibrate(winner, plan, fitted.head, seed, max_memory, out)
+    saved = save_head(out / WINNER, fitted)
+    X, y = table.select("test")
+    test = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict() if len(y) else None
+    notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
+    if len(trials) < total:
+        notes.append(f"{total - len(trials)} of {total} heads were not begun: the budget was spent")
+    result = {
+        "settings": settings,
+        "trials": [trial.to_dict() for trial in trials],
+        "winner": winner.to_dict() | {"path": str(saved.path)},
+        "calibration": adjusted,
+        "test": test,
+        "notes": notes,
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    (out / SUMMARY).write_text(json.dumps(result, indent=1))
+    return result
+
+
+def _tell(progress: Progress | None, log: TrialLog, total: int, metric: str) -> None:
+    if progress:
+        best = ranked(log.trials, metric)[:1]
+        note = f"best {metric} {best[0].mean:.3f} ({best[0].design.kind})" if best and best[0].scores else ""
+        progress("heads", len(log.trials), total, note)
+
+
+def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureTable]:
+    """Tables of features by name, all of the same rows."""
+    if tap is not None:
+        return {tap: load_features(path, tap)}
+    stores = [FeatureStore(file) for file in find_files(path)]
+    sources = [(store, name) for store in stores for name in store.taps]
+    FeatureTable(Path(path), sources)  # which refuses files of different rows
+    several = len(stores) > 1
+    return {
+        f"{store.path.stem}.{name}" if several else name: FeatureTable(store.path, [(store, name)])
+        for store, name in sources
+    }
+
+
+def _identity(tables: dict[str, FeatureTable]) -> str:
+    """Digest of all that features, labels and splits depend on."""
+    first = next(iter(tables.values()))
+    parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
+    rows = [first.digests.tolist(), first.y.tolist(), first.splits.tolist(), first.class_names]
+    return hashlib.sha256(json.dumps([parts, rows]).encode()).hexdigest()[:16]
+
+
+class _Plan:
+    """Which rows of a table a sweep uses, and the fold of each."""
+
+    def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
+        self._table, self.notes = table, []
+        splits = ("train", "validation") if folds else ("train",)
+        rows = table.rows(*splits)
+        check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
+        if folds:
+            fold = self._folds(table.y[rows], folds, seed)
+        else:
+            held = table.rows("validation")
+            known = np.isin(table.y[held], table.y[rows])
+            if not known.all():
+                missing = ", ".join(table.class_names[i] for i in np.unique(table.y[held][~known]))
+                self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {missing}")
+            rows, fold = np.concatenate([rows, held[known]]), np.repeat([-1, 0], [len(rows), known.sum()])
+        shown = np.full(len(table.y), -1)
+        shown[rows] = np.arange(len(rows))
+        owners = shown[table.view_rows] if views else np.empty(0, np.intp)
+        used = np.flatnonzero((owners >= 0) & ((fold[owners] < 0) | bool(folds)))
+        image = np.concatenate([np.arange(len(rows)), owners[used]])
+        fold = fold[image]
+        # Fold by fold, so that a block of rows is held out of a fit as a whole or not at all.
+        order = np.argsort(fold, kind="stable")
+        self._source = np.concatenate([rows, len(table.y) + used])[order]
+        self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
+        labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
+        self._codes = np.unique(labels, return_inverse=True)[1]
+
+    def _folds(self, labels: Any, folds: int, seed: int) -> Any:
+        if not 2 <= folds <= np.bincount(labels).max():
+            raise HeadError(f"--cv {folds}: give 2 to {np.bincount(labels).max()}, the rows of the largest class")
+        fold = stratified_folds(labels, folds, seed)
+        rare = np.bincount(labels)[labels] < 2
+        if rare.any():
+            self.notes.append(f"{rare.sum()} rows are never held out: the only ones of their class")
+        return np.where(rare, -1, fold)
+
+    @contextmanager
+    def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
+        """The rows, in memory, or in a file in `folder` while it is used."""
+        table, rows = self._table, len(self._source)
+        columns = table.X.shape[1]
+        weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
+        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as scratch:
+            if max_memory is not None and rows * columns * 4 > max_memory:
+                dtype = table.read(np.arange(0), np.arange(0)).dtype
+                X: Any = np.memmap(Path(scratch) / "rows", dtype, "w+", shape=(rows, columns))
+            else:
+                X = np.empty((rows, columns), np.float32)
+            for start in range(0, rows, BLOCK):
+                block = self._source[start : start + BLOCK]
+                plain = self._plain[start : start + BLOCK]
+                order = np.argsort(~plain, kind="stable")
+                X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
+            if not np.isfinite(X.sum(axis=1, dtype=np.float64)).all():
+                raise HeadError(f"{table.path}: features hold NaN or infinity: leave these rows out, or extract again")
+            yield Division(X, self._codes, self._fold, self._image, self._plain, weights)
+
+
+_FAMILIES: dict[str, str] = {
+    "centroid": "discriminant", "lda": "discriminant",
+    "logreg": "paths", "linear-svm": "paths", "ridge": "paths",
+    "knn": "kernel", "svm": "kernel",
+    "dense": "dense",
+}  # fmt: skip
+"""Kinds that share their work; the cheapest family first."""
+
+
+def judge(
+    designs: Sequence[HeadDesign],
+    division: Division,
+    *,
+    seed: int,
+    report: Report,
+    deadline: float | None = None,
+    max_memory: int | None = None,
+) -> None:
+    """Judge designs of one family; see :data:`heads.division.Report`."""
+    options: dict[str, Any] = {"seed": seed, "report": report, "deadline": deadline}
+    match _FAMILIES[designs[0].kind]:
+        case "discriminant":
+            judge_discriminant(designs, division, **options)
+        case "paths":
+            judge_paths(designs, division, **options)
+        case "kernel":
+            judge_kernel(designs, division, **options, max_memory=max_memory)
+        case _:
+            epochs = max(design.params["epochs"] for design in designs)
+            rungs = Rungs((ceil(epochs / 8), ceil(epochs / 3)), 0.5) if len(designs) > 3 else None
+            judge_dense(designs, division, **options, rungs=rungs, max_memory=max_memory)
+
+
+def _judge_all(
+    name: str,
+    designs: Sequence[HeadDesign],
+    division: Division,
+    metric: str,
+    seed: int,
+    deadline: float | None,
+    max_memory: int | None,
+    keep: Callable[[Trial], None],
+) -> None:
+    for family in dict.fromkeys(_FAMILIES.values()):
+        some = [design for design in designs if _FAMILIES[design.kind] == family]
+        left = set(some)
+
+        def report(i: int, judged: Judged, some: list[HeadDesign] = some, left: set[HeadDesign] = left) -> None:
+            left.discard(some[i])
+            keep(judge_trial(name, some[i], division, judged, metric))
+
+        if not some or (deadline is not None and time.monotonic() > deadline):
+            continue
+        try:
+            judge(some, division, seed=seed, report=report, deadline=deadline, max_memory=max_memory)
+        except HeadError as error:
+            # The others can still win; the table says why these cannot.
+            for design in some:
+                if design in left:
+                    keep(Trial(name, design, {}, float("nan"), float("nan"), 0.0, 0, f"error: {error}"))
+
+
+def _calibrate(
+    winner: Trial, plan: _Plan, head: Any, seed: int, max_memory: int | None, folder: Path
+) -> dict[str, float]:
+    """Give the refitted winner the temperature that suits its scores on held-out rows."""
+    held: list[Judged] = []
+    with plan.division(max_memory, folder) as division:
+        judge([winner.design], division, seed=seed, report=lambda _, judged: held.append(judged), max_memory=max_memory)
+        found = calibration(held[0].scores, division.codes[division.judged])
+    head.temperature_ = found["temperature"]
+    return found

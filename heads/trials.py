@@ -1,0 +1,198 @@
+"""Trials of a sweep: what each design scored, kept on disk as soon as it is known, and which one to take."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import HeadError, suggest
+from heads.base import fit_temperature, log_loss, softmax
+from heads.designs import HeadDesign
+from heads.division import Division, Judged
+from heads.evaluation import measure
+
+FILE = "trials.jsonl"
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
+"""What a sweep can select by; all but the last the greater, the better."""
+
+_RESAMPLES = 100
+"""Bootstrap resamples for the standard error of a single fold."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One design on one table of features.
+
+    Attributes:
+        features: name of the table, such as a tap.
+        design: kind and hyperparameters.
+        scores: metric -> its value on each fold's held-out rows; empty for a design that could not be fitted.
+        mean, error: of the sweep's metric over folds, and the standard error of that mean (of one fold: by bootstrap).
+        seconds: its share of the time of the sweep.
+        size: numbers that the head consists of, at most.
+        stopped: why its fits ended.
+    """
+
+    features: str
+    design: HeadDesign
+    scores: dict[str, list[float]]
+    mean: float
+    error: float
+    seconds: float
+    size: int
+    stopped: str
+
+    @property
+    def key(self) -> tuple[str, HeadDesign]:
+        """What tells it from others of a sweep."""
+        return self.features, self.design
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self) | {"design": {"kind": self.design.kind, "params": dict(self.design.params)}}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Trial":
+        """Inverse of :meth:`to_dict`."""
+        return cls(**values | {"design": HeadDesign(values["design"]["kind"], values["design"]["params"])})
+
+
+def judge_trial(features: str, design: HeadDesign, division: Division, judged: Judged, metric: str) -> Trial:
+    """The trial that a design's scores on held-out rows amount to."""
+    codes, fold = division.codes[division.judged], division.fold[division.judged]
+    # Not all kinds give probabilities; one number makes their scores so, as it does in a saved head.
+    temperature = fit_temperature(judged.scores, codes) if metric == "log_loss" and design.kind != "knn" else 1.0
+    proba = judged.scores if design.kind == "knn" else softmax(judged.scores / temperature)
+    names = [str(i) for i in range(division.classes)]
+    single = division.folds == 1
+    found = [
+        measure(codes[fold == f], proba[fold == f], names, resamples=_RESAMPLES if single else 0)
+        for f in range(division.folds)
+    ]
+    kept = [m for m in METRICS if m in found[0].metrics() and (m != "log_loss" or metric == m)]
+    scores = {m: [each.metrics().get(m, float("nan")) for each in found] for m in kept}
+    values = np.array(scores[metric])
+    if single:
+        low, high = found[0].intervals.get(metric, (values[0], values[0]))
+        error = (high - low) / (2 * 1.959964)
+    else:
+        error = values.std(ddof=1) / np.sqrt(len(values))
+    seconds = round(judged.seconds, 4)
+    return Trial(
+        features, design, scores, float(values.mean()), float(error), seconds, size(design, division), judged.stopped
+    )
+
+
+def size(design: HeadDesign, division: Division) -> int:
+    """Numbers that a head of this design consists of, at most: what it costs to keep and to use."""
+    columns, classes = division.X.shape[1], division.classes
+    if design.kind in ("svm", "knn"):
+        return len(division.codes) * int(columns)
+    widths: list[int] = [columns, *design.params.get("hidden", ()), classes]
+    return sum((a + 1) * b for a, b in pairwise(widths))
+
+
+def select(trials: Iterable[Trial], metric: str) -> Trial:
+    """The smallest head whose metric is within one standard error of the best; of equally small ones, the best.
+
+    (Breiman et al., "Classification and regression trees", 1984, section 3.4.3.)
+
+    Raises:
+        HeadError: no design could be fitted.
+    """
+    sign = -1 if metric == "log_loss" else 1
+    usable = [trial for trial in trials if trial.scores and np.isfinite(trial.mean)]
+    if not usable:
+        raise HeadError("no head of the sweep could be fitted: see why in its table, or give a larger --budget")
+    best = max(usable, key=lambda trial: sign * trial.mean)
+    tied = [trial for trial in usable if sign * trial.mean >= sign * best.mean - best.error]
+    return min(tied, key=lambda trial: (trial.size, -sign * trial.mean))
+
+
+def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
+    """The best first; those that could not be fitted last."""
+    sign = -1 if metric == "log_loss" else 1
+    return sorted(trials, key=lambda trial: (not trial.scores, -sign * trial.mean if trial.scores else 0, trial.size))
+
+
+def calibration(scores: Any, codes: Any) -> dict[str, float]:
+    """Temperature for held-out scores (J, C), and log loss without it and with one fitted to the other rows."""
+    order = np.random.default_rng(0).permutation(len(codes))
+    after = np.empty(len(codes))
+    for part in np.array_split(order, min(5, len(codes))):
+        rest = np.setdiff1d(order, part)
+        temperature = fit_temperature(scores[rest], codes[rest]) if len(rest) else 1.0
+        after[part] = log_loss(scores[part] / temperature, codes[part])
+    temperature = fit_temperature(scores, codes)
+    before = log_loss(scores, codes)
+    return {"temperature": temperature, "log_loss_before": before, "log_loss_after": float(after.mean())}
+
+
+class TrialLog:
+    """The file of a sweep's trials: a line that says which sweep it is, then one line for each trial.
+
+    Args:
+        folder: of the sweep; made if it is not there.
+        settings: all that the trials depend on: plain JSON types.
+
+    Raises:
+        HeadError: the folder holds trials of another sweep.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.path = folder / FILE
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trials: list[Trial] = []
+        lines = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+        whole = lines[:-1]  # what a killed sweep left unfinished stands after the last line break
+        if whole:
+            self._read(whole, settings)
+        self._file = self.path.open("r+b" if whole else "wb")
+        self._file.truncate(sum(len(line) + 1 for line in whole))
+        self._file.seek(0, os.SEEK_END)
+        if not whole:
+            self._write({"sweep": settings})
+
+    def _read(self, lines: Sequence[bytes], settings: dict[str, Any]) -> None:
+        try:
+            first, *rest = (json.loads(line) for line in lines)
+            before = first["sweep"]
+            self.trials = [Trial.from_dict(values) for values in rest]
+        except (ValueError, TypeError, KeyError) as error:
+            raise HeadError(f"{self.path}: no list of trials ({error}): delete it, or choose another --out") from error
+        differing = [name for name in settings if before.get(name) != settings[name]]
+        if differing:
+            raise HeadError(
+                f"{self.path}: trials of another sweep, which differs in {', '.join(differing)}: "
+                "delete the folder, or choose another --out"
+            )
+
+    def add(self, trial: Trial) -> None:
+        """Keep a trial, safe on disk."""
+        self.trials.append(trial)
+        self._write(trial.to_dict())
+
+    def _write(self, values: dict[str, Any]) -> None:
+        self._file.write(json.dumps(values).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def check_metric(metric: str) -> None:
+    """Check that a sweep can select by it.
+
+    Raises:
+        HeadError: it cannot.
+    """
+    if metric not in METRICS:
+        raise HeadError(f"unknown metric {metric!r}: {suggest(metric, METRICS)}")

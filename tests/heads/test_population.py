@@ -1,0 +1,260 @@
+import itertools
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from heads.base import softmax
+from heads.dense import DenseHead
+from heads.designs import HeadDesign
+from heads.division import Division
+from heads.nets import KerasNets, NumpyNets, Settings, Shape, gradients
+from heads.population import Rungs, _Batches, judge_dense
+
+
+def design(**params):
+    return HeadDesign("dense", {"hidden": (32,), "epochs": 8, "learning_rate": 1e-2, "batch_size": 16} | params)
+
+
+@pytest.fixture(scope="module")
+def division(digits):
+    """Three folds of 200."""
+    X, y = digits
+    return Division(X, y, np.arange(600) % 3, np.arange(600), np.ones(600, bool))
+
+
+@pytest.fixture(scope="module")
+def split(digits):
+    """One fold: every fifth row is held out."""
+    X, y = digits
+    return Division(X, y, np.where(np.arange(600) % 5 == 0, 0, -1), np.arange(600), np.ones(600, bool))
+
+
+def judge(designs, division, **options):
+    found = {}
+
+    def report(index, judged):
+        assert index not in found
+        assert judged.scores.dtype == np.float32
+        assert judged.scores.shape == (len(division.judged), division.classes)
+        found[index] = judged
+
+    judge_dense(designs, division, **{"seed": 0} | options, report=report)
+    return found
+
+
+def accuracy(judged, division):
+    return (judged.scores.argmax(axis=1) == division.codes[division.judged]).mean()
+
+
+def log_loss(judged, division):
+    codes = division.codes[division.judged]
+    return -np.log(softmax(judged.scores)[np.arange(len(codes)), codes]).mean()
+
+
+VARIED = [
+    design(hidden=()),
+    design(dropout=0.2, label_smoothing=0.1),
+    design(hidden=(48, 24), batch_norm=True, dropout=0.3, input_dropout=0.1),
+    design(hidden=(48,), weight_decay=0.3, batch_size=32, dropout=0.0),
+    design(hidden=(), standardize=False, learning_rate=3e-3),
+]
+
+
+@pytest.mark.parametrize("chosen", VARIED[1:4], ids=lambda d: str(d.params["hidden"]))
+def test_as_keras_fits_the_same_design(chosen, split):
+    """Initial weights and dropout differ, so that the means over seeds are compared."""
+    X, y, held = split.X, split.codes, split.held(0)
+    train, ours, theirs = split.training_rows(0), [], []
+    for seed in range(2):
+        ours.append(judge([chosen], split, seed=seed)[0])
+        head = chosen.build(seed).fit(X[train], y[train], validation=(X[held], y[held]))
+        theirs.append(ours[-1]._replace(scores=head.decision_function(X[held])))
+    assert abs(np.mean([accuracy(a, split) - accuracy(b, split) for a, b in zip(ours, theirs, strict=True)])) < 0.05
+    ratio = np.mean([log_loss(a, split) for a in ours]) / np.mean([log_loss(b, split) for b in theirs])
+    assert 0.75 < ratio < 1.33
+
+
+def test_a_member_ends_the_same_alone_and_in_company(division):
+    together = judge(VARIED, division)
+    assert sorted(together) == [0, 1, 2, 3, 4]
+    for index, chosen in enumerate(VARIED):
+        alone = judge([chosen], division)[0]
+        np.testing.assert_allclose(alone.scores, together[index].scores, rtol=1e-3, atol=1e-3)
+        assert alone.stopped == together[index].stopped
+    assert (judge(VARIED[:1], division, seed=1)[0].scores != together[0].scores).any()
+
+
+def settings(shape, seed=0, **params):
+    values = {"learning_rate": 1e-2, "weight_decay": 0.1, "input_dropout": 0.2, "dropout": 0.3, "label_smoothing": 0.1}
+    return Settings(shape, **values | params, rng=np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize(("widths", "batch_norm"), [((5, 3), False), ((5, 7, 3), True), ((5, 7, 6, 3), True)])
+def test_gradients_are_those_of_finite_differences(widths, batch_norm):
+    rng = np.random.default_rng(0)
+    net = settings(Shape(widths, batch_norm))
+    layers = [[a + 0.1 * rng.standard_normal(a.shape) for a in layer] for layer in net.weights()]
+    x, target = rng.standard_normal((9, 5)), np.eye(3)[rng.integers(0, 3, 9)]
+    masks, scales = net.masks(9), [1 / (1 - share) for share in net.shares]
+
+    def loss(layers):
+        inputs, _ = gradients(np, layers, x, target, 1 / 9, masks, scales)[0][-1]
+        scores = inputs @ layers[-1][0] + layers[-1][1]
+        return -(np.log(softmax(scores)) * target).sum() / 9
+
+    pairs, vectors, _ = gradients(np, layers, x, target, 1 / 9, masks, scales)
+    for layer, (inputs, residual) in enumerate(pairs):
+        for place, gradient in enumerate([inputs.T @ residual, *vectors[layer]]):
+            way = rng.standard_normal(gradient.shape)
+            value, step = layers[layer][place], 1e-6
+            sides = []
+            for sign in (1, -1):
+                layers[layer][place] = value + sign * step * way
+                sides.append(loss(layers))
+            layers[layer][place] = value
+            assert (sides[0] - sides[1]) / (2 * step) == pytest.approx((gradient * way).sum(), rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize(("hidden", "batch_norm"), [((), False), ((16, 12), False), ((16,), True)])
+def test_numpy_and_keras_take_the_same_steps(digits, hidden, batch_norm):
+    X, y = digits[0] / 8 - 1, digits[1]
+    shape = Shape((64, *hidden, 10), batch_norm)
+    engines = [
+        engine([settings(shape, 0), settings(shape, 1, dropout=0.0), settings(shape, 2, learning_rate=1e-3)], 32)
+        for engine in (NumpyNets, KerasNets)
+    ]
+    for step in range(12):
+        rows = slice(32 * step, 32 * step + (32 if step % 2 else 29))
+        for nets in engines:
+            nets.step(X[rows], y[rows])
+            if step == 6:
+                nets.keep([2])
+    one, other = (nets.scores(X) for nets in engines)
+    assert len(one) == len(other) == 1
+    np.testing.assert_allclose(one[0], other[0], atol=2e-2 if batch_norm else 1e-5)
+
+
+def test_steps_are_those_of_keras_adamw():
+    """Same first weights, same batches, no dropout: same logits."""
+    import keras
+
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((320, 20)).astype(np.float32), rng.integers(0, 3, 320)
+    X[:, 0] += 2 * y
+    net = settings(Shape((20, 8, 3), True), input_dropout=0.0, dropout=0.0)
+    relu, norm = keras.layers.ReLU(), keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(8), norm, relu, keras.layers.Dense(3)])
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    model.compile(keras.optimizers.AdamW(1e-2, weight_decay=0.1), loss)
+    ours = NumpyNets([net], 32)
+    layers = ours._nets[0].layers
+    model.layers[0].set_weights([layers[0][0], layers[0][1][0]])
+    model.layers[-1].set_weights([layers[1][0], layers[1][1][0]])
+    for batch in range(10):
+        rows = slice(32 * batch, 32 * batch + 32)
+        ours.step(X[rows], y[rows])
+        model.train_on_batch(X[rows], np.eye(3)[y[rows]])
+    np.testing.assert_allclose(ours.scores(X)[0], model.predict(X, verbose=0), atol=2e-3)
+
+
+def test_the_best_epoch_counts_and_patience_ends_a_member(split):
+    """With wrong labels on held-out rows, the first epoch is the best one."""
+    held = split.fold == 0
+    wrong = Division(split.X, np.where(held, (split.codes + 1) % 10, split.codes), split.fold, split.image, split.plain)
+    one = judge([design(epochs=1)], wrong)[0]
+    many = judge([design(epochs=20, patience=3)], wrong)[0]
+    np.testing.assert_array_equal(one.scores, judge([design(epochs=1)], wrong)[0].scores)
+    assert many.stopped == "no better for 3 epochs (best: epoch 1)"
+    assert one.stopped == "1 epochs (best: epoch 1)"
+
+
+@pytest.mark.parametrize("engine", [NumpyNets, KerasNets])
+def test_rungs_cut_the_worst_designs_of_all_shapes(split, engine):
+    good = [design(hidden=()), design(), design(hidden=(24, 24), dropout=0.1)]
+    poor = [design(learning_rate=1e-7), design(hidden=(), learning_rate=1e-7), design(dropout=0.9, learning_rate=1e-6)]
+    mixed = [d for pair in zip(poor, good, strict=True) for d in pair]
+    found = judge(mixed, split, rungs=Rungs((2, 4), keep=0.5), engine=engine)
+    assert sorted(found) == list(range(6))
+    assert [found[i].stopped for i in (0, 2, 4)] == ["cut at rung 1 of 2 (epoch 2)"] * 3
+    assert sum(found[i].stopped == "cut at rung 2 of 2 (epoch 4)" for i in (1, 3, 5)) == 1
+    winners = [i for i in (1, 3, 5) if not found[i].stopped.startswith("cut")]
+    assert len(winners) == 2 and all(accuracy(found[i], split) > 0.5 for i in winners)
+    whole = judge(mixed, split, engine=engine)
+    for i in winners:
+        np.testing.assert_allclose(found[i].scores, whole[i].scores, rtol=1e-3, atol=1e-3)
+
+
+def test_a_deadline_reports_what_is_under_way(split):
+    designs = [design(epochs=100_000, patience=100_000, hidden=(n,)) for n in (8, 512, 512, 512, 512)]
+    found = judge(designs, split, deadline=time.monotonic() + 1)
+    assert found and {judged.stopped for judged in found.values()} == {"budget"}
+    assert judge(designs, split, deadline=time.monotonic()) == {}
+
+
+def test_a_net_that_diverges_says_so(split):
+    wild = Division(split.X * np.float32(1e36), split.codes, split.fold, split.image, split.plain)
+    found = judge([design(hidden=(64, 64), standardize=False, batch_norm=True)], wild)
+    assert found[0].stopped == "diverged in epoch 1: give a smaller learning_rate"
+    assert np.isfinite(found[0].scores).all()
+
+
+def test_larger_than_memory_agrees(division, tmp_path):
+    np.save(tmp_path / "X.npy", division.X.astype(np.float16))
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    mapped = Division(X, division.codes, division.fold, division.image, division.plain)
+    for whole, streamed in zip(
+        judge(VARIED, mapped).values(), judge(VARIED, mapped, max_memory=X.size * 2).values(), strict=True
+    ):
+        assert abs(accuracy(whole, mapped) - accuracy(streamed, mapped)) < 0.06
+
+
+@pytest.mark.parametrize("max_memory", [None, 8 * 40 * 4])
+def test_each_epoch_draws_one_version_of_each_image(max_memory):
+    image = np.concatenate([np.arange(50), np.repeat(np.arange(50), 3)])
+    X = np.arange(200, dtype=np.float32)[:, None] + np.zeros(10, np.float32)
+    plain = np.arange(200) < 50
+    division = Division(X, image % 5, np.where(image < 10, 0, -1), image, plain, np.full(200, 0.25))
+    batches, seen = _Batches(division, 0, False, 1, max_memory), []
+    assert batches.streamed == (max_memory is not None)
+    for number in range(30):
+        parts = list(batches.epoch(number, 16))
+        rows = np.concatenate([x[:, 0] for x, _ in parts]).astype(int)
+        assert sorted(image[rows]) == list(range(10, 50))
+        np.testing.assert_array_equal(np.concatenate([codes for _, codes in parts]), image[rows] % 5)
+        assert min(len(codes) for _, codes in parts) > 1
+        seen.append(rows)
+    assert len(set(np.concatenate(seen))) == 160
+    assert any((a != b).any() for a, b in itertools.pairwise(seen))
+    np.testing.assert_array_equal(np.concatenate([x[:, 0] for x in batches.held()]), np.arange(10))
+
+
+def test_label_smoothing_of_a_head(digits):
+    X, y = digits
+    sharp, smooth = (
+        DenseHead(hidden=(), epochs=8, learning_rate=0.03, label_smoothing=s).fit(X[:400], y[:400], (X[400:], y[400:]))
+        for s in (0.0, 0.5)
+    )
+    assert smooth.score(X[400:], y[400:]) > 0.8
+    assert smooth.predict_proba(X[:400]).max(axis=1).mean() < sharp.predict_proba(X[:400]).max(axis=1).mean() - 0.1
+
+
+def test_heads_of_before_label_smoothing_load():
+    assert HeadDesign.from_json('{"kind": "dense", "params": {"hidden": [8]}}').params["label_smoothing"] == 0.0
+
+
+def test_on_a_cpu_keras_is_not_imported():
+    code = """if True:
+        import sys, numpy as np
+        from heads.designs import HeadDesign
+        from heads.division import Division
+        from heads.nets import NumpyNets
+        from heads.population import judge_dense
+        X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+        rows = Division(X, np.arange(60) % 2, np.arange(60) % 3, np.arange(60), np.ones(60, bool))
+        judge_dense([HeadDesign("dense", {"epochs": 1})], rows, seed=0, report=print, engine=NumpyNets)
+        assert not {"keras", "tensorflow"} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
