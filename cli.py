@@ -6,15 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from featurestore.errors import FeatureStoreError
 from heads import text
-
-if TYPE_CHECKING:
-    from featurestore.dataset import Source
 
 FAILURES_LISTED = 3
 """Exit code of a run that finished, and lists inputs that gave no row."""
@@ -99,7 +96,14 @@ def extract(
     augment: Annotated[
         str | None, typer.Option(help="flip, mild (default), cats-dogs, dog-breeds, xray or strong.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    precision: Annotated[str, typer.Option(help="To compute in: float32, bfloat16 or float16.")] = "float32",
+    decoder: Annotated[
+        str, typer.Option(help="pillow; or draft, which decodes large JPEGs at less than their resolution.")
+    ] = "pillow",
+    engine: Annotated[str, typer.Option(help="keras, openvino, or auto: the faster one.")] = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per forward pass; what suits the machine by default.")
+    ] = None,
     labels: Labels = None,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
@@ -117,15 +121,19 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Run a frozen backbone once over SOURCE and keep its features in a file in the store."""
+    from featurestore.dataset import open_source
     from featurestore.extraction import extract_all
 
-    opened = _open(source, labels, path_column, label_column, split_column, exclude, name)
+    opened = open_source(
+        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
+        exclude=exclude or (), name=name,
+    )  # fmt: skip
     with _progress(quiet or as_json) as progress:
         results = extract_all(
             opened, store, _networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
             pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
-            views=views, augment=augment, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
-            progress=progress,
+            views=views, augment=augment, precision=precision, decoder=decoder, engine=engine, batch_size=batch_size,  # type: ignore[arg-type]
+            prune=prune, rehash=rehash, cluster=cluster, progress=progress, note=_note if progress else None,
         )  # fmt: skip
     plain = [result.to_dict() for result in results]
     _show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)
@@ -149,9 +157,13 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what SOURCE holds: classes, splits, image sizes, duplicates, files that cannot be read."""
+    from featurestore.dataset import open_source
     from featurestore.inspection import inspect_source
 
-    opened = _open(source, labels, path_column, label_column, split_column, exclude, name)
+    opened = open_source(
+        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
+        exclude=exclude or (), name=name,
+    )  # fmt: skip
     with _progress(quiet or as_json) as progress:
         found = inspect_source(opened, progress, page=page)
     _show(found, as_json, quiet, text.inspection)
@@ -313,28 +325,6 @@ def demo(
 # ------------------------------------------------------------------------------------------------- printing
 
 
-def _open(
-    source: Path,
-    labels: Path | None,
-    path_column: str | None,
-    label_column: str | None,
-    split_column: str | None,
-    exclude: list[str] | None,
-    name: str | None,
-) -> "Source":
-    from featurestore.dataset import open_source
-
-    return open_source(
-        source,
-        labels=labels,
-        path_column=path_column,
-        label_column=label_column,
-        split_column=split_column,
-        exclude=exclude or (),
-        name=name,
-    )
-
-
 _UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
 
 
@@ -371,6 +361,10 @@ def _show(result: Any, as_json: bool, quiet: bool, render: Callable[[Any], str])
         print(json.dumps(result, indent=2))
     elif not quiet:
         print(render(result))
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 @contextmanager

@@ -83,9 +83,15 @@ def check(cluster: str) -> None:
 
 
 def compute_on(
-    cluster: str, requests: Sequence[Request], jobs: Sequence[Job], source: Source, batch_size: int, report: Progress
+    cluster: str,
+    requests: Sequence[Request],
+    jobs: Sequence[Job],
+    source: Source,
+    batch_size: int | None,
+    engine: str,
+    report: Progress,
 ) -> None:
-    """As :func:`featurestore.compute.compute`, on a cluster.
+    """As :func:`featurestore.compute.compute`, on a cluster. Engine and batch size are decided here, for all workers.
 
     Args:
         cluster: a number of processes on this machine, or the address of a Dask scheduler.
@@ -95,7 +101,7 @@ def compute_on(
         StoreError: the cluster cannot be reached, or its workers die again and again; what is finished is kept.
     """
     asked = {id(job): request for job, request in zip(jobs, requests, strict=True)}
-    busy = prepare(jobs, source, batch_size)
+    busy = prepare(jobs, source, batch_size, engine)
     for _ in range(TRIES if busy else 0):
         try:
             with _backend(cluster) as workers:
@@ -175,12 +181,12 @@ def _shards(jobs: Sequence[Job], requests: Sequence[Request], source: Source, wo
     one order, the usual case, a shard decodes its images once for all of them.
     """
     run = uuid.uuid4().hex
-    batches = max(-(-len(job.plan.order) // _journal(job).header.batch_size) for job in jobs)
+    batches = max(-(-len(job.plan.order) // job.journal.header.batch_size) for job in jobs)
     length = min(SHARD_BATCHES, -(-batches // (SHARDS_PER_WORKER * workers)))
     for start in range(0, batches, length):
         parts, samples = [], {}
         for job, request in zip(jobs, requests, strict=True):
-            size = _journal(job).header.batch_size
+            size = job.journal.header.batch_size
             order = job.plan.order[start * size : (start + length) * size]
             needed = {item.key for item in order} & job.plan.missing
             samples.update({item.sample.digest: item.sample for item in order if item.key in needed})
@@ -188,20 +194,15 @@ def _shards(jobs: Sequence[Job], requests: Sequence[Request], source: Source, wo
                 job.plan, target=job.plan.target.absolute(), previous=None, rows=Rows(), journal=None, samples=[],
                 order=order, missing=needed,
             )  # fmt: skip
-            parts.append(Part(request.anywhere(), job.spec, _journal(job).header, plan))
+            parts.append(Part(request.anywhere(), job.spec, job.journal.header, plan))
         if samples:
             yield Shard(run, source.part(list(samples.values())), parts)
 
 
-def _journal(job: Job) -> Journal:
-    assert job.plan.journal is not None
-    return job.plan.journal
-
-
 # ------------------------------------------------------------------------------------------------- on a worker
 
-_bench: dict[str, list[tuple[Backbone, Journal]]] = {}
-"""Networks and journals of the run that this process works for."""
+_bench: dict[str, list[tuple[Backbone, engines.Compute, Journal]]] = {}
+"""Networks, compiled, and journals of the run that this process works for."""
 _one_at_a_time = threading.Lock()  # each shard uses all cores
 
 
@@ -212,19 +213,17 @@ def run_shard(shard: Shard) -> list[Done]:
             _bench.clear()
             _bench[shard.run] = [_set_up(part) for part in shard.parts]
         jobs = [
-            Job(backbone, part.spec, replace(part.plan, journal=journal))
-            for part, (backbone, journal) in zip(shard.parts, _bench[shard.run], strict=True)
+            Job(backbone, part.spec, replace(part.plan, journal=journal), compiled)
+            for part, (backbone, compiled, journal) in zip(shard.parts, _bench[shard.run], strict=True)
         ]
-        compute(jobs, shard.source, shard.parts[0].header.batch_size, lambda *_: None)
+        header = shard.parts[0].header
+        compute(jobs, shard.source, header.batch_size, header.engine, lambda *_: None, lambda _: None)
     if all(job.failures for job in jobs) and not any(job.computed for job in jobs):
         _check_sees(shard.source, [item.sample for part in shard.parts for item in part.plan.order])
-    return [
-        Done(journal.path, job.computed, job.failures)
-        for job, (_, journal) in zip(jobs, _bench[shard.run], strict=True)
-    ]
+    return [Done(job.journal.path, job.computed, job.failures) for job in jobs]
 
 
-def _set_up(part: Part) -> tuple[Backbone, Journal]:
+def _set_up(part: Part) -> tuple[Backbone, engines.Compute, Journal]:
     """Build a network, which must be the same as where the run was planned, and open a journal for its rows."""
     here = f"worker {socket.gethostname()}, process {os.getpid()}"
     if not part.plan.journal_path.exists():
@@ -236,7 +235,7 @@ def _set_up(part: Part) -> tuple[Backbone, Journal]:
     if producer != part.header.producer:
         raise StoreError(f"{here}: has {producer}, not {part.header.producer}: install the same versions")
     path = part.plan.journal_path.with_suffix(f".{uuid.uuid4().hex[:12]}{part.plan.journal_path.suffix}")
-    return backbone, Journal.create(path, part.header)
+    return backbone, engines.compile_backbone(backbone, part.header.engine), Journal.create(path, part.header)
 
 
 def _check_sees(source: Source, samples: Sequence[Sample]) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from featurestore import augment as augmentation
-from featurestore import backbones, layout
+from featurestore import backbones, engines, layout
 from featurestore.cluster import check as check_cluster
 from featurestore.cluster import compute_on
-from featurestore.compute import Job, Progress, compute, nothing_to_compute
+from featurestore.compute import Job, Note, Progress, compute, nothing_to_compute
 from featurestore.dataset import Dataset, Failure, Sample, Source, open_source
 from featurestore.errors import BackboneError, SourceError, suggest
 from featurestore.lock import store_lock
@@ -21,10 +21,11 @@ from featurestore.memo import Memo, Request
 from featurestore.plan import Plan, make_plan
 from featurestore.publish import Publication, publish, remove_drafts
 from featurestore.runtime import check_keras
-from featurestore.spec import DTYPES, LAST, RESIZES, Dtype, Pool, Resize
+from featurestore.spec import DECODERS, DTYPES, LAST, RESIZES, Decoder, Dtype, Pool, Precision, Resize
 from featurestore.splits import split_table
 from featurestore.stamps import DigestCache
 from featurestore.store import FeatureStore
+from featurestore.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Extraction:
         notes: what the splits had to decide.
         classes: rows per class and split.
         seconds: wall time, of all backbones of the run together.
+        timing: where those of the loop over the images went, see :meth:`featurestore.timing.Timing.to_dict`; all 0 on a
+            cluster.
         written: False if the file already was as it should be.
     """
 
@@ -57,6 +60,7 @@ class Extraction:
     notes: list[str]
     classes: dict[str, dict[str, int]]
     seconds: float
+    timing: dict[str, float]
     written: bool
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,11 +96,15 @@ def extract_all(
     dtype: Dtype = "float32",
     views: int | None = None,
     augment: str | None = None,
-    batch_size: int = 32,
+    precision: Precision = "float32",
+    decoder: Decoder = "pillow",
+    engine: str = engines.AUTO,
+    batch_size: int | None = None,
     prune: bool = False,
     rehash: bool = False,
     cluster: str | None = None,
     progress: Progress | None = None,
+    note: Note | None = None,
 ) -> list[Extraction]:
     """Run frozen backbones once over the images of `source`; each image is read and decoded once for all of them.
 
@@ -112,12 +120,17 @@ def extract_all(
         dtype: of the stored features.
         views: augmented versions of each training image, kept beside it. By default as many as the file has.
         augment: what they look like, one of :data:`featurestore.augment.PRESETS`; ``mild`` by default.
-        batch_size: images per forward pass. An interrupted run is resumed with the size that it began with.
+        precision: that networks compute in: ``float32``, ``bfloat16`` or ``float16``.
+        decoder: ``pillow``, or ``draft``: see :func:`featurestore.images.decode_sizes`.
+        engine: ``keras``, ``openvino``, or ``auto``: that of the rows which are there, else the faster one.
+        batch_size: images per forward pass; by default what suits the machine. An interrupted run is resumed with the
+            size and engine that it began with.
         prune: drop rows of images that the source no longer holds, instead of refusing to.
         rehash: read all files, also those that look unchanged by their size, times and inode, and build every network.
         cluster: a number of processes on this machine, or the address of a Dask scheduler, see
             :mod:`featurestore.cluster`. By default this process computes alone.
         progress: called after each step.
+        note: called with a sentence when a run will take long.
 
     Raises:
         SourceError: nothing to extract in `source`.
@@ -130,12 +143,14 @@ def extract_all(
     report = progress or (lambda stage, done, total: None)
     check_keras("running a backbone")
     folder, trust = Path(store), not rehash
-    requests = [Request(name, weights, size, pool, tuple(taps), preprocessing) for name, weights in networks.items()]
+    requests = [
+        Request(name, weights, size, pool, tuple(taps), preprocessing, precision) for name, weights in networks.items()
+    ]
     memo = Memo(folder, requests, trust=trust)
     for request in requests:
         if memo.recall(request) is None:
             request.check()
-    _check_options(resize, dtype, batch_size, views, augment)
+    _check_options(resize, dtype, decoder, engine, batch_size, views, augment)
     if cluster is not None:
         check_cluster(cluster)
     if not isinstance(source, Source):
@@ -146,17 +161,18 @@ def extract_all(
         dataset = source.dataset(lambda done, total: report("reading", done, total), cache=cache)
 
         def job_of(backbone: backbones.Outline) -> Job:
-            spec = backbone.spec(resize, dtype)
+            spec = backbone.spec(resize, dtype, decoder)
             plan = make_plan(folder, dataset, spec, prune=prune, views=views, augment=augment)
             opened.enter_context(plan.rows)
             return Job(backbone, spec, plan)
 
         jobs = [_job(request, memo, source, job_of) for request in requests]
+        timing = Timing()
         if cluster is None:
-            compute(jobs, source, batch_size, report)
+            timing = compute(jobs, source, batch_size, engine, report, note or (lambda text: None))
         else:
-            compute_on(cluster, requests, jobs, source, batch_size, report)
-        return [_finish(job, dataset, lock, started) for job in jobs]
+            compute_on(cluster, requests, jobs, source, batch_size, engine, report)
+        return [_finish(job, dataset, lock, started, timing.to_dict()) for job in jobs]
 
 
 def _job(request: Request, memo: Memo, source: Source, job_of: Callable[[backbones.Outline], Job]) -> Job:
@@ -171,12 +187,17 @@ def _job(request: Request, memo: Memo, source: Source, job_of: Callable[[backbon
     return job
 
 
-def _check_options(resize: str, dtype: str, batch_size: int, views: int | None, augment: str | None) -> None:
+def _check_options(
+    resize: str, dtype: str, decoder: str, engine: str, batch_size: int | None, views: int | None, augment: str | None
+) -> None:
     """Everything that can be wrong is said before anything slow begins."""
-    for what, value, known in (("resize rule", resize, RESIZES), ("dtype", dtype, DTYPES)):
+    for what, value, known in (
+        ("resize rule", resize, RESIZES), ("dtype", dtype, DTYPES), ("decoder", decoder, DECODERS),
+        ("engine", engine, engines.ENGINES),
+    ):  # fmt: skip
         if value not in known:
             raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise BackboneError(f"batch size {batch_size}: it must be at least 1")
     if views is not None and views < 0:
         raise BackboneError(f"views {views}: it must be 0 or more")
@@ -184,7 +205,7 @@ def _check_options(resize: str, dtype: str, batch_size: int, views: int | None, 
         augmentation.check(augment)
 
 
-def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction:
+def _finish(job: Job, dataset: Dataset, lock: int, started: float, timing: dict[str, float]) -> Extraction:
     """Publish what a job has, if that is anything new, and report."""
     plan = job.plan
     kept = [sample for sample in plan.samples if sample.digest in plan.rows]
@@ -210,9 +231,10 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float) -> Extraction
         notes=plan.notes,
         classes=split_table(kept, dataset.class_names),
         seconds=round(time.monotonic() - started, 3),
+        timing=timing,
         written=written,
     )
-    _log(plan, "end", rows=result.rows, computed=job.computed, seconds=result.seconds, written=written)
+    _log(plan, "end", rows=result.rows, computed=job.computed, seconds=result.seconds, timing=timing, written=written)
     return result
 
 

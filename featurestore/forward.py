@@ -1,6 +1,7 @@
 """Images through frozen networks: decoded by threads ahead of them, in batches of one fixed size."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,12 +11,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore import engines
-from featurestore.backbones import Backbone
+from featurestore.engines import Compute
 from featurestore.errors import ImageError
 from featurestore.spec import Dtype
+from featurestore.timing import Timing
 
-DECODERS = min(8, os.cpu_count() or 1)
+DECODERS = os.cpu_count() or 1
 
 Item = TypeVar("Item", bound=Hashable)
 Key = TypeVar("Key")
@@ -36,40 +37,47 @@ class Lane(Generic[Item]):
     """One network and the batches that it is to run.
 
     Args:
-        backbone: the frozen network.
+        compute: the network, compiled.
+        size: side of its input.
         batches: items by batch, each batch of at most `batch_size`; None holds a place without running anything.
         dtype: of the features. A value beyond the range of float16 comes out as infinity.
         batch_size: of every forward pass: a short batch is padded with black images, since kernels, and with them
             the last bits of a result, depend on the size.
-        engine: see :mod:`featurestore.engines`.
+        timing: where the time that batches take is counted.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
+        compute: Compute,
+        size: int,
         batches: Iterable[Sequence[Item | None]],
         *,
         dtype: Dtype,
         batch_size: int,
-        engine: str = engines.DEFAULT,
+        timing: Timing | None = None,
     ) -> None:
-        self._size, self._dtype, self._batch_size = backbone.size, dtype, batch_size
-        self._compute = engines.compile_backbone(backbone, engine)
+        self._compute, self._size, self._dtype, self._batch_size = compute, size, dtype, batch_size
+        self._timing = timing or Timing()
         self._batches = deque(batch for batch in batches if any(item is not None for item in batch))
         self._waiting: dict[Item, Pixels] = {}
 
-    def offer(self, pixels: Mapping[Item, Pixels]) -> Iterator[Outcome[Item]]:
-        """Take in some items' pixels, and run every batch that is complete now. Batches run in their order."""
+    def offer(self, pixels: Mapping[Item, Pixels]) -> Iterator[Callable[[], Outcome[Item]]]:
+        """Take in some items' pixels, and start every batch that is complete now, in order.
+
+        What comes out waits for its batch, in any thread; call each once, in the same order.
+        """
         self._waiting.update(pixels)
         while self._batches and all(item is None or item in self._waiting for item in self._batches[0]):
             batch = self._batches.popleft()
-            yield self._run(batch)
+            yield self._start(batch)
             for item in batch:
                 self._waiting.pop(item, None)  # type: ignore[arg-type]
 
-    def _run(self, batch: Sequence[Item | None]) -> Outcome[Item]:
+    def _start(self, batch: Sequence[Item | None]) -> Callable[[], Outcome[Item]]:
         full = np.zeros((self._batch_size, self._size, self._size, 3), np.uint8)
-        items, slots, failures = [], [], []
+        items: list[Item] = []
+        slots: list[int] = []
+        failures: list[tuple[Item, str]] = []
         for slot, item in enumerate(batch):
             if item is None:
                 continue
@@ -81,15 +89,24 @@ class Lane(Generic[Item]):
                 items.append(item)
                 slots.append(slot)
         if not items:
-            return Outcome([], {}, failures)
-        with np.errstate(over="ignore"):  # documented above, and for the caller to judge
-            features = {tap: np.asarray(array)[slots].astype(self._dtype) for tap, array in self._compute(full).items()}
-        return Outcome(items, features, failures)
+            return lambda: Outcome([], {}, failures)
+        started = time.perf_counter()
+        running = self._compute(full)
+
+        def finish() -> Outcome[Item]:
+            found = running()
+            self._timing.ran(started)
+            with np.errstate(over="ignore"):  # documented above, and for the caller to judge
+                return Outcome(items, {tap: found[tap][slots].astype(self._dtype) for tap in found}, failures)
+
+        return finish
 
 
-def ahead(keys: Iterable[Key], work: Callable[[Key], Result], window: int) -> Iterator[tuple[Key, Result]]:
+def ahead(
+    keys: Iterable[Key], work: Callable[[Key], Result], window: int, threads: int = DECODERS
+) -> Iterator[tuple[Key, Result]]:
     """Each key with its result, in order, computed by threads for up to `window` keys ahead."""
-    with ThreadPoolExecutor(DECODERS, "decode") as pool:
+    with ThreadPoolExecutor(threads) as pool:
         queue: deque[tuple[Key, Future[Result]]] = deque()
         try:
             for key in keys:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, features
 
 from featurestore.errors import ImageError
-from featurestore.spec import Resize
+from featurestore.spec import Decoder, Resize
 
 MAX_BYTES = 512 * 2**20
 """Larger files are refused unread."""
@@ -126,20 +126,36 @@ def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArra
     return decode_sizes(data, [size], resize)[size]
 
 
-def decode_sizes(data: bytes | NDArray[np.uint8], sizes: Iterable[int], resize: Resize) -> dict[int, NDArray[np.uint8]]:
-    """As :func:`decode`, in several sizes at once: the costly part is done once."""
+def decode_sizes(
+    data: bytes | NDArray[np.uint8], sizes: Iterable[int], resize: Resize, decoder: Decoder = "pillow"
+) -> dict[int, NDArray[np.uint8]]:
+    """As :func:`decode`, in several sizes at once: the costly part is done once.
+
+    Args:
+        data, resize: see there.
+        sizes: sides of the results.
+        decoder: ``pillow``; or ``draft``, where libjpeg leaves out what lies beyond half, a quarter or an eighth of a
+            JPEG's resolution, as long as both sides keep the `size`. Each size is then decoded for itself, so that
+            none depends on the others.
+    """
+    if decoder == "draft":
+        return {size: resized(open_image(data, size), size, resize) for size in sizes}
     image = open_image(data)
     return {size: resized(image, size, resize) for size in sizes}
 
 
-def open_image(data: bytes | NDArray[np.uint8]) -> Image.Image:
+def open_image(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Image.Image:
     """The first half of :func:`decode`: upright, in mode RGB, in its own size.
+
+    Args:
+        data: see there.
+        at_least: a JPEG may be smaller, by a power of 2, but no side smaller than this.
 
     Raises:
         ImageError: as there.
     """
     with _one_error():
-        return _from_array(data) if isinstance(data, np.ndarray) else _from_bytes(data)
+        return _from_array(data) if isinstance(data, np.ndarray) else _from_bytes(data, at_least)
 
 
 def resized(image: Image.Image, size: int, resize: Resize) -> NDArray[np.uint8]:
@@ -175,11 +191,13 @@ def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if grey else pixels).convert("RGB")
 
 
-def _from_bytes(data: bytes) -> Image.Image:
+def _from_bytes(data: bytes, at_least: int | None) -> Image.Image:
     """A decoded image, upright, in mode RGB."""
     image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
     if image.width * image.height > MAX_PIXELS:  # Pillow's own limit may have been switched off
         raise ImageError(_TOO_LARGE)
+    if at_least:
+        image.draft(None, (at_least, at_least))
     image.load()
     orientation = _orientation(image)
     if image.mode.startswith("I"):

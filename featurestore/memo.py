@@ -21,7 +21,7 @@ from featurestore.backbones import Backbone, Outline, check, find, load_backbone
 from featurestore.backbones.keras_file import SUFFIX as KERAS_FILE
 from featurestore.errors import DiskFullError
 from featurestore.journal import write_whole
-from featurestore.spec import Pool, Tap
+from featurestore.spec import Pool, Precision, Tap
 from featurestore.stamps import horizon, settled, stamp
 
 NAME = "backbones.memo"
@@ -40,6 +40,7 @@ class Request:
     pool: Pool
     taps: tuple[str | Tap, ...]
     preprocessing: str | None
+    precision: Precision = "float32"
 
     @property
     def text(self) -> str:
@@ -87,7 +88,7 @@ class Memo:
         """What the network is, if that is known for sure."""
         return self._outlines.get(request)
 
-    def remember(self, request: Request, backbone: Backbone) -> None:
+    def remember(self, request: Request, backbone: Outline) -> None:
         """Note a network that was built just now."""
         if not self._closed and (witness := self._witness(request)):
             self._entries[request.text] = {"witness": witness, **backbone.to_dict()}

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from featurestore.errors import missing
 
 
@@ -24,16 +26,28 @@ def import_keras(task: str) -> Any:
     if "keras" in sys.modules:
         return sys.modules["keras"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    state = random.getstate()  # importing TensorFlow draws from it
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # importing a backend draws from them
     try:
         with _without_stderr():
             import keras
+
+            _share_gpus(keras.backend.backend())
     except ImportError as error:
         raise missing(task, "TensorFlow", "extract") from error
     finally:
-        random.setstate(state)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes several networks in one process for a mistake
     return keras
+
+
+def _share_gpus(backend: str) -> None:
+    """TensorFlow takes what it needs of a GPU's memory, and not all of it at once."""
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def check_keras(task: str) -> None:

@@ -16,10 +16,14 @@ from featurestore.errors import CorruptFileError
 Pool = Literal["avg", "max", "avg+max", "flatten", "none"]
 Resize = Literal["squash", "crop", "pad"]
 Dtype = Literal["float16", "float32"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Decoder = Literal["pillow", "draft"]
 
 POOLS: tuple[str, ...] = get_args(Pool)
 RESIZES: tuple[str, ...] = get_args(Resize)
 DTYPES: tuple[str, ...] = get_args(Dtype)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+DECODERS: tuple[str, ...] = get_args(Decoder)
 
 LAST = "last"
 """Name of the tap at a backbone's output, whatever its layer is called."""
@@ -54,8 +58,8 @@ class ExtractionSpec:
     resize: Resize
     preprocessing: str
     dtype: Dtype
-    precision: str = "float32"
-    decoder: str = "pillow"
+    precision: Precision = "float32"
+    decoder: Decoder = "pillow"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, without the fields that stand at their default."""

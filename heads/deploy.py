@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from featurestore.backbones import Backbone, load_backbone
+from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
 from featurestore.forward import Lane, Pixels, ahead, batched
 from featurestore.images import decode_sizes, read_file
-from featurestore.spec import ExtractionSpec, Resize
+from featurestore.spec import Decoder, ExtractionSpec, Resize
 from featurestore.walk import Tree
 from heads.persist import load_head
 
@@ -60,17 +61,18 @@ class Predictor:
     def __init__(self, head_dir: str | os.PathLike[str], *, weights: str | Mapping[str, str] | None = None) -> None:
         self._head = load_head(head_dir)
         self.class_names = self._head.class_names
-        self._backbones: dict[ExtractionSpec, Backbone] = {}
-        self._sizes: dict[Resize, set[int]] = {}
+        self._networks: dict[ExtractionSpec, Compute] = {}
+        self._sizes: dict[tuple[Resize, Decoder], set[int]] = {}
         for spec, default in {item.spec: item.weights for item in self._head.inputs}.items():
             given = weights.get(spec.backbone) if isinstance(weights, Mapping) else weights
-            self._backbones[spec] = backbone = _build(spec, given or default)
-            self._sizes.setdefault(spec.resize, set()).add(spec.size)
-            if differences := spec.differences(backbone.spec(spec.resize, spec.dtype)):
+            backbone = _build(spec, given or default)
+            self._sizes.setdefault((spec.resize, spec.decoder), set()).add(spec.size)
+            if differences := spec.differences(backbone.spec(spec.resize, spec.dtype, spec.decoder)):
                 raise SpecMismatchError(
                     f"{head_dir}: fitted on features of another backbone than can be built here "
                     f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
                 )
+            self._networks[spec] = compile_backbone(backbone)
 
     def predict(self, inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
         """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
@@ -81,19 +83,19 @@ class Predictor:
         items = list(enumerate(find_images(inputs)))
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
-            Lane(backbone, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
-            for spec, backbone in self._backbones.items()
+            Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
+            for spec, network in self._networks.items()
         ]
         outcomes = (
-            outcome
+            [batch() for batch in started]
             for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
             # All lanes have the same batches: each gives its outcome at the same item.
-            for outcome in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
+            for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
         for batch, parts in zip(batches, outcomes, strict=True):
             found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in parts[0].failures}
             if parts[0].items:
-                made = dict(zip(self._backbones, parts, strict=True))
+                made = dict(zip(self._networks, parts, strict=True))
                 features = [made[wanted.spec].features[wanted.tap] for wanted in self._head.inputs]
                 flat = [values.reshape(len(values), -1) for values in features]
                 probabilities = self._head.predict_proba(np.concatenate(flat, axis=1))
@@ -106,15 +108,22 @@ class Predictor:
         """One image for each backbone, decoded once (for each resize rule)."""
         try:
             data = read_file(path)
-            found = {rule: decode_sizes(data, sizes, rule) for rule, sizes in self._sizes.items()}
+            found = {rule: decode_sizes(data, sizes, *rule) for rule, sizes in self._sizes.items()}
         except ImageError as error:
-            return [error for _ in self._backbones]
-        return [found[spec.resize][spec.size] for spec in self._backbones]
+            return [error for _ in self._networks]
+        return [found[spec.resize, spec.decoder][spec.size] for spec in self._networks]
 
 
 def _build(spec: ExtractionSpec, weights: str) -> Backbone:
     name, weights = (weights, "imagenet") if weights.endswith(".keras") else (spec.backbone, weights)
-    return load_backbone(name, weights=weights, size=spec.size, taps=spec.taps, preprocessing=spec.preprocessing)
+    return load_backbone(
+        name,
+        weights=weights,
+        size=spec.size,
+        taps=spec.taps,
+        preprocessing=spec.preprocessing,
+        precision=spec.precision,
+    )
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:

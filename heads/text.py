@@ -65,7 +65,21 @@ def extraction(results: dict[str, Any] | list[dict[str, Any]]) -> str:
         views = f" and {result['views']} views" if result["views"] else ""
         done = ", ".join(parts) or "nothing to do"
         lines.append(f"{result['rows']} rows{views} ({done}) in {result['seconds']:.1f} s: {result['path']}")
+    lines += _timing(several)
     return "\n".join([*lines, f"next: featurestore fit-head {several[-1]['path']} --out head"])
+
+
+def _timing(results: list[dict[str, Any]]) -> list[str]:
+    """Where the time of a run went, if anything was computed in it."""
+    timing, computed = results[0]["timing"], sum(result["computed"] for result in results)
+    if not timing["total"]:
+        return []
+    seconds = "; ".join(
+        f"{text} {timing[part]:.1f} s"
+        for part, text in (("forward", "forward"), ("idle", "waiting for images"), ("write", "meanwhile: write"),
+                           ("read", "read"), ("decode", "decode"))
+    )  # fmt: skip
+    return [f"{computed / timing['total']:.1f} rows/s: {seconds} (of all threads)"]
 
 
 def inspection(found: dict[str, Any]) -> str:

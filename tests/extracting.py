@@ -1,6 +1,6 @@
 """Run a real extraction in a process of its own, and say what it reports: for tests that kill it.
 
-    python extracting.py SOURCE STORE BATCH_SIZE [VIEWS [CLUSTER]]
+    python extracting.py SOURCE STORE BATCH_SIZE [VIEWS]
 
 Prints a line per report of progress (``extracting DONE TOTAL``), and at the end ``result`` and JSON.
 """
@@ -19,7 +19,6 @@ if __name__ == "__main__":
         size=SIZE,
         batch_size=int(sys.argv[3]),
         views=int(sys.argv[4]) if len(sys.argv) > 4 else None,
-        cluster=sys.argv[5] if len(sys.argv) > 5 else None,
         progress=lambda stage, done, total: print(stage, done, total, flush=True),
     )
     print("result", json.dumps(result.to_dict()), flush=True)

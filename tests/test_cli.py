@@ -52,6 +52,7 @@ def test_extract_says_what_it_did(work, tmp_path):
     done = featurestore("extract", str(work / "colours"), "--store", str(tmp_path), *SMALL)
     assert "class  train  validation  test" in done.stdout
     assert "30 rows (30 computed)" in done.stdout and "next: featurestore fit-head" in done.stdout
+    assert "rows/s: forward" in done.stdout
     assert done.stderr == ""  # not a word of TensorFlow's
 
 

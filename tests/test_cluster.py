@@ -23,9 +23,8 @@ from featurestore.journal import Journal
 from featurestore.memo import Request
 from featurestore.plan import make_plan
 
-OPTIONS = {"size": 96, "batch_size": 4, "views": 3}
+OPTIONS = {"size": 96, "batch_size": 4, "views": 3, "engine": "keras"}
 WORKERS = re.compile(r"\.[0-9a-f]{12}\.journal$")
-SCRIPT = Path(__file__).with_name("extracting.py")
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +87,14 @@ def writer(store: Path) -> tuple[int, Path] | None:
 
 def extract_and_kill_one(source: Path, store: Path, address: str):
     """One of two workers is killed as soon as it has rows."""
-    reports, killed = [], []
+    reports, killed, finished = [], [], threading.Event()
 
     def kill_one() -> None:
-        pid, journal = wait_for(lambda: writer(store))
+        while not (found := writer(store)):
+            if finished.is_set():
+                return
+            time.sleep(0.005)
+        pid, journal = found
         os.kill(pid, signal.SIGKILL)
         with Journal(journal, read_only=True) as rows:
             killed.append((len(rows), reports[-1]))
@@ -99,10 +102,24 @@ def extract_and_kill_one(source: Path, store: Path, address: str):
     killer = threading.Thread(target=kill_one)
     killer.start()
     result = extract(source, store, cluster=address, **OPTIONS, progress=lambda *report: reports.append(report))
+    finished.set()
     killer.join()
     ((rows, (_, done, total)),) = killed
     assert rows and done < total
     return result
+
+
+def shards(source: ArraySource | Path, store: Path, networks: dict[str, str], batch_size: int) -> list[cluster.Shard]:
+    """The tasks of a run, as workers get them."""
+    store.mkdir()
+    opened = open_source(source) if isinstance(source, Path) else source
+    requests = [Request(name, weights, 32, "avg", ("last",), None) for name, weights in networks.items()]
+    jobs = []
+    for backbone in [request.load() for request in requests]:
+        plan = make_plan(store, opened.dataset(), backbone.spec())
+        jobs.append(Job(backbone, backbone.spec(), plan))
+    busy = prepare(jobs, opened, batch_size, "keras")
+    return pickle.loads(pickle.dumps(list(cluster._shards(busy, requests, opened, workers=2))))
 
 
 def check_same(result, alone):
@@ -124,55 +141,29 @@ def test_local_processes_one_of_which_is_killed(source, alone, tmp_path):
     assert not extract(source, tmp_path / "store", cluster="2", **OPTIONS).written
 
 
-def test_a_killed_cluster_run_is_resumed_by_one_process_and_strays_do_not_count(source, alone, tmp_path):
+def test_shards_of_several_backbones_and_arrays_are_taken_up_by_one_process_and_strays_do_not_count(tmp_path):
     """A worker may go on for a while after the one that planned was killed, and that must do no harm."""
-    store, reported = tmp_path / "store", 0
-    command = [sys.executable, str(SCRIPT), str(source), str(store), "4", "0", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    for line in process.stdout:
-        if line.startswith("extracting") and (reported := int(line.split()[1])):
-            process.kill()
-            break
-    process.wait()
-    options = {"size": 32, "batch_size": 4}
-    (journal,) = [path for path in store.glob("*.journal") if not WORKERS.search(path.name)]
-    stray = journal.with_suffix(".0123.journal")
-    with Journal(journal, read_only=True) as main:
-        Journal.create(stray, main.header.__class__(**(vars(main.header) | {"batch_size": 5}))).close()
-    resumed = extract(source, store, **options)
-    whole = extract(source, tmp_path / "whole", **options)
-    assert resumed.resumed >= reported and resumed.resumed + resumed.computed == whole.computed
-    assert resumed.path.read_bytes() == whole.path.read_bytes()
-    assert not stray.exists()
-
-
-def test_several_backbones_and_arrays_too(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 20, 20, 3), dtype=np.uint8)
+    source, options = ArraySource(pixels, np.arange(40) % 2, name="noise"), {"size": 32, "batch_size": 4}
     networks = {"small_cnn": "random", "efficientnet_lite0": "imagenet"}
-    files = []
-    for where, options in {"one": {}, "other": {"cluster": "1"}}.items():
-        source = ArraySource(pixels, np.arange(40) % 2, name="noise")
-        results = extract_all(source, tmp_path / where, networks, size=32, batch_size=4, **options)
-        assert [result.computed for result in results] == [40, 40]
-        files.append([result.path.read_bytes() for result in results])
-    assert files[0] == files[1]
+    whole = extract_all(source, tmp_path / "whole", networks, **options)
+    store = tmp_path / "store"
+    for task in shards(source, store, networks, 4)[1:]:
+        assert all(done.computed for done in cluster.run_shard(task))
+    header = task.parts[0].header
+    stray = task.parts[0].plan.journal_path.with_suffix(".0123.journal")
+    Journal.create(stray, header.__class__(**(vars(header) | {"batch_size": 5}))).close()
+    for resumed, expected in zip(extract_all(source, store, networks, **options), whole, strict=True):
+        assert resumed.resumed and resumed.computed and resumed.resumed + resumed.computed == expected.computed == 40
+        assert resumed.path.read_bytes() == expected.path.read_bytes()
+    assert not list(store.glob("*.journal"))
 
 
 # --------------------------------------------------------------------------------- what can be wrong
 
 
-def shard(source: Path, store: Path) -> cluster.Shard:
-    """The first task of a run."""
-    store.mkdir()
-    request = Request("small_cnn", "random", 32, "avg", ("last",), None)
-    backbone, opened = request.load(), open_source(source)
-    plan = make_plan(store, opened.dataset(), backbone.spec())
-    (job,) = prepare([Job(backbone, backbone.spec(), plan)], opened, 8)
-    return next(cluster._shards([job], [request], opened, workers=2))
-
-
 def test_a_worker_that_sees_something_else_says_so(images, tmp_path):
-    task = pickle.loads(pickle.dumps(shard(images, tmp_path / "store")))
+    task = shards(images, tmp_path / "store", {"small_cnn": "random"}, 8)[0]
     (done,) = cluster.run_shard(task)
     assert done.computed == 8 and not done.failures and done.journal.exists()
     (part,) = task.parts

@@ -86,8 +86,9 @@ def test_the_same_images_in_another_data_set_are_copied(images, tmp_path):
 
 def test_another_spec_makes_another_file(images, tmp_path):
     paths = {extract(images, tmp_path / "store", **FAST, **options).path
-             for options in ({}, {"resize": "crop"}, {"pool": "max"}, {"dtype": "float16"})}  # fmt: skip
-    assert len(paths) == 4
+             for options in ({}, {"resize": "crop"}, {"pool": "max"}, {"dtype": "float16"}, {"precision": "bfloat16"},
+                             {"decoder": "draft"})}  # fmt: skip
+    assert len(paths) == 6
     assert extract(images, tmp_path / "store", **(FAST | {"size": 48})).computed == 30
 
 
@@ -259,6 +260,45 @@ def test_a_damaged_journal_is_named(images, tmp_path):
     assert extract(images, tmp_path / "store", **FAST).computed == 30
 
 
+class StopError(Exception):
+    pass
+
+
+def test_a_resumed_run_and_later_ones_keep_the_engine(images, tmp_path):
+    def stop(stage, done, total):
+        if stage == "extracting" and done >= 16:
+            raise StopError
+
+    with pytest.raises(StopError):
+        extract(images, tmp_path / "store", **FAST, engine="openvino", progress=stop)
+    resumed = extract(images, tmp_path / "store", **FAST, engine="keras")
+    assert resumed.resumed >= 16 and resumed.resumed + resumed.computed == 30
+    whole = extract(images, tmp_path / "whole", **FAST, engine="openvino")
+    assert resumed.path.read_bytes() == whole.path.read_bytes()
+    write_images(images, 1, seed=1)
+    grown = FeatureStore(extract(images, tmp_path / "store", **FAST).path)
+    assert [producer["engine"] for producer in grown.producers] == ["openvino"]
+    write_images(images, 1, seed=2)
+    mixed = FeatureStore(extract(images, tmp_path / "store", **FAST, engine="keras").path)
+    assert [producer["engine"] for producer in mixed.producers] == ["openvino", "keras"]
+    np.testing.assert_array_equal(mixed.digests[np.isin(mixed.digests, grown.digests)], grown.digests)
+
+
+def test_a_run_tells_where_its_time_went_and_says_first_that_it_is_long(images, tmp_path, monkeypatch):
+    from featurestore import compute
+
+    monkeypatch.setattr(compute, "PROBE", 0.0)
+    monkeypatch.setattr(compute, "LONG", 0.0)
+    said: list[str] = []
+    result = extract(images, tmp_path / "store", **FAST, note=said.append)
+    timing = result.timing
+    assert set(timing) == {"read", "decode", "forward", "write", "idle", "total"}
+    assert min(timing["decode"], timing["forward"], timing["write"]) > 0
+    assert timing["forward"] + timing["idle"] == pytest.approx(timing["total"], abs=0.01)
+    assert len(said) == 1 and "minutes, and 0 MiB of the disk" in said[0]
+    assert extract(images, tmp_path / "store", **FAST).timing["total"] == 0
+
+
 # --------------------------------------------------------------------------------- other versions
 
 
@@ -333,6 +373,9 @@ def test_a_damaged_file_of_another_data_set_is_no_obstacle(images, tmp_path):
         ({"resize": "stretch"}, BackboneError, "unknown resize rule 'stretch'"),
         ({"dtype": "float64"}, BackboneError, "unknown dtype 'float64'"),
         ({"batch_size": 0}, BackboneError, "batch size 0"),
+        ({"engine": "opnvino"}, BackboneError, "unknown engine 'opnvino': did you mean 'openvino'"),
+        ({"precision": "float64"}, BackboneError, "unknown precision 'float64'"),
+        ({"decoder": "turbo"}, BackboneError, "unknown decoder 'turbo'"),
     ],
 )
 def test_options_are_checked_before_anything_is_made(images, tmp_path, options, error, message):

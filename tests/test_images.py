@@ -19,7 +19,7 @@ from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
 from featurestore.errors import ImageError
-from featurestore.images import IMAGE_SUFFIXES, MAX_PIXELS, decode, read_file, scale16
+from featurestore.images import IMAGE_SUFFIXES, MAX_PIXELS, decode, decode_sizes, open_image, read_file, scale16
 from featurestore.spec import RESIZES
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -386,6 +386,23 @@ def test_any_bytes_give_pixels_or_an_image_error(data):
         decode(data, 8, "squash")
     except ImageError as error:
         assert str(error)
+
+
+def test_a_draft_is_decoded_smaller_but_never_below_the_size():
+    y, x = np.mgrid[0:512, 0:640]
+    picture = Image.fromarray(np.stack([x / 3, y / 2, (x + y) / 5], axis=-1).astype(np.uint8))
+    data = encoded(picture, "JPEG", quality=95)
+    assert [open_image(data, size).size for size in (513, 257, 256, 128, 64)] == [
+        (640, 512), (640, 512), (320, 256), (160, 128), (80, 64)
+    ]  # fmt: skip
+    both = decode_sizes(data, [64, 300], "crop", "draft")
+    for size, pixels in both.items():
+        assert pixels.shape == (size, size, 3)
+        np.testing.assert_array_equal(pixels, decode_sizes(data, [size], "crop", "draft")[size])
+        assert np.abs(pixels.astype(int) - decode(data, size, "crop")).max() <= 6
+    np.testing.assert_array_equal(both[300], decode(data, 300, "crop"))
+    for other in (encoded(picture), noise(300, 300)):
+        np.testing.assert_array_equal(decode_sizes(other, [32], "pad", "draft")[32], decode(other, 32, "pad"))
 
 
 def test_threads_get_the_same_pixels():

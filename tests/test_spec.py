@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.errors import CorruptFileError
-from featurestore.spec import DTYPES, POOLS, RESIZES, ExtractionSpec, Tap
+from featurestore.spec import DECODERS, DTYPES, POOLS, PRECISIONS, RESIZES, ExtractionSpec, Tap
 
 specs = st.builds(
     ExtractionSpec,
@@ -16,6 +16,8 @@ specs = st.builds(
     resize=st.sampled_from(RESIZES),
     preprocessing=st.text(),
     dtype=st.sampled_from(DTYPES),
+    precision=st.sampled_from(PRECISIONS),
+    decoder=st.sampled_from(DECODERS),
 )
 SPEC = ExtractionSpec("vgg16", "0" * 64, (Tap(),), 224, "squash", "caffe", "float32")
 

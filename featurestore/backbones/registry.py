@@ -14,7 +14,19 @@ from featurestore.backbones import applications, efficientnet_lite, keras_file, 
 from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights
 from featurestore.errors import BackboneError, WeightsError, suggest
 from featurestore.runtime import import_keras
-from featurestore.spec import LAST, POOLS, Dtype, ExtractionSpec, Pool, Resize, Tap, tap_names
+from featurestore.spec import (
+    LAST,
+    POOLS,
+    PRECISIONS,
+    Decoder,
+    Dtype,
+    ExtractionSpec,
+    Pool,
+    Precision,
+    Resize,
+    Tap,
+    tap_names,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -38,6 +50,7 @@ class Outline:
         flops: per tap, of one image's way to it; None where that is not known.
         weights: as the user named them: ``imagenet``, ``random`` or a path; that of a ``.keras`` file for its own.
         weights_digest: SHA-256 over the weights' values.
+        precision: that an engine is to compute in.
     """
 
     name: str
@@ -48,10 +61,14 @@ class Outline:
     weights_digest: str
     shapes: dict[str, tuple[int, ...]]
     flops: dict[str, int | None]
+    precision: Precision
 
-    def spec(self, resize: Resize = "squash", dtype: Dtype = "float32") -> ExtractionSpec:
+    def spec(self, resize: Resize = "squash", dtype: Dtype = "float32", decoder: Decoder = "pillow") -> ExtractionSpec:
         """The spec of features that this backbone makes of images resized by `resize`, stored as `dtype`."""
-        return ExtractionSpec(self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype)
+        return ExtractionSpec(
+            self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype,
+            precision=self.precision, decoder=decoder,
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -76,7 +93,7 @@ class Backbone(Outline):
     """A frozen network from pixels to features.
 
     Attributes:
-        model: Keras model, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
+        model: Keras model in float32, uint8 (B, size, size, 3) -> ``{tap: float32 (B, ...)}``.
     """
 
     model: "keras.Model"
@@ -128,6 +145,7 @@ def check(
     weights: str = "imagenet",
     taps: Sequence[str | Tap] = (LAST,),
     preprocessing: str | None = None,
+    precision: str = "float32",
 ) -> Architecture:
     """Find, without building anything, what :func:`load_backbone` would refuse (but for the names of layers).
 
@@ -146,6 +164,8 @@ def check(
     for tap in _parse_taps(taps, pool):
         if tap.pool not in POOLS:
             raise BackboneError(f"unknown pooling {tap.pool!r}: {suggest(tap.pool, POOLS)}")
+    if precision not in PRECISIONS:
+        raise BackboneError(f"unknown precision {precision!r}: {suggest(precision, PRECISIONS)}")
     _parse_weights(weights)
     return architecture
 
@@ -158,6 +178,7 @@ def load_backbone(
     pool: Pool = "avg",
     taps: Sequence[str | Tap] = (LAST,),
     preprocessing: str | None = None,
+    precision: Precision = "float32",
 ) -> Backbone:
     """Build a backbone, load its weights, put its preprocessing in front, and cut it off behind its last tap.
 
@@ -170,13 +191,14 @@ def load_backbone(
             ``flatten`` to (H*W*C,), or ``none``.
         taps: layers whose outputs are the features: names, globs, or ``last``; ``NAME=POOL`` pools one otherwise.
         preprocessing: for a ``.keras`` file, see :func:`find`.
+        precision: see :class:`Backbone`.
 
     Raises:
         BackboneError: unknown name, layer or pooling, size too small.
         WeightsError: the weights cannot be had, or do not fit.
         MissingDependencyError: TensorFlow (or another Keras backend) is not installed.
     """
-    architecture = check(name, size, pool, weights, taps, preprocessing)
+    architecture = check(name, size, pool, weights, taps, preprocessing, precision)
     keras = import_keras(f"the backbone {architecture.name}")
     size = size or architecture.size
     with _seeded():
@@ -201,6 +223,7 @@ def load_backbone(
         model=keras.Model(pixels, outputs, name=architecture.name.partition(":")[0]),
         shapes={key: tuple(output.shape[1:]) for key, output in outputs.items()},
         flops={key: flops[tap.layer] for key, tap in zip(names, found, strict=True)},
+        precision=precision,
     )
 
 

@@ -1,32 +1,93 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
+from featurestore import engines
 from featurestore.backbones import load_backbone
-from featurestore.engines import compile_backbone, producer
+from featurestore.engines import compile_backbone, difference, producer
+from featurestore.errors import BackboneError
 
 
-def test_the_keras_engine_gives_what_predict_gives():
-    backbone = load_backbone("efficientnet_lite0", size=64)
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
-    run = compile_backbone(backbone)
-    once, again = run(pixels)["last"], run(pixels)["last"]
-    np.testing.assert_array_equal(once, again)
-    np.testing.assert_allclose(once, backbone.model.predict(pixels, verbose=0)["last"], rtol=1e-5, atol=1e-6)
-    assert once.dtype == np.float32 and once.shape == (8, 1280)
+@pytest.fixture(scope="module")
+def backbone():
+    return load_backbone("efficientnet_lite0", size=64, taps=["block2a_expand_conv=none", "last=avg", "last=max"])
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+def test_every_engine_gives_what_predict_gives(backbone, pixels, engine):
+    run = compile_backbone(backbone, engine)
+    once, again = run(pixels)(), run(pixels)()
+    plain = backbone.model.predict(pixels, verbose=0)
+    assert set(once) == set(plain) == {"block2a_expand_conv", "last.avg", "last.max"}
+    for tap, values in once.items():
+        assert values.dtype == np.float32 and values.shape == (8, *backbone.shapes[tap])
+        np.testing.assert_array_equal(values, again[tap])
+        assert difference(plain[tap], values) < 1e-5
+
+
+@pytest.mark.parametrize("engine", ["keras", "openvino"])
+def test_a_row_does_not_depend_on_its_neighbours(backbone, pixels, engine):
     """What the padding of batches rests on."""
-    backbone = load_backbone("efficientnet_lite0", size=64)
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 64, 64, 3), dtype=np.uint8)
-    run = compile_backbone(backbone)
+    run = compile_backbone(backbone, engine)
     alone = np.zeros_like(pixels)
     alone[3] = pixels[3]
-    np.testing.assert_array_equal(run(pixels)["last"][3], run(alone)["last"][3])
+    np.testing.assert_array_equal(run(pixels)()["last.avg"][3], run(alone)()["last.avg"][3])
+
+
+def test_several_batches_may_be_under_way(backbone, pixels):
+    run = compile_backbone(backbone, "openvino")
+    batches = [np.roll(pixels, i, axis=0) for i in range(4)]
+    found = [finish()["last.avg"] for finish in [run(batch) for batch in batches]]
+    for i, values in enumerate(found):
+        np.testing.assert_array_equal(values, np.roll(found[0], i, axis=0))
+
+
+def test_layers_may_have_names_that_begin_with_an_underscore(tmp_path, pixels):
+    import keras
+
+    image = keras.Input((64, 64, 3))
+    keras.Model(image, keras.layers.Conv2D(4, 3, name="_conv")(image), name="_net").save(tmp_path / "_net.keras")
+    odd = load_backbone(str(tmp_path / "_net.keras"), preprocessing="tf", taps=["_conv=max"])
+    for engine in ("keras", "openvino"):
+        assert compile_backbone(odd, engine)(pixels)()["last"].shape == (8, 4)
+
+
+@pytest.mark.parametrize(("precision", "most"), [("bfloat16", 0.15), ("float16", 0.02)])
+def test_lower_precision_is_near(backbone, pixels, precision, most):
+    exact = compile_backbone(backbone)(pixels)()["last.avg"]
+    found = compile_backbone(replace(backbone, precision=precision))(pixels)()["last.avg"]
+    assert found.dtype == np.float32
+    assert 1e-5 < difference(exact, found) < most
+    np.testing.assert_array_equal(compile_backbone(backbone)(pixels)()["last.avg"], exact)  # the model is as it was
+
+
+def test_an_engine_that_gives_something_else_is_refused(backbone, pixels, monkeypatch):
+    import keras
+
+    other = load_backbone("efficientnet_lite0", size=64, weights="random", taps=backbone.taps)
+    assert isinstance(other.model, keras.Model)
+    monkeypatch.setitem(engines._COMPILERS, "other", lambda asked: engines._COMPILERS["keras"](other))
+    finish = compile_backbone(backbone, "other")(pixels)
+    with pytest.raises(BackboneError, match=r"the engine other gives features of .*, tap .* that differ"):
+        finish()
+
+
+def test_the_fastest_engine_is_one_that_is_there(backbone):
+    assert engines.fastest(backbone) in ("keras", "openvino")
+    assert not engines.available("teleport", backbone)
 
 
 def test_the_producer_names_engine_and_versions():
     import keras
+    import openvino
 
     made = producer()
     assert made["engine"] == "keras" and made["keras"] == keras.__version__
     assert {"numpy", "pillow", keras.backend.backend()} <= set(made)
+    assert openvino.__version__.startswith(producer("openvino")["openvino"])

@@ -19,23 +19,16 @@ def design(**params):
 
 
 @pytest.fixture(scope="module")
-def pixels(digits):
-    """Those that are not blank in nearly all images."""
-    X, y = digits
-    return X[:, (X > 0).mean(axis=0) > 0.1], y
-
-
-@pytest.fixture(scope="module")
-def division(pixels):
+def division(digits):
     """Three folds of 200."""
-    X, y = pixels
+    X, y = digits
     return Division(X, y, np.arange(600) % 3, np.arange(600), np.ones(600, bool))
 
 
 @pytest.fixture(scope="module")
-def split(pixels):
+def split(digits):
     """One fold: every fifth row is held out."""
-    X, y = pixels
+    X, y = digits
     return Division(X, y, np.where(np.arange(600) % 5 == 0, 0, -1), np.arange(600), np.ones(600, bool))
 
 
