@@ -217,8 +217,7 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float, timing: dict[
         publish(publication, lock)
     for path in plan.worker_journals():
         path.unlink()
-    if plan.journal is not None:
-        plan.journal.path.unlink()
+    plan.journal_path.unlink(missing_ok=True)
     result = Extraction(
         path=plan.target,
         rows=len(kept),

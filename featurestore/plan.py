@@ -117,9 +117,13 @@ def make_plan(
     for donor in _donors(folder, target, spec):
         rows.add_file(donor)
     if plan.journal_path.exists():
-        plan.journal = Journal(plan.journal_path)
-        rows.add_journal(plan.journal)
-        if plan.journal.header.fingerprint != spec.fingerprint:
+        journal = Journal(plan.journal_path)
+        if len(journal) or plan.worker_journals():
+            plan.journal = journal
+            rows.add_journal(journal)
+        else:  # without rows it binds nobody to its engine, which may have been refused over its first batch
+            journal.close()
+        if journal.header.fingerprint != spec.fingerprint:
             raise SpecMismatchError(f"{plan.journal_path}: the journal of another extraction: delete it")
     plan.adopt_journals(plan.worker_journals())
     plan.missing = {item.key for item in plan.order if item.key not in rows}

@@ -13,7 +13,7 @@ import pytest
 from pictures import write_images
 from PIL import Image
 
-from featurestore import ArraySource, FeatureStore, extract, open_source
+from featurestore import ArraySource, FeatureStore, engines, extract, open_source
 from featurestore.backbones import load_backbone
 from featurestore.errors import (
     BackboneError,
@@ -282,6 +282,15 @@ def test_a_resumed_run_and_later_ones_keep_the_engine(images, tmp_path):
     mixed = FeatureStore(extract(images, tmp_path / "store", **FAST, engine="keras").path)
     assert [producer["engine"] for producer in mixed.producers] == ["openvino", "keras"]
     np.testing.assert_array_equal(mixed.digests[np.isin(mixed.digests, grown.digests)], grown.digests)
+
+
+def test_an_engine_that_was_refused_leaves_nothing_that_stands_against_another(images, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(BackboneError, match="pass another --engine"):
+        patch.setitem(engines.TOLERANCE, "float32", 0.0)
+        extract(images, tmp_path, **FAST, engine="openvino")
+    file = FeatureStore(extract(images, tmp_path, **FAST, engine="keras").path)
+    assert [producer["engine"] for producer in file.producers] == ["keras"]
+    assert not list(tmp_path.glob("*.journal"))
 
 
 def test_a_run_tells_where_its_time_went_and_says_first_that_it_is_long(images, tmp_path, monkeypatch):
