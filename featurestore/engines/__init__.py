@@ -51,12 +51,17 @@ def compile_backbone(backbone: Backbone, engine: str = DEFAULT) -> Compute:
     compute, checked = _COMPILERS[engine](backbone), False
 
     def start(pixels: NDArray[np.uint8]) -> Callable[[], Features]:
-        nonlocal checked
-        finish = compute(pixels)
-        if checked:
-            return finish
-        checked = True
-        return lambda: _check(finish(), backbone, engine, pixels)
+        running = compute(pixels)
+
+        def finish() -> Features:
+            nonlocal checked
+            found = running()
+            if not checked:  # if this batch is refused, no later one is let through
+                _check(found, backbone, engine, pixels)
+                checked = True
+            return found
+
+        return finish
 
     return start
 
@@ -101,7 +106,7 @@ def difference(expected: NDArray[np.floating], found: NDArray[np.floating]) -> f
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
 
 
-def _check(found: Features, backbone: Backbone, engine: str, pixels: NDArray[np.uint8]) -> Features:
+def _check(found: Features, backbone: Backbone, engine: str, pixels: NDArray[np.uint8]) -> None:
     filled = np.flatnonzero(pixels.any(axis=(1, 2, 3)))  # a black image may be padding
     rows = filled[:_CHECKED] if len(filled) else np.array([0])
     expected = keras.reference(backbone, pixels[rows])
@@ -111,7 +116,6 @@ def _check(found: Features, backbone: Backbone, engine: str, pixels: NDArray[np.
                 f"the engine {engine} gives features of {backbone.name}, tap {tap!r}, that differ from those of Keras' "
                 f"layers by {off:.1%}: nothing is kept; pass another --engine"
             )
-    return found
 
 
 def _seconds(compute: Compute, pixels: NDArray[np.uint8]) -> float:
