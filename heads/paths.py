@@ -32,9 +32,9 @@ Losses = tuple[Floats, Floats]
 TOL, MAX_ITER = 1e-6, 300
 """Share of the objective that may be left to gain, and most steps."""
 
-_RANK = 96
+_RANK = 64
 """Eigenvectors of the preconditioner."""
-_SAMPLE = 4096
+_SAMPLE = 2048
 """Rows that they are computed from."""
 _KNOWN = 2
 """Solutions that the next one is extrapolated from."""
@@ -59,13 +59,13 @@ class Variant(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A loss as a function of scores (M, K, n), codes (n,) and signs (M, n); and is the intercept penalised?"""
+    """A loss as a function of scores (M, K, n), codes (n,) and targets (M,); and is the intercept penalised?"""
 
-    rows: Callable[[Floats, Labels, Floats], Losses]
+    rows: Callable[[Floats, Labels, Labels], Losses]
     penalized_intercept: bool = False
 
 
-def _softmax(L: Floats, codes: Labels, signs: Floats) -> Losses:
+def _softmax(L: Floats, codes: Labels, targets: Labels) -> Losses:
     L -= L.max(axis=1, keepdims=True)
     each = np.arange(len(codes))
     true = L[:, codes, each]
@@ -77,7 +77,13 @@ def _softmax(L: Floats, codes: Labels, signs: Floats) -> Losses:
     return np.log(total) - true, curvature
 
 
-def _logistic(L: Floats, codes: Labels, signs: Floats) -> Losses:
+def _signs(codes: Labels, targets: Labels) -> Floats:
+    """1 for rows (n,) of the target (M,), -1 for others: (M, n)."""
+    return np.where(codes == targets[:, None], np.float32(1), np.float32(-1))
+
+
+def _logistic(L: Floats, codes: Labels, targets: Labels) -> Losses:
+    signs = _signs(codes, targets)
     margin = L[:, 0] * signs
     small = np.exp(-np.abs(margin))
     wrong = np.where(margin > 0, small, 1) / (1 + small)
@@ -85,13 +91,15 @@ def _logistic(L: Floats, codes: Labels, signs: Floats) -> Losses:
     return np.log1p(small) - np.minimum(margin, 0), wrong * (1 - wrong)
 
 
-def _squared_hinge(L: Floats, codes: Labels, signs: Floats) -> Losses:
+def _squared_hinge(L: Floats, codes: Labels, targets: Labels) -> Losses:
+    signs = _signs(codes, targets)
     short = np.maximum(1 - L[:, 0] * signs, 0)
     L[:, 0] = -2 * signs * short
     return short**2, 2 * (short > 0).astype(np.float32)
 
 
-def _squared(L: Floats, codes: Labels, signs: Floats) -> Losses:
+def _squared(L: Floats, codes: Labels, targets: Labels) -> Losses:
+    signs = _signs(codes, targets)
     error = L[:, 0] - signs
     L[:, 0] = 2 * error
     return error**2, np.full_like(error, 2)
@@ -195,10 +203,15 @@ class _Problems:
         counts = np.stack([np.bincount(division.codes[division.fold != f], self._share(f)) for f in self.fold])
         self.weight = (counts if self._table is None else counts * self._table).sum(axis=1)
         self._threads = cores()
-        self._parts = division.parts(self._threads)
+        self._parts = [[(block, self._same_fold(block)) for block in part] for part in division.parts(self._threads)]
         zero = np.zeros((1, self.shape[0], 1), np.float32)
-        self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.ones((1, 1), np.float32))[0].item()
+        self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.zeros(1, np.intp))[0].item()
         self._first = variants[0].scaling
+
+    def _same_fold(self, block: slice) -> int | None:
+        """The fold of a block's rows, if they have one."""
+        folds = np.unique(self._rows.fold[block])
+        return int(folds[0]) if len(folds) == 1 else None
 
     def _share(self, fold: int) -> Doubles | None:
         weights = self._rows.weights
@@ -259,15 +272,17 @@ class _Problems:
             found.append(pair(s, y + change * penalised))
         return found
 
-    def _sum(self, rows: Sequence[slice], coef: Floats, intercept: Floats, which: Labels) -> tuple[Any, ...]:
+    def _sum(
+        self, rows: Sequence[tuple[slice, int | None]], coef: Floats, intercept: Floats, which: Labels
+    ) -> tuple[Any, ...]:
         """Sums over some blocks of rows: of losses, gradients, residuals and curvatures."""
         M, K, D = coef.shape
         value, curvature = np.zeros(M), np.zeros(M)
         gradient, residual = np.zeros((M, K, D), np.float32), np.zeros((M, K), np.float32)
-        for block in rows:
+        folds = self.fold[which]
+        for block, fold in rows:
             # Rows that are all held out of a problem are not even multiplied.
-            folds = np.unique(self._rows.fold[block])
-            on = np.flatnonzero(self.fold[which] != folds[0]) if len(folds) == 1 else np.arange(M)
+            on = np.arange(M) if fold is None else np.flatnonzero(folds != fold)
             if not len(on):
                 continue
             part = slice(None) if len(on) == M else on
@@ -276,9 +291,8 @@ class _Problems:
             scores = np.ascontiguousarray((X @ coef[part].reshape(-1, D).T).T).reshape(len(on), K, -1)
             scores += intercept[part][..., None]
             codes = self._rows.codes[block]
-            signs = np.where(codes == self._targets[which[part]][:, None], np.float32(1), np.float32(-1))
-            losses = self._loss.rows(scores, codes, signs)
-            weights = self._weights(block, which[part], mixed=len(folds) > 1)
+            losses = self._loss.rows(scores, codes, self._targets[which[part]])
+            weights = self._weights(block, which[part], mixed=fold is None)
             if weights is not None:
                 scores *= weights[:, None]
                 losses = losses[0] * weights, losses[1] * weights
