@@ -20,7 +20,7 @@ _BLOCK = 2**19
 """Resampled rows at a time: memory stays at a few dozen megabytes, whatever the number of rows."""
 _TAILS = (2.5, 97.5)
 """Percentiles that bound a 95 % interval."""
-_Z = 1.959964
+NORMAL_95 = 1.959964
 """The same in standard deviations of a normal distribution."""
 
 
@@ -240,7 +240,7 @@ def _wilson(hits: int, of: int) -> list[float]:
     It is sensible for a handful of rows too, where the bootstrap finds no doubt in 5 of 5. (E. B. Wilson, "Probable
     inference, the law of succession, and statistical inference", JASA 1927.)
     """
-    share, weight = hits / of, _Z**2 / of
+    share, weight = hits / of, NORMAL_95**2 / of
     centre = (share + weight / 2) / (1 + weight)
-    half = _Z / (1 + weight) * np.sqrt(share * (1 - share) / of + weight / 4 / of)
+    half = NORMAL_95 / (1 + weight) * np.sqrt(share * (1 - share) / of + weight / 4 / of)
     return [max(0.0, float(centre - half)), min(1.0, float(centre + half))]

@@ -15,7 +15,7 @@ from featurestore.errors import DesignError, HeadError, suggest
 from heads.base import fit_temperature, log_loss, softmax
 from heads.designs import HeadDesign
 from heads.division import Division, Judged
-from heads.evaluation import measure
+from heads.evaluation import NORMAL_95, measure
 
 FILE = "trials.jsonl"
 
@@ -90,13 +90,13 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
         measure(codes[fold == f], proba[fold == f], names, resamples=_RESAMPLES if single else 0)
         for f in range(division.folds)
     ]
-    kept = [m for m in METRICS if any(m in each.metrics() for each in found) and (m != "log_loss" or metric == m)]
-    kept = list(dict.fromkeys([*kept, metric]))
-    scores = {m: [each.metrics().get(m, float("nan")) for each in found] for m in kept}
+    metrics = [each.metrics() for each in found]
+    kept = [m for m in METRICS if any(m in each for each in metrics) and (m != "log_loss" or metric == m)]
+    scores = {m: [each.get(m, float("nan")) for each in metrics] for m in dict.fromkeys([*kept, metric])}
     values = np.array(scores[metric])
     if single:
         low, high = found[0].intervals.get(metric, (values[0], values[0]))
-        error = (high - low) / (2 * 1.959964)
+        error = (high - low) / (2 * NORMAL_95)
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
     seconds = round(judged.seconds, 4)
@@ -109,7 +109,7 @@ def size(design: HeadDesign, division: Division) -> int:
     """Numbers that a head of this design consists of, at most: what it costs to keep and to use."""
     columns, classes = int(division.X.shape[1]), division.classes
     if design.kind in ("svm", "knn"):
-        return len(division.codes) * int(columns)
+        return len(division.codes) * columns
     widths: list[int] = [columns, *design.params.get("hidden", ()), classes]
     return sum((a + 1) * b for a, b in pairwise(widths))
 
@@ -122,24 +122,28 @@ def select(trials: Iterable[Trial], metric: str) -> Trial:
     Raises:
         HeadError: no design could be fitted.
     """
-    sign = -1 if metric == "log_loss" else 1
-    usable = [trial for trial in trials if np.isfinite(trial.mean)]
+    usable = [trial for trial in ranked(trials, metric) if np.isfinite(trial.mean)]
     if not usable:
         raise HeadError("no head of the sweep could be fitted: see why in its table, or give a larger --budget")
-    best = max(usable, key=lambda trial: sign * trial.mean)
-    tied = [trial for trial in usable if sign * trial.mean >= sign * best.mean - best.error]
-    return min(tied, key=lambda trial: (trial.size, -sign * trial.mean))
+    best, sign = usable[0], _sign(metric)
+    return min(
+        (trial for trial in usable if sign * trial.mean >= sign * best.mean - best.error), key=lambda trial: trial.size
+    )
 
 
 def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
-    """The best first; those that could not be fitted last."""
-    sign = -1 if metric == "log_loss" else 1
+    """The best first; those that could not be fitted last. The order does not depend on which came in first."""
 
-    def order(trial: Trial) -> tuple[bool, float, int]:
+    def order(trial: Trial) -> tuple[bool, float, int, str, str]:
         usable = bool(np.isfinite(trial.mean))
-        return not usable, -sign * trial.mean if usable else 0.0, trial.size
+        value = -_sign(metric) * trial.mean if usable else 0.0
+        return not usable, value, trial.size, trial.features, trial.design.to_json()
 
     return sorted(trials, key=order)
+
+
+def _sign(metric: str) -> int:
+    return -1 if metric == "log_loss" else 1
 
 
 def calibration(scores: Any, codes: Any) -> dict[str, float]:
