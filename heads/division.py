@@ -94,6 +94,12 @@ class Division:
         rows = np.flatnonzero(self.fold != fold)
         return rows[np.argsort(~self.plain[rows], kind="stable")]
 
+    def class_weight(self, fold: int) -> NDArray[np.float64]:
+        """Total weight of each class among the training rows of a fold (C,)."""
+        rows = self.fold != fold
+        weights = None if self.weights is None else self.weights[rows]
+        return np.bincount(self.codes[rows], weights, minlength=self.classes).astype(np.float64)
+
     def blocks(self) -> Iterator[slice]:
         """Runs of at most :data:`BLOCK` rows, in order; each row is in one of them."""
         for start in range(0, len(self.codes), BLOCK):

@@ -67,6 +67,8 @@ class PathHead(LinearHead):
     single: ClassVar[Loss]
     """Loss of one class against the rest."""
 
+    probabilistic: ClassVar[bool] = False
+    """The softmax of the scores is what the loss makes it: probabilities."""
     weigh_target_only: ClassVar[bool] = False
     """Of more than two classes, only the one that is told from the rest gets its class weight."""
 
@@ -82,10 +84,15 @@ class PathHead(LinearHead):
         return float(getattr(self, "C"))  # noqa: B009
 
     def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        division = Division.of(training)
-        [(_, solution)] = _solve([self], division, [0], standardize=False)
-        [[coef], [intercept]] = solution.by_fold(1)
-        self._take(coef, intercept, scaling)
+        # Scores that are no log probabilities get a temperature, from fits without some of the rows.
+        folds = None if self.probabilistic else temperature_folds(training.plain[1], self.random_state)
+        division = Division.of(training, folds)
+        [(_, solution)] = _solve([self], division, range(division.folds + 1), standardize=False)
+        coef, intercept = solution.by_fold(division.folds + 1)
+        self._take(coef[-1], intercept[-1], scaling)
+        if folds is not None:
+            scores = held_scores(division, range(division.folds), coef, intercept)
+            self.temperature_ = fit_temperature(scores, division.codes[division.judged])
 
 
 def _solve(
@@ -109,9 +116,7 @@ def _solve(
 def _class_weight(division: Division, fold: int, name: str, head: PathHead, target: int) -> Doubles | None:
     if name == "none":
         return None
-    rows = division.fold != fold
-    shares = None if division.weights is None else division.weights[rows]
-    counts = np.bincount(division.codes[rows], shares, minlength=division.classes)
+    counts = division.class_weight(fold)
     weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
     if head.weigh_target_only and len(counts) > 2:
         weights[np.arange(len(counts)) != target] = 1
@@ -123,6 +128,7 @@ class LogisticHead(PathHead):
     """Multinomial logistic regression with an L2 penalty."""
 
     joint, single = SOFTMAX, LOGISTIC
+    probabilistic = True
 
     C: float = parameter(0.01, _STRENGTH, low=1e-10, high=1e10)
 
@@ -135,10 +141,6 @@ class LinearSVMHead(PathHead):
     weigh_target_only = True  # as liblinear does
 
     C: float = parameter(1e-4, _STRENGTH, low=1e-10, high=1e10)
-
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        super()._fit(training, scaling, validation)
-        _calibrate(self, training)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -153,20 +155,6 @@ class RidgeHead(PathHead):
     def inverse_penalty(self) -> float:
         """See :class:`PathHead`."""
         return 1 / (2 * self.alpha)
-
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        super()._fit(training, scaling, validation)
-        _calibrate(self, training)
-
-
-def _calibrate(head: PathHead, training: Training) -> None:
-    folds = temperature_folds(training.plain[1], head.random_state)
-    if folds is not None:
-        division = Division.of(training, folds)
-        everything = range(division.folds)
-        [(_, solution)] = _solve([head], division, everything, standardize=False)
-        scores = held_scores(division, everything, *solution.by_fold(division.folds))
-        head.temperature_ = fit_temperature(scores, division.codes[division.judged])
 
 
 def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercept: Floats) -> Floats:

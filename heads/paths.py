@@ -200,29 +200,25 @@ class _Problems:
         if any(v.class_weight is not None for v in variants):
             ones = np.ones(division.classes)
             self._table = np.stack([ones if v.class_weight is None else v.class_weight for v in variants])
-        counts = np.stack([np.bincount(division.codes[division.fold != f], self._share(f)) for f in self.fold])
+        by_fold = {fold: division.class_weight(fold) for fold in set(self.fold.tolist())}
+        counts = np.stack([by_fold[fold] for fold in self.fold.tolist()])
         self.weight = (counts if self._table is None else counts * self._table).sum(axis=1)
         self._threads = cores()
         self._parts = [[(block, self._same_fold(block)) for block in part] for part in division.parts(self._threads)]
         zero = np.zeros((1, self.shape[0], 1), np.float32)
         self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.zeros(1, np.intp))[0].item()
-        self._first = variants[0].scaling
 
     def _same_fold(self, block: slice) -> int | None:
         """The fold of a block's rows, if they have one."""
         folds = np.unique(self._rows.fold[block])
         return int(folds[0]) if len(folds) == 1 else None
 
-    def _share(self, fold: int) -> Doubles | None:
-        weights = self._rows.weights
-        return None if weights is None else weights[self._rows.fold != fold]
-
     def __enter__(self) -> "_Problems":
         from threadpoolctl import threadpool_limits
 
         self._pool = ThreadPoolExecutor(self._threads)
         self._limits = threadpool_limits(1, "blas")  # each thread multiplies its own rows
-        self.eigen = _leading(self._rows, self._first)
+        self.eigen = _leading(self._rows, Scaling(self._mean[0], self._scale[0]))
         return self
 
     def __exit__(self, *_: object) -> None:
