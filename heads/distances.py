@@ -207,7 +207,7 @@ class _Tally:
         """Take in what a design gave on the held-out rows of a fold."""
         i, judged = answer.design, self._division.judged
         scores = self._scores.setdefault(i, np.empty((len(judged), self._division.classes), np.float32))
-        scores[np.searchsorted(judged, self._division.held(fold))] = answer.scores
+        scores[self._division.places(fold)] = answer.scores
         taken = self._seconds.setdefault(i, [])
         taken.append(seconds)
         if len(taken) == self._division.folds:

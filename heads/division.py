@@ -89,6 +89,10 @@ class Division:
         """Those of one fold."""
         return np.flatnonzero(self.plain & (self.fold == fold))
 
+    def places(self, fold: int) -> Labels:
+        """Where those stand in :attr:`judged`."""
+        return np.searchsorted(self.judged, self.held(fold))
+
     def training_rows(self, fold: int) -> Labels:
         """Rows to fit on, plain ones first; of fold ``folds``: all."""
         rows = np.flatnonzero(self.fold != fold)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from heads.base import log_loss
 from heads.data import Floats, Labels, Rows
 from heads.designs import HeadDesign
 from heads.division import BLOCK, Division, Judged, Report, cores
@@ -69,7 +70,8 @@ class _Member:
         """Take note of an epoch's scores of the held-out rows."""
         self.epoch += 1
         self.seconds += seconds
-        loss = _log_loss(scores, codes)
+        with np.errstate(all="ignore"):  # a net that diverged has no finite scores
+            loss = log_loss(scores, codes)
         finite = bool(np.isfinite(loss))
         if self.scores is None or loss < self.best:
             # Nothing but scores is asked of a member, so that they stand for the best epoch's weights.
@@ -81,12 +83,6 @@ class _Member:
             self.stopped = f"no better for {self.params['patience']} epochs (best: epoch {self.best_epoch})"
         elif self.epoch == self.params["epochs"]:
             self.stopped = f"{self.epoch} epochs (best: epoch {self.best_epoch})"
-
-
-def _log_loss(scores: Floats, codes: Labels) -> float:
-    with np.errstate(all="ignore"):  # a net that diverged has no finite scores
-        lowered = scores - scores.max(axis=1, keepdims=True).astype(np.float64)
-        return float((np.log(np.exp(lowered).sum(axis=1)) - lowered[np.arange(len(codes)), codes]).mean())
 
 
 class _Batches:
@@ -368,7 +364,7 @@ def _judged(design: list[_Member], division: Division) -> Judged:
     """What a design gave on all folds."""
     scores = np.empty((len(division.judged), division.classes), np.float32)
     for fit in design:
-        scores[np.searchsorted(division.judged, division.held(fit.fold))] = fit.scores
+        scores[division.places(fit.fold)] = fit.scores
     return Judged(scores, sum(fit.seconds for fit in design), "; ".join(dict.fromkeys(fit.stopped for fit in design)))
 
 
