@@ -1,17 +1,14 @@
 """The command ``featurestore``: parse, call one function, print. Nothing heavy is imported before it is needed."""
 
-import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from featurestore.errors import FeatureStoreError
-from heads import text
+from heads import terminal, text
 
 FAILURES_LISTED = 3
 """Exit code of a run that finished, and lists inputs that gave no row."""
@@ -128,15 +125,15 @@ def extract(
         source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
         exclude=exclude or (), name=name,
     )  # fmt: skip
-    with _progress(quiet or as_json) as progress:
+    with terminal.progress(quiet or as_json) as progress:
         results = extract_all(
-            opened, store, _networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
+            opened, store, terminal.networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
             pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
             views=views, augment=augment, precision=precision, decoder=decoder, engine=engine, batch_size=batch_size,  # type: ignore[arg-type]
-            prune=prune, rehash=rehash, cluster=cluster, progress=progress, note=_note if progress else None,
+            prune=prune, rehash=rehash, cluster=cluster, progress=progress, note=terminal.note if progress else None,
         )  # fmt: skip
     plain = [result.to_dict() for result in results]
-    _show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)
+    terminal.show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)
     if any(result.failures for result in results):
         raise typer.Exit(FAILURES_LISTED)
 
@@ -164,9 +161,9 @@ def inspect(
         source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
         exclude=exclude or (), name=name,
     )  # fmt: skip
-    with _progress(quiet or as_json) as progress:
+    with terminal.progress(quiet or as_json) as progress:
         found = inspect_source(opened, progress, page=page)
-    _show(found, as_json, quiet, text.inspection)
+    terminal.show(found, as_json, quiet, text.inspection)
     if page and not (quiet or as_json):
         print(f"page: {page}")
     if found["failures"]:
@@ -178,7 +175,7 @@ def info(path: FileOrDir, as_json: Json = False) -> None:
     """Show what a feature file holds, or each one in a folder."""
     from featurestore.store import FeatureStore, find_files
 
-    _show([FeatureStore(file).summary() for file in find_files(path)], as_json, False, text.info)
+    terminal.show([FeatureStore(file).summary() for file in find_files(path)], as_json, False, text.info)
 
 
 @app.command()
@@ -186,7 +183,7 @@ def verify(path: FileOrDir, quiet: Quiet = False, as_json: Json = False) -> None
     """Read a feature file, or each one in a folder, and compare its content digest."""
     from featurestore.store import verify_files
 
-    _show(verify_files(path), as_json, quiet, text.verified)
+    terminal.show(verify_files(path), as_json, quiet, text.verified)
 
 
 @app.command()
@@ -201,9 +198,9 @@ def backbones(
     from featurestore.backbones import table, taps_of
 
     if name and taps:
-        _show(taps_of(name, size=size, preprocessing=preprocessing), as_json, False, text.taps)
+        terminal.show(taps_of(name, size=size, preprocessing=preprocessing), as_json, False, text.taps)
     else:
-        _show(table(name), as_json, False, text.backbones)
+        terminal.show(table(name), as_json, False, text.backbones)
 
 
 # ------------------------------------------------------------------------------------------------- stage 2
@@ -229,7 +226,7 @@ def fit_head(
     from heads.fit import fit_head as run
 
     fitted = run(path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain)
-    _show(fitted.to_dict(), as_json, quiet, text.fit)
+    terminal.show(fitted.to_dict(), as_json, quiet, text.fit)
 
 
 @app.command()
@@ -257,12 +254,12 @@ def sweep(
     """Judge a hundred heads on one feature file, and refit and keep the best."""
     from heads.sweep import sweep as run
 
-    with _progress(quiet or as_json) as progress:
+    with terminal.progress(quiet or as_json) as progress:
         found = run(
-            path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=_seconds(budget),
-            max_memory=_bytes(max_memory), views=not plain, seed=seed, progress=progress,
+            path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=terminal.seconds(budget),
+            max_memory=terminal.size(max_memory), views=not plain, seed=seed, progress=progress,
         )  # fmt: skip
-    _show(found, as_json, quiet, text.sweep)
+    terminal.show(found, as_json, quiet, text.sweep)
 
 
 @app.command()
@@ -274,7 +271,7 @@ def probe(
     """Fit a quick linear head on each tap of a feature file, or of all in a folder: what is each worth?"""
     from heads.probe import probe as run
 
-    _show(run(path, seed=seed), as_json, False, text.probe)
+    terminal.show(run(path, seed=seed), as_json, False, text.probe)
 
 
 @app.command()
@@ -287,7 +284,7 @@ def evaluate(
     """Measure a saved head on one split of a feature file, with 95 % bootstrap intervals."""
     from heads.evaluation import evaluate as run
 
-    _show(run(head_dir, path, split).to_dict(), as_json, False, text.evaluation)
+    terminal.show(run(head_dir, path, split).to_dict(), as_json, False, text.evaluation)
 
 
 @app.command()
@@ -317,77 +314,9 @@ def demo(
     """The main job on data that is there: extract features once, then fit and compare every kind of head."""
     from heads.demo import run_demo
 
-    with _progress(quiet or as_json) as progress:
+    with terminal.progress(quiet or as_json) as progress:
         result = run_demo(out, data, progress=progress)
-    _show(result, as_json, quiet, text.demo)
-
-
-# ------------------------------------------------------------------------------------------------- printing
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
-
-
-def _seconds(value: str | None) -> float | None:
-    return None if value is None else _quantity(value, ("s", "m", "h"), "60s, 5m or 1h")
-
-
-def _bytes(value: str | None) -> int | None:
-    return None if value is None else int(_quantity(value, ("mb", "gb"), "500MB or 4GB"))
-
-
-def _quantity(value: str, units: tuple[str, ...], examples: str) -> float:
-    number = value.strip().lower()
-    unit = next((unit for unit in units if number.endswith(unit)), None)
-    try:
-        found = float(number.removesuffix(unit or "")) * _UNITS[unit or units[0]]
-        if not 0 < found < float("inf"):
-            raise ValueError
-    except ValueError:
-        raise typer.BadParameter(f"{value!r}: write {examples}") from None
-    return found
-
-
-def _networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
-    if len(weights) not in (1, len(backbones)):
-        raise typer.BadParameter(
-            f"{len(weights)} weights for {len(backbones)} backbones: give one for all, or one each"
-        )
-    return dict(zip(backbones, weights * len(backbones) if len(weights) == 1 else weights, strict=True))
-
-
-def _show(result: Any, as_json: bool, quiet: bool, render: Callable[[Any], str]) -> None:
-    if as_json:
-        print(json.dumps(result, indent=2))
-    elif not quiet:
-        print(render(result))
-
-
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
-
-
-@contextmanager
-def _progress(silent: bool) -> Iterator[Callable[..., None] | None]:
-    """A bar per stage, with rate and time left, on a terminal; nothing when the output goes elsewhere."""
-    if silent or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    rate = TextColumn("{task.fields[rate]}")
-    columns = TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def update(stage: str, done: int, total: int, note: str = "") -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, completed=done, rate="")
-            speed = bars.tasks[tasks[stage]].speed
-            bars.update(tasks[stage], completed=done, rate=note or (f"{speed:,.0f}/s" if speed else ""))
-
-        yield update
+    terminal.show(result, as_json, quiet, text.demo)
 
 
 if __name__ == "__main__":
