@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from featurestore.dataset import Sample, Source
 from featurestore.errors import ImageError
-from featurestore.images import open_image, resized
-from featurestore.page import THUMBNAIL, jpeg, target, write
+from featurestore.images import open_image
+from featurestore.page import target, thumbnail, write
 from featurestore.splits import assign_splits, split_table
 
 Look = tuple[int, int, str]  # width, height, thumbnail as a data URI or ""
@@ -115,10 +115,7 @@ def _looks(source: Source, samples: Sequence[Sample], shown: set[str]) -> Iterat
     def look(sample: Sample) -> Look | ImageError:
         try:
             image = open_image(source.read(sample))
-            if sample.digest not in shown:
-                return *image.size, ""
-            side = min(THUMBNAIL, *image.size)  # the browser enlarges small ones
-            return *image.size, jpeg(resized(image, side, "crop"))
+            return *image.size, thumbnail(image) if sample.digest in shown else ""
         except ImageError as error:
             return error
 

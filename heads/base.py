@@ -15,6 +15,7 @@ from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 
 Views = tuple[ArrayLike, ArrayLike]
+History = dict[str, list[float]]
 State = dict[str, Any]
 """What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
 
@@ -138,7 +139,8 @@ class Head:
     Labels are whole numbers. Columns of scores and probabilities follow ``classes_``, the labels that occur in the
     training rows: two columns for two classes. ``predict`` is always the label of the greatest score.
 
-    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``temperature_``, and those of the family.
+    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``temperature_``, ``history_`` (log loss after each epoch
+    on ``train`` and ``validation`` rows, of kinds that have epochs), and those of the family.
     """
 
     weights_file: ClassVar[str] = WEIGHTS
@@ -175,6 +177,7 @@ class Head:
             raise HeadError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
         self.n_features_in_ = features.shape[1]
         self.temperature_ = 1.0
+        self.history_: History = {}
         training = Training(features, codes, np.arange(len(codes)), None)
         if views is not None:
             training = self._with_views(training, views)

@@ -81,7 +81,7 @@ class DenseHead(Head):
                 rows = {"x": _draws(keras, training, self.batch_size, self.random_state), "shuffle": False}
             # Not the loss: that of smoothed labels is least where probabilities are wrong.
             best = {"monitor": "val_log_loss", "mode": "min", "restore_best_weights": True}
-            model.fit(
+            trained = model.fit(
                 **rows,
                 epochs=self.epochs,
                 validation_data=validation,
@@ -89,6 +89,8 @@ class DenseHead(Head):
                 callbacks=[keras.callbacks.EarlyStopping(patience=self.patience, **best)],
                 verbose=0,
             )
+        names = {"train": "log_loss", "validation": "val_log_loss"}
+        self.history_ = {name: [round(loss, 4) for loss in trained.history[key] if np.isfinite(loss)] for name, key in names.items()}
         return model
 
     def _loss(self, keras: Any) -> Any:

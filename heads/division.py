@@ -31,11 +31,13 @@ class Judged(NamedTuple):
         scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class.
         seconds: its share of the time.
         stopped: why the fits ended, such as ``converged``.
+        losses: log loss on the rows held out after each epoch, of kinds that have epochs; the mean of all folds.
     """
 
     scores: Floats
     seconds: float
     stopped: str
+    losses: Sequence[float] = ()
 
 
 Report = Callable[[int, Judged], None]

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store import FeatureStore, find_files
-from heads.data import FeatureTable
+from heads.data import Features, FeatureTable
 from heads.persist import FittedHead, load_head
 
 Array = NDArray[np.float64]
@@ -119,13 +121,50 @@ def evaluate(
         SpecMismatchError: the features were made in another way than those the head was fitted on.
         StoreError: no readable feature file.
     """
-    fitted = load_head(head)
+    found = answers(load_head(head), features, split)
+    return measure(found.y, found.proba, found.fitted.class_names, seed=seed, split=split)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a head says of the rows of one split.
+
+    Attributes:
+        fitted: the head.
+        table: the features, of all splits.
+        rows: indices in the table of the rows that were asked for (N,).
+        y: their true classes (N,), as the head numbers them.
+        X: their features (N, D).
+    """
+
+    fitted: FittedHead
+    table: FeatureTable
+    rows: NDArray[np.intp]
+    y: NDArray[np.intp]
+    X: Features
+
+    @cached_property
+    def proba(self) -> Array:
+        """Their probabilities (N, C)."""
+        return self.fitted.predict_proba(self.X)
+
+    def uncalibrated(self) -> Array | None:
+        """As :attr:`proba`, with the temperature left out; None where there is none."""
+        if self.fitted.head.temperature_ == 1:
+            return None
+        plain = copy(self.fitted.head)
+        plain.temperature_ = 1.0
+        return replace(self.fitted, head=plain).predict_proba(self.X)
+
+
+def answers(fitted: FittedHead, features: str | os.PathLike[str], split: str = "test") -> Answers:
+    """Each row's answer of a saved head; see :func:`evaluate`."""
     table = _features_for(fitted, features)
     X, y = table.select(split)
     if not len(y):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no rows of split {split!r}: choose one with  --split  of {counts or 'none'}")
-    return measure(_labels_for(fitted, table, y), fitted.predict_proba(X), fitted.class_names, seed=seed, split=split)
+    return Answers(fitted, table, table.rows(split), _labels_for(fitted, table, y), X)
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
@@ -231,10 +270,10 @@ def _class_metrics(name: str, confusion: NDArray[np.int64], i: int) -> dict[str,
         "f1": 2 * hits / max(support + predicted, 1),
         "support": support,
     }
-    return found | ({"recall_interval": _wilson(hits, support)} if support else {})
+    return found | ({"recall_interval": wilson(hits, support)} if support else {})
 
 
-def _wilson(hits: int, of: int) -> list[float]:
+def wilson(hits: int, of: int) -> list[float]:
     """95 % interval of a share.
 
     It is sensible for a handful of rows too, where the bootstrap finds no doubt in 5 of 5. (E. B. Wilson, "Probable

@@ -126,6 +126,7 @@ class FittedHead:
             "width": self.head.n_features_in_,
             "temperature": self.head.temperature_,
             "inputs": [item.to_dict() for item in self.inputs],
+            **({"history": self.head.history_} if self.head.history_ else {}),
             **{name: getattr(self, name) for name in _PLAIN},
             **({"path": str(self.path)} if self.path else {}),
         }
@@ -204,6 +205,7 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         head.classes_ = np.array(values["classes"], np.intp)
         head.n_features_in_ = int(values["width"])
         head.temperature_ = float(values["temperature"])
+        head.history_ = {str(k): [float(loss) for loss in v] for k, v in values.get("history", {}).items()}
         _check_classes(head, class_names)
         inputs = tuple(map(Input.from_dict, values["inputs"]))
         file = path / head.weights_file

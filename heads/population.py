@@ -9,12 +9,13 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from math import ceil, inf
 from pathlib import Path
 from queue import SimpleQueue
+from statistics import fmean
 from threading import Event
 from typing import Any, NamedTuple
 
@@ -53,6 +54,7 @@ class _Member:
         index: of the design.
         best: least log loss on the held-out rows, of epoch `best_epoch` (from 1), which gave `scores`.
         stopped: why it ended; empty while it trains.
+        losses: of each epoch.
     """
 
     index: int
@@ -65,6 +67,7 @@ class _Member:
     scores: Floats | None = None
     seconds: float = 0.0
     stopped: str = ""
+    losses: list[float] = field(default_factory=list)
 
     def judge(self, scores: Floats, codes: Labels, seconds: float) -> None:
         """Take note of an epoch's scores of the held-out rows."""
@@ -72,6 +75,7 @@ class _Member:
         self.seconds += seconds
         with np.errstate(all="ignore"):  # a net that diverged has no finite scores
             loss = log_loss(scores, codes)
+        self.losses.append(loss)
         finite = bool(np.isfinite(loss))
         if self.scores is None or loss < self.best:
             # Nothing but scores is asked of a member, so that they stand for the best epoch's weights.
@@ -365,7 +369,9 @@ def _judged(design: list[_Member], division: Division) -> Judged:
     scores = np.empty((len(division.judged), division.classes), np.float32)
     for fit in design:
         scores[division.places(fit.fold)] = fit.scores
-    return Judged(scores, sum(fit.seconds for fit in design), "; ".join(dict.fromkeys(fit.stopped for fit in design)))
+    stopped = "; ".join(dict.fromkeys(fit.stopped for fit in design))
+    losses = [fmean(epoch) for epoch in zip(*(fit.losses for fit in design), strict=False)]  # while all folds train
+    return Judged(scores, sum(fit.seconds for fit in design), stopped, losses)
 
 
 def _gpu() -> bool:

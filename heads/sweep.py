@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import HeadError
+from featurestore.remote import is_remote
 from featurestore.store import FeatureStore, find_files
 from heads.base import stratified_folds
 from heads.data import FeatureTable, load_features
@@ -78,7 +79,7 @@ def sweep(
         progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
 
     Returns:
-        Plain JSON types: ``settings``, ``trials`` (the best first, see :class:`heads.trials.Trial`), ``winner`` (a
+        Plain JSON types: ``settings``, ``features`` (where they were), ``trials`` (the best first, see :class:`heads.trials.Trial`), ``winner`` (a
         trial and its ``path``), ``calibration`` (``temperature``, ``log_loss_before`` and ``log_loss_after`` on
         held-out rows), ``test`` (an evaluation, or None without test rows), ``notes``, ``seconds``.
 
@@ -138,6 +139,7 @@ def sweep(
         notes.append(f"{total - len(trials)} of {total} heads were not begun: the budget was spent")
     result = {
         "settings": settings,
+        "features": str(features) if is_remote(features) else str(Path(features).resolve()),
         "trials": [trial.to_dict() for trial in trials],
         "winner": winner.to_dict() | {"path": str(saved.path)},
         "calibration": adjusted,

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Trial:
         seconds: its share of the time of the sweep.
         size: numbers that the head consists of, at most.
         stopped: why its fits ended.
+        losses: log loss on held-out rows after each epoch, of kinds that have epochs.
     """
 
     features: str
@@ -48,6 +49,7 @@ class Trial:
     seconds: float
     size: int
     stopped: str
+    losses: list[float] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, HeadDesign]:
@@ -59,6 +61,7 @@ class Trial:
         params = {name: list(v) if isinstance(v, tuple) else v for name, v in self.design.params.items()}
         values = asdict(self) | {"design": {"kind": self.design.kind, "params": params}}
         values["scores"] = {metric: [_or_none(each) for each in some] for metric, some in self.scores.items()}
+        values["losses"] = [_or_none(each) for each in self.losses]
         return values | {"mean": _or_none(self.mean), "error": _or_none(self.error)}
 
     @classmethod
@@ -67,7 +70,8 @@ class Trial:
         design = HeadDesign(values["design"]["kind"], values["design"]["params"])
         numbers = {name: _or_nan(values[name]) for name in ("mean", "error")}
         scores = {metric: [_or_nan(each) for each in some] for metric, some in values["scores"].items()}
-        return cls(**values | numbers | {"design": design, "scores": scores})
+        losses = [_or_nan(each) for each in values.get("losses", [])]
+        return cls(**values | numbers | {"design": design, "scores": scores, "losses": losses})
 
 
 def _or_none(value: float) -> float | None:
@@ -99,10 +103,10 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
         error = (high - low) / (2 * NORMAL_95)
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
-    seconds = round(judged.seconds, 4)
     return Trial(
-        features, design, scores, float(values.mean()), float(error), seconds, size(design, division), judged.stopped
-    )
+        features, design, scores, float(values.mean()), float(error), round(judged.seconds, 4), size(design, division),
+        judged.stopped, [round(loss, 4) for loss in judged.losses],
+    )  # fmt: skip
 
 
 def size(design: HeadDesign, division: Division) -> int:

@@ -13,8 +13,9 @@ from test_docs import featurestore
 
 from featurestore import FeatureStoreError, open_source
 from featurestore.dataset import ArraySource
+from featurestore.figure import bar, scatter
 from featurestore.inspection import PICTURES, inspect_source
-from featurestore.page import bar, scatter, target
+from featurestore.page import target
 
 CHROMIUM = shutil.which("chromium")
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
