@@ -305,6 +305,28 @@ def predict(
 
 
 @app.command()
+def report(
+    path: Annotated[Path, typer.Argument(metavar="RUN_OR_HEAD_DIR", help="Folder of a sweep, or of a saved head.")],
+    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("report.html"),
+    features: Annotated[
+        str | None, typer.Option(metavar="FILE_OR_DIR", help="Its features; by default where the sweep had them.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="What was extracted, for pictures: the folder, CSV or .npz.")
+    ] = None,
+    png: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each chart as a PNG file too.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a page on a sweep or a head: scores, charts, mistakes, doubtful labels, where it all comes from."""
+    from heads.report import report as run
+
+    with terminal.progress(quiet or as_json) as progress:
+        found = run(path, out, features=features, source=source, png=png, progress=progress)
+    terminal.show(found, as_json, quiet, text.report)
+
+
+@app.command()
 def demo(
     data: Annotated[str, typer.Option(help="digits, textiles or flowers (a download).")] = "digits",
     out: Annotated[Path, typer.Option(help="Folder for the feature file and the heads.")] = Path("featurestore-demo"),

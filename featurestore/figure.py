@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 SIDE = 300
 """Of a square drawing, without the room for its axes."""
 
-_TOP, _BOTTOM, _LEGEND = 12, 44, 18
+_TOP, _LEGEND = 12, 18
 _DOTS = 1500
 _MANTISSAS = (1,), (1, 2, 5), (1, 2, 3, 4, 6, 8), (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
@@ -79,12 +79,14 @@ class Figure:
     Args:
         x, y: the axes.
         height: of the drawing, without the room for its axes.
-        left: room for the numbers of the y axis.
+        left, bottom: room for the numbers of the axes.
         grid: whether its axes have lines and numbers.
     """
 
-    def __init__(self, x: Axis, y: Axis, *, height: float = SIDE, left: float = 46, grid: bool = True) -> None:
-        self._x, self._y, self._height, self._left = x, y, height, left
+    def __init__(
+        self, x: Axis, y: Axis, *, height: float = SIDE, left: float = 46, bottom: float = 44, grid: bool = True
+    ) -> None:
+        self._x, self._y, self._height, self._left, self._bottom = x, y, height, left, bottom
         self._drawn: list[Markup] = []
         self._legend: list[tuple[int, str]] = []
         if grid:
@@ -143,7 +145,7 @@ class Figure:
         Args:
             alt: what it shows, for those who do not see it.
         """
-        start = self._height + _BOTTOM
+        start = self._height + self._bottom
         for i, (series, words) in enumerate(self._legend):
             x, y = (i % 2) * SIDE / 2, start + 8 + i // 2 * _LEGEND
             mark = Markup('<path class="mark s{}" d="M{:.1f} {:.1f}{}"/>')

@@ -64,7 +64,7 @@ def inspect_source(
     failures = [[failure.path, failure.reason] for failure in dataset.failures]
     sizes: list[tuple[int, int]] = []
     pictures: dict[str, Look] = {}
-    for done, (sample, look) in enumerate(_looks(source, samples, shown), 1):
+    for done, (sample, look) in enumerate(looks(source, samples, shown), 1):
         if isinstance(look, ImageError):
             failures.append([sample.path or sample.id, str(look)])
         else:
@@ -111,7 +111,9 @@ def _grid(samples: Sequence[Sample]) -> dict[int, list[Sample]]:
     return {label: [classes[label][digest] for digest in nsmallest(each, classes[label])] for label in largest}
 
 
-def _looks(source: Source, samples: Sequence[Sample], shown: set[str]) -> Iterator[tuple[Sample, Look | ImageError]]:
+def looks(source: Source, samples: Sequence[Sample], shown: set[str]) -> Iterator[tuple[Sample, Look | ImageError]]:
+    """Decode samples, in threads: the size of each, and a thumbnail of those whose digests are to be `shown`."""
+
     def look(sample: Sample) -> Look | ImageError:
         try:
             image = open_image(source.read(sample))

@@ -83,6 +83,13 @@ def render(template: str, **context: Any) -> str:
     return printable(environment.get_template(template).render(context))
 
 
+def figure_style() -> str:
+    """The style of a drawing by itself: in the colours of the light page, without variables."""
+    text = (Path(__file__).parent / "templates" / "figure.css").read_text()
+    colours = dict(reversed(re.findall(r"--(\w+): ([^;]+);", text)))  # the light ones stand first
+    return re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]], text[text.index("\n.figure") :])
+
+
 def printable(text: str) -> str:
     """Text without control characters, which HTML and SVG forbid, and with bytes that are no text spelt out."""
     text = text.encode("utf-8", "backslashreplace").decode()

@@ -90,7 +90,9 @@ class DenseHead(Head):
                 verbose=0,
             )
         names = {"train": "log_loss", "validation": "val_log_loss"}
-        self.history_ = {name: [round(loss, 4) for loss in trained.history[key] if np.isfinite(loss)] for name, key in names.items()}
+        self.history_ = {
+            name: [round(loss, 4) for loss in trained.history[key] if np.isfinite(loss)] for name, key in names.items()
+        }
         return model
 
     def _loss(self, keras: Any) -> Any:

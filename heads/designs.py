@@ -171,6 +171,12 @@ class HeadDesign:
                 raise DesignError(f"{text!r} sets no hyperparameter of head {kind!r}: write NAME=VALUE")
         return cls(kind, params)
 
+    def settings(self) -> list[str]:
+        """Texts ``name=value``, as :meth:`parse` takes them, of what differs from its default."""
+        known = parameters(self.kind)
+        differing = {name: value for name, value in self.params.items() if value != known[name].default}
+        return [f"{name}={','.join(map(str, v)) or 0 if isinstance(v, tuple) else v}" for name, v in differing.items()]
+
     def to_json(self) -> str:
         """Canonical JSON."""
         return json.dumps({"kind": self.kind, "params": self.params}, sort_keys=True)

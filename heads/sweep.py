@@ -79,9 +79,10 @@ def sweep(
         progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
 
     Returns:
-        Plain JSON types: ``settings``, ``features`` (where they were), ``trials`` (the best first, see :class:`heads.trials.Trial`), ``winner`` (a
-        trial and its ``path``), ``calibration`` (``temperature``, ``log_loss_before`` and ``log_loss_after`` on
-        held-out rows), ``test`` (an evaluation, or None without test rows), ``notes``, ``seconds``.
+        Plain JSON types: ``settings``, ``features`` (where they were), ``trials`` (the best first, see
+        :class:`heads.trials.Trial`), ``winner`` (a trial and its ``path``), ``calibration`` (``temperature``,
+        ``log_loss_before`` and ``log_loss_after`` on held-out rows), ``test`` (an evaluation, or None without test
+        rows), ``notes``, ``seconds``.
 
     Raises:
         DesignError: no such preset, or a wrong space.

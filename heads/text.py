@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def sweep(found: dict[str, Any]) -> str:
     rows = []
     for i, trial in enumerate(trials):
         if i < _LISTED or i == chosen:
-            cells = ["*" if i == chosen else i + 1, *([trial["features"]] if several else []), _design(trial["design"])]
+            cells = ["*" if i == chosen else i + 1, *([trial["features"]] if several else []), design(trial["design"])]
             values = [trial["mean"], trial["error"]] if trial["scores"] else ["-", "-"]
             rows.append([*cells, *values, trial["seconds"], trial["size"], trial["stopped"][:60]])
     lines = [table(heading, rows)]
@@ -165,20 +166,20 @@ def sweep(found: dict[str, Any]) -> str:
         low, high = found["test"]["intervals"]["accuracy"]
         lines.append(f"test accuracy {found['test']['accuracy']:.3f} ({low:.3f} – {high:.3f}), measured once")
     best = (
-        "" if chosen == 0 else f", the smallest within one standard error of the best ({_design(trials[0]['design'])})"
+        "" if chosen == 0 else f", the smallest within one standard error of the best ({design(trials[0]['design'])})"
     )
-    lines.append(f"winner: {_design(winner['design'])}{best}")
+    lines.append(f"winner: {design(winner['design'])}{best}")
     return "\n".join([*lines, f"{len(trials)} heads in {found['seconds']:.1f} s: {winner['path']}"])
 
 
-def _design(design: dict[str, Any]) -> str:
-    """Kind, and the hyperparameters that differ from their default."""
+def design(found: dict[str, Any]) -> str:
+    """A head in one line: its kind, and the hyperparameters that differ from their default."""
     from heads.designs import parameters
 
-    known = parameters(design["kind"])
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in design["params"].items()}
+    known = parameters(found["kind"])
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in found["params"].items()}
     differing = {name: value for name, value in values.items() if name not in known or value != known[name].default}
-    return " ".join([design["kind"], *(f"{name}={_value(value)}" for name, value in differing.items())])
+    return " ".join([found["kind"], *(f"{name}={_value(value)}" for name, value in differing.items())])
 
 
 def _value(value: Any) -> str:
@@ -202,6 +203,13 @@ def evaluation(found: dict[str, Any]) -> str:
         "rows: true class, columns: predicted class\n"
         + table(["", *names], [[name, *row] for name, row in zip(names, found["confusion_matrix"], strict=True)]),
     ])  # fmt: skip
+
+
+def report(found: dict[str, Any]) -> str:
+    """For ``featurestore report``."""
+    lines = [f"note: {note}" for note in found["notes"]]
+    lines += [f"{len(found['png'])} charts as PNG files: {Path(found['png'][0]).parent}"] if found["png"] else []
+    return "\n".join([*lines, f"page ({found['bytes'] / 1e6:.1f} MB): {found['path']}"])
 
 
 def demo(result: dict[str, Any]) -> str:

@@ -272,7 +272,7 @@ def test_a_file_that_changes_is_noticed(tmp_path):
     source = open_source(tmp_path)
     sample = source.dataset().samples[0]
     put(tmp_path / "a/1.jpg", b"other")
-    with pytest.raises(ImageError, match="changed while the extraction ran"):
+    with pytest.raises(ImageError, match="changed since it was read first"):
         source.read(sample)
     (tmp_path / "a/1.jpg").unlink()
     with pytest.raises(ImageError, match="no such file"):
