@@ -207,7 +207,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return found
 
 
-def _linear_ticks(low: float, high: float, most: int = 6) -> list[float]:
+def _linear_ticks(low: float, high: float, most: int = 7) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten between two ends: the finest set of at most so many."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(m * power for m in (1, 2, 5, 10, 20) if (high - low) / (m * power) <= most - 1)

@@ -94,17 +94,17 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Chart:
     n = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     named = n <= _NAMED
-    figure = Figure(Axis(0, n), Axis(0, n), left=92 if named else 20, bottom=84, grid=False)
+    figure = Figure(Axis(0, n), Axis(0, n), left=92 if named else 20, bottom=84 if named and n > 6 else 44, grid=False)
     cell = SIDE / n
     for i, j in zip(*(axis.tolist() for axis in np.nonzero(counts)), strict=True):
         figure.cell("right" if i == j else "wrong", j, n - i, 0.12 + 0.88 * shares[i, j])
         if cell >= 18:
-            kind = "on" if shares[i, j] > 0.5 else ""
+            kind = "on" if shares[i, j] > 0.5 else "ink"
             figure.text((j + 0.5) * cell, (i + 0.5) * cell + 4, f"{counts[i, j]:,}", kind)
     for i, name in enumerate(names if named else ()):
-        figure.text(-6, (i + 0.5) * cell + 4, shortened(name, 13), "end")
+        figure.text(-6, (i + 0.5) * cell + 4, shortened(name, 12), "end")
         if cell >= 50:
-            figure.text((i + 0.5) * cell, SIDE + 14, shortened(name, int(cell / 6.5)))
+            figure.text((i + 0.5) * cell, SIDE + 14, shortened(name, int(cell / 5.8)))
         else:
             figure.text(-SIDE - 6, (i + 0.5) * cell + 4, shortened(name, 10), "end", turned=True)
     figure.line("", [0, n, n, 0, 0], [0, 0, n, n, 0])
@@ -133,7 +133,7 @@ def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = 60) -> Char
     for i, entry in enumerate(shown):
         y = n - i - 0.5
         figure.line("thick l0", entry["recall_interval"], [y, y])
-        figure.text(-6, height * (i + 0.5) / n + 4, shortened(entry["class"], 15), "end")
+        figure.text(-6, height * (i + 0.5) / n + 4, shortened(entry["class"], 14), "end")
     places = [n - i - 0.5 for i in range(n)]
     figure.marks(3, [entry["precision"] for entry in shown], places)
     figure.marks(0, [entry["recall"] for entry in shown], places)

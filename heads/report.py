@@ -108,7 +108,6 @@ def report(
         store=stores[0] if stores else None, classes=_class_counts(judged.table) if judged else [],
         leaders=_leaders(run), several=len({trial.features for trial in run.trials}) > 1, most=SHOWN, notes=notes,
         compared=len(seen.rows) if seen else 0, head=text.design(run.fitted.to_dict()),
-        middle=np.median(shown["sizes"], axis=0).astype(int).tolist() if len(shown["sizes"]) else (),
     )  # fmt: skip
     files = _write_png(drawn, Path(png)) if png is not None else []
     result = {"path": str(file), "bytes": file.stat().st_size, "charts": [chart.id for chart in drawn], "png": files}
@@ -322,7 +321,8 @@ def _show(
         return [found[row] for row in some if row in found]
 
     return {
-        "sizes": np.array(sizes).reshape(-1, 2),
+        "sizes": np.array(sizes),
+        "sides": np.quantile(sizes or [(0, 0)], [0, 0.5, 1], axis=0).astype(int).T.tolist(),
         "grid": [each | {"picture": seen(each["row"])} for each in grid] if found else [],
         "mistakes": [
             (seen(m["row"]), [f"{m['predicted']} ({m['probability']:.3f})", f"labelled {m['true']}", m["id"]])

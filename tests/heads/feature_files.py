@@ -36,9 +36,16 @@ def write_features(
     views: NDArray[Any] | dict[str, NDArray[Any]] | None = None,
     view_rows: Sequence[int] | NDArray[Any] = (),
     flops: dict[str, int] | None = None,
+    images: Path | None = None,
 ) -> Path:
-    """Write one valid feature file; a dict of features makes a file of several taps."""
+    """Write one valid feature file; a dict of features makes a file of several taps.
+
+    The rows are of the images in a folder, sorted, if it is given.
+    """
     rows = len(labels)
+    files = sorted(images.rglob("*.png")) if images else []
+    names = [file.relative_to(images).as_posix() for file in files] or [f"{row:05d}.png" for row in range(rows)]
+    contents = [file.read_bytes() for file in files] or [str(row).encode() for row in range(rows)]
     if not isinstance(features, dict):
         features = dict.fromkeys(spec.tap_names, features)
     elif spec is SPEC:
@@ -46,11 +53,11 @@ def write_features(
     if not isinstance(views, dict):
         views = {tap: values[:0] if views is None else views for tap, values in features.items()}
     columns = {
-        layout.ID: layout.encode(f"{row:05d}.png" for row in range(rows)),
-        layout.DIGEST: layout.encode(hashlib.sha256(str(row).encode()).hexdigest() for row in range(rows)),
+        layout.ID: layout.encode(names),
+        layout.DIGEST: layout.encode(hashlib.sha256(content).hexdigest() for content in contents),
         layout.LABEL: np.asarray(labels, np.int32),
         layout.SPLIT: layout.encode(splits),
-        layout.PATH: layout.encode([""] * rows),
+        layout.PATH: layout.encode(names if images else [""] * rows),
     }
     attributes = {
         "format": layout.FORMAT,

@@ -1,0 +1,163 @@
+"""Reports of real sweeps and heads, read by an HTML parser, and opened in a real browser."""
+
+import json
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+from feature_files import write_features
+from pictures import write_images
+from PIL import Image
+from test_docs import featurestore
+from test_page import NOT_UTF8, in_browsers, look, sound
+
+from featurestore.errors import FeatureStoreError, HeadError, SpecMismatchError
+from heads import fit_head, sweep
+from heads.persist import load_head
+from heads.report import report
+
+NAMES = ("<b onclick=x>", "a & b", NOT_UTF8)
+SPACE = """
+[[heads]]
+kind = "logreg"
+C = [1e-3, 1e-2]
+[[heads]]
+kind = "knn"
+n_neighbors = [3, 5]
+[[heads]]
+kind = "dense"
+hidden = [[], 8]
+epochs = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with images, their features, and a finished sweep."""
+    folder = tmp_path_factory.mktemp("report")
+    images = write_images(folder / "images", 20, NAMES)
+    files = sorted(images.rglob("*.png"))
+    X = np.stack([np.asarray(Image.open(file).resize((4, 4)), np.float32).ravel() for file in files])
+    X += np.random.default_rng(0).normal(size=X.shape).astype(np.float32) * 20
+    names = sorted({file.parent.name for file in files})
+    y = [names.index(file.parent.name) for file in files]
+    splits = np.resize(["train", "train", "validation", "test"], len(y))
+    write_features(folder / "f.h5", X, y, splits, class_names=names, images=images)
+    (folder / "space.toml").write_text(SPACE)
+    sweep(folder / "f.h5", folder / "run", space=folder / "space.toml")
+    report(folder / "run", folder / "page.html", source=images, png=folder / "png")
+    return folder
+
+
+def test_a_report_of_a_sweep(made, tmp_path):
+    found = report(made / "run", tmp_path / "page.html", source=made / "images", png=tmp_path / "png")
+    page, words = sound(tmp_path / "page.html")
+    expected = ["leaderboard", "dense", "confusion", "classes", "reliability", "map"]
+    assert found["charts"] == expected == [a["id"].removesuffix("-title") for a in page.all("h3") if "id" in a]
+    assert len(page.all("details")) == len(expected) + 1  # the sizes
+    assert page.all("img") and len([s for s in page.all("svg") if s.get("role") == "img"]) == len(expected) + 1
+    assert "<b onclick=x>" in words and r"caf\udce9" in words and "a & b" in words
+    measured = json.loads((made / "run" / "sweep.json").read_text())
+    assert found["evaluation"] == measured["test"] and f"{measured['test']['accuracy']:.3f}" in words
+    assert json.loads(json.dumps(found)) == found
+    for name in expected:
+        with Image.open(tmp_path / "png" / f"{name}.png") as drawn:
+            assert drawn.width > 600 and len(drawn.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_pictures_that_are_gone_or_changed_are_said(made, tmp_path):
+    images = shutil.copytree(made / "images", tmp_path / "images")
+    gone, changed, *_ = sorted(images.rglob("*.png"))
+    gone.unlink()
+    shutil.copy(sorted(images.rglob("*.png"))[-1], changed)
+    found = report(made / "run", tmp_path / "page.html", source=images)
+    assert any("2 pictures cannot be shown" in note for note in found["notes"])
+    sound(tmp_path / "page.html")
+    shutil.rmtree(images)
+    images.mkdir()
+    assert any("60 pictures" in note for note in report(made / "run", tmp_path / "page.html", source=images)["notes"])
+    page, _ = sound(tmp_path / "page.html")
+    assert not page.all("img")
+
+
+def test_two_classes_have_rates(pair_file, tmp_path):
+    fit_head(pair_file, "logreg", out=tmp_path / "head")
+    found = report(tmp_path / "head", tmp_path / "page.html", features=pair_file)
+    assert found["charts"] == ["confusion", "classes", "reliability", "roc", "precision-recall", "map"]
+    _, words = sound(tmp_path / "page.html")
+    assert f"{found['evaluation']['roc_auc']:.3f}" in words and "--source FOLDER" in words
+
+
+def test_a_dense_head_has_learning_curves(pair_file, tmp_path):
+    fit_head(pair_file, "dense", params={"epochs": 3}, out=tmp_path / "head")
+    losses = load_head(tmp_path / "head").head.history_
+    assert {name: len(curve) for name, curve in losses.items()} == {"train": 3, "validation": 3}
+    assert "history" in report(tmp_path / "head", tmp_path / "page.html")["charts"]
+    page, words = sound(tmp_path / "page.html")
+    assert "--features FILE" in words and not page.all("img")
+
+
+def test_without_test_rows_the_page_says_so(digits, tmp_path):
+    X, y = digits
+    splits = np.resize(["train", "validation"], len(y))
+    file = write_features(tmp_path / "f.h5", X, y, splits, class_names=[str(i) for i in range(10)])
+    fit_head(file, "centroid", out=tmp_path / "head")
+    found = report(tmp_path / "head", tmp_path / "page.html", features=file)
+    assert found["evaluation"]["split"] == "validation" and any("no test rows" in note for note in found["notes"])
+
+
+def test_features_that_are_gone_leave_what_the_sweep_measured(made, tmp_path):
+    run = shutil.copytree(made / "run", tmp_path / "run")
+    values = json.loads((run / "sweep.json").read_text())
+    (run / "sweep.json").write_text(json.dumps(values | {"features": str(tmp_path / "gone.h5")}))
+    found = report(run, tmp_path / "page.html")
+    assert found["evaluation"] == values["test"] and "confusion" in found["charts"] and "map" not in found["charts"]
+    assert any("gone.h5" in note for note in found["notes"])
+    with pytest.raises(FeatureStoreError, match=r"gone\.h5"):
+        report(run, tmp_path / "page.html", features=tmp_path / "gone.h5")
+
+
+def test_what_is_no_sweep_or_other_features_is_refused(made, pair_file, tmp_path):
+    with pytest.raises(HeadError, match="no sweep and no saved head"):
+        report(tmp_path, tmp_path / "page.html")
+    with pytest.raises(FeatureStoreError, match="cannot be written"):
+        report(made / "run", tmp_path / "missing" / "page.html")
+    run = shutil.copytree(made / "run", tmp_path / "run")
+    for text in ("{", "[]", "{}", json.dumps(json.loads((run / "sweep.json").read_text()) | {"test": {"rows": 1}})):
+        (run / "sweep.json").write_text(text)
+        with pytest.raises(HeadError, match="no readable sweep"):
+            report(run, tmp_path / "page.html")
+    (run / "sweep.json").unlink()
+    with pytest.raises(HeadError, match="not finished"):
+        report(run, tmp_path / "page.html")
+    other = write_features(
+        tmp_path / "o.h5", {"a": np.eye(4, dtype=np.float32)}, [0, 1, 0, 1], ["test"] * 4, class_names=["a", "b"]
+    )
+    with pytest.raises(SpecMismatchError):
+        report(made / "run", tmp_path / "page.html", features=other)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_commands_make_it_again(made, tmp_path):
+    settings = {"C": 0.02, "class_weight": "balanced"}
+    fitted = fit_head(made / "f.h5", "logreg", params=settings, out=tmp_path / "head", seed=3)
+    _, fit, evaluation = report(tmp_path / "head", tmp_path / "page.html", features=made / "f.h5")["commands"]
+    shutil.move(tmp_path / "head", tmp_path / "before")
+    for command in (fit, evaluation):
+        done = featurestore(*shlex.split(command)[1:])
+        assert done.returncode == 0, done.stderr
+    again = load_head(tmp_path / "head")
+    assert again.design == fitted.design and again.seed == 3
+    for name, values in again.head.state().items():
+        assert (values == fitted.head.state()[name]).all()
+    (line,) = [line for line in report(made / "run", tmp_path / "page.html")["commands"] if " sweep " in line]
+    assert shlex.split(line)[2:] == [
+        *(str(made / "f.h5"), "--out", str(made / "run")), "--space", "space.toml", "--metric", "accuracy",
+    ]  # fmt: skip
+
+
+@in_browsers
+def test_in_a_real_browser(made, tmp_path, width, dark):
+    shutil.copy(made / "page.html", tmp_path / "page.html")
+    look(tmp_path / "page.html", width, dark)
