@@ -164,7 +164,7 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str], split: str = "
     if not len(y):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no rows of split {split!r}: choose one with  --split  of {counts or 'none'}")
-    return Answers(fitted, table, table.rows(split), _labels_for(fitted, table, y), X)
+    return Answers(fitted, table, table.rows(split), known_classes(fitted, table.class_names, table.path)[y], X)
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
@@ -182,13 +182,17 @@ def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTa
     return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
 
 
-def _labels_for(fitted: FittedHead, table: FeatureTable, y: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Labels of the table as the head numbers them."""
+def known_classes(fitted: FittedHead, names: Sequence[str], where: Path | str) -> NDArray[np.intp]:
+    """The number that the head has for each class of `where`.
+
+    Raises:
+        HeadError: it does not know one of them.
+    """
     known = {name: i for i, name in enumerate(fitted.class_names)}
-    for name in table.class_names:
+    for name in names:
         if name not in known:
-            raise HeadError(f"{table.path}: the head does not know class {name!r}: {suggest(name, known)}")
-    return np.array([known[name] for name in table.class_names], np.intp)[y]
+            raise HeadError(f"{where}: the head does not know class {name!r}: {suggest(name, known)}")
+    return np.array([known[name] for name in names], np.intp)
 
 
 @dataclass(frozen=True, eq=False)

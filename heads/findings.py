@@ -17,6 +17,9 @@ LARGEST = 10_000
 MAPPED = 2_000
 """Rows of these that the map shows."""
 
+MOST_PAIRS = 10_000
+"""Near-duplicates that are listed: a thousand empty images make half a million pairs."""
+
 NEIGHBOURS = 10
 
 _VALUES = 2**27
@@ -128,9 +131,9 @@ def _compare(Z: Floats) -> tuple[list[tuple[int, int, float]], Labels]:
         cosine = Z[start : start + _BLOCK] @ Z.T
         own = np.arange(len(cosine))
         cosine[own, start + own] = -np.inf
-        for i, j in zip(*np.nonzero(cosine >= _ALIKE), strict=True):
-            if start + i < j:
-                alike.append((int(start + i), int(j), min(1.0, float(cosine[i, j]))))
+        pairs = np.argwhere(cosine >= _ALIKE)
+        pairs = pairs[start + pairs[:, 0] < pairs[:, 1]][: MOST_PAIRS - len(alike)]
+        alike += [(start + i, j, min(1.0, float(cosine[i, j]))) for i, j in pairs.tolist()]
         k = min(NEIGHBOURS, len(Z) - 1)
         found = np.argpartition(-cosine, k - 1, axis=1)[:, :k] if k else np.empty((len(cosine), 0), np.intp)
         order = np.argsort(-np.take_along_axis(cosine, found, axis=1), axis=1, kind="stable")

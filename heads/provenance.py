@@ -9,17 +9,18 @@ from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore
 from heads.data import Input
 from heads.persist import FittedHead
+from heads.runs import Run
 from heads.spaces import PRESETS
 
 
-def origin(fitted: FittedHead, stores: Sequence[FeatureStore], settings: Mapping[str, Any] | None) -> dict[str, str]:
+def origin(run: Run, stores: Sequence[FeatureStore]) -> dict[str, str]:
     """What a head was made with, in the order of its making; texts by name.
 
     Args:
-        fitted: the head.
+        run: the head, and how it was found.
         stores: its feature files, as far as they are there.
-        settings: of the sweep that it won, if it did.
     """
+    fitted = run.fitted
     found: dict[str, str] = {"data set": fitted.dataset}
     found["rows"] = ", ".join(f"{split} {count:,}" for split, count in fitted.rows.items())
     for store in stores:
@@ -32,8 +33,10 @@ def origin(fitted: FittedHead, stores: Sequence[FeatureStore], settings: Mapping
             f"{spec.size} px, {spec.resize}, {spec.preprocessing}, {spec.dtype}, weights {item.weights} "
             f"({spec.weights_digest[:16]}…), fingerprint {item.fingerprint}"
         )
-    if settings:
-        found["sweep"] = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    for name, summary in (("sweep", run.sweep), ("fine-tuning", run.tuning)):
+        if summary:
+            settings = {name: value for name, value in summary["settings"].items() if value is not None}
+            found[name] = ", ".join(f"{name} {value}" for name, value in settings.items())
     found["head"] = " ".join([fitted.design.kind, *(f"{k}={v}" for k, v in fitted.design.params.items())])
     found["fitted"] = f"in {fitted.seconds:.2f} s, seed {fitted.seed}, {fitted.views:,} views, temperature "
     found["fitted"] += f"{fitted.head.temperature_:.3f}"
@@ -41,47 +44,42 @@ def origin(fitted: FittedHead, stores: Sequence[FeatureStore], settings: Mapping
     return found
 
 
-def commands(
-    fitted: FittedHead,
-    features: str,
-    stores: Sequence[FeatureStore],
-    source: str | None,
-    sweep: Mapping[str, Any] | None,
-) -> list[str]:
+def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
     """The commands that extract the features, fit the head and measure it again.
 
     Args:
-        fitted: the head.
+        run: the head, and how it was found.
         features: feature file or folder.
         stores: its feature files, as far as they are there.
-        source: the folder of the images, if it was given.
-        sweep: what the sweep returned, if there was one.
+        source: the folder of the images.
     """
-    taken = {item.fingerprint: item for item in fitted.inputs}
+    fitted, where = run.fitted, str(run.fitted.path or "head")
     views = {store.fingerprint: store for store in stores}
     folder = str(Path(features).parent if stores and Path(features) == stores[0].path else features)
     lines = [
-        ["extract", source or "SOURCE", "--store", folder, *_extraction(item, views.get(fingerprint))]
-        for fingerprint, item in taken.items()
+        ["extract", source, "--store", folder, *_extraction(item, views.get(fingerprint))]
+        for fingerprint, item in {item.fingerprint: item for item in fitted.inputs}.items()
     ]
-    tap = "+".join(item.tap if len(taken) == 1 else f"{item.spec.backbone}.{item.tap}" for item in fitted.inputs)
-    several = len(fitted.inputs) > 1 or any(len(item.spec.taps) > 1 for item in fitted.inputs)
-    chosen = ["--features", tap] if several else []
-    where = str(fitted.path or "head")
-    if sweep:
-        if len({trial["features"] for trial in sweep["trials"]}) > 1:
-            chosen = []
-        run = str(fitted.path.parent if fitted.path else "run")
-        lines.append(["sweep", features, "--out", run, *chosen, *_sweep(sweep["settings"])])
+    if run.tuning:
+        lines.insert(0, ["finetune", "HEAD_DIR", source, "--out", str(run.path), *_tuning(run.tuning["settings"])])
+    elif run.sweep:
+        chosen = _chosen(fitted) if len({trial.features for trial in run.trials}) == 1 else []
+        lines.append(["sweep", features, "--out", str(run.path), *chosen, *_sweep(run.sweep["settings"])])
     else:
         settings = [part for setting in fitted.design.settings() for part in ("--set", setting)]
         plain = ["--plain"] if stores and len(stores[0].view_rows) and not fitted.views else []
-        seed = ["--seed", str(fitted.seed)] if fitted.seed else []
-        lines.append(
-            ["fit-head", features, "--head", fitted.design.kind, *chosen, *settings, *plain, *seed, "--out", where]
-        )
+        options = [*_chosen(fitted), *settings, *plain, *_seed(fitted.seed), "--out", where]
+        lines.append(["fit-head", features, "--head", fitted.design.kind, *options])
     lines.append(["evaluate", where, features])
     return [shlex.join(["featurestore", *line]) for line in lines]
+
+
+def _chosen(fitted: FittedHead) -> list[str]:
+    """The taps of a head, where its files have others too."""
+    several = len({item.fingerprint for item in fitted.inputs}) > 1
+    if not several and all(len(item.spec.taps) == 1 for item in fitted.inputs):
+        return []
+    return ["--features", "+".join(f"{i.spec.backbone}.{i.tap}" if several else i.tap for i in fitted.inputs)]
 
 
 def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
@@ -107,4 +105,15 @@ def _sweep(settings: Mapping[str, Any]) -> list[str]:
     parts = ["--preset" if space in PRESETS else "--space", space, "--metric", str(settings["metric"])]
     parts += ["--cv", str(settings["cv"])] if settings["cv"] else []
     parts += [] if settings["views"] else ["--plain"]
-    return parts + (["--seed", str(settings["seed"])] if settings["seed"] else [])
+    return parts + _seed(settings["seed"])
+
+
+def _tuning(settings: Mapping[str, Any]) -> list[str]:
+    names = ("unfreeze", "epochs", "learning_rate", "patience", "batch_size", "augment", "views", "dtype")
+    given = {name: settings[name] for name in names if settings.get(name) is not None}
+    parts = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return parts + ([] if settings.get("cache", True) else ["--no-cache"]) + _seed(settings.get("seed"))
+
+
+def _seed(seed: Any) -> list[str]:
+    return ["--seed", str(seed)] if seed else []

@@ -1,10 +1,8 @@
-"""A report of a sweep or of a saved head: one HTML file with pictures, charts and the numbers behind them."""
+"""A report of a sweep, a fine-tuned model or a saved head: one HTML file of pictures, charts and their numbers."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +10,28 @@ import numpy as np
 
 from featurestore import page
 from featurestore.dataset import Dataset, FileSource, Sample, Source, open_source
-from featurestore.errors import FeatureStoreError, HeadError, ImageError, missing
+from featurestore.errors import FeatureStoreError, ImageError, missing
 from featurestore.inspection import looks
 from featurestore.store import FeatureStore
 from heads import charts, text
 from heads.data import FeatureTable
-from heads.evaluation import Answers, Evaluation, answers, measure
+from heads.evaluation import Answers, answers, measure
 from heads.findings import Audit, audit, reliability, thresholds
-from heads.persist import HEAD, FittedHead, load_head
+from heads.persist import FittedHead
 from heads.provenance import commands, origin
-from heads.sweep import SUMMARY, WINNER
-from heads.trials import FILE, Trial
+from heads.runs import Run, open_run
 
 SHOWN = 24
 """Pictures, pairs or rows that a section of the page shows, at most."""
 
 _SIZED = 400
 """Images whose sizes are taken; of larger sets, those with the least digests."""
+_LEADERS = 15
 _SPLITS = ("test", "validation", "train")
 _PIXELS = 2.0
 """Of a PNG file, for each unit of its drawing."""
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """What the folder holds.
-
-    Attributes:
-        path: the folder.
-        fitted: the head.
-        sweep: what the sweep returned, or None.
-        trials: of the sweep, the best first.
-        winner: the trial that the head was refitted for.
-    """
-
-    path: Path
-    fitted: FittedHead
-    sweep: dict[str, Any] | None
-    trials: list[Trial]
-    winner: Trial | None = None
 
 
 def report(
@@ -66,11 +45,11 @@ def report(
 ) -> dict[str, Any]:
     """Write what is known about a sweep or a head to one HTML file that opens from disk.
 
-    The head's answers are those on the test rows (without any: validation or train rows). Numbers that a sweep
-    measured there are taken from it, not chosen by what is seen here.
+    The head's answers are those on the test rows (without any: validation or train rows). What was measured
+    there before is taken over.
 
     Args:
-        path: folder of a sweep, or of a saved head.
+        path: folder of a sweep, of a fine-tuned model, or of a saved head.
         out: the file.
         features: feature file, or folder; by default that of the sweep. Without it, the page has less to show.
         source: folder of the images (or ``.npz``, or CSV beside them) that were extracted, for pictures.
@@ -88,7 +67,7 @@ def report(
         FeatureStoreError: the page cannot be written; said before the work.
         MissingDependencyError: `png`, and its extra is not installed.
     """
-    file, run, notes = page.target(out), _open(Path(path)), list[str]()
+    file, run, notes = page.target(out), open_run(Path(path)), list[str]()
     if png is not None:
         _png_renderer()
     given = features or (run.sweep or {}).get("features")
@@ -99,8 +78,8 @@ def report(
     pictures = _Pictures(judged.table, stores[0], source, progress) if judged and source else None
     facts["mistakes"] = _mistakes(judged) if judged else []
     facts |= _doubts(judged.table, seen) if judged and seen else {"alike": [], "suspects": []}
-    facts["origin"] = origin(run.fitted, stores, run.sweep and run.sweep["settings"])
-    facts["commands"] = commands(run.fitted, str(given or "FEATURES"), stores, source and str(source), run.sweep)
+    facts["origin"] = origin(run, stores)
+    facts["commands"] = commands(run, str(given or "FEATURES"), stores, str(source or "SOURCE"))
     drawn = _charts(run, facts, judged, seen)
     shown = _show(facts, judged, pictures, notes)
     page.write(
@@ -112,33 +91,6 @@ def report(
     files = _write_png(drawn, Path(png)) if png is not None else []
     result = {"path": str(file), "bytes": file.stat().st_size, "charts": [chart.id for chart in drawn], "png": files}
     return result | facts | {"notes": notes}
-
-
-def _open(path: Path) -> _Run:
-    """What lies in a folder."""
-    if (path / HEAD).exists():
-        return _Run(path, load_head(path), None, [])
-    if not (path / SUMMARY).exists():
-        if (path / FILE).exists():
-            raise HeadError(f"{path}: its sweep is not finished: run the same  featurestore sweep  again")
-        raise HeadError(f"{path}: no sweep and no saved head: give the --out of  featurestore sweep  or  fit-head")
-    fitted = load_head(path / WINNER)
-    try:
-        sweep = dict(json.loads((path / SUMMARY).read_bytes()))
-        trials = [Trial.from_dict(values) for values in sweep["trials"]]
-        key = Trial.from_dict({k: v for k, v in sweep["winner"].items() if k != "path"}).key
-        if sweep["test"] is not None:
-            _evaluation(sweep["test"])
-        return _Run(path, fitted, sweep, trials, next(trial for trial in trials if trial.key == key))
-    except (ValueError, TypeError, KeyError, AttributeError, StopIteration, FeatureStoreError) as error:
-        reason = " ".join(str(error).split()) or "its winner is none of its trials"
-        raise HeadError(
-            f"{path / SUMMARY}: no readable sweep ({reason}): sweep again, or give {path / WINNER}"
-        ) from error
-
-
-def _evaluation(values: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(**{"roc_auc": None} | dict(values))
 
 
 def _answers(fitted: FittedHead, features: Any, asked: bool, notes: list[str]) -> Answers | None:
@@ -156,17 +108,17 @@ def _answers(fitted: FittedHead, features: Any, asked: bool, notes: list[str]) -
         return None
 
 
-def _facts(run: _Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]:
+def _facts(run: Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]:
     """Evaluation and calibration."""
-    known = _evaluation(run.sweep["test"]) if run.sweep and run.sweep["test"] else None
+    known = run.measured
     if judged is None:
         return {"evaluation": known and known.to_dict(), "calibration": {}, "rates": None, "base": None}
     split = str(judged.table.splits[judged.rows[0]])
     found = measure(judged.y, judged.proba, judged.fitted.class_names, split=split, seed=run.fitted.seed)
     if known and found.confusion_matrix != known.confusion_matrix:
-        notes.append("The test rows of this feature file are not those that the sweep measured: measured anew.")
+        notes.append("The test rows of this feature file are not those that were measured before: measured anew.")
     elif known:
-        notes.append("The test rows were measured by the sweep; here they are drawn, and nothing is chosen by them.")
+        notes.append("The test rows were measured before; here they are drawn, and nothing is chosen by them.")
         found = known
     if split != "test":
         notes.append(
@@ -225,16 +177,16 @@ def _class_counts(table: FeatureTable) -> list[tuple[str, dict[str, int]]]:
     return sorted(found, key=lambda item: (-sum(item[1].values()), item[0]))
 
 
-def _leaders(run: _Run) -> list[dict[str, Any]]:
+def _leaders(run: Run) -> list[dict[str, Any]]:
     """The best heads of a sweep, and its winner."""
     return [
         {"place": place, "chosen": trial is run.winner, "head": text.design(trial.to_dict()["design"]), "trial": trial}
         for place, trial in enumerate(run.trials, 1)
-        if place <= 15 or trial is run.winner
+        if np.isfinite(trial.mean) and (place <= _LEADERS or trial is run.winner)
     ]
 
 
-def _charts(run: _Run, facts: Mapping[str, Any], judged: Answers | None, seen: Audit | None) -> list[charts.Chart]:
+def _charts(run: Run, facts: Mapping[str, Any], judged: Answers | None, seen: Audit | None) -> list[charts.Chart]:
     drawn: list[charts.Chart] = []
     if run.sweep and run.winner:
         drawn.append(charts.leaderboard(run.trials, run.winner, run.sweep["settings"]["metric"]))

@@ -13,7 +13,7 @@ from test_docs import featurestore
 from test_page import NOT_UTF8, in_browsers, look, sound
 
 from featurestore.errors import FeatureStoreError, HeadError, SpecMismatchError
-from heads import fit_head, sweep
+from heads import evaluate, fit_head, sweep
 from heads.persist import load_head
 from heads.report import report
 
@@ -126,7 +126,7 @@ def test_what_is_no_sweep_or_other_features_is_refused(made, pair_file, tmp_path
     run = shutil.copytree(made / "run", tmp_path / "run")
     for text in ("{", "[]", "{}", json.dumps(json.loads((run / "sweep.json").read_text()) | {"test": {"rows": 1}})):
         (run / "sweep.json").write_text(text)
-        with pytest.raises(HeadError, match="no readable sweep"):
+        with pytest.raises(HeadError, match="not readable"):
             report(run, tmp_path / "page.html")
     (run / "sweep.json").unlink()
     with pytest.raises(HeadError, match="not finished"):
@@ -155,6 +155,30 @@ def test_the_commands_make_it_again(made, tmp_path):
     assert shlex.split(line)[2:] == [
         *(str(made / "f.h5"), "--out", str(made / "run")), "--space", "space.toml", "--metric", "accuracy",
     ]  # fmt: skip
+
+
+def test_a_fine_tuned_model_is_compared_with_its_head(pair_file, tmp_path):
+    """On the folder that `finetune` leaves, written from what two real heads say of the same rows."""
+    heads = {"centroid": tmp_path / "frozen", "logreg": tmp_path / "run" / "head"}
+    before, after = (
+        evaluate(fit_head(pair_file, kind, out=to).path, pair_file).to_dict() for kind, to in heads.items()
+    )
+    epochs = [{"epoch": i, "loss": 1 / i if i else None, "log_loss": 0.5} for i in range(4)]
+    values = {
+        "frozen": before, "finetuned": after, "history": epochs, "seconds": {"training": 3.0},
+        "difference": {"accuracy": 0.1, "interval": [0.0, 0.2], "right": 3, "wrong": 1},
+        "recommendation": "take <b>it</b>", "settings": {"unfreeze": "last-block", "epochs": 3, "cache": True, "seed": 1},
+    }  # fmt: skip
+    (tmp_path / "run" / "finetune.json").write_text(json.dumps(values))
+    found = report(tmp_path / "run", tmp_path / "page.html")
+    page, words = sound(tmp_path / "page.html")
+    assert found["charts"] == ["history", "confusion", "classes"] and "take <b>it</b>" in words
+    assert found["evaluation"] == after and "+0.100 (+0.000 – +0.200" in words
+    assert "finetune HEAD_DIR SOURCE" in found["commands"][0] and "--unfreeze last-block" in words
+    values["history"] = None
+    (tmp_path / "run" / "finetune.json").write_text(json.dumps(values))
+    with pytest.raises(HeadError, match="not readable"):
+        report(tmp_path / "run", tmp_path / "page.html")
 
 
 @in_browsers
