@@ -167,11 +167,11 @@ def test_a_fine_tuned_model_is_compared_with_its_head(pair_file, tmp_path):
     values = {
         "frozen": before, "finetuned": after, "history": epochs, "seconds": {"training": 3.0},
         "difference": {"accuracy": 0.1, "interval": [0.0, 0.2], "right": 3, "wrong": 1},
-        "recommendation": "take <b>it</b>", "settings": {"unfreeze": "last-block", "epochs": 3, "cache": True, "seed": 1},
+        "recommendation": "take <b>it</b>", "settings": {"unfreeze": "last-block", "cache": True, "seed": 1},
     }  # fmt: skip
     (tmp_path / "run" / "finetune.json").write_text(json.dumps(values))
     found = report(tmp_path / "run", tmp_path / "page.html")
-    page, words = sound(tmp_path / "page.html")
+    _, words = sound(tmp_path / "page.html")
     assert found["charts"] == ["history", "confusion", "classes"] and "take <b>it</b>" in words
     assert found["evaluation"] == after and "+0.100 (+0.000 – +0.200" in words
     assert "finetune HEAD_DIR SOURCE" in found["commands"][0] and "--unfreeze last-block" in words
