@@ -57,7 +57,8 @@ class Axis:
         if log:
             widen = max(1.2, math.sqrt(4 * low / high))
             return cls(low / widen, high * widen, label, log=True)
-        room = 0.05 * (high - low) or max(abs(high), 1) / 2
+        size = max(abs(low), abs(high))
+        room = 0.05 * (high - low) if high - low > 1e-9 * size else max(size, 1) / 2
         return cls(low - room, high + room, label)
 
     def at(self, values: Any) -> Any:
