@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 SIDE = 300
 """Of a square drawing, without the room for its axes."""
 
-_TOP, _LEGEND = 12, 18
+_TOP, _LEGEND, _SHORT = 12, 18, 21
 _DOTS = 1500
 _MANTISSAS = (1,), (1, 2, 5), (1, 2, 3, 4, 6, 8), (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
 
@@ -50,7 +50,7 @@ class Axis:
     ticks: Sequence[float] | None = None
 
     @classmethod
-    def around(cls, values: ArrayLike, label: str, log: bool = False) -> "Axis":
+    def around(cls, values: ArrayLike, label: str = "", log: bool = False) -> "Axis":
         """The axis of these values, with a little room at both ends."""
         found = np.asarray(values, np.float64)
         low, high = float(found.min()), float(found.max())
@@ -137,7 +137,7 @@ class Figure:
         self._drawn.append(Markup('<text x="{:.1f}" y="{:.1f}"{}>{}</text>').format(x, y, how, words))
 
     def legend(self, series: int, words: str) -> None:
-        """An entry below the drawing, two in a row."""
+        """An entry below the drawing, two in a row as long as all are short."""
         self._legend.append((series, words))
 
     def svg(self, alt: str) -> Markup:
@@ -147,12 +147,13 @@ class Figure:
             alt: what it shows, for those who do not see it.
         """
         start = self._height + self._bottom
+        columns = 2 if all(len(words) <= _SHORT for _, words in self._legend) else 1
         for i, (series, words) in enumerate(self._legend):
-            x, y = (i % 2) * SIDE / 2, start + 8 + i // 2 * _LEGEND
+            x, y = (i % columns) * SIDE / 2, start + 8 + i // columns * _LEGEND
             mark = Markup('<path class="mark s{}" d="M{:.1f} {:.1f}{}"/>')
             self._drawn.append(mark.format(series, x, y, MARKERS[series % len(MARKERS)]))
-            self.text(x + 9, y + 4, shortened(words, 21), "start")
-        height = _TOP + start + math.ceil(len(self._legend) / 2) * _LEGEND
+            self.text(x + 9, y + 4, shortened(words, 2 * _SHORT), "start")
+        height = _TOP + start + math.ceil(len(self._legend) / columns) * _LEGEND
         box = f"{-self._left:g} {-_TOP} {self._left + SIDE + _TOP:g} {height:g}"
         return Markup('<svg class="figure" role="img" viewBox="{}" aria-label="{}">{}</svg>').format(
             box, alt, Markup("").join(self._drawn)

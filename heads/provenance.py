@@ -13,34 +13,33 @@ from heads.runs import Run
 from heads.spaces import PRESETS
 
 
-def origin(run: Run, stores: Sequence[FeatureStore]) -> dict[str, str]:
-    """What a head was made with, in the order of its making; texts by name.
+def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
+    """What a head was made with, in the order of its making: pairs of a name and a text.
 
     Args:
         run: the head, and how it was found.
         stores: its feature files, as far as they are there.
     """
     fitted = run.fitted
-    found: dict[str, str] = {"data set": fitted.dataset}
-    found["rows"] = ", ".join(f"{split} {count:,}" for split, count in fitted.rows.items())
+    found = [["data set", fitted.dataset]]
+    found.append(["rows", ", ".join(f"{split} {count:,}" for split, count in fitted.rows.items())])
     for store in stores:
-        found[f"feature file {store.path.name}"] = f"content {store.content_digest}"
         makers = ("; ".join(f"{k} {v}" for k, v in maker.items()) for maker in store.producers)
-        found[f"made by ({store.path.name})"] = " | ".join(makers)
+        found.append(["feature file", f"{store.path.name}, content {store.content_digest}"])
+        found.append(["made by", " | ".join(makers) or "unknown"])
     for item in fitted.inputs:
         spec = item.spec
-        found[f"features {spec.backbone}.{item.tap}"] = (
-            f"{spec.size} px, {spec.resize}, {spec.preprocessing}, {spec.dtype}, weights {item.weights} "
-            f"({spec.weights_digest[:16]}…), fingerprint {item.fingerprint}"
-        )
+        how = f"{spec.size} px, {spec.resize}, {spec.preprocessing}, {spec.dtype}"
+        weights = f"weights {item.weights} ({spec.weights_digest[:16]}…)"
+        found.append(["features", f"{spec.backbone}.{item.tap}: {how}, {weights}, fingerprint {item.fingerprint}"])
     for name, summary in (("sweep", run.sweep), ("fine-tuning", run.tuning)):
         if summary:
             settings = {name: value for name, value in summary["settings"].items() if value is not None}
-            found[name] = ", ".join(f"{name} {value}" for name, value in settings.items())
-    found["head"] = " ".join([fitted.design.kind, *(f"{k}={v}" for k, v in fitted.design.params.items())])
-    found["fitted"] = f"in {fitted.seconds:.2f} s, seed {fitted.seed}, {fitted.views:,} views, temperature "
-    found["fitted"] += f"{fitted.head.temperature_:.3f}"
-    found["versions"] = ", ".join(f"{name} {version}" for name, version in fitted.versions.items())
+            found.append([name, ", ".join(f"{name} {value}" for name, value in settings.items())])
+    found.append(["head", " ".join([fitted.design.kind, *(f"{k}={v}" for k, v in fitted.design.params.items())])])
+    times = f"in {fitted.seconds:.2f} s, seed {fitted.seed}, {fitted.views:,} views"
+    found.append(["fitted", f"{times}, temperature {fitted.head.temperature_:.3f}"])
+    found.append(["versions", ", ".join(f"{name} {version}" for name, version in fitted.versions.items())])
     return found
 
 

@@ -196,7 +196,7 @@ def _charts(run: Run, facts: Mapping[str, Any], judged: Answers | None, seen: Au
         (
             "history",
             "Learning curves of the head",
-            run.fitted.head.history_,
+            run.history,
             "Log loss after each epoch; a mark: the least.",
         ),
     ):
@@ -277,7 +277,7 @@ def _show(
         "sides": np.quantile(sizes or [(0, 0)], [0, 0.5, 1], axis=0).astype(int).T.tolist(),
         "grid": [each | {"picture": seen(each["row"])} for each in grid] if found else [],
         "mistakes": [
-            (seen(m["row"]), [f"{m['predicted']} ({m['probability']:.3f})", f"labelled {m['true']}", m["id"]])
+            (seen(m["row"]), [f"says {m['predicted']} ({m['probability']:.3f})", f"labelled {m['true']}", m["id"]])
             for m in mistakes
         ],
         "suspects": [

@@ -139,10 +139,10 @@ def test_what_is_no_sweep_or_other_features_is_refused(made, pair_file, tmp_path
     assert not (tmp_path / "page.html").exists()
 
 
-def test_the_commands_make_it_again(made, tmp_path):
+def test_the_commands_make_it_again(made, pair_file, tmp_path):
     settings = {"C": 0.02, "class_weight": "balanced"}
-    fitted = fit_head(made / "f.h5", "logreg", params=settings, out=tmp_path / "head", seed=3)
-    _, fit, evaluation = report(tmp_path / "head", tmp_path / "page.html", features=made / "f.h5")["commands"]
+    fitted = fit_head(pair_file, "logreg", params=settings, out=tmp_path / "head", seed=3)
+    _, fit, evaluation = report(tmp_path / "head", tmp_path / "page.html", features=pair_file)["commands"]
     shutil.move(tmp_path / "head", tmp_path / "before")
     for command in (fit, evaluation):
         done = featurestore(*shlex.split(command)[1:])
