@@ -198,12 +198,12 @@ def rates(found: Mapping[str, Sequence[float]], positive: str, auc: float | None
     rows = [
         [f"{found['threshold'][i]:.3f}", f"{recall[i]:.3f}", f"{wrong[i]:.3f}", f"{precision[i]:.3f}"] for i in some
     ]
-    shares = {"ticks": _SHARE}
-    roc = Figure(Axis(0, 1, "false positive rate", **shares), Axis(0, 1, "true positive rate", **shares))
+    x, y = (Axis(0, 1, f"{name} positive rate", ticks=_SHARE) for name in ("false", "true"))
+    roc = Figure(x, y)
     roc.line("middle", [0, 1], [0, 1])
     roc.line("l0 thick", [0, *wrong], [0, *recall])
-    found_both = Figure(Axis(0, 1, "recall", **shares), Axis(0, 1, "precision", **shares))
-    found_both.line("l0 thick", [0, *recall], [precision[0], *precision])
+    both = Figure(Axis(0, 1, "recall", ticks=_SHARE), Axis(0, 1, "precision", ticks=_SHARE))
+    both.line("l0 thick", [0, *recall], [precision[0], *precision])
     area = float(np.sum(np.diff([0, *recall]) * precision))
     under = f"The area below it is {auc:.3f}. " if auc is not None else ""
     looked = f"The class that is looked for: {positive}."
@@ -213,7 +213,7 @@ def rates(found: Mapping[str, Sequence[float]], positive: str, auc: float | None
         Chart(
             "precision-recall",
             "Precision and recall",
-            found_both.svg(alt.format("Precision against recall")),
+            both.svg(alt.format("Precision against recall")),
             f"Average precision is {area:.3f}. {looked}",
             heading,
             rows,

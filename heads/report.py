@@ -159,10 +159,11 @@ def _doubts(table: FeatureTable, seen: Audit) -> dict[str, list[dict[str, Any]]]
     def side(row: int) -> dict[str, Any]:
         return {"row": row, "id": str(table.ids[row]), "class": names[table.y[row]], "split": str(table.splits[row])}
 
-    alike = [{"images": [side(i), side(j)], "similarity": cosine} for i, j, cosine in seen.alike]
-    for pair in alike:
-        one, other = pair["images"]
-        pair["classes differ"], pair["splits differ"] = one["class"] != other["class"], one["split"] != other["split"]
+    alike: list[dict[str, Any]] = [
+        {"images": [side(i), side(j)], "similarity": cosine,
+         "classes differ": bool(table.y[i] != table.y[j]), "splits differ": bool(table.splits[i] != table.splits[j])}
+        for i, j, cosine in seen.alike
+    ]  # fmt: skip
     return {
         "alike": sorted(alike, key=lambda pair: (not pair["classes differ"], not pair["splits differ"])),
         "suspects": [side(row) | {"neighbours": names[label], "share": share} for row, label, share in seen.suspects],
@@ -204,7 +205,7 @@ def _charts(run: Run, facts: Mapping[str, Any], judged: Answers | None, seen: Au
             drawn.append(charts.learning_curves({k: v for k, v in losses.items() if v}, id, title, note))
     if found := facts["evaluation"]:
         names = [entry["class"] for entry in found["per_class"]]
-        drawn += [charts.confusion(found["confusion_matrix"], names), charts.class_scores(found["per_class"])]
+        drawn += [charts.class_scores(found["per_class"]), charts.confusion(found["confusion_matrix"], names)]
     if facts["calibration"]:
         drawn.append(charts.reliability_diagram(facts["calibration"]))
     if facts["rates"]:

@@ -11,7 +11,7 @@ from test_evaluation import random_case
 
 from featurestore.errors import HeadError
 from heads import load_features
-from heads.findings import audit, principal_plane, reliability, suspects, thresholds
+from heads.findings import audit, near_duplicates, principal_plane, reliability, suspects, thresholds
 
 
 @given(st.integers(2, 60), st.integers(0, 1000))
@@ -36,7 +36,9 @@ def test_reliability_accounts_for_every_row(classes, rows, seed):
     assert sum(each["rows"] for each in found["bins"]) == rows
     assert sum(each["rows"] * each["accuracy"] for each in found["bins"]) / rows == pytest.approx(right)
     assert abs(proba.max(axis=1).mean() - right) - 1e-9 <= found["error"] <= 1
-    assert all(low <= each["accuracy"] <= high for each in found["bins"] for low, high in [each["interval"]])
+    assert all(
+        low - 1e-9 <= each["accuracy"] <= high + 1e-9 for each in found["bins"] for low, high in [each["interval"]]
+    )
 
 
 def test_probabilities_that_are_what_they_say_have_no_calibration_error():
@@ -59,8 +61,15 @@ def test_a_suspect_stands_among_rows_of_one_other_class():
     near = np.array([[j for j in range(12) if j != i] for i in range(12)])
     near[0, :4], near[10, :1] = [5, 6, 7, 1], [0]
     near[5, :4] = [6, 7, 8, 9]
-    assert suspects(y, near)[0] == (0, 1, 0.75)
-    assert 10 not in [row for row, *_ in suspects(y, near)]  # of a class too small to be asked
+    found = {row: (label, share) for row, label, share in suspects(y, near)}
+    assert found[0] == (1, 0.75) and 5 not in found
+    assert 10 not in found  # of a class too small to be asked
+
+
+def test_near_duplicates_are_much_nearer_than_others():
+    near = np.array([[1, 2, 3], [0, 2, 3], [3, 0, 1], [2, 0, 1], [2, 3, 0]])
+    cosine = np.array([[0.9, 0.6, 0.5], [0.9, 0.6, 0.5], [0.9, 0.85, 0.84], [0.9, 0.85, 0.84], [0.99, 0.99, 0.98]])
+    assert [pair[:2] for pair in near_duplicates(near, cosine)] == [(2, 4), (3, 4), (0, 4), (0, 1)]
 
 
 def test_an_audit_finds_what_was_put_there(digits, tmp_path):

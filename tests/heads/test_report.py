@@ -53,7 +53,7 @@ def made(tmp_path_factory):
 def test_a_report_of_a_sweep(made, tmp_path):
     found = report(made / "run", tmp_path / "page.html", source=made / "images", png=tmp_path / "png")
     page, words = sound(tmp_path / "page.html")
-    expected = ["leaderboard", "dense", "confusion", "classes", "reliability", "map"]
+    expected = ["leaderboard", "dense", "classes", "confusion", "reliability", "map"]
     assert found["charts"] == expected == [a["id"].removesuffix("-title") for a in page.all("h3") if "id" in a]
     assert len(page.all("details")) == len(expected) + 1  # the sizes
     assert page.all("img") and len([s for s in page.all("svg") if s.get("role") == "img"]) == len(expected) + 1
@@ -84,7 +84,7 @@ def test_pictures_that_are_gone_or_changed_are_said(made, tmp_path):
 def test_two_classes_have_rates(pair_file, tmp_path):
     fit_head(pair_file, "logreg", out=tmp_path / "head")
     found = report(tmp_path / "head", tmp_path / "page.html", features=pair_file)
-    assert found["charts"] == ["confusion", "classes", "reliability", "roc", "precision-recall", "map"]
+    assert found["charts"] == ["classes", "confusion", "reliability", "roc", "precision-recall", "map"]
     _, words = sound(tmp_path / "page.html")
     assert f"{found['evaluation']['roc_auc']:.3f}" in words and "--source FOLDER" in words
 
@@ -172,7 +172,7 @@ def test_a_fine_tuned_model_is_compared_with_its_head(pair_file, tmp_path):
     (tmp_path / "run" / "finetune.json").write_text(json.dumps(values))
     found = report(tmp_path / "run", tmp_path / "page.html")
     _, words = sound(tmp_path / "page.html")
-    assert found["charts"] == ["history", "confusion", "classes"] and "take <b>it</b>" in words
+    assert found["charts"] == ["history", "classes", "confusion"] and "take <b>it</b>" in words
     assert found["evaluation"] == after and "+0.100 (+0.000 – +0.200" in words
     assert "finetune HEAD_DIR SOURCE" in found["commands"][0] and "--unfreeze last-block" in words
     values["history"] = None
