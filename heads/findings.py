@@ -25,8 +25,8 @@ _BLOCK = 512
 _ALIKE, _NEARER, _SAME = 0.8, 0.5, 0.98
 """Two images are near-duplicates if the cosine of their standardised features is `_ALIKE`, and their distance
 (1 - cosine) at most `_NEARER` of that of either's tenth neighbour; or if the cosine is `_SAME`. Of copies of 60 among
-500 flowers this found all that were mirrored, brightened or a little cropped, 9 of 10 recompressed, and one pair of other
-pictures."""
+500 flowers this found all that were mirrored, brightened or a little cropped, 9 of 10 that were recompressed, and
+nothing else but two photographs of one series."""
 _DOUBT = 0.7
 """Share of its neighbours that must be of one other class for a label to be suspect."""
 
