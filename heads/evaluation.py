@@ -2,9 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store import FeatureStore, find_files
-from heads.data import Features, FeatureTable
+from heads.base import softmax
+from heads.data import FeatureTable
 from heads.persist import FittedHead, load_head
 
 Array = NDArray[np.float64]
@@ -134,27 +133,22 @@ class Answers:
         table: the features, of all splits.
         rows: indices in the table of the rows that were asked for (N,).
         y: their true classes (N,), as the head numbers them.
-        X: their features (N, D).
+        proba: their probabilities (N, C).
     """
 
     fitted: FittedHead
     table: FeatureTable
     rows: NDArray[np.intp]
     y: NDArray[np.intp]
-    X: Features
-
-    @cached_property
-    def proba(self) -> Array:
-        """Their probabilities (N, C)."""
-        return self.fitted.predict_proba(self.X)
+    proba: Array
 
     def uncalibrated(self) -> Array | None:
-        """As :attr:`proba`, with the temperature left out; None where there is none."""
-        if self.fitted.head.temperature_ == 1:
+        """As `proba`, with the head's temperature left out; None where there is none."""
+        temperature = self.fitted.head.temperature_
+        if temperature == 1:
             return None
-        plain = copy(self.fitted.head)
-        plain.temperature_ = 1.0
-        return replace(self.fitted, head=plain).predict_proba(self.X)
+        with np.errstate(divide="ignore"):  # a class without training rows has probability 0
+            return softmax(np.log(self.proba) * temperature)  # the scores, up to a constant in each row
 
 
 def answers(fitted: FittedHead, features: str | os.PathLike[str], split: str = "test") -> Answers:
@@ -164,7 +158,8 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str], split: str = "
     if not len(y):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no rows of split {split!r}: choose one with  --split  of {counts or 'none'}")
-    return Answers(fitted, table, table.rows(split), known_classes(fitted, table.class_names, table.path)[y], X)
+    labels = known_classes(fitted, table.class_names, table.path)[y]
+    return Answers(fitted, table, table.rows(split), labels, fitted.predict_proba(X))
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:

@@ -10,7 +10,7 @@ from sklearn import metrics
 from featurestore.errors import HeadError, SpecMismatchError, StoreError
 from heads import evaluate, fit_head
 from heads.base import softmax
-from heads.evaluation import measure
+from heads.evaluation import answers, measure
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -178,3 +178,14 @@ def test_of_several_data_sets_in_a_folder_the_heads_own_is_taken(digits, tmp_pat
     (tmp_path / "two.h5").unlink()
     with pytest.raises(StoreError, match=r"2 files fit: name one of one\.h5, three\.h5"):
         evaluate(head, tmp_path)
+
+
+def test_uncalibrated_answers_are_those_of_temperature_1(gap_file):
+    fitted = fit_head(gap_file, "logreg")
+    fitted.head.temperature_ = 1.0
+    assert answers(fitted, gap_file, "validation").uncalibrated() is None
+    plain = answers(fitted, gap_file, "validation").proba
+    fitted.head.temperature_ = 2.5
+    found = answers(fitted, gap_file, "validation")
+    np.testing.assert_allclose(found.uncalibrated(), plain, atol=1e-9)
+    assert np.abs(found.proba - plain).max() > 0.01 and (plain[:, 1] == 0).all()
