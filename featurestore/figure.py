@@ -161,8 +161,11 @@ class Figure:
 
 
 def shortened(words: str, most: int) -> str:
-    """Words of at most so many characters."""
-    return words if len(words) <= most else f"{words[: most - 1]}…"
+    """Words of at most so many characters, cut in the middle: names of classes often begin alike."""
+    if len(words) <= most:
+        return words
+    left = most // 2
+    return f"{words[:left]}…{words[len(words) - (most - 1 - left) :]}"
 
 
 def bar(parts: Iterable[tuple[str, float]], whole: float) -> Markup:
