@@ -159,7 +159,9 @@ class Source(ABC):
         return [b""] * len(samples)
 
 
-class _FileSource(Source):
+class FileSource(Source):
+    """Samples that are files below one folder."""
+
     def __init__(self, root: Path, listing: Dataset) -> None:
         super().__init__(listing)
         self._root = str(root)
@@ -177,7 +179,7 @@ class _FileSource(Source):
         return [stamp(f"{self._root}/{sample.path}") for sample in samples]
 
 
-class FolderSource(_FileSource):
+class FolderSource(FileSource):
     """Class folders with images anywhere below them; or split folders that hold class folders.
 
     Raises:
@@ -200,7 +202,7 @@ class FolderSource(_FileSource):
         super().__init__(root, _listing(name, root, rows, failures, tree.skipped, _CLASS_FOLDERS))
 
 
-class ManifestSource(_FileSource):
+class ManifestSource(FileSource):
     """A CSV that gives each image's file and class, and perhaps its split; and the folder where the images lie.
 
     A cell names a file by its path in the folder, with or without its suffix, or by the end of that path: a bare

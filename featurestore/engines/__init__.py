@@ -18,6 +18,7 @@ __all__ = [
     "ENGINES",
     "TOLERANCE",
     "Compute",
+    "accelerators",
     "available",
     "batch_size",
     "compile_backbone",
@@ -25,6 +26,8 @@ __all__ = [
     "fastest",
     "producer",
 ]
+
+accelerators = keras.accelerators
 
 _COMPILERS: dict[str, Callable[[Backbone], Compute]] = {
     "keras": keras.compile_backbone,
@@ -84,7 +87,7 @@ def fastest(backbone: Backbone) -> str:
 
 def batch_size() -> int:
     """Images per forward pass where nobody says otherwise: GPUs want many; on a CPU more than these gain nothing."""
-    return 256 * keras.accelerators() or 32
+    return 256 * accelerators() or 32
 
 
 def producer(engine: str = DEFAULT) -> dict[str, str]:
