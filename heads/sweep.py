@@ -273,7 +273,7 @@ def judge(
             judge_kernel(designs, division, **options, max_memory=max_memory)
         case _:
             epochs = max(design.params["epochs"] for design in designs)
-            rungs = Rungs((ceil(epochs / 8), ceil(epochs / 3)), 0.5) if len(designs) > 3 else None
+            rungs = Rungs((ceil(epochs / 9), ceil(epochs / 3))) if len(designs) > 3 else None
             judge_dense(designs, division, **options, rungs=rungs, max_memory=max_memory)
 
 

@@ -39,7 +39,7 @@ ENGINES = (AUTO, *_COMPILERS)
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.02}
 """Per precision, the largest difference between engines that is taken for rounding, relative to the largest value."""
 
-_CHECKED, _MEASURED = 4, 8  # images
+_CHECKED, _MEASURED = 2, 8  # images
 
 
 def compile_backbone(backbone: Backbone, engine: str = DEFAULT) -> Compute:
