@@ -21,7 +21,7 @@ from heads.data import FeatureTable, load_features
 from heads.designs import HeadDesign
 from heads.discriminant import judge_discriminant
 from heads.distances import judge_kernel
-from heads.division import BLOCK, Division, Judged, Report
+from heads.division import BLOCK, Division, Judged, Report, scratch
 from heads.evaluation import measure
 from heads.fit import check_train, fit_table
 from heads.linear import judge_paths
@@ -107,8 +107,8 @@ def sweep(
     plans = {name: _Plan(table, folds, views, seed) for name, table in tables.items()}
     total = len(designs) * len(tables)
     with closing(TrialLog(out, settings)) as log:
-        for scratch in out.glob("rows-*"):  # of a sweep that was killed
-            shutil.rmtree(scratch, ignore_errors=True)
+        for left in out.glob("rows-*"):  # by a sweep that was killed
+            shutil.rmtree(left, ignore_errors=True)
         for name, plan in plans.items():
             known = {trial.design for trial in log.trials if trial.features == name}
             if not known.issuperset(designs):
@@ -221,16 +221,14 @@ class _Plan:
 
     @contextmanager
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
-        """The rows, in memory, or in a file in `folder` while it is used."""
+        """The rows, in a file in `folder` that processes can map."""
         table, rows = self._table, len(self._source)
         none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
         columns = none.shape[1]
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
-        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as scratch:
-            if max_memory is not None and rows * columns * 4 > max_memory:
-                X: Any = np.memmap(Path(scratch) / "rows", none.dtype, "w+", shape=(rows, columns))
-            else:
-                X = np.empty((rows, columns), np.float32)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as place:
+            large = max_memory is not None and rows * columns * 4 > max_memory
+            X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
             for start in range(0, rows, BLOCK):
                 block = self._source[start : start + BLOCK]
                 plain = self._plain[start : start + BLOCK]
