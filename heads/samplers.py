@@ -80,14 +80,18 @@ def _suggest(space: Sequence[Entry], most: int, seed: int, goodness: Goodness) -
     study = optuna.create_study(direction="maximize", sampler=tpe)
     found: set[HeadDesign] = set()
     while len(found) < most:
-        asked = [study.ask() for _ in range(min(ROUND, most - len(found)))]
-        designs = [_design(trial, space) for trial in asked]
-        new = [design for design in dict.fromkeys(designs) if design not in found]
+        asked: list[tuple[Any, HeadDesign]] = []
+        new: list[HeadDesign] = []
+        while len(asked) < ROUND and len(found) < most:
+            trial = study.ask()
+            asked.append((trial, _design(trial, space)))
+            if asked[-1][1] not in found:
+                new.append(asked[-1][1])
+                found.add(new[-1])
         if not new:
             return
-        found.update(new)
         yield new
-        for trial, design in zip(asked, designs, strict=True):
+        for trial, design in asked:
             value = goodness(design)
             if value is None:  # the budget is spent
                 return

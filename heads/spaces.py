@@ -260,7 +260,7 @@ def _entry(table: Mapping[str, Any], fail: Fail) -> Entry:
         whole = isinstance(known[name].default, int) and not isinstance(known[name].default, bool)
         try:
             ranges[name] = Range(value, whole)
-            for one in [*ranges[name].grid, *(ranges[name].bounds or ())]:
+            for one in [*ranges[name].grid, *map(ranges[name].typed, ranges[name].bounds or ())]:
                 HeadDesign(kind, {name: one})
         except (ValueError, DesignError) as error:
             raise fail(name, error) from error
