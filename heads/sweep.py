@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,10 @@ from heads.fit import check_train, fit_table
 from heads.linear import judge_paths
 from heads.persist import check_target, save_head
 from heads.population import Rungs, judge_dense
+from heads.samplers import Search, start_search
 from heads.spaces import load_space
-from heads.trials import Trial, TrialLog, calibration, check_metric, judge_trial, ranked, select
+from heads.trackers import check_tracker, track
+from heads.trials import Trial, TrialLog, calibration, check_metric, goodness, judge_trial, ranked, select
 
 WINNER, SUMMARY = "winner", "sweep.json"
 """In the folder of a sweep: the refitted head, and what :func:`sweep` returned."""
@@ -52,6 +54,9 @@ def sweep(
     budget: float | None = None,
     max_memory: int | None = None,
     views: bool = True,
+    sampler: str | None = None,
+    trials: int | None = None,
+    trackers: Sequence[str] = (),
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -74,6 +79,10 @@ def sweep(
         budget: seconds after which no further head is begun.
         max_memory: bytes; larger features stay on disk, and are streamed.
         views: fit on the augmented versions of train rows too, if there are any.
+        sampler: one of :data:`heads.samplers.SAMPLERS`, which looks for good designs within the space; by default
+            all of it is judged.
+        trials: how many designs the sampler may try on each tap; by default :data:`heads.samplers.TRIALS`.
+        trackers: where else to write the trials, see :func:`heads.trackers.track`.
         seed: of all that is random.
         progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
 
@@ -84,14 +93,17 @@ def sweep(
 
     Raises:
         DesignError: no such preset, or a wrong space.
-        HeadError: no such metric; no train rows, or too few for the folds; no design could be fitted; or `out` holds
-            another sweep.
+        HeadError: no such metric, sampler or tracker; no train rows, or too few for the folds; no design could be
+            fitted; or `out` holds another sweep.
+        MissingDependencyError: the sampler's or a tracker's extra is not installed.
         StoreError, CorruptFileError: no readable feature file.
     """
     started = time.monotonic()
     deadline = None if budget is None else started + budget
     check_metric(metric)
-    out, designs = Path(out), load_space(preset, space, seed)
+    out, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
+    for address in trackers:
+        check_tracker(address)
     check_target(out / WINNER)
     tables = _tables(features, tap)
     first = next(iter(tables.values()))
@@ -102,29 +114,22 @@ def sweep(
         "cv": folds,
         "metric": metric,
         "views": views,
+        "sampler": sampler,
         "seed": seed,
     }
     plans = {name: _Plan(table, folds, views, seed) for name, table in tables.items()}
-    total = len(designs) * len(tables)
+    total = search.most * len(tables)
+    wanted: set[tuple[str, HeadDesign]] = set()
     with closing(TrialLog(out, settings)) as log:
         for left in out.glob("rows-*"):  # by a sweep that was killed
             shutil.rmtree(left, ignore_errors=True)
         for name, plan in plans.items():
-            known = {trial.design for trial in log.trials if trial.features == name}
-            if not known.issuperset(designs):
-                with plan.division(max_memory, out) as division:
-                    if metric == "roc_auc" and division.classes > 2:
-                        raise HeadError(f"roc_auc is of two classes, not {division.classes}: give another --metric")
-
-                    def keep(trial: Trial) -> None:
-                        log.add(trial)
-                        _tell(progress, log, total, metric)
-
-                    _tell(progress, log, total, metric)
-                    judge_all(name, designs, known, division, metric, seed, deadline, max_memory, keep)
-        wanted = {(name, design) for name in tables for design in designs}
-        trials = ranked((trial for trial in log.trials if trial.key in wanted), metric)
-    winner = select(trials, metric)
+            wanted |= _judge_rounds(
+                name, plan, search, log, metric, seed, deadline, max_memory, lambda: _tell(progress, log, total, metric)
+            )
+        judged = ranked((trial for trial in log.trials if trial.key in wanted), metric)
+    spent = deadline is not None and time.monotonic() > deadline
+    winner = select(judged, metric)
     table, plan = tables[winner.features], plans[winner.features]
     fitted = fit_table(table, winner.design, seed=seed, views=views, pooled=folds is not None)
     adjusted = None
@@ -134,11 +139,12 @@ def sweep(
     X, y = table.select("test")
     test = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict() if len(y) else None
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
-    if len(trials) < total:
-        notes.append(f"{total - len(trials)} of {total} heads were not begun: the budget was spent")
+    if len(judged) < total:
+        why = "the budget was spent" if spent else f"{sampler} suggested no others"
+        notes.append(f"{total - len(judged)} of {total} heads were not begun: {why}")
     result = {
         "settings": settings,
-        "trials": [trial.to_dict() for trial in trials],
+        "trials": [trial.to_dict() for trial in judged],
         "winner": winner.to_dict() | {"path": str(saved.path)},
         "calibration": adjusted,
         "test": test,
@@ -146,7 +152,43 @@ def sweep(
         "seconds": round(time.monotonic() - started, 3),
     }
     (out / SUMMARY).write_text(json.dumps(result, indent=1))
+    for address in trackers:
+        track(out / SUMMARY, address)
     return result
+
+
+def _judge_rounds(
+    name: str,
+    plan: "_Plan",
+    search: Search,
+    log: TrialLog,
+    metric: str,
+    seed: int,
+    deadline: float | None,
+    max_memory: int | None,
+    tell: Callable[[], None],
+) -> set[tuple[str, HeadDesign]]:
+    """Judge what a search asks for on one table, as far as the log lacks it; returns the keys of all it asked for."""
+    known = {trial.design: goodness(trial, metric) for trial in log.trials if trial.features == name}
+    asked: set[HeadDesign] = set()
+
+    def keep(trial: Trial) -> None:
+        known[trial.design] = goodness(trial, metric)
+        log.add(trial)
+        tell()
+
+    with ExitStack() as opened:
+        division: Division | None = None
+        for designs in search.rounds(known.get):
+            asked.update(designs)
+            if known.keys() >= asked:
+                continue
+            division = division or opened.enter_context(plan.division(max_memory, log.path.parent))
+            if metric == "roc_auc" and division.classes > 2:
+                raise HeadError(f"roc_auc is of two classes, not {division.classes}: give another --metric")
+            tell()
+            judge_all(name, designs, set(known), division, metric, seed, deadline, max_memory, keep)
+    return {(name, design) for design in asked}
 
 
 def _tell(progress: Progress | None, log: TrialLog, total: int, metric: str) -> None:
