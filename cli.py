@@ -247,6 +247,16 @@ def sweep(
         str | None, typer.Option(metavar="SIZE", help="Stream features larger than: 500MB, 4GB.")
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Leave out the file's augmented views.")] = False,
+    sampler: Annotated[str | None, typer.Option(help="optuna: look for good heads, instead of judging all.")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Heads that the sampler may try on each tap; 100 by default.")
+    ] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS", help="Copy the trials to tensorboard:FOLDER or mlflow:sqlite:///FILE; repeatable."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random in the sweep.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -257,7 +267,8 @@ def sweep(
     with terminal.progress(quiet or as_json) as progress:
         found = run(
             path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=terminal.seconds(budget),
-            max_memory=terminal.size(max_memory), views=not plain, seed=seed, progress=progress,
+            max_memory=terminal.size(max_memory), views=not plain, sampler=sampler, trials=trials, trackers=track or (),
+            seed=seed, progress=progress,
         )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
 

@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from featurestore import augment, backbones, engines, images
-from featurestore.dataset import Sample, Source
+from featurestore import backbones, engines
+from featurestore.dataset import Source
+from featurestore.decoding import Wish, decode_ahead, decoder
 from featurestore.errors import BackboneError, ImageError, SpecMismatchError, StoreError
 from featurestore.forward import DECODERS, Lane, Outcome, Pixels, ahead, batched
 from featurestore.journal import Journal, JournalHeader, TapLayout
@@ -117,6 +118,10 @@ class Job:
                 found.setdefault(item.sample.digest, []).append(item)
         return found
 
+    def wish(self, items: list[Item]) -> Wish:
+        """These items of one image, as this network wants them."""
+        return Wish(self.spec.size, self.plan.augment, items)
+
     def take(self, outcome: Outcome[Item], timing: Timing) -> None:
         """Make a batch safe."""
         if outcome.items:
@@ -152,7 +157,9 @@ def compute(
     before = done = total - sum(len(job.plan.missing) for job in busy)
     report("extracting", done, total)
     started, probed = time.perf_counter(), False
-    for _, outcome in ahead(_running(busy, source, timing), lambda batch: _safe(*batch, timing), BEHIND, threads=1):
+    for _, outcome in ahead(
+        _running(busy, source, timing), lambda batch: _safe(*batch, timing), BEHIND, ThreadPoolExecutor(1)
+    ):
         done += len(outcome.items) + len(outcome.failures)
         report("extracting", done, total)
         timing.total = time.perf_counter() - started
@@ -165,21 +172,24 @@ def compute(
 
 
 def _running(jobs: Sequence[Job], source: Source, timing: Timing) -> Iterator[tuple[Job, Callable[[], Outcome[Item]]]]:
-    """Every batch that has been started, with its job, as the images come from the threads that decode them."""
+    """Every batch that has been started, with its job, as the decoded images come."""
     wanted = [job.wanted() for job in jobs]
     samples = {item.sample.digest: item.sample for job in jobs for item in job.plan.order}
     todo = sorted(
         (sample for digest, sample in samples.items() if any(digest in items for items in wanted)),
         key=lambda sample: sample.id,
     )
-
-    def work(sample: Sample) -> list[dict[Item, Pixels]]:
-        return _pixels(source, sample, jobs, [items.get(sample.digest, []) for items in wanted], timing)
-
+    tasks = (
+        (sample, [job.wish(items.get(sample.digest, [])) for job, items in zip(jobs, wanted, strict=True)])
+        for sample in todo
+    )
     per_image = max(len(items) for found in wanted for items in found.values())
     largest = max(job.journal.header.batch_size for job in jobs)
-    for _, found in ahead(todo, work, window=max(2 * DECODERS, 2 * largest // per_image)):
-        for job, pixels in zip(jobs, found, strict=True):
+    spec, window = jobs[0].spec, max(2 * DECODERS, 2 * largest // per_image)
+    for found in decode_ahead(source, spec.resize, spec.decoder, tasks, len(todo), window):
+        timing.add("read", found.read)
+        timing.add("decode", found.decode)
+        for job, pixels in zip(jobs, found.pixels, strict=True):
             assert job.lane is not None
             for batch in job.lane.offer(pixels):
                 yield job, batch
@@ -198,7 +208,7 @@ def nothing_to_compute(job: Job, source: Source) -> bool:
     if missing and (plan.previous is None or len(missing) > len(plan.previous.failures)):
         return False
     for digest, item in missing.items():
-        outcome = _pixels(source, item.sample, [job], [[item]], Timing())[0][item]
+        outcome = _pixels(source, job, item)[item]
         if not isinstance(outcome, ImageError):
             return False
         job.failures[digest] = str(outcome)
@@ -229,27 +239,10 @@ def _disk(jobs: Sequence[Job]) -> int:
     return sum(count * sum(tap.row_bytes for tap in job.taps) for count, job in zip(rows, jobs, strict=True))
 
 
-def _pixels(
-    source: Source, sample: Sample, jobs: Sequence[Job], wanted: Sequence[list[Item]], timing: Timing
-) -> list[dict[Item, Pixels]]:
-    """Per job, the pixels of the items that it wants of one image, which is decoded once."""
-    sizes = {job.spec.size for job, items in zip(jobs, wanted, strict=True) if items}
-    spec = jobs[0].spec
-    try:
-        with timing.measured("read"):
-            data = source.read(sample)
-        with timing.measured("decode"):
-            plain = images.decode_sizes(data, sizes, spec.resize, spec.decoder)
-            return [
-                {item: _view(plain[job.spec.size], item, job.plan.augment) for item in items}
-                for job, items in zip(jobs, wanted, strict=True)
-            ]
-    except ImageError as error:
-        return [dict.fromkeys(items, error) for items in wanted]
-
-
-def _view(plain: Any, item: Item, preset: str) -> Any:
-    return augment.view(plain, item.key, preset) if item.number else plain
+def _pixels(source: Source, job: Job, item: Item) -> dict[Item, Pixels]:
+    """One item alone, now."""
+    decode = decoder(source, job.spec.resize, job.spec.decoder)
+    return decode((item.sample, [job.wish([item])])).pixels[0]
 
 
 def _check_range(outcome: Outcome[Item], dtype: Dtype) -> None:
@@ -279,7 +272,7 @@ def _check_canaries(
         some = old[:: max(1, len(old) // CANARIES)][:CANARIES]
         lane = Lane(network, job.spec.size, [[i] for i in some], dtype=job.spec.dtype, batch_size=batch_size)
         for item in some:
-            for batch in lane.offer(_pixels(source, item.sample, [job], [[item]], Timing())[0]):
+            for batch in lane.offer(_pixels(source, job, item)):
                 for tap, new in batch().features.items():
                     if (difference := engines.difference(job.plan.rows[item.key][tap], new[0])) > tolerance:
                         raise SpecMismatchError(

@@ -160,7 +160,7 @@ class Source(ABC):
 
 
 class FileSource(Source):
-    """Samples that are files of a folder, whatever listed them."""
+    """Samples that are files below one folder."""
 
     def __init__(self, root: Path, listing: Dataset) -> None:
         super().__init__(listing)

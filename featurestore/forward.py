@@ -4,7 +4,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -60,6 +60,7 @@ class Lane(Generic[Item]):
         self._timing = timing or Timing()
         self._batches = deque(batch for batch in batches if any(item is not None for item in batch))
         self._waiting: dict[Item, Pixels] = {}
+        self._lacking = self._needs()
 
     def offer(self, pixels: Mapping[Item, Pixels]) -> Iterator[Callable[[], Outcome[Item]]]:
         """Take in some items' pixels, and start every batch that is complete now, in order.
@@ -67,11 +68,18 @@ class Lane(Generic[Item]):
         What comes out waits for its batch, in any thread; call each once, in the same order.
         """
         self._waiting.update(pixels)
-        while self._batches and all(item is None or item in self._waiting for item in self._batches[0]):
+        self._lacking.difference_update(pixels)
+        while self._batches and not self._lacking:
             batch = self._batches.popleft()
             yield self._start(batch)
             for item in batch:
                 self._waiting.pop(item, None)  # type: ignore[arg-type]
+            self._lacking = self._needs()
+
+    def _needs(self) -> set[Item]:
+        """What the next batch still waits for."""
+        following = self._batches[0] if self._batches else ()
+        return {item for item in following if item is not None and item not in self._waiting}
 
     def _start(self, batch: Sequence[Item | None]) -> Callable[[], Outcome[Item]]:
         full = np.zeros((self._batch_size, self._size, self._size, 3), np.uint8)
@@ -103,10 +111,10 @@ class Lane(Generic[Item]):
 
 
 def ahead(
-    keys: Iterable[Key], work: Callable[[Key], Result], window: int, threads: int = DECODERS
+    keys: Iterable[Key], work: Callable[[Key], Result], window: int, executor: Executor | None = None
 ) -> Iterator[tuple[Key, Result]]:
-    """Each key with its result, in order, computed by threads for up to `window` keys ahead."""
-    with ThreadPoolExecutor(threads) as pool:
+    """Each key with its result, in order, computed for up to `window` keys ahead; by default with a thread per core."""
+    with executor or ThreadPoolExecutor(DECODERS) as pool:
         queue: deque[tuple[Key, Future[Result]]] = deque()
         try:
             for key in keys:
@@ -118,7 +126,8 @@ def ahead(
                 first, future = queue.popleft()
                 yield first, future.result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            for _, future in queue:
+                future.cancel()
 
 
 def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -24,6 +24,9 @@ class Item(NamedTuple):
     sample: Sample
     number: int
 
+    def __hash__(self) -> int:
+        return hash(self.key)  # of all the strings, at every look into a dictionary, it is a tenth of a GPU's run
+
 
 @dataclass
 class Plan:
@@ -118,7 +121,7 @@ def make_plan(
         rows.add_file(donor)
     if plan.journal_path.exists():
         journal = Journal(plan.journal_path)
-        if len(journal) or plan.worker_journals():
+        if len(journal) or any(_holds_rows(path) for path in plan.worker_journals()):
             plan.journal = journal
             rows.add_journal(journal)
         else:  # without rows it binds nobody to its engine, which may have been refused over its first batch
@@ -141,6 +144,12 @@ def _views(previous: FeatureStore | None, views: int | None, augment: str | None
             )
         return max(there, views or 0), previous.augment
     return (views, augment or "mild") if views else (0, layout.NO_AUGMENT)
+
+
+def _holds_rows(path: Path) -> bool:
+    journal = Journal(path, read_only=True)
+    journal.close()
+    return len(journal) > 0
 
 
 def _previous(target: Path, spec: ExtractionSpec) -> FeatureStore | None:

@@ -26,6 +26,11 @@ class Timing:
     _busy_until: float = 0.0
     _lock: Lock = field(default_factory=Lock)
 
+    def add(self, part: str, seconds: float) -> None:
+        """Count time that was measured elsewhere; from any thread."""
+        with self._lock:
+            setattr(self, part, getattr(self, part) + seconds)
+
     @contextmanager
     def measured(self, part: str) -> Iterator[None]:
         """Count the time spent inside; from any thread."""
@@ -33,9 +38,7 @@ class Timing:
         try:
             yield
         finally:
-            seconds = time.perf_counter() - start
-            with self._lock:
-                setattr(self, part, getattr(self, part) + seconds)
+            self.add(part, time.perf_counter() - start)
 
     def ran(self, start: float) -> None:
         """Count a batch, started at `start` and finished now. Batches overlap on a device, but end in order."""

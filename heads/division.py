@@ -3,15 +3,18 @@
 Everything that all designs of a sweep share about the rows stands here: the features once, and each fold's scaling.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from featurestore.errors import DiskFullError
 from heads.base import FLOOR, Scaling
 from heads.data import Features, Floats, Labels, Training
 
@@ -22,6 +25,24 @@ BLOCK = 1024
 def cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
+    """A new array in a file, for processes to map. Its space is taken now: later, a full disk would end the process.
+
+    Raises:
+        DiskFullError: there is not enough.
+    """
+    size = max(1, np.dtype(dtype).itemsize * math.prod(shape))
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+    except OSError as error:
+        raise DiskFullError(f"{path.parent}: no room for {size / 2**20:,.0f} MiB ({error.strerror})") from error
+    return np.memmap(path, dtype, "r+", shape=shape)
 
 
 class Judged(NamedTuple):

@@ -1,21 +1,17 @@
-"""The arithmetic of dense nets: one step of AdamW for many nets, with NumPy or with Keras.
+"""The arithmetic of dense nets, with NumPy: one step of AdamW while a net's numbers are in the cache.
 
 A net is a list of layers: weights (in, out) and bias (1, out), after them scale and shift (1, out) of a hidden layer's
-batch normalisation. Both kinds of nets here take the same steps. NumPy's go one by one, each while its numbers are in
-the cache, which on a CPU is faster than any compiled program tried (and Keras need not be imported); Keras's are
-stacked along a first axis, and one program moves them all, which is what a GPU wants.
-
-Everything equals what Keras does with ``AdamW``, ``Dropout`` and ``BatchNormalization`` at their defaults.
+batch normalisation. Everything equals what Keras does with ``AdamW``, ``Dropout`` and ``BatchNormalization`` at their
+defaults.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.runtime import import_keras
 from heads.data import Floats, Labels
 
 Layer = list[Any]
@@ -34,7 +30,7 @@ _PIECE = 65_536
 
 @dataclass(frozen=True)
 class Shape:
-    """What stacked nets have in common: widths from features to classes, and batch normalisation."""
+    """Of a net: widths from features to classes, and batch normalisation."""
 
     widths: tuple[int, ...]
     batch_norm: bool
@@ -102,16 +98,14 @@ class Settings:
 
 
 def gradients(
-    ops: Any, layers: list[Layer], x: Any, target: Any, share: Any, masks: Sequence[Any], scales: Sequence[Any]
+    layers: list[Layer], x: Floats, target: Floats, masks: Masks, scales: Sequence[Any]
 ) -> tuple[list[tuple[Any, Any]], list[list[Any]], list[tuple[Any, Any]]]:
-    """Backpropagation of the cross-entropy through nets, stacked or single.
+    """Backpropagation of the mean cross-entropy through a net.
 
     Args:
-        ops: ``numpy`` or ``keras.ops``.
-        layers: the nets.
-        x: rows (..., N, D).
-        target: probabilities (..., N, C).
-        share: weight of each row, 1 in total: (N, 1) or a number.
+        layers: the net.
+        x: rows (N, D).
+        target: probabilities (N, C).
         masks: see :data:`Masks`.
         scales: what the values that a mask leaves in are multiplied by.
 
@@ -121,33 +115,34 @@ def gradients(
     """
 
     def drop(gate: Any, values: Any, scale: Any) -> Any:
-        return values if gate is None else ops.where(gate, values * scale, 0.0)
+        return values if gate is None else np.where(gate, values * scale, np.float32(0))
 
     def total(values: Any) -> Any:
-        return ops.sum(values, axis=-2, keepdims=True)
+        return values.sum(axis=0, keepdims=True)
 
+    share = target.dtype.type(1 / len(x))
     x = drop(masks[0], x, scales[0])
     inputs, gates, normed, moments = [x], [], [], []
     for (weights, bias, *norm), mask, scale in zip(layers[:-1], masks[1:], scales[1:], strict=True):
-        z = ops.matmul(x, weights) + bias
+        z = np.matmul(x, weights) + bias
         if norm:
             mean = total(z * share)
             z = z - mean
             variance = total(z * z * share)
-            inverse = 1 / ops.sqrt(variance + _VARIANCE)
+            inverse = 1 / np.sqrt(variance + _VARIANCE)
             z = z * inverse
             moments.append((mean, variance))
             normed.append((z, inverse))
             z = z * norm[0] + norm[1]
-        gates.append(z > 0 if mask is None else ops.logical_and(z > 0, mask))
+        gates.append(z > 0 if mask is None else np.logical_and(z > 0, mask))
         x = drop(gates[-1], z, 1.0 if mask is None else scale)
         inputs.append(x)
-    logits = ops.matmul(x, layers[-1][0]) + layers[-1][1]
-    powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
-    residual = (powers / ops.sum(powers, axis=-1, keepdims=True) - target) * share
+    logits = np.matmul(x, layers[-1][0]) + layers[-1][1]
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    residual = (powers / powers.sum(axis=1, keepdims=True) - target) * share
     residuals, vectors = [residual], [[total(residual)]]
     for layer in reversed(range(len(layers) - 1)):
-        back = ops.matmul(residual, ops.swapaxes(layers[layer + 1][0], -1, -2))
+        back = np.matmul(residual, layers[layer + 1][0].T)
         residual = drop(gates[layer], back, 1.0 if masks[layer + 1] is None else scales[layer + 1])
         found = []
         if normed:
@@ -159,77 +154,61 @@ def gradients(
     return list(zip(inputs, residuals, strict=True)), vectors, moments
 
 
-def logits(ops: Any, layers: list[Layer], moments: list[list[Any]], x: Any) -> Any:
-    """Scores (..., N, C) of rows; batch normalisation by its moving moments."""
+def logits(layers: list[Layer], moments: list[list[Any]], x: Any) -> Any:
+    """Scores (N, C) of rows; batch normalisation by its moving moments."""
     for layer, (weights, bias, *norm) in enumerate(layers):
-        x = ops.matmul(x, weights) + bias
+        x = np.matmul(x, weights) + bias
         if norm:
             mean, variance = moments[layer]
-            x = (x - mean) * (norm[0] / ops.sqrt(variance + _VARIANCE)) + norm[1]
+            x = (x - mean) * (norm[0] / np.sqrt(variance + _VARIANCE)) + norm[1]
         if layer < len(layers) - 1:
-            x = ops.maximum(x, 0.0)
+            x = np.maximum(x, np.float32(0))
     return x
 
 
-class Nets(Protocol):
-    """Nets that are trained on the same batches."""
-
-    def __init__(self, settings: Sequence[Settings], batch_size: int) -> None: ...
-
-    def step(self, x: Floats, codes: Labels) -> None:
-        """One step of AdamW on a batch of at most `batch_size` rows."""
-
-    def scores(self, x: Floats) -> list[Floats]:
-        """Of each net: float32 (N, C)."""
-
-    def keep(self, nets: list[int]) -> None:
-        """Forget all others."""
-
-
-class NumpyNets:
-    """Nets of any shapes, one after the other."""
-
-    def __init__(self, settings: Sequence[Settings], batch_size: int) -> None:
-        self._nets = [_NumpyNet(each) for each in settings]
-
-    def step(self, x: Floats, codes: Labels) -> None:
-        """See :class:`Nets`."""
-        for net in self._nets:
-            net.step(x, codes)
-
-    def scores(self, x: Floats) -> list[Floats]:
-        """See :class:`Nets`."""
-        return [logits(np, net.layers, net.moments, x) for net in self._nets]
-
-    def keep(self, nets: list[int]) -> None:
-        """See :class:`Nets`."""
-        self._nets = [self._nets[net] for net in nets]
-
-
-class _NumpyNet:
+class Net:
     """One net. All its weights stand in one array, matrices before vectors, so that vectors are updated in one go."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._steps = settings, 0
         numbers = settings.shape.numbers
         self._flat, self._first, self._second = (np.zeros(numbers, np.float32) for _ in range(3))
-        self.layers: list[Layer] = [[] for _ in settings.shape.sizes]
-        given, start = settings.weights(), 0
-        for arrays in (slice(1), slice(1, None)):
-            for layer, values in zip(self.layers, given, strict=True):
-                for value in values[arrays]:
-                    view = self._flat[start : start + value.size].reshape(value.shape)
-                    view[:] = value
-                    layer.append(view)
-                    start += value.size
+        self.layers = self._views()
+        for layer, values in zip(self.layers, settings.weights(), strict=True):
+            for view, value in zip(layer, values, strict=True):
+                view[:] = value
         norms = [layer[1].shape for layer in self.layers if len(layer) > 2]
         self.moments = [[np.zeros(size, np.float32), np.ones(size, np.float32)] for size in norms]
 
+    def _views(self) -> list[Layer]:
+        """The layers' arrays, as parts of the one."""
+        sizes, start = self._settings.shape.sizes, 0
+        layers: list[Layer] = [[] for _ in sizes]
+        for arrays in (slice(1), slice(1, None)):
+            for layer, shapes in zip(layers, sizes, strict=True):
+                for n, m in shapes[arrays]:
+                    layer.append(self._flat[start : start + n * m].reshape(n, m))
+                    start += n * m
+        return layers
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "layers"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.layers = self._views()  # which a pickle would hold as arrays of their own
+
+    def scores(self, x: Floats) -> Floats:
+        """Logits, float32 (N, C)."""
+        scores: Floats = logits(self.layers, self.moments, x)
+        return scores
+
     def step(self, x: Floats, codes: Labels) -> None:
-        settings, share = self._settings, np.float32(1 / len(x))
+        """One step of AdamW on a batch."""
+        settings = self._settings
         target = settings.smooth(np.eye(settings.shape.widths[-1], dtype=np.float32)[codes])
         scales = [np.float32(1 / (1 - left_out)) for left_out in settings.shares]
-        pairs, vectors, moments = gradients(np, self.layers, x, target, share, settings.masks(len(x)), scales)
+        pairs, vectors, moments = gradients(self.layers, x, target, settings.masks(len(x)), scales)
         for moving, found in zip(self.moments, moments, strict=True):
             for old, new in zip(moving, found, strict=True):
                 np.add(old, (new - old) * np.float32(1 - _MOMENTUM), out=old)
@@ -265,114 +244,3 @@ class _NumpyNet:
         weights *= decay
         weights -= gradient
         return stop
-
-
-class KerasNets:
-    """Nets of one shape, stacked, on Keras's backend: one compiled program takes a step of them all."""
-
-    def __init__(self, settings: Sequence[Settings], batch_size: int) -> None:
-        self._keras = import_keras("a population of dense nets")
-        self._settings, self._batch_size, self._steps = list(settings), batch_size, 0
-        self._stack = list(range(len(settings)))
-        tensor = self._keras.ops.convert_to_tensor
-        given = [each.weights() for each in settings]
-        stacks = [[np.stack(same) for same in zip(*layer, strict=True)] for layer in zip(*given, strict=True)]
-        self._layers = [[tensor(stack) for stack in layer] for layer in stacks]
-        zeros = self._keras.ops.zeros_like
-        self._first, self._second = ([[zeros(a) for a in layer] for layer in self._layers] for _ in range(2))
-        norms = [layer[1] for layer in self._layers if len(layer) > 2]
-        self._moments = [[zeros(bias), self._keras.ops.ones_like(bias)] for bias in norms]
-        self._take_step, self._take_scores = (_compiled(self._keras, f) for f in (self._program, self._forward))
-
-    def _program(self, state: Any, batch: Any, rates: Any, scales: Any) -> Any:
-        ops = self._keras.ops
-        layers, first, second, moments = state
-        pairs, vectors, found = gradients(ops, layers, batch[0], batch[1], batch[2], batch[3], scales)
-        moments = [
-            [old + (new - old) * (1 - _MOMENTUM) for old, new in zip(*both, strict=True)]
-            for both in zip(moments, found, strict=True)
-        ]
-        new: Any = ([], [], [])
-        for (inputs, residual), more, *old in zip(pairs, vectors, layers, first, second, strict=True):
-            given = [ops.matmul(ops.swapaxes(inputs, -1, -2), residual), *more]
-            updated = [self._adam(*each, *rates) for each in zip(given, *old, strict=True)]
-            for kind, values in zip(new, zip(*updated, strict=True), strict=True):
-                kind.append(list(values))
-        return [*new, moments]
-
-    def _adam(self, gradient: Any, weights: Any, first: Any, second: Any, rate: Any, decay: Any) -> Any:
-        first = first + (gradient - first) * (1 - _BETA_1)
-        second = second + (gradient * gradient - second) * (1 - _BETA_2)
-        return weights * decay - rate * first / (self._keras.ops.sqrt(second) + _EPSILON), first, second
-
-    def _forward(self, layers: Any, moments: Any, x: Any) -> Any:
-        return logits(self._keras.ops, layers, moments, x)
-
-    def step(self, x: Floats, codes: Labels) -> None:
-        """See :class:`Nets`. The batch is filled up with rows of no weight: the program is compiled for one size."""
-        rows, size = len(x), self._batch_size
-        share = np.zeros((size, 1), np.float32)
-        share[:rows] = 1 / rows
-        target = np.zeros((size, self._settings[0].shape.widths[-1]), np.float32)
-        target[np.arange(rows), codes] = 1
-        x = np.concatenate([x, np.zeros((size - rows, x.shape[1]), np.float32)])
-        masks = [_together(same, size) for same in zip(*(each.masks(rows) for each in self._settings), strict=True)]
-        self._steps += 1
-
-        def column(values: Any) -> Any:
-            return self._tensor(np.asarray(list(values), np.float32)[:, None, None])
-
-        rates = [column(same) for same in zip(*(each.rates(self._steps) for each in self._settings), strict=True)]
-        scales = [
-            column(1 / (1 - s) for s in same) for same in zip(*(each.shares for each in self._settings), strict=True)
-        ]
-        targets = np.stack([each.smooth(target) for each in self._settings])
-        batch = [*map(self._tensor, (x, targets, share)), [None if m is None else self._tensor(m) for m in masks]]
-        state = (self._layers, self._first, self._second, self._moments)
-        self._layers, self._first, self._second, self._moments = self._take_step(state, batch, rates, scales)
-
-    def _tensor(self, values: Any) -> Any:
-        return self._keras.ops.convert_to_tensor(values)
-
-    def scores(self, x: Floats) -> list[Floats]:
-        """See :class:`Nets`."""
-        found = self._take_scores(self._layers, self._moments, self._tensor(x))
-        return [*self._keras.ops.convert_to_numpy(found)[self._stack]]
-
-    def keep(self, nets: list[int]) -> None:
-        """See :class:`Nets`. Others leave the stack when they are half of it: each size is compiled anew."""
-        self._stack = [self._stack[net] for net in nets]
-        if 0 < 2 * len(self._stack) <= len(self._settings):
-            rows, take = np.asarray(self._stack), self._keras.ops.take
-            state = (self._layers, self._first, self._second, self._moments)
-            self._layers, self._first, self._second, self._moments = (
-                [[take(array, rows, axis=0) for array in layer] for layer in part] for part in state
-            )
-            self._settings = [self._settings[row] for row in self._stack]
-            self._stack = list(range(len(rows)))
-
-
-def _together(masks: Sequence[NDArray[np.bool_] | None], rows: int) -> NDArray[np.bool_] | None:
-    """Masks of several nets, stacked and filled up to so many rows; None if no net has one."""
-    width = next((mask.shape[1] for mask in masks if mask is not None), None)
-    if width is None:
-        return None
-    stacked = np.ones((len(masks), rows, width), bool)
-    for place, mask in zip(stacked, masks, strict=True):
-        if mask is not None:
-            place[: len(mask)] = mask
-    return stacked
-
-
-def _compiled(keras: Any, function: Any) -> Any:
-    """The function as the backend runs it fastest."""
-    match keras.backend.backend():
-        case "jax":
-            import jax
-
-            return jax.jit(function)
-        case "tensorflow":
-            import tensorflow as tf
-
-            return tf.function(function)  # XLA would be twice as slow on a CPU
-    return function

@@ -2,21 +2,21 @@
 
 A member is a design on a fold. Members of a fold see the same batches, so that rows are read, scaled and laid out once
 for many; each has its own first weights and its own dropout, from the seed, the design and the fold alone: a member
-ends the same whoever is beside it.
+ends the same whoever is beside it. Processes share them out, since threads would wait for the interpreter at each of a
+step's hundred small operations.
 """
 
+import pickle
+import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.util import find_spec
 from math import ceil, inf
 from pathlib import Path
-from queue import SimpleQueue
 from statistics import fmean
-from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,11 +24,14 @@ import numpy as np
 from heads.base import log_loss
 from heads.data import Floats, Labels, Rows
 from heads.designs import HeadDesign
-from heads.division import BLOCK, Division, Judged, Report, cores
-from heads.nets import KerasNets, Nets, NumpyNets, Settings, Shape
+from heads.division import BLOCK, Division, Judged, Report, cores, scratch
+from heads.nets import Net, Settings, Shape
 
 _CACHED = 350_000
-"""Weights that are trained beside each other on a CPU: with their moments, what a core's share of L3 holds."""
+"""Weights that are trained beside each other: with their moments, what a core's share of L3 holds."""
+
+_WORTH_PROCESSES = 10**11
+"""Multiplications from which on processes are started, which takes as long as these: a second."""
 
 _CHUNKS = 8
 """Part of the memory limit that is read at a time."""
@@ -150,51 +153,54 @@ def _split(rows: Labels, batch_size: int) -> list[Labels]:
 
 @dataclass(eq=False)
 class _Bundle:
-    """Members that are trained on the same batches, in one thread.
+    """Members that are trained on the same batches, by one process at a time.
 
     Attributes:
-        nets: those of `members`, which are those that still train.
+        members: those that still train.
+        state: file of their nets between two rungs.
     """
 
     members: list[_Member]
     batches: _Batches
-    engine: type[Nets]
-    nets: Nets | None = None
+    state: Path
 
     @property
     def cost(self) -> int:
         """How long an epoch takes, in relation to others."""
         return sum(_cost(member) for member in self.members)
 
-    def train(self, until: float, over: Callable[[], bool], workers: int) -> Iterator[_Member]:
-        """Train until so many epochs are over, or until it is all `over`; gives each member that is done."""
-        batch_size = self.members[0].params["batch_size"] if self.members else 1
-        while self.members and self.members[0].epoch < until and not over():
-            start = time.perf_counter()
-            if self.nets is None:
-                self.nets = self.engine([member.settings for member in self.members], batch_size)
-            # A net that diverges says so itself.
-            with np.errstate(all="ignore"):
-                for x, codes in self.batches.epoch(self.members[0].epoch, batch_size):
-                    self.nets.step(x, codes)
-                    if over():
-                        break
-                blocks = [self.nets.scores(x) for x in self.batches.held()]
-            share = (time.perf_counter() - start) / workers / self.cost
-            for member, scores in zip(self.members, zip(*blocks, strict=True), strict=True):
-                member.judge(np.concatenate(scores), self.batches.codes, share * _cost(member))
-            yield from [member for member in self.members if member.stopped]
-            self.drop()
+    def train(self, until: float, deadline: float, workers: int, threads: int) -> list[_Member]:
+        """Train until so many epochs, or the time, are over; returns the members as they are then."""
+        from threadpoolctl import threadpool_limits
 
-    def drop(self) -> None:
-        """Forget the nets of members that are done."""
-        going = [place for place, member in enumerate(self.members) if not member.stopped]
-        if len(going) < len(self.members):
-            self.members = [self.members[place] for place in going]
-            if self.nets is not None:
-                self.nets.keep(going)
-        if not going:
-            self.nets = None
+        nets = self._nets()
+        going = self.members
+        # A net that diverges says so itself.
+        with threadpool_limits(threads, user_api="blas"), np.errstate(all="ignore"):
+            while going and going[0].epoch < until and time.monotonic() < deadline:
+                self._epoch(going, [nets[member.index] for member in going], deadline, workers)
+                going = [member for member in going if not member.stopped]
+        if going and until < inf:
+            self.state.write_bytes(pickle.dumps({member.index: nets[member.index] for member in going}, protocol=5))
+        return self.members
+
+    def _nets(self) -> dict[int, Net]:
+        if self.state.exists():
+            kept: dict[int, Net] = pickle.loads(self.state.read_bytes())
+            return kept
+        return {member.index: Net(member.settings) for member in self.members}
+
+    def _epoch(self, members: list[_Member], nets: list[Net], deadline: float, workers: int) -> None:
+        start = time.perf_counter()
+        for x, codes in self.batches.epoch(members[0].epoch, members[0].params["batch_size"]):
+            for net in nets:
+                net.step(x, codes)
+            if time.monotonic() >= deadline:
+                break
+        blocks = [[net.scores(x) for net in nets] for x in self.batches.held()]
+        share = (time.perf_counter() - start) / workers / sum(map(_cost, members))
+        for member, scores in zip(members, zip(*blocks, strict=True), strict=True):
+            member.judge(np.concatenate(scores), self.batches.codes, share * _cost(member))
 
 
 def _cost(member: _Member) -> int:
@@ -210,7 +216,6 @@ def judge_dense(
     rungs: Rungs | None = None,
     deadline: float | None = None,
     max_memory: int | None = None,
-    engine: type[Nets] | None = None,
 ) -> None:
     """Fit each design on each fold's training rows, and judge it on that fold's held-out rows.
 
@@ -227,32 +232,37 @@ def judge_dense(
             they are; those that have not begun on some fold are not reported.
         max_memory: bytes; features that are larger as float32 are read in chunks, in the file's order, and rows are
             shuffled within their chunk and chunks among themselves.
-        engine: Keras's nets on a machine with a GPU, else NumPy's.
     """
-    engine = engine or (KerasNets if _gpu() else NumpyNets)
-    workers = 1 if engine is KerasNets else cores()
-    stop = Event()
+    late = inf if deadline is None else deadline
     trials = _Trials(designs, division, seed, report)
-    bundles = _bundles(trials.members, division, engine, workers, seed, max_memory)
-
-    def over() -> bool:
-        return stop.is_set() or (deadline is not None and time.monotonic() >= deadline)
-
+    work = 3 * len(division.codes) * sum(_cost(member) * member.params["epochs"] for member in trials.members)
+    workers = cores() if work > _WORTH_PROCESSES else 1
     steps = rungs.epochs if rungs else ()
-    for rung, until in enumerate((*steps, inf), 1):
-        going = trials.going()
-        _train(bundles, until, over, stop, workers, trials.note)
-        if over():
-            for design in going:
-                if all(fit.scores is not None for fit in design):
-                    trials.end(design, "budget")
-            return
-        if rungs and until < inf:
-            going.sort(key=lambda design: float(np.mean([fit.best for fit in design])))
-            for design in going[ceil(rungs.keep * len(going)) :]:
-                trials.end(design, f"cut at rung {rung} of {len(steps)} (epoch {until})")
-            for bundle in bundles:
-                bundle.drop()
+    with _mapped(division, workers) as (rows, folder):
+        bundles = _bundles(trials.members, rows, folder, workers, seed, max_memory)
+        for rung, until in enumerate((*steps, inf), 1):
+            for bundle, members in _train(bundles, until, late, workers):
+                bundle.members = trials.take(members)
+            if time.monotonic() >= late:
+                for design in trials.going():
+                    if all(fit.scores is not None for fit in design):
+                        trials.end(design, "budget")
+                return
+            if rungs and until < inf:
+                going = sorted(trials.going(), key=lambda design: float(np.mean([fit.best for fit in design])))
+                for design in going[ceil(rungs.keep * len(going)) :]:
+                    trials.end(design, f"cut at rung {rung} of {len(steps)} (epoch {until})")
+
+
+@contextmanager
+def _mapped(division: Division, workers: int) -> Iterator[tuple[Division, Path]]:
+    """The rows in a file, which processes can map, if there are several; and a folder for their nets."""
+    with tempfile.TemporaryDirectory() as folder:
+        if workers > 1 and not isinstance(division.X, np.memmap):
+            X = scratch(Path(folder) / "rows", division.X.dtype, division.X.shape)
+            X[:] = division.X
+            division = replace(division, X=X)
+        yield division, Path(folder)
 
 
 class _Trials:
@@ -262,7 +272,6 @@ class _Trials:
         folds = range(division.folds)
         self._fits = [[_member(i, design, fold, division, seed) for fold in folds] for i, design in enumerate(designs)]
         self._division, self._report = division, report
-        self._reported: set[int] = set()
 
     @property
     def members(self) -> list[_Member]:
@@ -273,19 +282,23 @@ class _Trials:
         """Members of the designs that are not done."""
         return [design for design in self._fits if not all(fit.stopped for fit in design)]
 
-    def note(self, member: _Member) -> None:
-        """Report its design if this was the last fold."""
-        design = self._fits[member.index]
-        # Another thread may have ended the last fold while an earlier one was on its way here.
-        if member.index not in self._reported and all(fit.stopped for fit in design):
-            self._reported.add(member.index)
-            self._report(member.index, _judged(design, self._division))
+    def take(self, members: list[_Member]) -> list[_Member]:
+        """Note how far they are, and report designs of which this was the last fold; returns those that go on."""
+        for member in members:
+            self._fits[member.index][member.fold] = member
+            if member.stopped:
+                self._note(member.index)
+        return [member for member in members if not member.stopped]
 
     def end(self, design: list[_Member], why: str) -> None:
         """Stop what still trains."""
         for fit in design:
             fit.stopped = fit.stopped or why
-        self.note(design[0])
+        self._note(design[0].index)
+
+    def _note(self, index: int) -> None:
+        if all(fit.stopped for fit in self._fits[index]):
+            self._report(index, _judged(self._fits[index], self._division))
 
 
 def _member(index: int, design: HeadDesign, fold: int, division: Division, seed: int) -> _Member:
@@ -297,22 +310,19 @@ def _member(index: int, design: HeadDesign, fold: int, division: Division, seed:
 
 
 def _bundles(
-    members: list[_Member], division: Division, engine: type[Nets], workers: int, seed: int, max_memory: int | None
+    members: list[_Member], division: Division, folder: Path, workers: int, seed: int, max_memory: int | None
 ) -> list[_Bundle]:
-    """Members that can share batches, and with Keras have one shape; the most costly bundle first."""
+    """Members that can share batches; the most costly bundle first."""
     together: dict[Any, list[_Member]] = {}
     for member in members:
-        shape = member.settings.shape if engine is KerasNets else None
-        key = (member.fold, member.params["standardize"], member.params["batch_size"], shape)
-        together.setdefault(key, []).append(member)
-    bundles = []
-    for (fold, standardize, *_), same in together.items():
+        together.setdefault((member.fold, member.params["standardize"], member.params["batch_size"]), []).append(member)
+    bundles: list[_Bundle] = []
+    for (fold, standardize, _), same in together.items():
         batches = _Batches(division, fold, standardize, seed, max_memory)
         # Few read each chunk, or else a core's cache holds the members and each core has several bundles.
         total = sum(map(_cost, same))
         room = total / workers if batches.streamed else min(_CACHED, total / workers / 2)
-        for some in [same] if engine is KerasNets else _packed(same, room):
-            bundles.append(_Bundle(some, batches, engine))
+        bundles += [_Bundle(some, batches, folder / f"nets-{fold}-{some[0].index}") for some in _packed(same, room)]
     return sorted(bundles, key=lambda bundle: -bundle.cost)
 
 
@@ -330,38 +340,23 @@ def _packed(members: list[_Member], room: float) -> list[list[_Member]]:
 
 
 def _train(
-    bundles: list[_Bundle],
-    until: float,
-    over: Callable[[], bool],
-    stop: Event,
-    workers: int,
-    done: Callable[[_Member], None],
-) -> None:
-    """Train all bundles; `done` is called in this thread."""
-    from threadpoolctl import threadpool_limits
+    bundles: list[_Bundle], until: float, deadline: float, workers: int
+) -> Iterator[tuple[_Bundle, list[_Member]]]:
+    """Train all bundles; gives each as it is done, with its members."""
+    from joblib import Parallel, delayed
 
-    found: SimpleQueue[_Member | None] = SimpleQueue()
-
-    def work(bundle: _Bundle) -> None:
-        try:
-            for member in bundle.train(until, over, workers):
-                found.put(member)
-        finally:
-            found.put(None)
-
-    going = [bundle for bundle in bundles if bundle.members]
+    for bundle in bundles:
+        bundle.members = [member for member in bundle.members if not member.stopped]
+    going = {place: bundle for place, bundle in enumerate(bundles) if bundle.members}
     threads = max(1, cores() // max(1, min(workers, len(going))))
-    with threadpool_limits(threads, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        tasks = [pool.submit(work, bundle) for bundle in going]
-        try:
-            for _ in tasks:
-                for member in iter(found.get, None):
-                    done(member)
-            for task in tasks:
-                task.result()
-        except BaseException:
-            stop.set()  # lest the pool waits for the end of all training
-            raise
+    run = Parallel(n_jobs=workers, max_nbytes=None, return_as="generator_unordered")
+    tasks = (delayed(_trained)(place, bundle, until, deadline, workers, threads) for place, bundle in going.items())
+    for place, members in run(tasks):
+        yield bundles[place], members
+
+
+def _trained(place: int, bundle: _Bundle, *how: Any) -> tuple[int, list[_Member]]:
+    return place, bundle.train(*how)
 
 
 def _judged(design: list[_Member], division: Division) -> Judged:
@@ -372,8 +367,3 @@ def _judged(design: list[_Member], division: Division) -> Judged:
     stopped = "; ".join(dict.fromkeys(fit.stopped for fit in design))
     losses = [fmean(epoch) for epoch in zip(*(fit.losses for fit in design), strict=False)]  # while all folds train
     return Judged(scores, sum(fit.seconds for fit in design), stopped, losses)
-
-
-def _gpu() -> bool:
-    """Whether there is one that Keras can use. To ask Keras itself would take the seconds of its import."""
-    return Path("/dev/nvidia0").exists() and find_spec("keras") is not None

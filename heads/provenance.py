@@ -62,8 +62,11 @@ def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: st
     if run.tuning:
         lines.insert(0, ["finetune", "HEAD_DIR", source, "--out", str(run.path), *_tuning(run.tuning["settings"])])
     elif run.sweep:
-        chosen = _chosen(fitted) if len({trial.features for trial in run.trials}) == 1 else []
-        lines.append(["sweep", features, "--out", str(run.path), *chosen, *_sweep(run.sweep["settings"])])
+        tables = len({trial.features for trial in run.trials})
+        options = [*(_chosen(fitted) if tables == 1 else []), *_sweep(run.sweep["settings"])]
+        if sampler := run.sweep["settings"].get("sampler"):
+            options += ["--sampler", sampler, "--trials", str(len(run.trials) // tables)]
+        lines.append(["sweep", features, "--out", str(run.path), *options])
     else:
         settings = [part for setting in fitted.design.settings() for part in ("--set", setting)]
         plain = ["--plain"] if stores and len(stores[0].view_rows) and not fitted.views else []

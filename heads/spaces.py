@@ -19,6 +19,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -91,96 +92,18 @@ PRESETS: dict[str, Space] = {
 """Spaces that need no thought, by name."""
 
 
-def load_space(preset: str, path: str | os.PathLike[str] | None = None, seed: int = 0) -> list[HeadDesign]:
-    """The designs of a preset, or of a TOML file.
+class Range:
+    """Values of one hyperparameter: ``grid``, and random ones from :meth:`draw`.
 
-    Args:
-        preset: one of :data:`PRESETS`, unless there is a file.
-        path: the file.
-        seed: of the designs that are drawn at random.
-
-    Raises:
-        DesignError: no such preset; or the file cannot be read, or has a wrong key or value: the message says in
-            which line.
+    Attributes:
+        grid: values, at equal steps of a range.
+        bounds: of a range; None for a list.
+        log: whether the range is even in its logarithm.
     """
-    if path is None:
-        if preset not in PRESETS:
-            raise DesignError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
-        return expand(PRESETS[preset], seed)
-    path = Path(path)
-    try:
-        text = path.read_text("utf-8")
-        content = tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DesignError(f"{path}: no readable search space ({error}): see the text of heads/spaces.py") from error
-
-    def where(entry: int, key: str) -> str:
-        return f"{path}, line {_line(text, entry, key)}"
-
-    if wrong := content.keys() - {"heads"}:
-        key = min(wrong)
-        raise DesignError(f"{where(-1, key)}: a space has no {key!r}: {suggest(key, ['heads'])}")
-    tables = content.get("heads")
-    if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise DesignError(f"{path}: holds no heads: write tables [[heads]], each with a kind")
-    return expand(tables, seed, where)
-
-
-def expand(space: Space, seed: int, where: Callable[[int, str], str] | None = None) -> list[HeadDesign]:
-    """All different designs of a space, in its order."""
-    found: dict[HeadDesign, None] = {}
-    for entry, table in enumerate(space):
-
-        def fail(key: str, reason: object, entry: int = entry) -> DesignError:
-            return DesignError(f"{where(entry, key)}: {reason}" if where else str(reason))
-
-        found |= dict.fromkeys(_designs(table, np.random.default_rng([seed, entry]), fail))
-        if len(found) > _MOST:
-            raise fail("kind", f"more than {_MOST} designs: give fewer values, or draw some with  samples = N")
-    return list(found)
-
-
-Fail = Callable[[str, object], DesignError]
-
-
-def _designs(table: Mapping[str, Any], rng: np.random.Generator, fail: Fail) -> Iterable[HeadDesign]:
-    kind, samples = table.get("kind"), table.get("samples")
-    if not isinstance(kind, str):
-        raise fail("kind", 'a table [[heads]] needs a kind, such as  kind = "logreg"')
-    try:
-        known = parameters(kind)
-    except DesignError as error:
-        raise fail("kind", error) from error
-    if samples is not None and (type(samples) is not int or not 0 < samples <= _MOST):
-        raise fail("samples", f"samples = {samples}: give a whole number from 1 to {_MOST}")
-    ranges = {}
-    for name, value in table.items():
-        if name in ("kind", "samples"):
-            continue
-        if name not in known:
-            raise fail(name, f"head {kind!r} has no hyperparameter {name!r}: {suggest(name, [*known, 'samples'])}")
-        whole = isinstance(known[name].default, int) and not isinstance(known[name].default, bool)
-        try:
-            ranges[name] = _Range(value, whole)
-            for one in ranges[name].grid:
-                HeadDesign(kind, {name: one})
-        except (ValueError, DesignError) as error:
-            raise fail(name, error) from error
-    if samples is not None:
-        return [HeadDesign(kind, {n: r.draw(rng) for n, r in ranges.items()}) for _ in range(samples)]
-    if np.prod([len(r.grid) for r in ranges.values()], dtype=float) > _MOST:
-        raise fail("kind", f"more than {_MOST} combinations: give fewer values, or draw some with  samples = N")
-    return [
-        HeadDesign(kind, dict(zip(ranges, some, strict=True))) for some in product(*(r.grid for r in ranges.values()))
-    ]
-
-
-class _Range:
-    """Values of one hyperparameter: ``grid``, and random ones from :meth:`draw`."""
 
     def __init__(self, value: Any, whole: bool) -> None:
-        self._bounds: tuple[float, float] | None = None
-        self._log, self._whole = False, whole
+        self.bounds: tuple[float, float] | None = None
+        self.log, self._whole = False, whole
         if isinstance(value, dict):
             self._read(dict(value))
         else:
@@ -201,33 +124,147 @@ class _Range:
         if forms[0] == "choice":
             self.grid = bounds if isinstance(bounds, list) else [bounds]
             return
-        self._log, num = forms[0] == "log", value.get("num", _NUM)
+        self.log, num = forms[0] == "log", value.get("num", _NUM)
         numbers = isinstance(bounds, list) and len(bounds) == 2 and all(type(b) in (int, float) for b in bounds)
         if (
             not numbers
-            or not (0 if self._log else -_LARGEST) < bounds[0] <= bounds[1] < _LARGEST
+            or not (0 if self.log else -_LARGEST) < bounds[0] <= bounds[1] < _LARGEST
             or type(num) is not int
             or not 1 <= num <= _MOST
         ):
             raise ValueError(
-                f"{forms[0]} = {bounds}, num = {num}: give two numbers, the smaller first{', above 0' * self._log}, "
+                f"{forms[0]} = {bounds}, num = {num}: give two numbers, the smaller first{', above 0' * self.log}, "
                 f"and for num a whole number from 1 to {_MOST}"
             )
-        self._bounds = float(bounds[0]), float(bounds[1])
-        steps = (np.geomspace if self._log else np.linspace)(*self._bounds, num)
-        self.grid = list(dict.fromkeys(self._typed(step) for step in steps))
+        self.bounds = float(bounds[0]), float(bounds[1])
+        steps = (np.geomspace if self.log else np.linspace)(*self.bounds, num)
+        self.grid = list(dict.fromkeys(self.typed(step) for step in steps))
 
-    def _typed(self, number: float) -> float | int:
+    def typed(self, number: float) -> float | int:
+        """The value that stands for a number within the bounds."""
         # Seven digits, so that 10 ** -2.5 reads well in tables and is the same on every machine.
         return round(number) if self._whole else float(f"{number:.7g}")
 
     def draw(self, rng: np.random.Generator) -> Any:
         """One value at random."""
-        if self._bounds is None:
+        if self.bounds is None:
             return self.grid[int(rng.integers(len(self.grid)))]
-        low, high = np.log(self._bounds) if self._log else self._bounds
+        low, high = np.log(self.bounds) if self.log else self.bounds
         number = rng.uniform(low, high)
-        return self._typed(float(np.exp(number)) if self._log else number)
+        return self.typed(float(np.exp(number)) if self.log else number)
+
+
+Fail = Callable[[str, object], DesignError]
+"""Gives the error for a key of an entry, and its reason."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table of a space: a kind of head, the values of its hyperparameters, and how many designs to draw of them."""
+
+    kind: str
+    ranges: Mapping[str, Range]
+    samples: int | None
+    fail: Fail
+
+    def designs(self, rng: np.random.Generator) -> list[HeadDesign]:
+        """Every combination, or so many random ones."""
+        if self.samples is not None:
+            return [self._design(values.draw(rng) for values in self.ranges.values()) for _ in range(self.samples)]
+        grids = [values.grid for values in self.ranges.values()]
+        if np.prod([len(grid) for grid in grids], dtype=float) > _MOST:
+            raise self.fail("kind", f"more than {_MOST} combinations: give fewer, or draw some with  samples = N")
+        return [self._design(some) for some in product(*grids)]
+
+    def _design(self, values: Iterable[Any]) -> HeadDesign:
+        return HeadDesign(self.kind, dict(zip(self.ranges, values, strict=True)))
+
+
+def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[Entry]:
+    """The entries of a preset, or of a TOML file.
+
+    Args:
+        preset: one of :data:`PRESETS`, unless there is a file.
+        path: the file.
+
+    Raises:
+        DesignError: no such preset; or the file cannot be read, or has a wrong key or value: the message says in
+            which line.
+    """
+    if path is None:
+        if preset not in PRESETS:
+            raise DesignError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
+        return read_space(PRESETS[preset])
+    path = Path(path)
+    try:
+        text = path.read_text("utf-8")
+        content = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DesignError(f"{path}: no readable search space ({error}): see the text of heads/spaces.py") from error
+
+    def where(entry: int, key: str) -> str:
+        return f"{path}, line {_line(text, entry, key)}"
+
+    if wrong := content.keys() - {"heads"}:
+        key = min(wrong)
+        raise DesignError(f"{where(-1, key)}: a space has no {key!r}: {suggest(key, ['heads'])}")
+    tables = content.get("heads")
+    if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise DesignError(f"{path}: holds no heads: write tables [[heads]], each with a kind")
+    return read_space(tables, where)
+
+
+def read_space(space: Space, where: Callable[[int, str], str] | None = None) -> list[Entry]:
+    """The entries of a space; `where` says where a key of an entry stands, for messages."""
+
+    def read(number: int, table: Mapping[str, Any]) -> Entry:
+        return _entry(table, lambda key, why: DesignError(f"{where(number, key)}: {why}" if where else str(why)))
+
+    return [read(number, table) for number, table in enumerate(space)]
+
+
+def expand(space: Iterable[Entry], seed: int) -> list[HeadDesign]:
+    """All different designs of a space, in its order.
+
+    Args:
+        space: its entries.
+        seed: of the designs that are drawn at random.
+
+    Raises:
+        DesignError: there are too many.
+    """
+    found: dict[HeadDesign, None] = {}
+    for number, entry in enumerate(space):
+        found |= dict.fromkeys(entry.designs(np.random.default_rng([seed, number])))
+        if len(found) > _MOST:
+            raise entry.fail("kind", f"more than {_MOST} designs: give fewer values, or draw some with  samples = N")
+    return list(found)
+
+
+def _entry(table: Mapping[str, Any], fail: Fail) -> Entry:
+    kind, samples = table.get("kind"), table.get("samples")
+    if not isinstance(kind, str):
+        raise fail("kind", 'a table [[heads]] needs a kind, such as  kind = "logreg"')
+    try:
+        known = parameters(kind)
+    except DesignError as error:
+        raise fail("kind", error) from error
+    if samples is not None and (type(samples) is not int or not 0 < samples <= _MOST):
+        raise fail("samples", f"samples = {samples}: give a whole number from 1 to {_MOST}")
+    ranges = {}
+    for name, value in table.items():
+        if name in ("kind", "samples"):
+            continue
+        if name not in known:
+            raise fail(name, f"head {kind!r} has no hyperparameter {name!r}: {suggest(name, [*known, 'samples'])}")
+        whole = isinstance(known[name].default, int) and not isinstance(known[name].default, bool)
+        try:
+            ranges[name] = Range(value, whole)
+            for one in [*ranges[name].grid, *map(ranges[name].typed, ranges[name].bounds or ())]:
+                HeadDesign(kind, {name: one})
+        except (ValueError, DesignError) as error:
+            raise fail(name, error) from error
+    return Entry(kind, ranges, samples, fail)
 
 
 def _line(text: str, entry: int, key: str) -> int:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from heads.data import FeatureTable, load_features
 from heads.designs import HeadDesign
 from heads.discriminant import judge_discriminant
 from heads.distances import judge_kernel
-from heads.division import BLOCK, Division, Judged, Report
+from heads.division import BLOCK, Division, Judged, Report, scratch
 from heads.evaluation import measure
 from heads.fit import check_train, fit_table
 from heads.linear import judge_paths
 from heads.persist import check_target, save_head
 from heads.population import Rungs, judge_dense
+from heads.samplers import Search, start_search
 from heads.spaces import load_space
-from heads.trials import Trial, TrialLog, calibration, check_metric, judge_trial, ranked, select
+from heads.trackers import check_tracker, track
+from heads.trials import Trial, TrialLog, calibration, check_metric, goodness, judge_trial, ranked, select
 
 WINNER, SUMMARY = "winner", "sweep.json"
 """In the folder of a sweep: the refitted head, and what :func:`sweep` returned."""
@@ -53,6 +55,9 @@ def sweep(
     budget: float | None = None,
     max_memory: int | None = None,
     views: bool = True,
+    sampler: str | None = None,
+    trials: int | None = None,
+    trackers: Sequence[str] = (),
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -75,6 +80,10 @@ def sweep(
         budget: seconds after which no further head is begun.
         max_memory: bytes; larger features stay on disk, and are streamed.
         views: fit on the augmented versions of train rows too, if there are any.
+        sampler: one of :data:`heads.samplers.SAMPLERS`, which looks for good designs within the space; by default
+            all of it is judged.
+        trials: how many designs the sampler may try on each tap; by default :data:`heads.samplers.TRIALS`.
+        trackers: where else to write the trials, see :func:`heads.trackers.track`.
         seed: of all that is random.
         progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
 
@@ -86,14 +95,17 @@ def sweep(
 
     Raises:
         DesignError: no such preset, or a wrong space.
-        HeadError: no such metric; no train rows, or too few for the folds; no design could be fitted; or `out` holds
-            another sweep.
+        HeadError: no such metric, sampler or tracker; no train rows, or too few for the folds; no design could be
+            fitted; or `out` holds another sweep.
+        MissingDependencyError: the sampler's or a tracker's extra is not installed.
         StoreError, CorruptFileError: no readable feature file.
     """
     started = time.monotonic()
     deadline = None if budget is None else started + budget
     check_metric(metric)
-    out, designs = Path(out), load_space(preset, space, seed)
+    out, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
+    for address in trackers:
+        check_tracker(address)
     check_target(out / WINNER)
     tables = _tables(features, tap)
     first = next(iter(tables.values()))
@@ -104,29 +116,22 @@ def sweep(
         "cv": folds,
         "metric": metric,
         "views": views,
+        "sampler": sampler,
         "seed": seed,
     }
     plans = {name: _Plan(table, folds, views, seed) for name, table in tables.items()}
-    total = len(designs) * len(tables)
+    total = search.most * len(tables)
+    wanted: set[tuple[str, HeadDesign]] = set()
     with closing(TrialLog(out, settings)) as log:
-        for scratch in out.glob("rows-*"):  # of a sweep that was killed
-            shutil.rmtree(scratch, ignore_errors=True)
+        for left in out.glob("rows-*"):  # by a sweep that was killed
+            shutil.rmtree(left, ignore_errors=True)
         for name, plan in plans.items():
-            known = {trial.design for trial in log.trials if trial.features == name}
-            if not known.issuperset(designs):
-                with plan.division(max_memory, out) as division:
-                    if metric == "roc_auc" and division.classes > 2:
-                        raise HeadError(f"roc_auc is of two classes, not {division.classes}: give another --metric")
-
-                    def keep(trial: Trial) -> None:
-                        log.add(trial)
-                        _tell(progress, log, total, metric)
-
-                    _tell(progress, log, total, metric)
-                    judge_all(name, designs, known, division, metric, seed, deadline, max_memory, keep)
-        wanted = {(name, design) for name in tables for design in designs}
-        trials = ranked((trial for trial in log.trials if trial.key in wanted), metric)
-    winner = select(trials, metric)
+            wanted |= _judge_rounds(
+                name, plan, search, log, metric, seed, deadline, max_memory, lambda: _tell(progress, log, total, metric)
+            )
+        judged = ranked((trial for trial in log.trials if trial.key in wanted), metric)
+    spent = deadline is not None and time.monotonic() > deadline
+    winner = select(judged, metric)
     table, plan = tables[winner.features], plans[winner.features]
     fitted = fit_table(table, winner.design, seed=seed, views=views, pooled=folds is not None)
     adjusted = None
@@ -136,12 +141,13 @@ def sweep(
     X, y = table.select("test")
     test = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict() if len(y) else None
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
-    if len(trials) < total:
-        notes.append(f"{total - len(trials)} of {total} heads were not begun: the budget was spent")
+    if len(judged) < total:
+        why = "the budget was spent" if spent else f"{sampler} suggested no others"
+        notes.append(f"{total - len(judged)} of {total} heads were not begun: {why}")
     result = {
         "settings": settings,
         "features": str(features) if is_remote(features) else str(Path(features).resolve()),
-        "trials": [trial.to_dict() for trial in trials],
+        "trials": [trial.to_dict() for trial in judged],
         "winner": winner.to_dict() | {"path": str(saved.path)},
         "calibration": adjusted,
         "test": test,
@@ -149,7 +155,43 @@ def sweep(
         "seconds": round(time.monotonic() - started, 3),
     }
     (out / SUMMARY).write_text(json.dumps(result, indent=1))
+    for address in trackers:
+        track(out / SUMMARY, address)
     return result
+
+
+def _judge_rounds(
+    name: str,
+    plan: "_Plan",
+    search: Search,
+    log: TrialLog,
+    metric: str,
+    seed: int,
+    deadline: float | None,
+    max_memory: int | None,
+    tell: Callable[[], None],
+) -> set[tuple[str, HeadDesign]]:
+    """Judge what a search asks for on one table, as far as the log lacks it; returns the keys of all it asked for."""
+    known = {trial.design: goodness(trial, metric) for trial in log.trials if trial.features == name}
+    asked: set[HeadDesign] = set()
+
+    def keep(trial: Trial) -> None:
+        known[trial.design] = goodness(trial, metric)
+        log.add(trial)
+        tell()
+
+    with ExitStack() as opened:
+        division: Division | None = None
+        for designs in search.rounds(known.get):
+            asked.update(designs)
+            if known.keys() >= asked:
+                continue
+            division = division or opened.enter_context(plan.division(max_memory, log.path.parent))
+            if metric == "roc_auc" and division.classes > 2:
+                raise HeadError(f"roc_auc is of two classes, not {division.classes}: give another --metric")
+            tell()
+            judge_all(name, designs, set(known), division, metric, seed, deadline, max_memory, keep)
+    return {(name, design) for design in asked}
 
 
 def _tell(progress: Progress | None, log: TrialLog, total: int, metric: str) -> None:
@@ -224,16 +266,14 @@ class _Plan:
 
     @contextmanager
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
-        """The rows, in memory, or in a file in `folder` while it is used."""
+        """The rows, in a file in `folder` that processes can map."""
         table, rows = self._table, len(self._source)
         none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
         columns = none.shape[1]
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
-        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as scratch:
-            if max_memory is not None and rows * columns * 4 > max_memory:
-                X: Any = np.memmap(Path(scratch) / "rows", none.dtype, "w+", shape=(rows, columns))
-            else:
-                X = np.empty((rows, columns), np.float32)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as place:
+            large = max_memory is not None and rows * columns * 4 > max_memory
+            X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
             for start in range(0, rows, BLOCK):
                 block = self._source[start : start + BLOCK]
                 plain = self._plain[start : start + BLOCK]
@@ -276,7 +316,7 @@ def judge(
             judge_kernel(designs, division, **options, max_memory=max_memory)
         case _:
             epochs = max(design.params["epochs"] for design in designs)
-            rungs = Rungs((ceil(epochs / 8), ceil(epochs / 3)), 0.5) if len(designs) > 3 else None
+            rungs = Rungs((ceil(epochs / 9), ceil(epochs / 3))) if len(designs) > 3 else None
             judge_dense(designs, division, **options, rungs=rungs, max_memory=max_memory)
 
 

@@ -129,10 +129,8 @@ def select(trials: Iterable[Trial], metric: str) -> Trial:
     usable = [trial for trial in ranked(trials, metric) if np.isfinite(trial.mean)]
     if not usable:
         raise HeadError("no head of the sweep could be fitted: see why in its table, or give a larger --budget")
-    best, sign = usable[0], _sign(metric)
-    return min(
-        (trial for trial in usable if sign * trial.mean >= sign * best.mean - best.error), key=lambda trial: trial.size
-    )
+    least = goodness(usable[0], metric) - usable[0].error
+    return min((trial for trial in usable if goodness(trial, metric) >= least), key=lambda trial: trial.size)
 
 
 def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
@@ -140,14 +138,15 @@ def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
 
     def order(trial: Trial) -> tuple[bool, float, int, str, str]:
         usable = bool(np.isfinite(trial.mean))
-        value = -_sign(metric) * trial.mean if usable else 0.0
+        value = -goodness(trial, metric) if usable else 0.0
         return not usable, value, trial.size, trial.features, trial.design.to_json()
 
     return sorted(trials, key=order)
 
 
-def _sign(metric: str) -> int:
-    return -1 if metric == "log_loss" else 1
+def goodness(trial: Trial, metric: str) -> float:
+    """The metric's mean, the greater the better; NaN of a design that could not be fitted."""
+    return -trial.mean if metric == "log_loss" else trial.mean
 
 
 def calibration(scores: Any, codes: Any) -> dict[str, float]:

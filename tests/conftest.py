@@ -29,5 +29,5 @@ def small_disk(tmp_path):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=20, help="processes to kill in tests/test_kill.py")
+    parser.addoption("--kills", type=int, default=10, help="processes to kill in tests/test_kill.py")
     parser.addoption("--kill-seed", default="0", help="of the moments at which they are killed")

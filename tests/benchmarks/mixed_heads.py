@@ -14,7 +14,7 @@ import numpy as np
 from linear_paths import rows_of
 
 from heads.division import Division
-from heads.spaces import load_space
+from heads.spaces import expand, load_space
 from heads.sweep import judge_all
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     X, y = rows_of(options.file, options.rows, None)
     fold = np.sort(np.random.default_rng(1).permutation(np.arange(len(y)) % 5 == 0).astype(np.intp) - 1)
     division = Division(X, y, fold, np.arange(len(y)), np.ones(len(y), bool))
-    designs = load_space(options.preset)
+    designs = expand(load_space(options.preset), 0)
     train, held = fold < 0, fold == 0
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -6,11 +6,12 @@ import time
 import numpy as np
 import pytest
 
+from heads import population
 from heads.base import softmax
 from heads.dense import DenseHead
 from heads.designs import HeadDesign
 from heads.division import Division
-from heads.nets import KerasNets, NumpyNets, Settings, Shape, gradients
+from heads.nets import Net, Settings, Shape, gradients
 from heads.population import Rungs, _Batches, judge_dense
 
 
@@ -101,11 +102,11 @@ def test_gradients_are_those_of_finite_differences(widths, batch_norm):
     masks, scales = net.masks(9), [1 / (1 - share) for share in net.shares]
 
     def loss(layers):
-        inputs, _ = gradients(np, layers, x, target, 1 / 9, masks, scales)[0][-1]
+        inputs, _ = gradients(layers, x, target, masks, scales)[0][-1]
         scores = inputs @ layers[-1][0] + layers[-1][1]
         return -(np.log(softmax(scores)) * target).sum() / 9
 
-    pairs, vectors, _ = gradients(np, layers, x, target, 1 / 9, masks, scales)
+    pairs, vectors, _ = gradients(layers, x, target, masks, scales)
     for layer, (inputs, residual) in enumerate(pairs):
         for place, gradient in enumerate([inputs.T @ residual, *vectors[layer]]):
             way = rng.standard_normal(gradient.shape)
@@ -116,25 +117,6 @@ def test_gradients_are_those_of_finite_differences(widths, batch_norm):
                 sides.append(loss(layers))
             layers[layer][place] = value
             assert (sides[0] - sides[1]) / (2 * step) == pytest.approx((gradient * way).sum(), rel=1e-4, abs=1e-8)
-
-
-@pytest.mark.parametrize(("hidden", "batch_norm"), [((), False), ((16, 12), False), ((16,), True)])
-def test_numpy_and_keras_take_the_same_steps(digits, hidden, batch_norm):
-    X, y = digits[0] / 8 - 1, digits[1]
-    shape = Shape((64, *hidden, 10), batch_norm)
-    engines = [
-        engine([settings(shape, 0), settings(shape, 1, dropout=0.0), settings(shape, 2, learning_rate=1e-3)], 32)
-        for engine in (NumpyNets, KerasNets)
-    ]
-    for step in range(12):
-        rows = slice(32 * step, 32 * step + (32 if step % 2 else 29))
-        for nets in engines:
-            nets.step(X[rows], y[rows])
-            if step == 6:
-                nets.keep([2])
-    one, other = (nets.scores(X) for nets in engines)
-    assert len(one) == len(other) == 1
-    np.testing.assert_allclose(one[0], other[0], atol=2e-2 if batch_norm else 1e-5)
 
 
 def test_steps_are_those_of_keras_adamw():
@@ -149,15 +131,15 @@ def test_steps_are_those_of_keras_adamw():
     model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(8), norm, relu, keras.layers.Dense(3)])
     loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
     model.compile(keras.optimizers.AdamW(1e-2, weight_decay=0.1), loss)
-    ours = NumpyNets([net], 32)
-    layers = ours._nets[0].layers
+    ours = Net(net)
+    layers = ours.layers
     model.layers[0].set_weights([layers[0][0], layers[0][1][0]])
     model.layers[-1].set_weights([layers[1][0], layers[1][1][0]])
     for batch in range(10):
         rows = slice(32 * batch, 32 * batch + 32)
         ours.step(X[rows], y[rows])
         model.train_on_batch(X[rows], np.eye(3)[y[rows]])
-    np.testing.assert_allclose(ours.scores(X)[0], model.predict(X, verbose=0), atol=2e-3)
+    np.testing.assert_allclose(ours.scores(X), model.predict(X, verbose=0), atol=2e-3)
 
 
 def test_the_best_epoch_counts_and_patience_ends_a_member(split):
@@ -171,18 +153,21 @@ def test_the_best_epoch_counts_and_patience_ends_a_member(split):
     assert one.stopped == "1 epochs (best: epoch 1)"
 
 
-@pytest.mark.parametrize("engine", [NumpyNets, KerasNets])
-def test_rungs_cut_the_worst_designs_of_all_shapes(split, engine):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_rungs_cut_the_worst_designs_of_all_shapes(split, processes, monkeypatch):
+    """In this process and in others, whose nets go on from one rung to the next."""
+    monkeypatch.setattr(population, "_WORTH_PROCESSES", 0 if processes > 1 else np.inf)
+    monkeypatch.setattr(population, "cores", lambda: processes)
     good = [design(hidden=()), design(), design(hidden=(24, 24), dropout=0.1)]
     poor = [design(learning_rate=1e-7), design(hidden=(), learning_rate=1e-7), design(dropout=0.9, learning_rate=1e-6)]
     mixed = [d for pair in zip(poor, good, strict=True) for d in pair]
-    found = judge(mixed, split, rungs=Rungs((2, 4), keep=0.5), engine=engine)
+    found = judge(mixed, split, rungs=Rungs((2, 4), keep=0.5))
     assert sorted(found) == list(range(6))
     assert [found[i].stopped for i in (0, 2, 4)] == ["cut at rung 1 of 2 (epoch 2)"] * 3
     assert sum(found[i].stopped == "cut at rung 2 of 2 (epoch 4)" for i in (1, 3, 5)) == 1
     winners = [i for i in (1, 3, 5) if not found[i].stopped.startswith("cut")]
     assert len(winners) == 2 and all(accuracy(found[i], split) > 0.5 for i in winners)
-    whole = judge(mixed, split, engine=engine)
+    whole = judge(mixed, split)
     for i in winners:
         np.testing.assert_allclose(found[i].scores, whole[i].scores, rtol=1e-3, atol=1e-3)
 
@@ -245,16 +230,15 @@ def test_heads_of_before_label_smoothing_load():
     assert HeadDesign.from_json('{"kind": "dense", "params": {"hidden": [8]}}').params["label_smoothing"] == 0.0
 
 
-def test_on_a_cpu_keras_is_not_imported():
+def test_keras_is_not_imported():
     code = """if True:
         import sys, numpy as np
         from heads.designs import HeadDesign
         from heads.division import Division
-        from heads.nets import NumpyNets
         from heads.population import judge_dense
         X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
         rows = Division(X, np.arange(60) % 2, np.arange(60) % 3, np.arange(60), np.ones(60, bool))
-        judge_dense([HeadDesign("dense", {"epochs": 1})], rows, seed=0, report=print, engine=NumpyNets)
+        judge_dense([HeadDesign("dense", {"epochs": 1})], rows, seed=0, report=print)
         assert not {"keras", "tensorflow"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

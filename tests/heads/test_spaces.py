@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from featurestore.errors import DesignError
 from heads.designs import HeadDesign
-from heads.spaces import expand, load_space
+from heads.spaces import expand, load_space, read_space
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def space(tmp_path):
 
     def load(text, seed=0):
         (tmp_path / "sweep.toml").write_text(text, encoding="utf-8")
-        return load_space("", tmp_path / "sweep.toml", seed)
+        return expand(load_space("", tmp_path / "sweep.toml"), seed)
 
     return load
 
@@ -37,11 +37,11 @@ def space(tmp_path):
     ],
 )
 def test_presets(preset, counts):
-    designs = load_space(preset)
+    designs = expand(load_space(preset), 0)
     assert Counter(design.kind for design in designs) == counts
     assert len(set(designs)) == len(designs)
-    assert designs == load_space(preset, seed=0)
-    others = set(load_space(preset, seed=1))
+    assert designs == expand(load_space(preset), 0)
+    others = set(expand(load_space(preset), 1))
     assert {d for d in designs if d.kind != "dense"} == {d for d in others if d.kind != "dense"}
     assert (set(designs) == others) == (preset == "quick")
 
@@ -84,9 +84,8 @@ def test_every_combination_or_so_many_at_random(space):
 
 
 def test_equal_designs_are_one():
-    assert expand([{"kind": "logreg", "C": [1, 0.01]}, {"kind": "logreg", "C": {"log": [0.01, 1.0], "num": 3}}], 0) == [
-        HeadDesign("logreg", {"C": C}) for C in (1.0, 0.01, 0.1)
-    ]
+    space = [{"kind": "logreg", "C": [1, 0.01]}, {"kind": "logreg", "C": {"log": [0.01, 1.0], "num": 3}}]
+    assert expand(read_space(space), 0) == [HeadDesign("logreg", {"C": C}) for C in (1.0, 0.01, 0.1)]
 
 
 HEAD = "# é\n[[heads]]\nkind = 'knn'\n\n[[heads]]\nC = 1\nkind = 'logreg'\n"
@@ -175,6 +174,6 @@ def test_any_text_gives_designs_or_an_error_of_ours(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "any.toml"
     path.write_bytes(text.encode(errors="replace"))
     try:
-        assert all(isinstance(design, HeadDesign) for design in load_space("", path))
+        assert all(isinstance(design, HeadDesign) for design in expand(load_space("", path), 0))
     except DesignError as error:
         assert "any.toml" in str(error)

@@ -1,0 +1,103 @@
+"""Images read and decoded ahead of the networks, each once for all that want it: by threads, or by processes."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
+
+from featurestore import augment, engines, images
+from featurestore.dataset import FileSource, Sample, Source
+from featurestore.errors import ImageError, StoreError
+from featurestore.forward import DECODERS, Pixels, ahead
+from featurestore.plan import Item
+from featurestore.spec import Decoder, Resize
+
+CHUNK = 16
+"""Images that a process decodes at a time."""
+
+WORTH_PROCESSES = 2048
+"""Images from which on processes are started: it takes a second or two."""
+
+
+class Wish(NamedTuple):
+    """What one network needs of an image: these items in this size, views by this preset."""
+
+    size: int
+    preset: str
+    items: list[Item]
+
+
+class Decoded(NamedTuple):
+    """Pixels of the items of each wish, and the seconds that it took to read and to decode them."""
+
+    pixels: list[dict[Item, Pixels]]
+    read: float
+    decode: float
+
+
+Task = tuple[Sample, Sequence[Wish]]
+
+
+def decoder(source: Source, resize: Resize, how: Decoder) -> Callable[[Task], Decoded]:
+    """The work on one image, fit to be sent to another process. An image that cannot be read gives its error."""
+    return partial(_decode, source, resize, how)
+
+
+def _decode(source: Source, resize: Resize, how: Decoder, task: Task) -> Decoded:
+    sample, wishes = task
+    start = time.perf_counter()
+    between = start
+    try:
+        data = source.read(sample)
+        between = time.perf_counter()
+        plain = images.decode_sizes(data, {wish.size for wish in wishes if wish.items}, resize, how)
+        found: list[dict[Item, Pixels]] = [
+            {item: augment.view(plain[size], item.key, preset) if item.number else plain[size] for item in items}
+            for size, preset, items in wishes
+        ]
+    except ImageError as error:
+        found = [dict.fromkeys(wish.items, error) for wish in wishes]
+    return Decoded(found, between - start, time.perf_counter() - between)
+
+
+def decode_ahead(
+    source: Source, resize: Resize, how: Decoder, tasks: Iterable[Task], count: int, window: int
+) -> Iterator[Decoded]:
+    """The images of all tasks, of which there are `count`, in order, up to `window` of them ahead.
+
+    Threads wait for each other at the interpreter's lock a dozen times an image, and 16 of them decode no more than 5
+    would alone. A GPU waits for pixels then, so that it gets processes.
+    """
+    if not _processes(source, count):
+        yield from (found for _, found in ahead(tasks, decoder(source, resize, how), window))
+        return
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    work = partial(_chunk, decoder(source.part([]), resize, how))
+    try:
+        with ProcessPoolExecutor(DECODERS - 1) as pool:
+            for _, found in ahead(_chunks(tasks), work, max(2 * DECODERS, window // CHUNK), pool):
+                yield from found
+    except BrokenExecutor as error:
+        raise StoreError(
+            f"{source.name}: a process that decodes images died (out of memory?): what is finished is kept; run the "
+            "same command again"
+        ) from error
+
+
+def _processes(source: Source, count: int) -> bool:
+    """Whether processes decode faster, and that matters."""
+    enough = count >= WORTH_PROCESSES and DECODERS >= 4 and isinstance(source, FileSource)
+    return enough and engines.accelerators() > 0
+
+
+def _chunks(tasks: Iterable[Task]) -> Iterator[list[Task]]:
+    rest = iter(tasks)
+    while chunk := list(islice(rest, CHUNK)):
+        yield chunk
+
+
+def _chunk(work: Callable[[Task], Decoded], tasks: list[Task]) -> list[Decoded]:
+    return [work(task) for task in tasks]
