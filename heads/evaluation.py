@@ -103,6 +103,31 @@ def measure(
     )
 
 
+def paired_difference(
+    y: NDArray[np.intp], before: Array, after: Array, *, resamples: int = 10_000, seed: int = 0
+) -> dict[str, Any]:
+    """How much more accurate other predictions of the same rows are, with a paired bootstrap interval over rows.
+
+    (Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.)
+
+    Args:
+        y: true classes (N,).
+        before, after: probabilities (N, C).
+        resamples: how many.
+        seed: of the resampling.
+
+    Returns:
+        ``accuracy``, the difference, its 95 % ``interval``, and the rows that became ``right`` or ``wrong``.
+    """
+    hits_before, hits_after = before.argmax(axis=1) == y, after.argmax(axis=1) == y
+    right, wrong = int((hits_after & ~hits_before).sum()), int((hits_before & ~hits_after).sum())
+    # A resample draws rows, of which only these three kinds differ: their numbers are multinomial.
+    shares = np.array([right, wrong, len(y) - right - wrong]) / len(y)
+    drawn = np.random.default_rng(seed).multinomial(len(y), shares, size=resamples)
+    interval = np.percentile((drawn[:, 0] - drawn[:, 1]) / len(y), _TAILS).tolist()
+    return {"accuracy": (right - wrong) / len(y), "interval": interval, "right": right, "wrong": wrong}
+
+
 def evaluate(
     head: str | os.PathLike[str], features: str | os.PathLike[str], split: str = "test", *, seed: int = 0
 ) -> Evaluation:
@@ -125,7 +150,8 @@ def evaluate(
     if not len(y):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no rows of split {split!r}: choose one with  --split  of {counts or 'none'}")
-    return measure(_labels_for(fitted, table, y), fitted.predict_proba(X), fitted.class_names, seed=seed, split=split)
+    labels = known_classes(fitted, table.class_names, table.path)[y]
+    return measure(labels, fitted.predict_proba(X), fitted.class_names, seed=seed, split=split)
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
@@ -143,13 +169,17 @@ def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTa
     return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
 
 
-def _labels_for(fitted: FittedHead, table: FeatureTable, y: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Labels of the table as the head numbers them."""
+def known_classes(fitted: FittedHead, names: Sequence[str], where: Path | str) -> NDArray[np.intp]:
+    """The number that the head has for each class of `where`.
+
+    Raises:
+        HeadError: it does not know one of them.
+    """
     known = {name: i for i, name in enumerate(fitted.class_names)}
-    for name in table.class_names:
+    for name in names:
         if name not in known:
-            raise HeadError(f"{table.path}: the head does not know class {name!r}: {suggest(name, known)}")
-    return np.array([known[name] for name in table.class_names], np.intp)[y]
+            raise HeadError(f"{where}: the head does not know class {name!r}: {suggest(name, known)}")
+    return np.array([known[name] for name in names], np.intp)
 
 
 @dataclass(frozen=True, eq=False)
