@@ -184,7 +184,7 @@ class _Task:
             "boundary": self.cached,
             "memory": self.memory,
             "seconds": {"material": seconds, "training": sum(epochs), "epoch": float(np.median(epochs))},
-            "failures": material.failures,
+            "failures": [list(failure) for failure in material.failures],
             "settings": settings,
             **self._saved(joined, material, temperature, sum(epochs)),
         }

@@ -208,8 +208,8 @@ def finetune(found: dict[str, Any]) -> str:
     """For ``featurestore finetune``."""
     keys = ["epoch", "loss", "log_loss", "accuracy", "seconds"]
     history = [["-" if epoch[key] is None else epoch[key] for key in keys] for epoch in found["history"]]
-    seconds, difference = found["seconds"], found["difference"]
-    low, high = difference["interval"]
+    seconds, change = found["seconds"], found["difference"]
+    low, high = change["interval"]
     split, rows = found["frozen"]["split"], found["frozen"]["rows"]
     behind = f"behind {found['boundary']}, cached in" if found["boundary"] else "on pixels, read in"
     compared = []
@@ -218,11 +218,12 @@ def finetune(found: dict[str, Any]) -> str:
         compared.append([name, found[name]["accuracy"], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
     lines = [
         table(["epoch", "training loss", "log loss", "accuracy", "seconds"], history),
-        f"best epoch {found['best_epoch']}; {behind} {seconds['material']:.1f} s, trained in {seconds['training']:.1f} s",
+        f"best: epoch {found['best_epoch']}",
+        f"{behind} {seconds['material']:.1f} s; trained in {seconds['training']:.1f} s",
         "",
         table([f"{rows} {split} rows", "accuracy", "95 % interval", "macro F1", "log loss"], compared),
-        f"difference {difference['accuracy']:+.3f} ({low:+.3f} – {high:+.3f}): {difference['right']} rows became right, "
-        f"{difference['wrong']} wrong",
+        f"difference {change['accuracy']:+.3f} ({low:+.3f} – {high:+.3f}): "
+        f"{change['right']} rows became right, {change['wrong']} wrong",
         found["recommendation"],
     ]
     return "\n".join([*lines, *_remarks(found | {"notes": [], "skipped": {}}), f"saved: {found['path']}"])
