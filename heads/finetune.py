@@ -184,6 +184,7 @@ class _Task:
             "boundary": self.cached,
             "memory": self.memory,
             "seconds": {"material": seconds, "training": sum(epochs), "epoch": float(np.median(epochs))},
+            "notes": self._notes(material),
             "failures": [list(failure) for failure in material.failures],
             "settings": settings,
             **self._saved(joined, material, temperature, sum(epochs)),
@@ -191,6 +192,15 @@ class _Task:
         write_whole(self.out / SUMMARY, json.dumps(found, indent=1).encode() + b"\n")
         checkpoint.path.unlink(missing_ok=True)
         return found
+
+    def _notes(self, material: Material) -> list[str]:
+        """What the comparison may suffer from."""
+        if self.fitted.rows == material.split_counts():
+            return []
+        return [
+            f"the head was fitted on other splits ({self.fitted.rows}, here {material.split_counts()}): "
+            "it may have seen some of the rows that it is judged by"
+        ]
 
     def _compared(
         self, joined: Joined, material: Material, rows: Rows, warm: list[Array], temperature: float

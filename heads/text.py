@@ -226,7 +226,7 @@ def finetune(found: dict[str, Any]) -> str:
         f"{change['right']} rows became right, {change['wrong']} wrong",
         found["recommendation"],
     ]
-    return "\n".join([*lines, *_remarks(found | {"notes": [], "skipped": {}}), f"saved: {found['path']}"])
+    return "\n".join([*lines, *_remarks(found | {"skipped": {}}), f"saved: {found['path']}"])
 
 
 def demo(result: dict[str, Any]) -> str:
