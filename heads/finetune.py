@@ -28,7 +28,7 @@ from heads.base import fit_temperature, softmax
 from heads.data import Input, Labels
 from heads.deploy import backbone_of, named
 from heads.evaluation import known_classes, measure, paired_difference
-from heads.fit import versions
+from heads.fit import library_versions
 from heads.joined import Array, Joined, Trunk, check_joinable
 from heads.material import Material, Rows, from_cache, from_pixels
 from heads.persist import FittedHead, check_target, load_head, save_head
@@ -236,7 +236,7 @@ class _Task:
             metrics={},
             seconds=seconds,
             seed=self.recipe.seed,
-            versions=versions(),
+            versions=library_versions(),
         )
         return {"path": str(save_head(self.out / HEAD, tuned).path), "backbone": backbone.weights}
 

@@ -222,4 +222,4 @@ def host_values(variables: list[Any]) -> list[Array]:
     """Values of Keras variables as arrays of their own."""
     from keras import ops
 
-    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+    return [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
