@@ -220,6 +220,4 @@ class Joined:
 
 def host_values(variables: list[Any]) -> list[Array]:
     """Values of Keras variables as arrays of their own."""
-    from keras import ops
-
-    return [np.array(ops.convert_to_numpy(variable.value)) for variable in variables]
+    return [np.array(variable.numpy()) for variable in variables]

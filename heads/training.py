@@ -109,7 +109,8 @@ def train(
     while len(history) <= recipe.epochs and len(history) - 1 - best_epoch(history, rows) < recipe.patience:
         started, epoch = time.perf_counter(), len(history)
         rng = np.random.default_rng([recipe.seed, epoch])
-        fitted = joined.model.fit(material.batches(rows.train, recipe.batch_size, labels, rng), verbose=0)
+        batches = material.batches(rows.train, recipe.batch_size, labels, rng)
+        fitted = joined.model.fit(batches, shuffle=False, verbose=0)  # else Keras changes their order, from no seed
         found = {"epoch": epoch, "loss": fitted.history["loss"][0], **_judged(joined, material, rows, codes, recipe)}
         if not np.isfinite([found["loss"], found["log_loss"]]).all():
             raise HeadError(f"training diverged in epoch {epoch}: give a smaller --learning-rate, and another --out")
