@@ -157,7 +157,8 @@ class _Task:
 
     def material(self, store: Path, left: int, report: Callable[..., None]) -> Material:
         """What the trained part takes in; pixels may take as many bytes as are `left`."""
-        recipe, options = self.recipe, {"views": self.views, "augment": self.recipe.augment, "progress": report}
+        recipe = self.recipe
+        options: dict[str, Any] = {"views": self.views, "augment": recipe.augment, "progress": report}
         if self.cached is None:
             return from_pixels(self.source, self.spec, limit=left, **options)
         return from_cache(self.source, store, self.spec, self.network, self.cached, dtype=recipe.dtype, **options)

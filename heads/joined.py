@@ -118,7 +118,7 @@ class Trunk:
         kept = 2 * sum(places(self.top))
         passing = 0 if cached or self.bottom is None else 2 * max(places(self.bottom))
         trained = sum(math.prod(weight.shape) for weight in self.top.trainable_variables)
-        return 4 * (batch_size * (kept + passing) + int(self.whole.count_params()) + 5 * trained)
+        return int(4 * (batch_size * (kept + passing) + self.whole.count_params() + 5 * trained))
 
 
 @dataclass(frozen=True, eq=False)

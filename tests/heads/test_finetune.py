@@ -229,11 +229,12 @@ def test_the_command_line(work, tmp_path):
 def test_on_jax(work, tmp_path):
     code = (
         "from heads.finetune import finetune; from heads.training import Recipe; import sys;"
-        "finetune(*sys.argv[1:4], Recipe(epochs=2, batch_size=8))"
+        "finetune(*sys.argv[1:4], Recipe(epochs=2, batch_size=8), store=sys.argv[4])"
     )
-    arguments, jax = [str(work / "logreg"), str(work / "colours")], tmp_path / "jax"
+    arguments, jax, cache = [str(work / "logreg"), str(work / "colours")], tmp_path / "jax", tmp_path / "cache"
+    here = finetune(*arguments, tmp_path / "here", Recipe(**QUICK), store=cache)["history"]
     environment = os.environ | {"KERAS_BACKEND": "jax"}
-    subprocess.run([sys.executable, "-c", code, *arguments, str(jax)], cwd=ROOT, check=True, env=environment)
+    command = [sys.executable, "-c", code, *arguments, str(jax), str(cache)]
+    subprocess.run(command, cwd=ROOT, check=True, env=environment)
     there = json.loads((jax / "finetune.json").read_text())["history"]
-    here = finetune(*arguments, tmp_path / "here", Recipe(**QUICK))["history"]
     np.testing.assert_allclose(*([epoch["log_loss"] for epoch in run] for run in (there, here)), rtol=1e-2)
