@@ -176,7 +176,8 @@ class _Task:
         temperature = 1.0
         if best := best_epoch(history, rows):
             scores = logits(joined, material, rows.choose, recipe.batch_size)
-            temperature = fit_temperature(scores, self.codes[material.labels[rows.choose]])
+            # A few rows that are all right would ask for any certainty; a network that was trained on has enough of it.
+            temperature = max(1.0, fit_temperature(scores, self.codes[material.labels[rows.choose]]))
         epochs = [epoch["seconds"] for epoch in history[1:]]
         found = {
             **self._compared(joined, material, rows, warm, temperature),
