@@ -314,7 +314,7 @@ def finetune(
         typer.Option(metavar="LAYER|last-block|N|all", help="Train from this layer on, or the last N with weights."),
     ] = "last-block",
     epochs: Annotated[int, typer.Option(help="Most passes over the training images.")] = 10,
-    learning_rate: Annotated[float, typer.Option(help="Of the head; the backbone's is a tenth of it.")] = 1e-3,
+    learning_rate: Annotated[float, typer.Option(help="Of the head; the backbone's is a tenth of it.")] = 3e-4,
     patience: Annotated[int, typer.Option(help="Epochs without improvement before training stops.")] = 3,
     batch_size: Annotated[int, typer.Option(help="Images in a step.")] = 32,
     augment: Annotated[str | None, typer.Option(help="Train on views too; see `extract --augment`.")] = None,

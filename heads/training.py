@@ -51,7 +51,7 @@ class Recipe:
 
     unfreeze: str = "last-block"
     epochs: int = 10
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     patience: int = 3
     batch_size: int = 32
     augment: str | None = None

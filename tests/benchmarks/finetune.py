@@ -1,7 +1,7 @@
 """Fine-tuning from the cache against training the whole graph; and a network from scratch against a cached head.
 
-    python tests/benchmarks/finetune.py FOLDER --vgg16 WEIGHTS [--images 200] [--size 224] [--epochs 3] [--work DIR]
-    python tests/benchmarks/finetune.py FOLDER --scratch [--scratch-epochs 20] [--work DIR]
+    python tests/benchmarks/finetune.py FOLDER --vgg16 WEIGHTS [--images 200] [--size 128] [--epochs 3] [--work DIR]
+    python tests/benchmarks/finetune.py FOLDER --scratch [--scratch-epochs 15] [--work DIR]
 
 FOLDER holds cats_dogs, flowers and cifar10; WEIGHTS are VGG16's without its classifier. The rival of the cache is the
 same training with the frozen layers run in every epoch, on pixels that are decoded once: cheaper than the tutorials'
@@ -42,7 +42,7 @@ def cache_against_graph(options: argparse.Namespace, work: Path) -> None:
     source = subset(options.folder / "cats_dogs", options.images, work)
     network = {"backbone": "vgg16", "weights": str(options.vgg16), "size": options.size}
     fitted = fit_head(extract(source, work, **network).path, out=work / "head")
-    same = {"unfreeze": "block5_conv1", "epochs": options.epochs, "patience": options.epochs}
+    same = {"unfreeze": "block5_conv1", "epochs": options.epochs, "patience": options.epochs, "learning_rate": 1e-3}
     runs = {
         cache: finetune(work / "head", source, work / f"cache-{cache}", Recipe(**same, cache=cache))
         for cache in (True, False)
@@ -65,7 +65,12 @@ def scratch_against_head(options: argparse.Namespace, work: Path) -> None:
     print("| data set | small_cnn from scratch | s | cached head (default backbone) | s | with extraction, s |")
     print("|---|---|---|---|---|---|")
     recipe = Recipe(
-        unfreeze="all", epochs=options.scratch_epochs, patience=options.scratch_epochs, augment="mild", views=4
+        unfreeze="all",
+        epochs=options.scratch_epochs,
+        patience=options.scratch_epochs,
+        learning_rate=1e-3,
+        augment="mild",
+        views=4,
     )
     for name, size in (("flowers", 128), ("cifar10", 32)):
         source, folder = open_source(options.folder / name), work / name
@@ -87,9 +92,9 @@ def main() -> None:
     what.add_argument("--vgg16", type=Path)
     what.add_argument("--scratch", action="store_true")
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--scratch-epochs", type=int, default=20)
+    parser.add_argument("--scratch-epochs", type=int, default=15)
     parser.add_argument("--work", type=Path, default=None)
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp())

@@ -95,7 +95,7 @@ def test_from_scratch_the_network_learns_what_the_head_alone_cannot(tmp_path):
             Image.fromarray(pixels).save(tmp_path / "halves" / side / f"{i}.png")
     made = extract(tmp_path / "halves", tmp_path, backbone="small_cnn", weights="random", size=32).path
     fit_head(made, out=tmp_path / "head")
-    recipe = Recipe(unfreeze="all", epochs=8, patience=8, batch_size=8)
+    recipe = Recipe(unfreeze="all", epochs=8, patience=8, batch_size=8, learning_rate=1e-3)
     found = finetune(tmp_path / "head", tmp_path / "halves", tmp_path / "out", recipe)
     assert found["boundary"] is None
     losses = [epoch["loss"] for epoch in found["history"][1:]]
