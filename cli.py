@@ -338,6 +338,60 @@ def report(
 
 
 @app.command()
+def finetune(
+    head_dir: HeadDir,
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the run and its result; a killed run goes on there.")],
+    unfreeze: Annotated[
+        str,
+        typer.Option(metavar="LAYER|last-block|N|all", help="Train from this layer on, or the last N with weights."),
+    ] = "last-block",
+    epochs: Annotated[int, typer.Option(help="Most passes over the training images.")] = 10,
+    learning_rate: Annotated[float, typer.Option(help="Of the head; the backbone's is a tenth of it.")] = 3e-4,
+    patience: Annotated[int, typer.Option(help="Epochs without improvement before training stops.")] = 3,
+    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = 32,
+    augment: Annotated[str | None, typer.Option(help="Train on views too; see `extract --augment`.")] = None,
+    views: Annotated[int, typer.Option(help="Views of each training image, with --augment.")] = 4,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run the frozen layers in each epoch.")] = False,
+    store: Annotated[Path | None, typer.Option(help="Folder for the cache; by default one in --out.")] = None,
+    dtype: Annotated[str, typer.Option(help="Stored type of the cache: float16 or float32.")] = "float16",
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Refuse to train with more than: 500MB, 4GB.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights of the backbone, if not where they were.")] = None,
+    labels: Labels = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    split_column: SplitColumn = None,
+    exclude: Exclude = None,
+    seed: Annotated[int, typer.Option(help="Of everything random in the training.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train the top of a backbone with a saved head on it, and compare both with the head alone."""
+    from featurestore.dataset import open_source
+    from heads.finetune import finetune as run
+    from heads.training import Recipe
+
+    opened = open_source(
+        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
+        exclude=exclude or (),
+    )  # fmt: skip
+    recipe = Recipe(
+        unfreeze=unfreeze, epochs=epochs, learning_rate=learning_rate, patience=patience, batch_size=batch_size,
+        augment=augment, views=views, cache=not no_cache, dtype=dtype, seed=seed,  # type: ignore[arg-type]
+    )  # fmt: skip
+    with terminal.progress(quiet or as_json) as progress:
+        found = run(
+            head_dir, opened, out, recipe, store=store, weights=weights, max_memory=terminal.size(max_memory),
+            progress=progress, note=None if quiet or as_json else terminal.note,
+        )  # fmt: skip
+    terminal.show(found, as_json, quiet, text.finetune)
+    if found["failures"]:
+        raise typer.Exit(FAILURES_LISTED)
+
+
+@app.command()
 def demo(
     data: Annotated[str, typer.Option(help="digits, textiles or flowers (a download).")] = "digits",
     out: Annotated[Path, typer.Option(help="Folder for the feature file and the heads.")] = Path("featurestore-demo"),

@@ -65,14 +65,8 @@ class Predictor:
         self._sizes: dict[tuple[Resize, Decoder], set[int]] = {}
         for spec, default in {item.spec: item.weights for item in self._head.inputs}.items():
             given = weights.get(spec.backbone) if isinstance(weights, Mapping) else weights
-            backbone = _build(spec, given or default)
             self._sizes.setdefault((spec.resize, spec.decoder), set()).add(spec.size)
-            if differences := spec.differences(backbone.spec(spec.resize, spec.dtype, spec.decoder)):
-                raise SpecMismatchError(
-                    f"{head_dir}: fitted on features of another backbone than can be built here "
-                    f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
-                )
-            self._networks[spec] = compile_backbone(backbone)
+            self._networks[spec] = compile_backbone(backbone_of(head_dir, spec, given or default))
 
     def predict(self, inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
         """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
@@ -114,9 +108,15 @@ class Predictor:
         return [found[spec.resize, spec.decoder][spec.size] for spec in self._networks]
 
 
-def _build(spec: ExtractionSpec, weights: str) -> Backbone:
-    name, weights = (weights, "imagenet") if weights.endswith(".keras") else (spec.backbone, weights)
-    return load_backbone(
+def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights: str) -> Backbone:
+    """The backbone that a saved head was fitted on.
+
+    Raises:
+        WeightsError, MissingDependencyError: it cannot be built here.
+        SpecMismatchError: with these weights it does not make those features.
+    """
+    name, weights = named(spec, weights)
+    backbone = load_backbone(
         name,
         weights=weights,
         size=spec.size,
@@ -124,6 +124,17 @@ def _build(spec: ExtractionSpec, weights: str) -> Backbone:
         preprocessing=spec.preprocessing,
         precision=spec.precision,
     )
+    if differences := spec.differences(backbone.spec(spec.resize, spec.dtype, spec.decoder)):
+        raise SpecMismatchError(
+            f"{head_dir}: fitted on features of another backbone than can be built here "
+            f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
+        )
+    return backbone
+
+
+def named(spec: ExtractionSpec, weights: str) -> tuple[str, str]:
+    """Name and weights of a spec's backbone, as stage 1 takes them: a ``.keras`` file is both."""
+    return (weights, "imagenet") if weights.endswith(".keras") else (spec.backbone, weights)
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:

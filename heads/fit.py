@@ -79,7 +79,7 @@ def fit_table(
         metrics={},
         seconds=time.perf_counter() - start,
         seed=seed,
-        versions=_versions(),
+        versions=library_versions(),
     )
     for split, (X, y) in known.items():
         fitted.metrics[split] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
@@ -102,7 +102,7 @@ def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> No
         )
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Versions of this package and of the libraries that are loaded."""
     found = {name: str(sys.modules[name].__version__) for name in _LIBRARIES if name in sys.modules}
     with suppress(PackageNotFoundError):  # run from a source tree

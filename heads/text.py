@@ -212,6 +212,31 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join([*lines, f"page ({found['bytes'] / 1e6:.1f} MB): {found['path']}"])
 
 
+def finetune(found: dict[str, Any]) -> str:
+    """For ``featurestore finetune``."""
+    keys = ["epoch", "loss", "log_loss", "accuracy", "seconds"]
+    history = [["-" if epoch[key] is None else epoch[key] for key in keys] for epoch in found["history"]]
+    seconds, change = found["seconds"], found["difference"]
+    low, high = change["interval"]
+    split, rows = found["frozen"]["split"], found["frozen"]["rows"]
+    behind = f"behind {found['boundary']}, cached in" if found["boundary"] else "on pixels, read in"
+    compared = []
+    for name in ("frozen", "finetuned"):
+        bounds = " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"]["accuracy"])
+        compared.append([name, found[name]["accuracy"], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
+    lines = [
+        table(["epoch", "training loss", "log loss", "accuracy", "seconds"], history),
+        f"best: epoch {found['best_epoch']}",
+        f"{behind} {seconds['material']:.1f} s; trained in {seconds['training']:.1f} s",
+        "",
+        table([f"{rows} {split} rows", "accuracy", "95 % interval", "macro F1", "log loss"], compared),
+        f"difference {change['accuracy']:+.3f} ({low:+.3f} – {high:+.3f}): "
+        f"{change['right']} rows became right, {change['wrong']} wrong",
+        found["recommendation"],
+    ]
+    return "\n".join([*lines, *_remarks(found | {"skipped": {}}), f"saved: {found['path']}"])
+
+
 def demo(result: dict[str, Any]) -> str:
     """For ``featurestore demo``."""
     rows = []

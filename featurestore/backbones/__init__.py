@@ -8,8 +8,20 @@ from featurestore.backbones.registry import (
     check,
     find,
     load_backbone,
+    pooled,
     table,
     taps_of,
 )
 
-__all__ = ["ARCHITECTURES", "DEFAULT", "Backbone", "Outline", "check", "find", "load_backbone", "table", "taps_of"]
+__all__ = [
+    "ARCHITECTURES",
+    "DEFAULT",
+    "Backbone",
+    "Outline",
+    "check",
+    "find",
+    "load_backbone",
+    "pooled",
+    "table",
+    "taps_of",
+]

@@ -1,4 +1,4 @@
-"""Which layers of a network can be tapped, what each costs, and the network cut down to some of them.
+"""Which layers of a network can be tapped or trained, what each costs, and the network cut into parts.
 
 All of it looks at the model's own graph only (a layer may be shared with other models), and takes a model inside the
 model as one layer.
@@ -6,11 +6,12 @@ model as one layer.
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.errors import BackboneError
 from featurestore.spec import LAST
@@ -36,9 +37,7 @@ def resolve_taps(model: "keras.Model", patterns: Sequence[str]) -> list[str]:
         # A name may hold characters that mean something in a glob.
         matched = [pattern] if pattern in names else [name for name in names[:-1] if fnmatchcase(name, pattern)]
         if not matched:
-            nearest = difflib.get_close_matches(pattern, names, cutoff=0.5)
-            hint = f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"such as {', '.join(names[-4:])}"
-            raise BackboneError(f"{model.name} has no layer {pattern!r} to tap: {hint}")
+            raise BackboneError(f"{model.name} has no layer {pattern!r} to tap: {_nearest(pattern, names)}")
         wanted.update(matched)
     return [name for name in names if name in wanted]
 
@@ -53,12 +52,8 @@ def tap_table(model: "keras.Model") -> list[dict[str, Any]]:
         None where a size is not known.
     """
     nodes = _nodes(model)
-    place = {id(node): i for i, node in enumerate(nodes)}
+    needed, place = _needed(nodes), {id(node): i for i, node in enumerate(nodes)}
     costs = np.array([_flops(node) for node in nodes])
-    needed = np.eye(len(nodes), dtype=bool)
-    for i, node in enumerate(nodes):
-        for tensor in node.input_tensors:
-            needed[i] |= needed[place[id(_node(tensor))]]
     rows = []
     for name, tensor in _taps(model).items():
         layer, flops = tensor._keras_history.operation, costs[needed[place[id(_node(tensor))]]].sum()
@@ -83,6 +78,75 @@ def cut(model: "keras.Model", names: Sequence[str]) -> "keras.Model":
 
     tensors = {**_taps(model), LAST: model.outputs[0]}
     return Model(model.inputs[0], {name: tensors[name] for name in names}, name=model.name)
+
+
+def from_layer(model: "keras.Model", what: str) -> list[str]:
+    """The names of the layers with weights that are to be trained, in the model's order; if it is all, of all layers.
+
+    Args:
+        model: built, functional.
+        what: a layer, for it and all after it; a number N, for the last N layers that have weights, and all after the
+            first of these; ``last-block``, for all from the first layer with weights whose map is as large as that of
+            the last one; or ``all``.
+
+    Raises:
+        BackboneError: there is no such layer (the message names the nearest), or none with weights from there on.
+    """
+    names = [layer.name for layer in model.layers]
+    weighted = [layer for layer in model.layers if layer.weights]
+    if not weighted:
+        raise BackboneError(f"{model.name} has no weights that could be trained: use another backbone")
+    maps = [(layer.name, layer.output.shape[1:3]) for layer in weighted if len(layer.output.shape) == 4]
+    if what == "all":
+        return names
+    if what == "last-block" and maps:
+        first = next(name for name, side in maps if side == maps[-1][1])
+    elif what.isdecimal() and 0 < int(what) <= len(weighted):
+        first = weighted[-int(what)].name
+    elif what in names:
+        first = what
+    else:
+        known = [*(layer.name for layer in weighted), "last-block", "all"]
+        numbers = f", or a number from 1 to {len(weighted)}" if what.isdecimal() else ""
+        raise BackboneError(f"{model.name} has no layer {what!r} to unfreeze: {_nearest(what, known)}{numbers}")
+    behind = names[names.index(first) :]
+    if not (chosen := [layer.name for layer in weighted if layer.name in behind]):
+        raise BackboneError(
+            f"{model.name} has no weights from layer {what!r} on: unfreeze from {weighted[-1].name!r} or before"
+        )
+    return chosen
+
+
+def boundary(model: "keras.Model", trained: Container[str]) -> str | None:
+    """The deepest layer that can be tapped and that all which reaches the layers in `trained` goes through, or None.
+
+    None of these is needed for its output.
+    """
+    nodes = _nodes(model)
+    needed, place = _needed(nodes), {id(node): i for i, node in enumerate(nodes)}
+    frozen = np.array([node.operation.name not in trained for node in nodes])
+    edges = [(place[id(_node(tensor))], i) for i, node in enumerate(nodes) for tensor in node.input_tensors]
+    source, target = np.array(edges).T
+    found: dict[int, str] = {}
+    for name, tensor in _taps(model).items():
+        i = place[id(_node(tensor))]
+        crossing = needed[i, source] & ~needed[i, target]
+        if frozen[needed[i]].all() and (source[crossing] == i).all():
+            found[int(needed[i].sum())] = name
+    return found[max(found)] if found else None
+
+
+def split(model: "keras.Model", name: str) -> "tuple[keras.Model, keras.Model]":
+    """`model` up to the layer `name`, which :func:`boundary` gave, and behind it; layers and weights are shared."""
+    from keras import Model
+
+    tensor = _taps(model)[name]
+    return Model(model.inputs[0], tensor), Model(tensor, model.outputs[0])
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, known, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"such as {', '.join(known[-4:])}"
 
 
 def _taps(model: "keras.Model") -> dict[str, Any]:
@@ -117,6 +181,16 @@ def _nodes(model: "keras.Model") -> list[Any]:
             node = stack.pop()
             ordered.setdefault(id(node), node)
     return list(ordered.values())
+
+
+def _needed(nodes: Sequence[Any]) -> NDArray[np.bool_]:
+    """Whether call `i` of :func:`_nodes` needs call `j`, or is that, at [i, j]."""
+    place = {id(node): i for i, node in enumerate(nodes)}
+    needed = np.eye(len(nodes), dtype=bool)
+    for i, node in enumerate(nodes):
+        for tensor in node.input_tensors:
+            needed[i] |= needed[place[id(_node(tensor))]]
+    return needed
 
 
 def _flops(node: Any) -> float:

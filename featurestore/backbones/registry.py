@@ -211,7 +211,7 @@ def load_backbone(
     pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     maps = part(PREPROCESSINGS[architecture.preprocessing](pixels))
     names = tap_names(found)
-    outputs = {key: _pooled(maps[tap.layer], tap.pool) for key, tap in zip(names, found, strict=True)}
+    outputs = {key: pooled(maps[tap.layer], tap.pool) for key, tap in zip(names, found, strict=True)}
     return Backbone(
         name=architecture.name,
         size=size,
@@ -272,7 +272,8 @@ def _parse_weights(weights: str) -> Weights:
     return path
 
 
-def _pooled(features: "keras.KerasTensor", pool: Pool) -> "keras.KerasTensor":
+def pooled(features: "keras.KerasTensor", pool: Pool) -> "keras.KerasTensor":
+    """Features as `pool` says, see :func:`load_backbone`; those that are no map stay as they are."""
     from keras import layers
 
     if pool == "flatten":

@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from featurestore.backbones.layers import cut, resolve_taps, tap_table
+from featurestore.backbones.layers import boundary, cut, from_layer, resolve_taps, split, tap_table
 from featurestore.errors import BackboneError
 
 
@@ -108,3 +108,56 @@ def test_unknown_sizes_have_no_flops():
 
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 3)])
     assert [row["flops"] for row in tap_table(model)] == [None]
+
+
+@pytest.mark.parametrize(
+    ("what", "weighted", "cut_at"),
+    [
+        ("block1_sep", ["block1_sep", "inner", "dense"], "_stem"),  # the other branch goes round it
+        ("shared", ["shared", "block2_dw", "block1_sep", "inner", "dense"], "_stem"),
+        ("add", ["inner", "dense"], "add"),
+        ("inner", ["inner", "dense"], "add"),
+        ("1", ["dense"], "gap"),
+        ("2", ["inner", "dense"], "add"),
+        ("last-block", ["inner", "dense"], "add"),
+        ("_stem", ["_stem", "shared", "block2_dw", "block1_sep", "inner", "dense"], None),
+    ],
+)
+def test_what_is_trained_and_where_the_network_is_cut_for_that(model, what, weighted, cut_at):
+    trained = from_layer(model, what)
+    assert sorted(trained) == sorted(weighted)
+    assert boundary(model, trained) == cut_at
+    if cut_at:
+        bottom, top = split(model, cut_at)
+        images = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+        np.testing.assert_allclose(top(bottom(images)), model(images), rtol=1e-5)
+        assert not {id(v) for v in bottom.variables} & {id(v) for v in top.trainable_variables}
+
+
+def test_all_of_it(model):
+    assert boundary(model, from_layer(model, "all")) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("iner", "toy has no layer 'iner' to unfreeze: did you mean 'inner'"),
+        ("7", "'7' to unfreeze: such as .*, or a number from 1 to 6"),
+        ("0", "a number from 1 to 6"),
+    ],
+)
+def test_no_such_layer_to_train(model, what, message):
+    with pytest.raises(BackboneError, match=message):
+        from_layer(model, what)
+
+
+def test_nothing_to_train_behind_a_layer():
+    import keras
+
+    pixels = keras.Input((8, 8, 3))
+    model = keras.Model(pixels, keras.layers.MaxPooling2D(name="pool")(keras.layers.Conv2D(2, 3, name="conv")(pixels)))
+    with pytest.raises(BackboneError, match="no weights from layer 'pool' on: unfreeze from 'conv' or before"):
+        from_layer(model, "pool")
+    empty = keras.Model(pixels, keras.layers.MaxPooling2D()(pixels))
+    with pytest.raises(BackboneError, match="no weights that could be trained"):
+        from_layer(empty, "all")

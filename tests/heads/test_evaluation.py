@@ -10,7 +10,7 @@ from sklearn import metrics
 from featurestore.errors import HeadError, SpecMismatchError, StoreError
 from heads import evaluate, fit_head
 from heads.base import softmax
-from heads.evaluation import answers, measure
+from heads.evaluation import answers, measure, paired_difference
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -189,3 +189,25 @@ def test_uncalibrated_answers_are_those_of_temperature_1(gap_file):
     found = answers(fitted, gap_file, "validation")
     np.testing.assert_allclose(found.uncalibrated(), plain, atol=1e-9)
     assert np.abs(found.proba - plain).max() > 0.01 and (plain[:, 1] == 0).all()
+
+
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_paired_difference_counts_rows_and_is_antisymmetric(rows, seed):
+    rng = np.random.default_rng(seed)
+    y, before, after = rng.integers(3, size=rows), rng.random((rows, 3)), rng.random((rows, 3))
+    found = paired_difference(y, before, after, resamples=500)
+    assert found["accuracy"] == pytest.approx((after.argmax(1) == y).mean() - (before.argmax(1) == y).mean())
+    assert found["right"] - found["wrong"] == round(found["accuracy"] * rows)
+    low, high = found["interval"]
+    assert low <= found["accuracy"] <= high
+    assert paired_difference(y, after, before, resamples=500)["accuracy"] == -found["accuracy"]
+
+
+def test_paired_difference_is_that_of_resampled_rows():
+    rng = np.random.default_rng(0)
+    y, before, after = rng.integers(2, size=80), rng.random((80, 2)), rng.random((80, 2))
+    hits = (after.argmax(1) == y).astype(int) - (before.argmax(1) == y)
+    drawn = hits[rng.integers(80, size=(20_000, 80))].mean(axis=1)
+    np.testing.assert_allclose(
+        paired_difference(y, before, after)["interval"], np.percentile(drawn, (2.5, 97.5)), atol=0.014
+    )
