@@ -32,10 +32,11 @@ from heads.fit import library_versions
 from heads.joined import Array, Joined, Trunk, check_joinable
 from heads.material import Material, Rows, from_cache, from_pixels
 from heads.persist import FittedHead, check_target, load_head, save_head
+from heads.runs import TUNED, TUNING
 from heads.training import Checkpoint, Recipe, best_epoch, check_settings, logits, train
 
-SUMMARY, CHECKPOINT, CACHE, HEAD = "finetune.json", "checkpoint.safetensors", "cache", "head"
-"""In the folder of a run."""
+CHECKPOINT, CACHE = "checkpoint.safetensors", "cache"
+"""In the folder of a run, beside :data:`heads.runs.TUNING` and :data:`heads.runs.TUNED`."""
 
 _TUNED = "-finetuned"
 
@@ -82,7 +83,7 @@ def finetune(
     """
     recipe, out = recipe or Recipe(), Path(out).resolve()
     recipe.check()
-    check_target(out / HEAD)
+    check_target(out / TUNED)
     source = source if isinstance(source, Source) else open_source(source)
     task = _Task.of(load_head(head_dir), source, out, recipe, weights)
     limit = max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -191,7 +192,7 @@ class _Task:
             "settings": settings,
             **self._saved(joined, material, temperature, sum(epochs)),
         }
-        write_whole(self.out / SUMMARY, json.dumps(found, indent=1).encode() + b"\n")
+        write_whole(self.out / TUNING, json.dumps(found, indent=1).encode() + b"\n")
         checkpoint.path.unlink(missing_ok=True)
         return found
 
@@ -240,7 +241,7 @@ class _Task:
             seed=self.recipe.seed,
             versions=library_versions(),
         )
-        return {"path": str(save_head(self.out / HEAD, tuned).path), "backbone": backbone.weights}
+        return {"path": str(save_head(self.out / TUNED, tuned).path), "backbone": backbone.weights}
 
 
 def _codes(fitted: FittedHead, source: Source) -> Labels:
@@ -270,7 +271,7 @@ def _digest(fitted: FittedHead) -> str:
 
 def _finished(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """What the same run found before, if it has come to its end: its test rows are not read again."""
-    path = out / SUMMARY
+    path = out / TUNING
     if not path.exists():
         return None
     try:
