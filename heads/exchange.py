@@ -10,6 +10,7 @@ import numpy as np
 
 from featurestore.errors import ExportError, missing
 from featurestore.layout import blocks
+from featurestore.store import FeatureStore, find_file
 from heads.data import FeatureTable, load_features
 
 
@@ -33,7 +34,8 @@ def export_features(
         MissingDependencyError: the format's library is not installed.
         ExportError: the file cannot be written.
     """
-    table = load_features(source)
+    store = FeatureStore(find_file(source))
+    table = load_features(store.path, "+".join(store.taps))
     path = Path(out) if out else Path(f"{table.path.stem}.{form}")
     draft = path.with_name(f".{path.name}.part")
     try:

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import Backbone
+from featurestore.backbones.architecture import one_line
 from featurestore.engines import compile_backbone
-from featurestore.errors import ExportError, ImageError, SourceError
+from featurestore.errors import ExportError, ImageError, SourceError, suggest
 from featurestore.images import decode, decode_sizes, read_file
 from featurestore.runtime import import_keras
 from featurestore.spec import ExtractionSpec, Tap
 from heads import exchange, formats
 from heads.base import Head, Layers
+from heads.data import Features
 from heads.deploy import find_images, load_networks, probabilities
 from heads.designs import KINDS, head_class
 from heads.persist import FittedHead, load_head
@@ -67,7 +69,9 @@ def export(
     """
     if form in exchange.WRITERS:
         return exchange.export_features(source, form, out)
-    chosen = formats.find(form)
+    if form not in formats.FORMATS:
+        raise ExportError(f"unknown format {form!r}: {suggest(form, (*formats.FORMATS, *exchange.WRITERS))}")
+    chosen = formats.usable(form)
     path = _target(source, out, form, chosen.suffix)
     head = load_head(source)
     layers = _layers(head)
@@ -80,9 +84,9 @@ def export(
             chosen.save(whole, draft, _info(head))
             found = chosen.load(draft)(pixels)
         except Exception as error:  # converters fail in whatever way their libraries do
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise ExportError(
-                f"{source}: {form} cannot be made of it ({reason}): export to another --format"
+                f"{source}: {form} cannot be made of it ({one_line(error) or type(error).__name__}): "
+                "export to another --format"
             ) from error
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
@@ -161,9 +165,7 @@ def _joined(head: FittedHead, layers: Layers, networks: Mapping[ExtractionSpec, 
     )
 
 
-def _features(
-    spec: ExtractionSpec, network: Backbone, pixels: NDArray[np.uint8]
-) -> dict[str, NDArray[np.floating[Any]]]:
+def _features(spec: ExtractionSpec, network: Backbone, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:
     """As a feature file would hold them."""
     return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
 

@@ -1,8 +1,8 @@
 """Formats of a model in a file: one function that writes each, and one that runs what was written.
 
-What is known of the model (class names, how images become pixels) goes into the file as JSON, at the place that the
-format has for it: a member ``featurestore.json`` of the zip archive that a ``.keras`` file is, and of the one at the end
-of a ``.tflite`` file (where TensorFlow Lite's tools look for associated files); ``assets.extra/featurestore.json`` of a
+What is known of the model (class names, how images become pixels) goes into the file as JSON, where the format has a
+place for it: a member ``featurestore.json`` of the zip archive that a ``.keras`` file is, and of the one at the end of
+a ``.tflite`` file (where TensorFlow Lite's tools look for associated files); ``assets.extra/featurestore.json`` of a
 SavedModel; ``metadata_props`` of an ONNX model; ``rt_info/featurestore`` of an OpenVINO model.
 """
 
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from featurestore.backbones import Backbone
 from featurestore.engines.keras import graph
-from featurestore.errors import ExportError, missing, suggest
+from featurestore.errors import ExportError, missing
+from featurestore.runtime import import_keras
 
 PIXELS, PROBABILITIES = "pixels", "probabilities"
 """Names of a model's input, uint8 (N, size, size, 3), RGB, and of its output, float32 (N, classes)."""
@@ -36,8 +37,7 @@ class Format(NamedTuple):
         suffix: of the file; "" of a folder.
         libraries: that writing and running it takes, beside Keras.
         save: writes it, and its description.
-        load: from the path to what runs a batch of pixels. OpenVINO and LiteRT files keep no order of rows to rely on
-            in batches of other sizes, so rows may be run one by one.
+        load: from the path to what runs a batch of pixels.
     """
 
     suffix: str
@@ -46,18 +46,19 @@ class Format(NamedTuple):
     load: Callable[[Path], Run]
 
 
-def find(name: str) -> Format:
-    """The format of this name.
+def usable(name: str) -> Format:
+    """The format of this name, a key of :data:`FORMATS`.
 
     Raises:
-        ExportError: there is none, or it needs Keras on TensorFlow.
+        ExportError: it needs Keras on TensorFlow.
         MissingDependencyError: its libraries are not installed.
     """
-    if name not in FORMATS:
-        raise ExportError(f"unknown format {name!r}: {suggest(name, FORMATS)}")
     for library in FORMATS[name].libraries:
         if find_spec(library) is None:
             raise missing(f"--format {name}", library, "export")
+    backend = import_keras(f"--format {name}").backend.backend()
+    if FORMATS[name].libraries and backend != "tensorflow":
+        raise ExportError(f"--format {name} needs Keras on TensorFlow, not {backend}: unset KERAS_BACKEND")
     return FORMATS[name]
 
 
@@ -131,9 +132,7 @@ def _load_litert(path: Path) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=str(path)).get_signature_runner()
-    return lambda pixels: np.concatenate(
-        [run(**{PIXELS: pixels[i : i + 1]})[PROBABILITIES] for i in range(len(pixels))]
-    )
+    return lambda pixels: np.concatenate([run(pixels=image[None])[PROBABILITIES] for image in pixels])
 
 
 def _save_openvino(whole: Backbone, path: Path, info: Info) -> None:

@@ -73,10 +73,8 @@ def _opened(out: str | os.PathLike[str] | None) -> Iterator[TextIO]:
 
 def _text(stream: TextIO, class_names: tuple[str, ...], top: int | None, predictions: Iterable[Prediction]) -> None:
     for found in predictions:
-        chances = (
-            found.probabilities if top else {name: found.probabilities[name] for name in filter(None, [found.label])}
-        )
-        cells = [f"{name}\t{chance:.3f}" for name, chance in chances.items()] or [f"error: {found.error}\t"]
+        likeliest = sorted(found.probabilities.items(), key=lambda pair: -pair[1])[: top or 1]
+        cells = [f"{name}\t{chance:.3f}" for name, chance in likeliest] or [f"error: {found.error}\t"]
         print(found.path, *cells, sep="\t", file=stream, flush=True)
 
 

@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text()
 CLI_PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = (
     "extract", "inspect", "info", "verify", "backbones",
-    "fit-head", "sweep", "probe", "evaluate", "predict", "demo",
+    "fit-head", "sweep", "probe", "evaluate", "predict", "export", "demo",
 )  # fmt: skip
 
 
