@@ -57,7 +57,7 @@ def flowers(tmp_path):
 def test_the_readmes_commands_run(flowers):
     (block,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     commands = [line.removeprefix("$ featurestore ") for line in block.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         done = featurestore(*command.split(), cwd=flowers)
         assert done.returncode == 0, f"{command}: {done.stderr}"

@@ -2,9 +2,9 @@
 
     python tests/benchmarks/export_parity.py FOLDER [BACKBONE[=WEIGHTS] ...]
 
-FOLDER holds class folders of images. For each backbone a logistic head is fitted on it; a difference is the largest of a
-probability on 32 of its images, and milliseconds are the median time of one image, decoded already, with what runs such
-a file. ``as cached`` is the path that ``featurestore predict`` takes.
+FOLDER holds class folders of images. For each backbone a logistic head is fitted on it; a difference is the largest of
+a probability on 32 of its images, and milliseconds are the median time of one image, decoded already, with what runs
+such a file. ``as cached`` is the path that ``featurestore predict`` takes.
 """
 
 import sys
