@@ -49,7 +49,7 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         backbone: str = DEFAULT,
         *,
         weights: str = "imagenet",
-        store: str | os.PathLike[str] = "features",
+        store: str | os.PathLike[str] = "frozen-features",
         size: int | None = None,
         tap: str = LAST,
         pool: Pool = "avg",
