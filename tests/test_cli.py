@@ -137,6 +137,16 @@ def test_predictions_in_files(work, tmp_path):
     assert "cannot write there" in fails(1, "predict", *inputs, "--out", tmp_path / "nowhere" / "all.csv")
 
 
+def test_export(work, tmp_path):
+    model, rows = tmp_path / "model.tflite", tmp_path / "rows.npz"
+    done = featurestore("export", str(work / "head"), "--format", "litert", "--out", str(model))
+    assert done.returncode == 0 and done.stderr == ""  # not a word of TensorFlow's
+    assert f": {model}\nrun again on 30 images" in done.stdout
+    done = featurestore("export", str(work / "store"), "--format", "npz", "--out", str(rows), "--json")
+    assert json.loads(done.stdout) == {"path": str(rows), "format": "npz", "bytes": rows.stat().st_size}
+    assert "did you mean 'onnx'" in fails(1, "export", work / "head", "--format", "onix")
+
+
 def test_a_new_image_gets_what_its_cached_features_would(work):
     """The deployed path and the cached one are the same: decoding, resizing, backbone, head."""
     listed = json.loads(featurestore("predict", str(work / "head"), str(work / "colours"), "--json").stdout)
