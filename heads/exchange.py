@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def export_features(
     except OSError as error:
         raise ExportError(f"{path}: cannot write there ({error.strerror or error}): choose another --out") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
     return {"path": str(path), "format": form, "bytes": path.stat().st_size}
 
 

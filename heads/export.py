@@ -20,7 +20,7 @@ from featurestore.backbones.architecture import one_line
 from featurestore.engines import compile_backbone
 from featurestore.errors import ExportError, ImageError, SourceError, suggest
 from featurestore.images import decode, decode_sizes, read_file
-from featurestore.runtime import import_keras
+from featurestore.runtime import import_keras, without_stderr
 from featurestore.spec import ExtractionSpec, Tap
 from heads import exchange, formats
 from heads.base import Head, Layers
@@ -81,8 +81,9 @@ def export(
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with _draft(path) as draft:
         try:
-            chosen.save(whole, draft, _info(head))
-            found = chosen.load(draft)(pixels)
+            with without_stderr():
+                chosen.save(whole, draft, _info(head))
+                found = chosen.load(draft)(pixels)
         except Exception as error:  # converters fail in whatever way their libraries do
             raise ExportError(
                 f"{source}: {form} cannot be made of it ({one_line(error) or type(error).__name__}): "

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pictures import write_images
 
-from featurestore import extract, extract_all, open_source
+from featurestore import extract, open_source
 from featurestore.errors import ExportError, HeadError, SourceError
 from heads import export, fit_head, load_features
 from heads.base import softmax
@@ -63,15 +63,13 @@ def test_photographs_when_no_images_are_given(work, tmp_path, monkeypatch):
     assert done["images"] == 30 and (tmp_path / "linear.keras").is_file()
 
 
-def test_a_dense_head_on_two_networks_with_a_class_it_never_saw(work, tmp_path):
+def test_a_dense_head_on_two_cuts_of_a_network_with_a_class_it_never_saw(work, tmp_path):
     lines = ["path,label,split"]
     for name, split in (("red", "train"), ("blue", "train"), ("green", "test")):
         lines += [f"{name}/0-00{i}.png,{name},{split}" for i in range(8)]
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     source = open_source(work / "colours", labels=tmp_path / "labels.csv")
-    networks = {"mobilenet:alpha=0.25": "random", "mobilenet_v2:alpha=0.35": "random"}
-    extract_all(source, tmp_path, networks, size=32, batch_size=8, engine="keras", pool="flatten")
-    names = "mobilenet_v2:alpha=0.35+mobilenet:alpha=0.25"
+    names = "+".join(extract(source, tmp_path, pool=pool, **EXTRACTION).path.stem for pool in ("flatten", "max"))
     fit_head(tmp_path, "dense", tap=names, params={"hidden": "8,4", "epochs": 2}, out=tmp_path / "head")
     done = export.export(tmp_path / "head", "keras", tmp_path / "head.keras", check=work / "colours")
     assert done["difference"] < 1e-5
