@@ -11,10 +11,10 @@ from featurestore.errors import StoreError
 from featurestore.runtime import import_keras
 from featurestore.store import FeatureStore, find_file
 
-keras = import_keras("FeatureDataset")
+PyDataset: Any = import_keras("FeatureDataset").utils.PyDataset
 
 
-class FeatureDataset(keras.utils.PyDataset):  # type: ignore[misc]
+class FeatureDataset(PyDataset):  # type: ignore[misc]
     """Batches of one split: what ``model.fit`` takes, and a sequence of (features, labels) for any other loop.
 
     A batch is float32 (B, ...), as the file's maps are shaped, and int32 (B,), indices into `class_names`; the last one

@@ -114,10 +114,10 @@ class _Given(Source):
 
     def __init__(self, X: Images) -> None:
         given = np.asarray(X)
+        if not given.size:
+            raise SourceError("X: no images: give paths, or an array of pixels")
         pixels = given.dtype.kind not in "OU"
         self._items = list(checked_images(given, "X")) if pixels else [os.fspath(path) for path in given.ravel()]
-        if not self._items:
-            raise SourceError("X: no images: give paths, or an array of pixels")
         self.places = [f"image {i}" for i in range(len(given))] if pixels else self._items
         self._index = {str(i): i for i in range(len(self._items))}
         samples = [Sample(key, place, "", 0, "train") for key, place in zip(self._index, self.places, strict=True)]
