@@ -80,15 +80,7 @@ def export(
     pixels = _pixels(check, next(iter(networks)))
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with _draft(path) as draft:
-        try:
-            with without_stderr():
-                chosen.save(whole, draft, _info(head))
-                found = chosen.load(draft)(pixels)
-        except Exception as error:  # converters fail in whatever way their libraries do
-            raise ExportError(
-                f"{source}: {form} cannot be made of it ({one_line(error) or type(error).__name__}): "
-                "export to another --format"
-            ) from error
+        found = _through(chosen, whole, draft, _info(head), pixels)
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -97,6 +89,19 @@ def export(
             )
         size = sum(file.stat().st_size for file in draft.parent.rglob("*") if file.is_file())
     return {"path": str(path), "format": form, "bytes": size, "images": len(pixels), "difference": difference}
+
+
+def _through(
+    chosen: formats.Format, whole: Backbone, draft: Path, info: formats.Info, pixels: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Write a file, and give what it makes of these pixels."""
+    try:
+        with without_stderr():
+            chosen.save(whole, draft, info)
+            return chosen.load(draft)(pixels)
+    except Exception as error:  # converters fail in whatever way their libraries do
+        reason = one_line(error) or type(error).__name__
+        raise ExportError(f"{draft.name} cannot be made ({reason}): export to another --format") from error
 
 
 def _target(source: str | os.PathLike[str], out: str | os.PathLike[str] | None, form: str, suffix: str) -> Path:
