@@ -37,6 +37,7 @@ FileOrDir = Annotated[
     str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
 ]
 HeadDir = Annotated[Path, typer.Argument(help="Folder of a saved head.")]
+BackboneWeights = Annotated[str | None, typer.Option("--weights", help="Of the backbone, if not where they were.")]
 
 
 def main() -> None:
@@ -302,16 +303,21 @@ def evaluate(
 def predict(
     head_dir: HeadDir,
     inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, or folders of images.")],
-    weights: Annotated[str | None, typer.Option(help="Weights of the backbone, if not where they were.")] = None,
+    weights: BackboneWeights = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Name only so many classes, the likeliest first.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a .csv or .json file, as the images come, and not print.")
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path, class, error, each probability.")] = False,
     as_json: Json = False,
 ) -> None:
     """Classify new images with a saved head and the backbone that it was fitted on."""
-    from heads.deploy import Predictor
+    from heads.predictions import predict as run
 
-    predictor = Predictor(head_dir, weights=weights)
-    show = text.predictions_csv if as_csv else text.predictions_json if as_json else text.predictions_text
-    if show(predictor.class_names, predictor.predict(inputs)):
+    form = "csv" if as_csv else "json" if as_json else None
+    with terminal.progress(out is None) as progress:
+        failures = run(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=progress)
+    if failures:
         raise typer.Exit(FAILURES_LISTED)
 
 
@@ -389,6 +395,32 @@ def finetune(
     terminal.show(found, as_json, quiet, text.finetune)
     if found["failures"]:
         raise typer.Exit(FAILURES_LISTED)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="HEAD_DIR_OR_FILE", help="A saved head; or a feature file.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="Of a head: keras, saved_model, onnx, litert, openvino. Of a feature file: npz, parquet, h5ad.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File to write; by default called after what it is made of.")] = None,
+    weights: BackboneWeights = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Images to compare the model on; by default, two photographs."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write preprocessing, backbone and head as one model, run it again and compare; or write a file's features."""
+    from heads.export import export as run
+
+    result = run(source, form, out, weights=weights, check=check)
+    terminal.show(result, as_json, quiet, text.exported)
 
 
 @app.command()

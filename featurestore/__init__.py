@@ -10,15 +10,19 @@ from featurestore.spec import ExtractionSpec, Tap
 from featurestore.store import FeatureStore
 
 if TYPE_CHECKING:
+    from featurestore.batches import FeatureDataset
     from featurestore.dataset import ArraySource, open_source
     from featurestore.extraction import Extraction, extract, extract_all
+    from featurestore.transformer import FrozenBackbone
 
 __all__ = [
     "ArraySource",
     "Extraction",
     "ExtractionSpec",
+    "FeatureDataset",
     "FeatureStore",
     "FeatureStoreError",
+    "FrozenBackbone",
     "Tap",
     "extract",
     "extract_all",
@@ -28,11 +32,13 @@ __all__ = [
 _LATE = {
     "ArraySource": "featurestore.dataset",
     "Extraction": "featurestore.extraction",
+    "FeatureDataset": "featurestore.batches",
+    "FrozenBackbone": "featurestore.transformer",
     "extract": "featurestore.extraction",
     "extract_all": "featurestore.extraction",
     "open_source": "featurestore.dataset",
 }
-"""Names whose modules decode images: a machine that only reads features does not wait for them."""
+"""Names whose modules decode images, or import Keras or scikit-learn: a mere reader does not wait for them."""
 
 
 def __getattr__(name: str) -> Any:

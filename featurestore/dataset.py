@@ -64,13 +64,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a source holds: samples sorted by id, failures sorted by path, and counts of what was passed over."""
+    """What a source holds: samples sorted by id, failures sorted by path, and counts of what was passed over.
+
+    A partial one adds to what a file holds: rows of images that it does not name stay there.
+    """
 
     name: str
     class_names: tuple[str, ...]
     samples: list[Sample]
     failures: list[Failure] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
+    partial: bool = False
 
 
 class Source(ABC):

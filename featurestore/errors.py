@@ -64,6 +64,10 @@ class HeadError(FeatureStoreError):
     """A saved head that cannot be read, or that does not fit the data it is asked to judge."""
 
 
+class ExportError(FeatureStoreError):
+    """A head or file that cannot be written in a format, or whose copy does not give what it gives itself."""
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown `name`: the nearest known one, else all of them."""
     options = {option.lower(): option for option in sorted(known)}

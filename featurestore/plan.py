@@ -1,7 +1,7 @@
 """What a store folder already holds of a data set, and what is still to be computed."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,7 +110,9 @@ def make_plan(
         rows.add_file(previous)
         pairs = zip(previous.digests.tolist(), previous.splits.tolist(), strict=True)
         placed = {digest: split for digest, split in pairs if split != DUPLICATE}
-        if not prune:
+        if dataset.partial:
+            dataset = replace(dataset, samples=_joined(previous, dataset))
+        elif not prune:
             _refuse_to_lose(previous, dataset)
     samples, notes = assign_splits(dataset.samples, placed, class_names=dataset.class_names)
     plan = Plan(target, previous, rows, None, samples, notes, *_views(previous, views, augment), [], set())
@@ -173,6 +175,13 @@ def _refuse_to_lose(previous: FeatureStore, dataset: Dataset) -> None:
             f"{previous.path}: {len(lost)} of its {len(previous)} rows are of images that the source no longer "
             f"holds (first: {lost[0]}): pass --prune to drop them, or --name to write another file"
         )
+
+
+def _joined(previous: FeatureStore, dataset: Dataset) -> list[Sample]:
+    """The samples of a partial dataset, and those of the file that it does not name."""
+    columns = (getattr(previous, name).tolist() for name in ("ids", "paths", "digests", "labels", "splits"))
+    kept = {values[0]: Sample(*values) for values in zip(*columns, strict=True)}
+    return sorted((kept | {sample.id: sample for sample in dataset.samples}).values(), key=lambda sample: sample.id)
 
 
 def _donors(folder: Path, target: Path, spec: ExtractionSpec) -> Iterator[FeatureStore]:

@@ -28,7 +28,7 @@ def import_keras(task: str) -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     python_state, numpy_state = random.getstate(), np.random.get_state()  # importing a backend draws from them
     try:
-        with _without_stderr():
+        with without_stderr():
             import keras
 
             _share_gpus(keras.backend.backend())
@@ -57,8 +57,8 @@ def check_keras(task: str) -> None:
 
 
 @contextmanager
-def _without_stderr() -> Iterator[None]:
-    """TensorFlow writes lines about oneDNN and CUDA straight to file descriptor 2 before it reads its log level."""
+def without_stderr() -> Iterator[None]:
+    """Not a word: TensorFlow and LiteRT write straight to file descriptor 2, whatever the log level."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

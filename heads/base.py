@@ -16,6 +16,8 @@ from heads.designs import parameter
 
 Views = tuple[ArrayLike, ArrayLike]
 History = dict[str, list[float]]
+Layers = list[tuple[Floats, Floats]]
+"""Weights (in, out) and bias (out,) of each layer of a net."""
 State = dict[str, Any]
 """What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
 
@@ -243,6 +245,10 @@ class Head:
 
     def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:
         raise NotImplementedError
+
+    def as_layers(self) -> Layers | None:
+        """The fitted head as a net from raw features to its scores, with ReLU between layers; None if it is no net."""
+        return None
 
     def state(self) -> State:
         """What the fitted head consists of, beside ``classes_``, ``n_features_in_`` and ``temperature_``."""

@@ -12,15 +12,12 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.runtime import import_keras
-from heads.base import Head, Scaling, State, check_arrays, stratified_folds
+from heads.base import Head, Layers, Scaling, State, check_arrays, stratified_folds
 from heads.data import Floats, Rows, Training
 from heads.designs import parameter
 
 _HELD_OUT = 10
 """One in so many training rows is held out when there are no validation rows."""
-
-Layers = list[tuple[Floats, Floats]]
-"""Weights (in, out) and bias (out,) of each layer."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -111,6 +108,10 @@ class DenseHead(Head):
             X = np.maximum(X @ weights + bias, 0, dtype=np.float32)
         weights, bias = self.layers_[-1]
         return np.asarray(X @ weights + bias)
+
+    def as_layers(self) -> Layers:
+        """See :meth:`Head.as_layers`."""
+        return self.layers_
 
     def state(self) -> State:
         """See :meth:`Head.state`."""

@@ -1,12 +1,14 @@
 """Classify new images: the backbone and the head together."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.backbones import Backbone, load_backbone
 from featurestore.engines import Compute, compile_backbone
@@ -15,9 +17,11 @@ from featurestore.forward import Lane, Pixels, ahead, batched
 from featurestore.images import decode_sizes, read_file
 from featurestore.spec import Decoder, ExtractionSpec, Resize
 from featurestore.walk import Tree
-from heads.persist import load_head
+from heads.persist import FittedHead, load_head
 
 BATCH_SIZE = 32
+_PORTION = 128 * BATCH_SIZE
+"""Images that are lined up at a time, so that memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Prediction:
     Attributes:
         path: as given, or below the folder that was given.
         label: name of the likeliest class; None if the image cannot be read.
-        probabilities: per class name; empty if the image cannot be read.
+        probabilities: per class name, likeliest first where not all classes are named; empty if the image cannot be
+            read.
         error: why the image cannot be read, or None.
     """
 
@@ -63,18 +68,36 @@ class Predictor:
         self.class_names = self._head.class_names
         self._networks: dict[ExtractionSpec, Compute] = {}
         self._sizes: dict[tuple[Resize, Decoder], set[int]] = {}
-        for spec, default in {item.spec: item.weights for item in self._head.inputs}.items():
-            given = weights.get(spec.backbone) if isinstance(weights, Mapping) else weights
+        for spec, backbone in load_networks(self._head, weights).items():
             self._sizes.setdefault((spec.resize, spec.decoder), set()).add(spec.size)
-            self._networks[spec] = compile_backbone(backbone_of(head_dir, spec, given or default))
+            self._networks[spec] = compile_backbone(backbone)
 
-    def predict(self, inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
+    def predict(
+        self,
+        inputs: Iterable[str | os.PathLike[str]],
+        *,
+        top: int | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Iterator[Prediction]:
         """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
+
+        Args:
+            inputs: files and folders. Of any number of images, only the names are kept in memory.
+            top: name only so many classes of each image, the likeliest first.
+            progress: called after each image with ``predicting``, the number of those done, and of all.
 
         Raises:
             SourceError: a folder without any image.
         """
-        items = list(enumerate(find_images(inputs)))
+        (total, paths), done = find_images(inputs), 0
+        while portion := list(islice(paths, _PORTION)):
+            for prediction in self._portion(list(enumerate(portion)), top):
+                done += 1
+                if progress:
+                    progress("predicting", done, total)
+                yield prediction
+
+    def _portion(self, items: list[tuple[int, Path]], top: int | None) -> Iterator[Prediction]:
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
             Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
@@ -89,14 +112,15 @@ class Predictor:
         for batch, parts in zip(batches, outcomes, strict=True):
             found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in parts[0].failures}
             if parts[0].items:
-                made = dict(zip(self._networks, parts, strict=True))
-                features = [made[wanted.spec].features[wanted.tap] for wanted in self._head.inputs]
-                flat = [values.reshape(len(values), -1) for values in features]
-                probabilities = self._head.predict_proba(np.concatenate(flat, axis=1))
-                for item, row in zip(parts[0].items, probabilities.tolist(), strict=True):
-                    named = dict(zip(self.class_names, row, strict=True))
-                    found[item] = Prediction(str(item[1]), max(named, key=named.__getitem__), named)
+                made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
+                for item, row in zip(parts[0].items, probabilities(self._head, made), strict=True):
+                    found[item] = self._prediction(item[1], row, top)
             yield from (found[item] for item in batch)
+
+    def _prediction(self, path: Path, row: NDArray[np.float64], top: int | None) -> Prediction:
+        order = np.argsort(-row, kind="stable")
+        shown = range(len(row)) if top is None else order[:top].tolist()
+        return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
     def _pixels(self, path: Path) -> list[Pixels]:
         """One image for each backbone, decoded once (for each resize rule)."""
@@ -106,6 +130,31 @@ class Predictor:
         except ImageError as error:
             return [error for _ in self._networks]
         return [found[spec.resize, spec.decoder][spec.size] for spec in self._networks]
+
+
+def probabilities(
+    head: FittedHead, features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]]
+) -> NDArray[np.float64]:
+    """Probabilities (N, classes) of images by what each backbone makes of them: per tap, features (N, ...)."""
+    parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
+    return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+
+
+def load_networks(head: FittedHead, weights: str | Mapping[str, str] | None = None) -> dict[ExtractionSpec, Backbone]:
+    """The backbones that make the features of a head, built here.
+
+    Args:
+        head: a saved head.
+        weights: see :class:`Predictor`.
+
+    Raises:
+        WeightsError, MissingDependencyError, SpecMismatchError: see there.
+    """
+    found = {}
+    for spec, default in {item.spec: item.weights for item in head.inputs}.items():
+        given = weights.get(spec.backbone) if isinstance(weights, Mapping) else weights
+        found[spec] = backbone_of(str(head.path), spec, given or default)
+    return found
 
 
 def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights: str) -> Backbone:
@@ -137,17 +186,15 @@ def named(spec: ExtractionSpec, weights: str) -> tuple[str, str]:
     return (weights, "imagenet") if weights.endswith(".keras") else (spec.backbone, weights)
 
 
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
-    """Each input that is no folder, and all images below each that is one, sorted.
+def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:
+    """Each input that is no folder, and all images below each that is one, sorted: how many, and one after the other.
 
     Raises:
         SourceError: a folder without any image.
     """
-    for given in map(Path, inputs):
-        if not given.is_dir():
-            yield given
-            continue
-        images = sorted(Tree(given).images)
-        if not images:
+    found = [(given, sorted(Tree(given).images) if given.is_dir() else None) for given in map(Path, inputs)]
+    for given, images in found:
+        if images == []:
             raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
-        yield from (given / image for image in images)
+    paths = (path for given, images in found for path in ([given] if images is None else map(given.joinpath, images)))
+    return sum(1 if images is None else len(images) for _, images in found), paths

@@ -38,7 +38,7 @@ from heads.training import Checkpoint, Recipe, best_epoch, check_settings, logit
 CHECKPOINT, CACHE = "checkpoint.safetensors", "cache"
 """In the folder of a run, beside :data:`heads.runs.TUNING` and :data:`heads.runs.TUNED`."""
 
-_TUNED = "-finetuned"
+_SUFFIX = "-finetuned"
 
 _SAMPLE = 256
 """Training rows that tell the scale of the features."""
@@ -293,7 +293,7 @@ def _recommendation(interval: list[float], rows: int, split: str) -> str:
 
 def _save_backbone(trunk: Trunk, spec: ExtractionSpec, tap: Tap, out: Path) -> Input:
     """Write the trained backbone, up to the head's tap, and say what features it makes."""
-    path = out / f"{safe_name(spec.backbone.removesuffix(_TUNED))}{_TUNED}.keras"
+    path = out / f"{safe_name(spec.backbone.removesuffix(_SUFFIX))}{_SUFFIX}.keras"
     draft = path.with_name(f".{path.name}")
     trunk.whole.save(draft)
     draft.replace(path)

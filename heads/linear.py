@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from heads.base import Head, Scaling, State, check_arrays, fit_temperature, temperature_folds, two_columns
+from heads.base import Head, Layers, Scaling, State, check_arrays, fit_temperature, temperature_folds, two_columns
 from heads.data import Floats, Rows, Training
 from heads.designs import HeadDesign, parameter
 from heads.division import Division, Judged, Report
@@ -46,6 +46,10 @@ class LinearHead(Head):
             sides = np.array([-0.5, 0.5], np.float32)
             coef, intercept = np.outer(sides, coef), sides * intercept
         self.coef_, self.intercept_ = scaling.fold(coef.T, intercept)
+
+    def as_layers(self) -> Layers:
+        """See :meth:`Head.as_layers`."""
+        return [(self.coef_, self.intercept_)]
 
     def state(self) -> State:
         """See :meth:`Head.state`."""

@@ -1,14 +1,7 @@
 """Results as text for a terminal: what the command line prints, from the same plain JSON types as its ``--json``."""
 
-import csv
-import json
-import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from heads.deploy import Prediction
+from typing import Any
 
 
 def table(heading: list[str], rows: list[list[Any]]) -> str:
@@ -259,39 +252,12 @@ def demo(result: dict[str, Any]) -> str:
     return f"{steps}\n\n{rows_text}\n\nnext: featurestore predict {best['path']} YOUR_IMAGES"
 
 
-def predictions_text(class_names: tuple[str, ...], predictions: "Iterable[Prediction]") -> int:
-    """Print them as they come; returns how many images could not be read."""
-    failures = 0
-    for prediction in predictions:
-        failures += prediction.error is not None
-        chance = prediction.probabilities.get(prediction.label or "")
-        print(
-            prediction.path,
-            prediction.label or f"error: {prediction.error}",
-            f"{chance:.3f}" if chance else "",
-            sep="\t",
-            flush=True,
+def exported(found: dict[str, Any]) -> str:
+    """For ``featurestore export``."""
+    lines = [f"{found['format']}, {found['bytes'] / 2**20:.1f} MiB: {found['path']}"]
+    if "difference" in found:
+        lines.append(
+            f"run again on {found['images']} images: no probability differs from the head's by more than "
+            f"{found['difference']:.1e}"
         )
-    return failures
-
-
-def predictions_csv(class_names: tuple[str, ...], predictions: "Iterable[Prediction]") -> int:
-    """Print them as they come; returns how many images could not be read."""
-    failures, writer = 0, csv.writer(sys.stdout)
-    writer.writerow(["path", "class", "error", *class_names])
-    for prediction in predictions:
-        failures += prediction.error is not None
-        chances = [f"{prediction.probabilities[name]:.6f}" if prediction.label else "" for name in class_names]
-        writer.writerow([prediction.path, prediction.label or "", prediction.error or "", *chances])
-    return failures
-
-
-def predictions_json(class_names: tuple[str, ...], predictions: "Iterable[Prediction]") -> int:
-    """Print one JSON list as it comes; returns how many images could not be read."""
-    failures, before = 0, "["
-    for prediction in predictions:
-        failures += prediction.error is not None
-        print(f"{before}{json.dumps(prediction.to_dict())}", end="", flush=True)
-        before = ",\n"
-    print("[]" if before == "[" else "]")
-    return failures
+    return "\n".join(lines)

@@ -119,6 +119,24 @@ def test_predict_in_three_forms(work, tmp_path):
     assert listed[0]["label"] == "red" and listed[2]["error"] == "no such file"
 
 
+def test_predictions_in_a_file(work, tmp_path):
+    out = tmp_path / "all.csv"
+    done = featurestore("predict", str(work / "head"), str(work / "colours"), "--out", str(out), "--top", "2")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(out.read_text().splitlines()) == 31
+    assert "*.csv or *.json" in fails(1, "predict", work / "head", work / "colours", "--out", tmp_path / "all.txt")
+
+
+def test_export(work, tmp_path):
+    model, rows = tmp_path / "model.tflite", tmp_path / "rows.npz"
+    done = featurestore("export", str(work / "head"), "--format", "litert", "--out", str(model))
+    assert done.returncode == 0 and done.stderr == ""  # not a word of TensorFlow's
+    assert f": {model}\nrun again on 30 images" in done.stdout
+    done = featurestore("export", str(work / "store"), "--format", "npz", "--out", str(rows), "--json")
+    assert json.loads(done.stdout) == {"path": str(rows), "format": "npz", "bytes": rows.stat().st_size}
+    assert "did you mean 'onnx'" in fails(1, "export", work / "head", "--format", "onix")
+
+
 def test_a_new_image_gets_what_its_cached_features_would(work):
     """The deployed path and the cached one are the same: decoding, resizing, backbone, head."""
     listed = json.loads(featurestore("predict", str(work / "head"), str(work / "colours"), "--json").stdout)

@@ -17,7 +17,8 @@ README = (ROOT / "README.md").read_text()
 CLI_PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = (
     "extract", "inspect", "info", "verify", "backbones",
-    "fit-head", "sweep", "probe", "evaluate", "predict", "report", "finetune", "demo",
+    "fit-head", "sweep", "probe", "evaluate", "predict", "report", "finetune", "export",
+    "demo",
 )  # fmt: skip
 
 
@@ -57,7 +58,7 @@ def flowers(tmp_path):
 def test_the_readmes_commands_run(flowers):
     (block,) = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
     commands = [line.removeprefix("$ featurestore ") for line in block.splitlines()]
-    assert len(commands) == 8
+    assert len(commands) == 9
     for command in commands:
         done = featurestore(*command.split(), cwd=flowers)
         assert done.returncode == 0, f"{command}: {done.stderr}"

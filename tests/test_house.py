@@ -37,7 +37,7 @@ def test_no_module_is_long():
         ("import featurestore", ["sklearn", "keras", "tensorflow", "PIL", "scipy", "typer"]),
         ("import heads", ["sklearn", "keras", "tensorflow", "PIL", "scipy", "typer"]),
         ("import featurestore.extraction, featurestore.inspection", ["sklearn", "keras", "tensorflow"]),
-        ("import heads.deploy, heads.demo, heads.finetune", ["sklearn", "keras", "tensorflow"]),
+        ("import heads.export, heads.predictions, heads.finetune, heads.demo", ["sklearn", "keras", "tensorflow"]),
         ("import cli", ["sklearn", "keras", "tensorflow", "PIL", "scipy", "rich"]),
     ],
 )

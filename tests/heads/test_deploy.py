@@ -6,7 +6,7 @@ from pictures import write_images
 
 from featurestore import extract
 from featurestore.errors import BackboneError, SourceError, SpecMismatchError
-from heads import fit_head, load_features
+from heads import deploy, fit_head, load_features
 from heads.deploy import Predictor, find_images
 
 
@@ -57,7 +57,20 @@ def test_a_keras_file_as_the_backbone(head, tmp_path):
 
 def test_a_folder_without_images(tmp_path):
     with pytest.raises(SourceError, match="no images in this folder"):
-        list(find_images([tmp_path]))
+        find_images([tmp_path])
+
+
+def test_of_many_images_only_a_portion_is_lined_up(head, monkeypatch):
+    monkeypatch.setattr(deploy, "_PORTION", 32)
+    images = sorted((head / "colours").rglob("*.png")) * 3
+    steps = []
+    found = list(Predictor(head / "head").predict(images, top=2, progress=lambda *step: steps.append(step)))
+    assert [item.path for item in found] == list(map(str, images))
+    assert steps[0] == ("predicting", 1, 72) and steps[-1] == ("predicting", 72, 72)
+    assert found[:24] == found[24:48] == found[48:]
+    whole = next(iter(Predictor(head / "head").predict(images[:1])))
+    assert list(found[0].probabilities) == sorted(whole.probabilities, key=whole.probabilities.__getitem__)[:0:-1]
+    assert found[0].label == next(iter(found[0].probabilities))
 
 
 def test_two_backbones_of_which_one_has_two_taps(head, tmp_path):
