@@ -1,18 +1,28 @@
 """The command ``featurestore``: parse, call one function, print. Nothing heavy is imported before it is needed."""
 
-import signal
-import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
-from featurestore.errors import FeatureStoreError
 from heads import terminal, text
+from heads.terminal import (
+    BackboneWeights,
+    Exclude,
+    FileOrDir,
+    HeadDir,
+    Json,
+    LabelColumn,
+    Labels,
+    Name,
+    PathColumn,
+    Quiet,
+    SourceArgument,
+    SplitColumn,
+)  # fmt: skip
 
 FAILURES_LISTED = 3
 """Exit code of a run that finished, and lists inputs that gave no row."""
-INTERRUPTED = 130
 
 app = typer.Typer(
     help="Run each frozen image backbone once, keep its features in HDF5, fit heads on them in seconds.",
@@ -22,49 +32,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-Labels = Annotated[Path | None, typer.Option(help="CSV manifest; SOURCE is then its folder of images.")]
-PathColumn = Annotated[str | None, typer.Option(help="Manifest column of image paths or ids.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Manifest column of class names.")]
-SplitColumn = Annotated[str | None, typer.Option(help="Manifest column of splits.")]
-Exclude = Annotated[list[str] | None, typer.Option(help="Class or folder to leave out; repeatable.")]
-Name = Annotated[str | None, typer.Option(help="Name of the data set; by default the folder's.")]
-SourceArgument = Annotated[
-    Path, typer.Argument(help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz.")
-]
-FileOrDir = Annotated[
-    str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
-]
-HeadDir = Annotated[Path, typer.Argument(help="Folder of a saved head.")]
-BackboneWeights = Annotated[str | None, typer.Option("--weights", help="Of the backbone, if not where they were.")]
-
 
 def main() -> None:
-    """Entry point: errors become one line and an exit code."""
-    signal.signal(signal.SIGINT, _interrupt)
-    try:
-        app()
-    except FeatureStoreError as error:
-        _fail(f"error: {error}", 1)
-    except _InterruptedError:
-        _fail("interrupted: what is finished is kept; run the same command again to go on", INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output is gone, and so is everybody who could read a complaint
-        sys.exit(1)
-
-
-class _InterruptedError(BaseException):
-    """Ctrl-C. Typer would swallow a KeyboardInterrupt and say 'Aborted'."""
-
-
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    raise _InterruptedError
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
-    sys.exit(code)
+    """Entry point."""
+    terminal.run(app)
 
 
 # ------------------------------------------------------------------------------------------------- stage 1
@@ -249,14 +220,9 @@ def sweep(
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Leave out the file's augmented views.")] = False,
     sampler: Annotated[str | None, typer.Option(help="optuna: look for good heads, instead of judging all.")] = None,
-    trials: Annotated[
-        int | None, typer.Option(help="Heads that the sampler may try on each tap; 100 by default.")
-    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Heads for the sampler to try on each tap: 100.")] = None,
     track: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="ADDRESS", help="Copy the trials to tensorboard:FOLDER or mlflow:sqlite:///FILE; repeatable."
-        ),
+        list[str] | None, typer.Option(metavar="ADDRESS", help="tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random in the sweep.")] = 0,
     quiet: Quiet = False,
@@ -349,8 +315,7 @@ def finetune(
     source: SourceArgument,
     out: Annotated[Path, typer.Option(help="Folder for the run and its result; a killed run goes on there.")],
     unfreeze: Annotated[
-        str,
-        typer.Option(metavar="LAYER|last-block|N|all", help="Train from this layer on, or the last N with weights."),
+        str, typer.Option(metavar="LAYER|last-block|N|all", help="Train from this layer on; or the last N with weights")
     ] = "last-block",
     epochs: Annotated[int, typer.Option(help="Most passes over the training images.")] = 10,
     learning_rate: Annotated[float, typer.Option(help="Of the head; the backbone's is a tenth of it.")] = 3e-4,
@@ -364,7 +329,7 @@ def finetune(
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Refuse to train with more than: 500MB, 4GB.")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights of the backbone, if not where they were.")] = None,
+    weights: BackboneWeights = None,
     labels: Labels = None,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
@@ -401,18 +366,11 @@ def finetune(
 def export(
     source: Annotated[Path, typer.Argument(metavar="HEAD_DIR_OR_FILE", help="A saved head; or a feature file.")],
     form: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="Of a head: keras, saved_model, onnx, litert, openvino. Of a feature file: npz, parquet, h5ad.",
-        ),
+        str, typer.Option("--format", help="keras, saved_model, onnx, litert, openvino, npz, parquet, h5ad.")
     ],
     out: Annotated[Path | None, typer.Option(help="File to write; by default called after what it is made of.")] = None,
     weights: BackboneWeights = None,
-    check: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Images to compare the model on; by default, two photographs."),
-    ] = None,
+    check: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Images to compare the model on.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:

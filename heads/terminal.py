@@ -1,14 +1,67 @@
 """Around the command line: quantities as people write them, results as text or JSON, bars of progress."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from featurestore.errors import FeatureStoreError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
+
+
+# Arguments and options of several commands.
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+Labels = Annotated[Path | None, typer.Option(help="CSV manifest; SOURCE is then its folder of images.")]
+PathColumn = Annotated[str | None, typer.Option(help="Manifest column of image paths or ids.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Manifest column of class names.")]
+SplitColumn = Annotated[str | None, typer.Option(help="Manifest column of splits.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Class or folder to leave out; repeatable.")]
+Name = Annotated[str | None, typer.Option(help="Name of the data set; by default the folder's.")]
+SourceArgument = Annotated[
+    Path, typer.Argument(help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz.")
+]
+FileOrDir = Annotated[
+    str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
+]
+HeadDir = Annotated[Path, typer.Argument(help="Folder of a saved head.")]
+BackboneWeights = Annotated[str | None, typer.Option("--weights", help="Of the backbone, if not where they were.")]
+
+
+class _InterruptedError(BaseException):
+    """Ctrl-C. Typer would swallow a KeyboardInterrupt and say 'Aborted'."""
+
+
+def run(app: Callable[[], None]) -> None:
+    """Run a command: errors become one line and an exit code."""
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        app()
+    except FeatureStoreError as error:
+        _fail(f"error: {error}", 1)
+    except _InterruptedError:
+        _fail("interrupted: what is finished is kept; run the same command again to go on", INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output is gone, and so is everybody who could read a complaint
+        sys.exit(1)
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise _InterruptedError
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(code)
 
 
 def seconds(value: str | None) -> float | None:

@@ -17,7 +17,9 @@ import pytest
 from pictures import write_images
 from storage import feature_file
 from test_docs import featurestore
+from typer.testing import CliRunner
 
+from cli import app
 from featurestore import FeatureStore
 from featurestore.lock import store_lock
 from heads import load_head
@@ -32,6 +34,11 @@ def fails(code: int, *arguments: object) -> str:
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.stderr
+
+
+def here(*arguments: object) -> str:
+    """Standard output of a command that is run in this process, where TensorFlow is there already."""
+    return CliRunner().invoke(app, [*map(str, arguments)]).stdout
 
 
 @pytest.fixture(scope="module")
@@ -112,10 +119,10 @@ def test_predict_in_three_forms(work, tmp_path):
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == inputs and lines[0][1] == "red"
     assert lines[2][1] == "error: no such file"
-    table = list(csv.DictReader(io.StringIO(featurestore("predict", str(work / "head"), *inputs, "--csv").stdout)))
+    table = list(csv.DictReader(io.StringIO(here("predict", str(work / "head"), *inputs, "--csv"))))
     assert table[0]["class"] == "red" and table[1]["error"] == "not an image of a known format"
     assert abs(sum(float(table[0][name]) for name in ("blue", "green", "red")) - 1) < 1e-4
-    listed = json.loads(featurestore("predict", str(work / "head"), *inputs, "--json").stdout)
+    listed = json.loads(here("predict", str(work / "head"), *inputs, "--json"))
     assert listed[0]["label"] == "red" and listed[2]["error"] == "no such file"
 
 

@@ -10,7 +10,7 @@ from featurestore.backbones import applications, find
 from featurestore.errors import BackboneError, WeightsError
 
 FAMILIES = [
-    *("xception", "vgg16", "resnet50", "resnet50_v2", "inception_v3", "inception_resnet_v2"),
+    *("xception", "vgg16", "resnet50", "resnet50_v2", "inception_v3"),
     *("mobilenet", "mobilenet_v2", "mobilenet_v3_small", "densenet121", "nasnet_mobile"),
     *("efficientnet_b0", "efficientnet_v2_b0", "convnext_tiny"),
 ]
