@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
 from heads.data import Floats, Labels, Rows, Training
-from heads.designs import parameter
+from heads.designs import KINDS, head_class, parameter
 
 Views = tuple[ArrayLike, ArrayLike]
 History = dict[str, list[float]]
@@ -283,6 +283,11 @@ class Head:
 
         target = TargetTags(required=True)
         return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
+
+
+def kinds_of_layers() -> list[str]:
+    """The kinds of heads that are nets, see :meth:`Head.as_layers`."""
+    return [kind for kind in KINDS if head_class(kind).as_layers is not Head.as_layers]
 
 
 def check_arrays(state: State, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -23,10 +23,9 @@ from featurestore.images import decode, decode_sizes, read_file
 from featurestore.runtime import import_keras, without_stderr
 from featurestore.spec import ExtractionSpec, Tap
 from heads import exchange, formats
-from heads.base import Head, Layers
+from heads.base import Layers, kinds_of_layers
 from heads.data import Features
 from heads.deploy import find_images, load_networks, probabilities
-from heads.designs import KINDS, head_class
 from heads.persist import FittedHead, load_head
 
 TOLERANCE = 1e-3
@@ -122,10 +121,9 @@ def _layers(head: FittedHead) -> Layers:
     """
     layers = head.head.as_layers()
     if layers is None:
-        kinds = [kind for kind in KINDS if head_class(kind).as_layers is not Head.as_layers]
         raise ExportError(
             f"{head.path}: a head of kind {head.design.kind!r} cannot be written as a network: "
-            f"fit one of {', '.join(kinds)}"
+            f"fit one of {', '.join(kinds_of_layers())}"
         )
     *inner, (weights, bias) = layers
     classes, temperature = head.head.classes_, np.float32(head.head.temperature_)

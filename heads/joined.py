@@ -12,10 +12,8 @@ from featurestore.backbones import Backbone, layers, pooled
 from featurestore.backbones.architecture import PREPROCESSINGS
 from featurestore.errors import HeadError
 from featurestore.spec import Pool, Tap
-from heads.base import Head, Scaling, standardise
+from heads.base import Head, Scaling, kinds_of_layers, standardise
 from heads.data import Floats
-from heads.dense import DenseHead
-from heads.linear import LinearHead
 from heads.persist import FittedHead
 
 if TYPE_CHECKING:
@@ -34,10 +32,10 @@ def check_joinable(fitted: FittedHead) -> None:
     Raises:
         HeadError: it is not.
     """
-    if not isinstance(fitted.head, LinearHead | DenseHead):
+    if fitted.head.as_layers() is None:
         raise HeadError(
             f"{fitted.path}: a head of kind {fitted.design.kind!r} cannot be trained together with its backbone: "
-            "fit a logreg, linear-svm, ridge, lda, centroid or dense head"
+            f"fit one of {', '.join(kinds_of_layers())}"
         )
     if len(fitted.inputs) > 1:
         raise HeadError(
@@ -155,8 +153,7 @@ class Joined:
         """
         import keras
 
-        arrays = list(head.state().values())
-        pairs = list(zip(arrays[::2], arrays[1::2], strict=True))
+        pairs = [*(head.as_layers() or ())]
         scaling = standardise(sample)[1]
         pairs[0] = (pairs[0][0] * scaling.scale[:, None], pairs[0][1] + scaling.mean @ pairs[0][0])
         pairs[-1] = (pairs[-1][0] / head.temperature_, pairs[-1][1] / head.temperature_)
