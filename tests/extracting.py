@@ -2,15 +2,24 @@
 
     python extracting.py SOURCE STORE BATCH_SIZE [VIEWS]
 
-Prints a line per report of progress (``extracting DONE TOTAL``), and at the end ``result`` and JSON.
+Prints a line per report of progress (``extracting DONE TOTAL``), and at the end ``result`` and JSON. After each report
+it waits for so many seconds as the environment's PAUSE says, so that a signal finds it at work.
 """
 
 import json
+import os
 import sys
+import time
 
 from featurestore import extract
 
 SIZE = 32
+
+
+def say(stage: str, done: int, total: int) -> None:
+    print(stage, done, total, flush=True)
+    time.sleep(float(os.environ.get("PAUSE", "0")))
+
 
 if __name__ == "__main__":
     result = extract(
@@ -19,6 +28,6 @@ if __name__ == "__main__":
         size=SIZE,
         batch_size=int(sys.argv[3]),
         views=int(sys.argv[4]) if len(sys.argv) > 4 else None,
-        progress=lambda stage, done, total: print(stage, done, total, flush=True),
+        progress=say,
     )
     print("result", json.dumps(result.to_dict()), flush=True)

@@ -225,7 +225,7 @@ def interrupt(images: Path, store: Path, done: int, sign: int) -> str:
     """Start an extraction and send it a signal once `done` images are reported done."""
     process = subprocess.Popen(
         [sys.executable, str(SCRIPT), str(images), str(store), "4"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PAUSE": "0.3"},
     )  # fmt: skip
     for line in process.stdout:
         if line.startswith("extracting") and int(line.split()[1]) >= done:

@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint(work, tmp_path):
 @pytest.mark.parametrize(
     ("head", "options", "error", "message"),
     [
-        ("knn", {}, HeadError, "kind 'knn' cannot be trained together with its backbone: fit a logreg"),
+        ("knn", {}, HeadError, "kind 'knn' cannot be trained together with its backbone: fit one of logreg"),
         (
             "logreg",
             {"unfreeze": "blok4_conv"},
