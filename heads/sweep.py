@@ -316,7 +316,7 @@ def judge(
             judge_kernel(designs, division, **options, max_memory=max_memory)
         case _:
             epochs = max(design.params["epochs"] for design in designs)
-            rungs = Rungs((ceil(epochs / 9), ceil(epochs / 3))) if len(designs) > 3 else None
+            rungs = Rungs(tuple(sorted({ceil(epochs / part) for part in (27, 9, 3)}))) if len(designs) > 3 else None
             judge_dense(designs, division, **options, rungs=rungs, max_memory=max_memory)
 
 
