@@ -8,6 +8,7 @@ it waits for so many seconds as the environment's PAUSE says, so that a signal f
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -22,6 +23,7 @@ def say(stage: str, done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in a shell's background ignores
     result = extract(
         sys.argv[1],
         sys.argv[2],
