@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.augment import view, view_key
+from featurestore.augment import view_key
 from featurestore.compute import Progress
 from featurestore.dataset import Sample, Source
+from featurestore.decoding import Task, Wish, decode_ahead
 from featurestore.errors import HeadError, ImageError
 from featurestore.extraction import extract
-from featurestore.forward import DECODERS, ahead
-from featurestore.images import decode_sizes
+from featurestore.forward import DECODERS
+from featurestore.plan import Item
 from featurestore.spec import ExtractionSpec
 from featurestore.splits import assign_splits
 from featurestore.store import FeatureStore
@@ -155,25 +156,27 @@ def from_pixels(
             "instead, or lower --views"
         )
 
-    def pixels(sample: Sample) -> list[NDArray[np.uint8]] | ImageError:
-        try:
-            plain = decode_sizes(source.read(sample), [spec.size], spec.resize, spec.decoder)[spec.size]
-        except ImageError as error:
-            return error
-        if augment is None or sample.split != "train":
-            return [plain]
-        return [plain, *(view(plain, view_key(sample.digest, augment, n), augment) for n in range(1, views + 1))]
+    preset = augment or ""
+
+    def task(sample: Sample) -> Task:
+        numbers = range(1, views + 1) if augment and sample.split == "train" else ()
+        keys = [sample.digest, *(view_key(sample.digest, preset, number) for number in numbers)]
+        return sample, [Wish(spec.size, preset, [Item(key, sample, number) for number, key in enumerate(keys)])]
 
     side = (spec.size, spec.size, 3)
     plain, shown = (np.empty((n, *side), np.uint8) for n in (len(samples), count - len(samples)))
     good: list[Sample] = []
     owners: list[int] = []
     failures = [(failure.path, failure.reason) for failure in dataset.failures]
-    for done, (sample, outcome) in enumerate(ahead(samples, pixels, window=2 * DECODERS), start=1):
-        if isinstance(outcome, ImageError):
-            failures.append((sample.path or sample.id, str(outcome)))
+    tasks = map(task, samples)
+    decoded = decode_ahead(source, spec.resize, spec.decoder, tasks, len(samples), window=2 * DECODERS)
+    for done, (sample, outcome) in enumerate(zip(samples, decoded, strict=True), start=1):
+        found: list[Any] = [*outcome.pixels[0].values()]  # an image that cannot be read gives its error for all
+        first, *rest = found
+        if isinstance(first, ImageError):
+            failures.append((sample.path or sample.id, str(first)))
         else:
-            plain[len(good)], *rest = outcome
+            plain[len(good)] = first
             for image in rest:
                 shown[len(owners)] = image
                 owners.append(len(good))
