@@ -4,13 +4,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from itertools import islice
 from typing import NamedTuple
 
 from featurestore import augment, engines, images
 from featurestore.dataset import FileSource, Sample, Source
 from featurestore.errors import ImageError, StoreError
-from featurestore.forward import DECODERS, Pixels, ahead
+from featurestore.forward import DECODERS, Pixels, ahead, batched
 from featurestore.plan import Item
 from featurestore.spec import Decoder, Resize
 
@@ -78,7 +77,7 @@ def decode_ahead(
     work = partial(_chunk, decoder(source.part([]), resize, how))
     try:
         with ProcessPoolExecutor(DECODERS - 1) as pool:
-            for _, found in ahead(_chunks(tasks), work, max(2 * DECODERS, window // CHUNK), pool):
+            for _, found in ahead(batched(tasks, CHUNK), work, max(2 * DECODERS, window // CHUNK), pool):
                 yield from found
     except BrokenExecutor as error:
         raise StoreError(
@@ -91,12 +90,6 @@ def _processes(source: Source, count: int) -> bool:
     """Whether processes decode faster, and that matters."""
     enough = count >= WORTH_PROCESSES and DECODERS >= 4 and isinstance(source, FileSource)
     return enough and engines.accelerators() > 0
-
-
-def _chunks(tasks: Iterable[Task]) -> Iterator[list[Task]]:
-    rest = iter(tasks)
-    while chunk := list(islice(rest, CHUNK)):
-        yield chunk
 
 
 def _chunk(work: Callable[[Task], Decoded], tasks: list[Task]) -> list[Decoded]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -130,7 +131,8 @@ def ahead(
                 future.cancel()
 
 
-def batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Consecutive slices of at most `size` items."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def batched(items: Iterable[Key], size: int) -> Iterator[list[Key]]:
+    """Consecutive runs of at most `size` items, which are taken as they are asked for."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ class Predictor:
             SourceError: a folder without any image.
         """
         (total, paths), done = find_images(inputs), 0
-        while portion := list(islice(paths, _PORTION)):
+        for portion in batched(paths, _PORTION):
             for prediction in self._portion(list(enumerate(portion)), top):
                 done += 1
                 if progress:
