@@ -1,6 +1,5 @@
 """Run the backbones on all that a plan misses; each image is read and decoded once for all of them."""
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from featurestore.forward import DECODERS, Lane, Outcome, Pixels, ahead, batched
 from featurestore.journal import Journal, JournalHeader, TapLayout
 from featurestore.plan import Item, Plan
 from featurestore.publish import check_space
+from featurestore.runtime import machine_memory
 from featurestore.spec import Dtype, ExtractionSpec
 from featurestore.timing import Timing
 
@@ -222,7 +222,7 @@ def _batch_size(job: Job, asked: int | None) -> int:
         BackboneError: the features of such a batch would fill the memory; said before the run.
     """
     row = sum(tap.row_bytes for tap in job.taps)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4 // (BEHIND + 1)
+    memory = machine_memory() // 4 // (BEHIND + 1)
     size = asked or max(1, min(engines.batch_size(), memory // row))
     if size * row > memory:
         largest = max(job.taps, key=lambda tap: tap.row_bytes)

@@ -1,4 +1,4 @@
-"""The one door to Keras: imported late, quietly, and with a clear word when it is not there."""
+"""The one door to Keras: imported late, quietly, and with a clear word when it is not there. And the machine's size."""
 
 import logging
 import os
@@ -12,6 +12,11 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import missing
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def import_keras(task: str) -> Any:

@@ -4,7 +4,6 @@ scikit-learn's SVC multiplies features anew for each kernel value that a fit or 
 takes a twentieth of that time. The values here are float64, as there, and the solver is the same.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featurestore.errors import HeadError
+from featurestore.runtime import machine_memory
 from heads.base import two_columns
 from heads.data import Floats, Labels
 from heads.designs import HeadDesign
@@ -99,7 +99,7 @@ def _workers(heads: Sequence[Any], rows: int, max_memory: int | None) -> int:
     """
     import joblib
 
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if max_memory is None else max_memory
+    limit = machine_memory() // 2 if max_memory is None else max_memory
     # The Gram matrix in float64; per task a kernel that may be as large, and the solver's copy in float32.
     shared, each = 8 * rows**2, (12 if any(isinstance(head, SVMHead) for head in heads) else 1) * rows**2
     if shared + each > limit:

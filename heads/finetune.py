@@ -23,6 +23,7 @@ from featurestore.errors import HeadError
 from featurestore.journal import sync_folder, write_whole
 from featurestore.layout import safe_name
 from featurestore.lock import store_lock
+from featurestore.runtime import machine_memory
 from featurestore.spec import LAST, ExtractionSpec, Tap
 from heads.base import fit_temperature, softmax
 from heads.data import Input, Labels
@@ -86,7 +87,7 @@ def finetune(
     check_target(out / TUNED)
     source = source if isinstance(source, Source) else open_source(source)
     task = _Task.of(load_head(head_dir), source, out, recipe, weights)
-    limit = max_memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = max_memory or machine_memory()
     if task.memory > limit:
         raise HeadError(
             f"{head_dir}: training its backbone needs about {task.memory / 2**30:.2f} GiB of memory, and "
