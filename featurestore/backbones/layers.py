@@ -52,7 +52,7 @@ def tap_table(model: "keras.Model") -> list[dict[str, Any]]:
         None where a size is not known.
     """
     nodes = _nodes(model)
-    needed, place = _needed(nodes), {id(node): i for i, node in enumerate(nodes)}
+    needed, place = _needed(nodes)
     costs = np.array([_flops(node) for node in nodes])
     rows = []
     for name, tensor in _taps(model).items():
@@ -123,7 +123,7 @@ def boundary(model: "keras.Model", trained: Container[str]) -> str | None:
     None of these is needed for its output.
     """
     nodes = _nodes(model)
-    needed, place = _needed(nodes), {id(node): i for i, node in enumerate(nodes)}
+    needed, place = _needed(nodes)
     frozen = np.array([node.operation.name not in trained for node in nodes])
     edges = [(place[id(_node(tensor))], i) for i, node in enumerate(nodes) for tensor in node.input_tensors]
     source, target = np.array(edges).T
@@ -183,14 +183,14 @@ def _nodes(model: "keras.Model") -> list[Any]:
     return list(ordered.values())
 
 
-def _needed(nodes: Sequence[Any]) -> NDArray[np.bool_]:
-    """Whether call `i` of :func:`_nodes` needs call `j`, or is that, at [i, j]."""
+def _needed(nodes: Sequence[Any]) -> tuple[NDArray[np.bool_], dict[int, int]]:
+    """Whether call `i` of :func:`_nodes` needs call `j`, or is that, at [i, j]; and each call's number by its id."""
     place = {id(node): i for i, node in enumerate(nodes)}
     needed = np.eye(len(nodes), dtype=bool)
     for i, node in enumerate(nodes):
         for tensor in node.input_tensors:
             needed[i] |= needed[place[id(_node(tensor))]]
-    return needed
+    return needed, place
 
 
 def _flops(node: Any) -> float:
