@@ -18,6 +18,8 @@ Views = tuple[ArrayLike, ArrayLike]
 History = dict[str, list[float]]
 Layers = list[tuple[Floats, Floats]]
 """Weights (in, out) and bias (out,) of each layer of a net."""
+HeldOut = tuple[NDArray[np.floating[Any]], Labels]
+"""Scores (J, C) of rows that were not fitted on, and their labels 0..C-1 (J,)."""
 State = dict[str, Any]
 """What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
 
@@ -32,6 +34,8 @@ FLOOR = 10 * float(np.finfo(np.float32).eps)
 
 _FOLDS = 3
 """Folds of the out-of-fold scores that a temperature is fitted on."""
+_COLDEST, _HALVINGS = 7.0, 40
+"""Greatest size of a temperature's logarithm, and steps of the bisection that finds it."""
 
 
 class Scaling(NamedTuple):
@@ -101,37 +105,110 @@ def softmax(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def stratified_folds(labels: Labels, folds: int, seed: int) -> Labels:
-    """A fold number for each row; each class is spread evenly, and its first rows go to the first folds."""
+def stratified_folds(labels: Labels, folds: int, seed: int, groups: Labels | None = None) -> Labels:
+    """The fold in which each row is held out (N,); each class is spread evenly over the folds.
+
+    Rows of one group stand in one fold, so that no row is judged by a head that was fitted on another of its group. A
+    fold never holds out all rows of a class: where that cannot be avoided, the rows get -1 and are never held out.
+
+    Args:
+        labels: classes (N,).
+        folds: how many, at least 2.
+        seed: of the order in which rows are dealt out.
+        groups: number of each row's group (N,), such as its image or its person; by default each row is its own.
+    """
     rng = np.random.default_rng(seed)
-    numbers = np.empty(len(labels), np.intp)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        numbers[rng.permutation(rows)] = np.arange(len(rows)) % folds
-    return numbers
+    codes = np.unique(labels, return_inverse=True)[1]
+    groups = np.arange(len(codes)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    size, first = np.bincount(groups), rng.permutation(len(codes))
+    held = np.zeros((int(codes.max(initial=-1)) + 1, folds), np.intp)
+    numbers = np.empty(len(codes), np.intp)
+    # Large groups first, as long as there is room to make up for them.
+    shared = first[size[groups[first]] > 1]
+    for group in sorted(dict.fromkeys(groups[shared].tolist()), key=lambda group: -size[group]):
+        rows = np.flatnonzero(groups == group)
+        shown, counts = np.unique(codes[rows], return_counts=True)
+        fold = int(np.argmin(counts @ held[shown]))
+        numbers[rows] = fold
+        held[shown, fold] += counts
+    for code in range(len(held)):
+        alone = first[(codes[first] == code) & (size[groups[first]] == 1)]
+        level = held[code] + np.arange(len(alone))[:, None]
+        numbers[alone] = np.argsort(level, axis=None, kind="stable")[: len(alone)] % folds
+        held[code] += np.bincount(numbers[alone], minlength=folds)
+    whole = held.max(axis=1) == held.sum(axis=1)
+    numbers[np.isin(groups, groups[whole[codes]])] = -1
+    used = np.unique(numbers[numbers >= 0])  # a fold may have lost all its rows
+    return np.where(numbers < 0, -1, np.searchsorted(used, numbers))
 
 
-def temperature_folds(codes: Labels, seed: int) -> Labels | None:
-    """A fold for each row, to fit a temperature on out-of-fold scores; None if a class has too few rows for that."""
-    return stratified_folds(codes, _FOLDS, seed) if np.bincount(codes).min() >= _FOLDS else None
+def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) -> Labels | None:
+    """A fold for each row, to fit a temperature on out-of-fold scores; None if no row can be held out."""
+    numbers = stratified_folds(codes, _FOLDS, seed, groups)
+    return numbers if numbers.max() >= 0 else None
+
+
+class Calibration(NamedTuple):
+    """A temperature, and the log loss of held-out rows before and after.
+
+    Attributes:
+        temperature: by which scores are divided; 1 where any other made the log loss worse.
+        before: log loss of the scores as they are.
+        after: log loss with a temperature that was fitted on the other rows; `before` where none is applied.
+    """
+
+    temperature: float
+    before: float
+    after: float
+
+
+def calibrate(scores: NDArray[np.floating[Any]], codes: Labels) -> Calibration:
+    """The temperature for scores (N, C) of rows that were not fitted on, if one makes them better on other rows.
+
+    That is judged by temperatures which are fitted on four fifths of the rows and used on the rest.
+    """
+    order = np.random.default_rng(0).permutation(len(codes))
+    total = 0.0
+    for part in np.array_split(order, min(5, len(codes))):
+        rest = np.setdiff1d(order, part)
+        temperature = fit_temperature(scores[rest], codes[rest]) if len(rest) else 1.0
+        total += log_loss(scores[part] / temperature, codes[part]) * len(part)
+    before, after = log_loss(scores, codes), total / len(codes)
+    if after < before:
+        return Calibration(fit_temperature(scores, codes), before, after)
+    return Calibration(1.0, before, before)
 
 
 def fit_temperature(scores: NDArray[np.floating[Any]], codes: Labels) -> float:
-    """The number by which to divide scores (N, C) so that their softmax has the least log loss.
+    """The number by which to divide scores (N, C) so that their softmax has the least cross-entropy to smoothed labels.
 
-    Guo et al., "On calibration of modern neural networks", ICML 2017. The scores must be of rows that were not fitted
-    on: heads give out-of-fold scores, so that no rows are lost to calibration.
+    One temperature: Guo et al., "On calibration of modern neural networks", ICML 2017. Smoothed labels: Platt,
+    "Probabilistic outputs for support vector machines", 1999, with one doubtful row for all classes together, since
+    they share the temperature: labels of N rows ask for the probability (N + 1) / (N + 2) of their class, and the rest
+    is spread evenly. A few rows that are all right would else ask for certainty. The scores must be of rows that were
+    not fitted on: heads give out-of-fold scores, so that no rows are lost to calibration.
     """
-    from scipy.optimize import minimize_scalar
+    rows, classes = scores.shape
+    off = 1 / ((rows + 2) * (classes - 1))
+    true = scores[np.arange(rows), codes].sum(dtype=np.float64)
+    wanted = (off * scores.sum(dtype=np.float64) + ((rows + 1) / (rows + 2) - off) * true) / rows
+    low, high = -_COLDEST, _COLDEST  # of the logarithm of 1 / temperature, in which the cross-entropy has one minimum
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        mean = np.einsum("nc,nc->", softmax(scores * np.exp(middle)), scores) / rows
+        low, high = (middle, high) if mean < wanted else (low, middle)
+    return float(np.exp(-(low + high) / 2))
 
-    found = minimize_scalar(lambda log: log_loss(scores / np.exp(log), codes), bounds=(-7, 7), method="bounded")
-    return float(np.exp(found.x))
+
+def logsumexp(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Logarithm of the sum of exponentials over the last axis, in float64."""
+    most = scores.max(axis=-1, keepdims=True).astype(np.float64)
+    return np.asarray(most[..., 0] + np.log(np.exp(scores - most).sum(axis=-1)))
 
 
 def log_loss(scores: NDArray[np.floating[Any]], codes: Labels) -> float:
     """Mean negative natural logarithm of the softmax of the true class."""
-    true = softmax(scores)[np.arange(len(codes)), codes]
-    return float(-np.log(np.maximum(true, np.finfo(float).tiny)).mean())
+    return float((logsumexp(scores) - scores[np.arange(len(codes)), codes]).mean())
 
 
 @dataclass(kw_only=True, eq=False)
@@ -142,7 +219,8 @@ class Head:
     training rows: two columns for two classes. ``predict`` is always the label of the greatest score.
 
     Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``temperature_``, ``history_`` (log loss after each epoch
-    on ``train`` and ``validation`` rows, of kinds that have epochs), and those of the family.
+    on ``train`` and ``validation`` rows, of kinds that have epochs), ``held_out_`` (what the temperature was fitted on,
+    if it was), and those of the family.
     """
 
     weights_file: ClassVar[str] = WEIGHTS
@@ -158,6 +236,8 @@ class Head:
         validation: tuple[ArrayLike, ArrayLike] | None = None,
         *,
         views: Views | None = None,
+        groups: ArrayLike | None = None,
+        temperature: float | None = None,
     ) -> Self:
         """Fit to rows X (N, D), any float type, and labels y (N,).
 
@@ -167,6 +247,9 @@ class Head:
             validation: rows and labels that tell when to stop; kinds that do not stop early pass over them.
             views: augmented versions of training rows (M, D), and the index in X of the row that each shows (M,). A
                 row and its views weigh as much as a row without any; a dense head draws one of them per epoch.
+            groups: number of each training row's group (N,), such as its image where an image stands there twice. Rows
+                of one group are never on two sides of what is held out inside a fit.
+            temperature: of the probabilities; by default one that suits rows held out, see :func:`calibrate`.
 
         Raises:
             HeadError: one class only, NaN or infinity, or lengths that differ.
@@ -180,14 +263,23 @@ class Head:
         self.n_features_in_ = features.shape[1]
         self.temperature_ = 1.0
         self.history_: History = {}
-        training = Training(features, codes, np.arange(len(codes)), None)
+        training = Training(
+            features, codes, np.arange(len(codes)), None, None if groups is None else np.asarray(groups)
+        )
         if views is not None:
             training = self._with_views(training, views)
         scaling = Scaling.none(self.n_features_in_)
         if self.standardize:
             Z, scaling = standardise(training.Z, training.weights)
             training = training._replace(Z=Z)
-        self._fit(training, scaling, self._known(validation, scaling))
+        folds = None
+        if temperature is None:
+            folds = temperature_folds(training.plain[1], self.random_state, training.groups)
+        self.held_out_ = self._fit(training, scaling, self._known(validation, scaling), folds)
+        if temperature is not None:
+            self.temperature_ = temperature
+        elif self.held_out_ is not None:
+            self.temperature_ = calibrate(*self.held_out_).temperature
         return self
 
     def _with_views(self, plain: Training, views: Views) -> Training:
@@ -198,7 +290,7 @@ class Head:
             raise HeadError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
         image = np.concatenate([plain.image, owners])
         weights = 1 / np.bincount(image)[image]
-        return Training(np.concatenate([plain.Z, features]), plain.codes[image], image, weights)
+        return Training(np.concatenate([plain.Z, features]), plain.codes[image], image, weights, plain.groups)
 
     def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> Rows | None:
         """The validation rows as :meth:`_fit` takes them, without those of classes that training rows lack."""
@@ -239,8 +331,17 @@ class Head:
         """Accuracy."""
         return float((self.predict(X) == np.asarray(y)).mean())
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        """Fit to standardised rows and labels 0..C-1."""
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        """Fit to standardised rows and labels 0..C-1; gives scores of rows held out, where `folds` ask for them.
+
+        Args:
+            training: the rows.
+            scaling: how they were scaled.
+            validation: rows that tell when to stop.
+            folds: the fold in which each plain row is held out; None if no temperature is to be fitted.
+        """
         raise NotImplementedError
 
     def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:

@@ -144,6 +144,10 @@ class FeatureTable:
         used = np.flatnonzero(owners >= 0)
         return (_beside(self._views, used), owners[used]) if len(used) else None
 
+    def groups(self, *splits: str) -> Labels:
+        """Number of the group of each row of ``select(*splits)`` (n,): rows of the same image are one."""
+        return np.unique(self.digests[self.rows(*splits)], return_inverse=True)[1]
+
     def split_counts(self) -> dict[str, int]:
         """Rows per split."""
         names, counts = np.unique(self.splits, return_counts=True)
@@ -231,12 +235,14 @@ class Training(NamedTuple):
         codes: labels 0..C-1 (N,).
         image: index of the plain row that each is a version of (N,); plain rows are versions of themselves.
         weights: float64 (N,), 1 in total for each image; None when all rows are plain.
+        groups: number of each plain row's group, whose rows are held out together; None where each is its own.
     """
 
     Z: Floats
     codes: Labels
     image: Labels
     weights: NDArray[np.float64] | None
+    groups: Labels | None = None
 
     @property
     def plain(self) -> Rows:
@@ -248,7 +254,8 @@ class Training(NamedTuple):
         """All versions of some images: bool, one per plain row."""
         rows = keep[self.image]
         weights = None if self.weights is None else self.weights[rows]
-        return Training(self.Z[rows], self.codes[rows], (keep.cumsum() - 1)[self.image[rows]], weights)
+        groups = None if self.groups is None else self.groups[keep]
+        return Training(self.Z[rows], self.codes[rows], (keep.cumsum() - 1)[self.image[rows]], weights, groups)
 
     def fit(self, estimator: Any) -> Any:
         """Fit a scikit-learn estimator to them."""

@@ -12,8 +12,8 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.runtime import import_keras
-from heads.base import Head, Layers, Scaling, State, check_arrays, stratified_folds
-from heads.data import Floats, Rows, Training
+from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays, stratified_folds
+from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 
 _HELD_OUT = 10
@@ -42,18 +42,19 @@ class DenseHead(Head):
     batch_size: int = parameter(64, "rows in a step", low=1, high=1_000_000)
     patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
         if validation is None:
             Z, codes = training.plain
-            held = stratified_folds(codes, _HELD_OUT, self.random_state) == 0
-            # A class of one row keeps it for training.
-            held &= np.bincount(codes)[codes] > 1
+            held = stratified_folds(codes, _HELD_OUT, self.random_state, training.groups) == 0
             validation = (Z[held], codes[held]) if held.any() else (Z, codes)
             training = training.of(~held)
         layers = dense_layers(self._train(training, validation))
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise HeadError("the training of the dense head diverged: give a smaller learning_rate")
         self.layers_: Layers = [scaling.fold(*layers[0]), *layers[1:]]
+        return None
 
     def _train(self, training: Training, validation: Rows) -> Any:
         """The trained Keras model: standardised rows to logits."""

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import Scaling
-from heads.data import Rows, Training
+from heads.base import HeldOut, Scaling
+from heads.data import Labels, Rows, Training
 from heads.designs import HeadDesign, parameter
 from heads.division import Division, Judged, Report
 from heads.lbfgs import Doubles
-from heads.linear import LinearHead, held_scores
+from heads.linear import LinearHead, held_out, held_scores
 
 _WIDEST = 8192
 """Columns whose covariance still fits a small machine: 0.5 GB in float64, and as much again to solve."""
@@ -32,11 +32,14 @@ class Moments(NamedTuple):
 class DiscriminantHead(LinearHead):
     """Base class of heads that follow from :class:`Moments`."""
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        division = Division.of(training)
-        [moments] = _moments(division, [0], False, isinstance(self, LDAHead))
-        coef, intercept = self.solve(moments)
-        self._take(coef.astype(np.float32), intercept.astype(np.float32), scaling)
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        division = Division.of(training, folds)
+        moments = _moments(division, range(division.folds + 1), False, isinstance(self, LDAHead))
+        coef, intercept = (np.stack(part).astype(np.float32) for part in zip(*map(self.solve, moments), strict=True))
+        self._take(coef[-1], intercept[-1], scaling)
+        return held_out(division, coef, intercept)
 
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
         """Coefficients (C, D) and intercepts (C,)."""

@@ -76,6 +76,7 @@ class Division:
         image: number of the image that a row shows (N,): rows of one number are in one fold.
         plain: bool (N,): one plain row per image; the others are augmented views, which train but do not judge.
         weights: float64 (N,), 1 in total for each image; None when all rows are plain.
+        groups: number of each image's group, whose images are held out together (I,); None where each is its own.
     """
 
     X: Features
@@ -84,6 +85,7 @@ class Division:
     image: Labels
     plain: NDArray[np.bool_]
     weights: NDArray[np.float64] | None = None
+    groups: Labels | None = None
 
     @classmethod
     def of(cls, training: Training, folds: Labels | None = None) -> "Division":
@@ -91,7 +93,9 @@ class Division:
         images = int(training.image.max()) + 1
         fold = np.full(images, -1) if folds is None else folds
         plain = np.arange(len(training.image)) < images
-        return cls(training.Z, training.codes, fold[training.image], training.image, plain, training.weights)
+        return cls(
+            training.Z, training.codes, fold[training.image], training.image, plain, training.weights, training.groups
+        )
 
     @cached_property
     def folds(self) -> int:
@@ -177,4 +181,5 @@ class Division:
         place = np.empty(int(self.image.max()) + 1, np.intp)
         place[images] = np.arange(len(images))
         weights = None if self.weights is None else self.weights[rows]
-        return Training(Z, self.codes[rows], place[self.image[rows]], weights)
+        groups = None if self.groups is None else self.groups[images]
+        return Training(Z, self.codes[rows], place[self.image[rows]], weights, groups)

@@ -25,7 +25,7 @@ from featurestore.layout import safe_name
 from featurestore.lock import store_lock
 from featurestore.runtime import machine_memory
 from featurestore.spec import LAST, ExtractionSpec, Tap
-from heads.base import fit_temperature, softmax
+from heads.base import calibrate, softmax
 from heads.data import Input, Labels
 from heads.deploy import backbone_of, named
 from heads.evaluation import known_classes, measure, paired_difference
@@ -178,8 +178,7 @@ class _Task:
         temperature = 1.0
         if best := best_epoch(history, rows):
             scores = logits(joined, material, rows.choose, recipe.batch_size)
-            # A few rows that are all right would ask for any certainty; a network that was trained on has enough of it.
-            temperature = max(1.0, fit_temperature(scores, self.codes[material.labels[rows.choose]]))
+            temperature = calibrate(scores, self.codes[material.labels[rows.choose]]).temperature
         epochs = [epoch["seconds"] for epoch in history[1:]]
         found = {
             **self._compared(joined, material, rows, warm, temperature),

@@ -58,16 +58,29 @@ def fit_head(
 
 
 def fit_table(
-    table: FeatureTable, design: HeadDesign, *, seed: int, views: bool = True, pooled: bool = False
+    table: FeatureTable,
+    design: HeadDesign,
+    *,
+    seed: int,
+    views: bool = True,
+    pooled: bool = False,
+    temperature: float | None = None,
 ) -> FittedHead:
-    """Fit a design on the train rows of a table; if `pooled`, on the validation rows too. See :func:`fit_head`."""
+    """Fit a design on the train rows of a table; if `pooled`, on the validation rows too. See :func:`fit_head`.
+
+    Args:
+        temperature: see :meth:`heads.base.Head.fit`.
+    """
     rows = table.split_counts()
     splits = [("train", "validation")] if pooled else [("train",), ("validation",)]
     known = {split[0]: table.select(*split) for split in splits if any(name in rows for name in split)}
     check_train(table, known)
     versions = table.views(*splits[0]) if views else None
     start = time.perf_counter()
-    model = design.build(seed).fit(*known["train"], validation=known.get("validation"), views=versions)
+    model = design.build(seed).fit(
+        *known["train"], validation=known.get("validation"), views=versions, groups=table.groups(*splits[0]),
+        temperature=temperature,
+    )  # fmt: skip
     fitted = FittedHead(
         head=model,
         design=design,

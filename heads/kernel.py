@@ -8,17 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
-from heads.base import (
-    MODEL,
-    STANDARDIZE,
-    Head,
-    Scaling,
-    State,
-    check_arrays,
-    fit_temperature,
-    temperature_folds,
-    two_columns,
-)
+from heads.base import MODEL, STANDARDIZE, Head, HeldOut, Scaling, State, check_arrays, two_columns
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 
@@ -32,8 +22,11 @@ class KernelHead(Head):
 
     weights_file: ClassVar[str] = MODEL
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
         self.model_, self.scaling_ = training.fit(self.estimator()), scaling
+        return None
 
     def estimator(self) -> Any:
         """The unfitted scikit-learn estimator."""
@@ -68,14 +61,14 @@ class KernelHead(Head):
         raise NotImplementedError
 
 
-def out_of_fold(make: Callable[[], Any], training: Training, folds: Labels) -> NDArray[np.float64]:
-    """Scores (N, C) of the plain rows, each from an estimator that saw neither the row nor a view of it."""
+def out_of_fold(make: Callable[[], Any], training: Training, folds: Labels) -> HeldOut:
+    """Scores of the plain rows that are held out, each from an estimator that saw neither the row nor a view of it."""
     Z, codes = training.plain
     scores = np.empty((len(codes), codes.max() + 1))
     for fold in range(folds.max() + 1):
         held = folds == fold
         scores[held] = two_columns(training.of(~held).fit(make()).decision_function(Z[held]))
-    return scores
+    return scores[folds >= 0], codes[folds >= 0]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -96,12 +89,11 @@ class SVMHead(KernelHead):
 
         return SVC(C=self.C, gamma=self.gamma, tol=self.tol)
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        super()._fit(training, scaling, validation)
-        codes = training.plain[1]
-        folds = temperature_folds(codes, self.random_state)
-        if folds is not None:
-            self.temperature_ = fit_temperature(out_of_fold(self.estimator, training, folds), codes)
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        super()._fit(training, scaling, validation, folds)
+        return None if folds is None else out_of_fold(self.estimator, training, folds)
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return two_columns(self.model_.decision_function(self.scaling_.apply(X)))
@@ -142,9 +134,11 @@ class KNNHead(KernelHead):
         if self.n_neighbors > rows:
             raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {rows} training rows: give no more")
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
         self.check_rows(len(training.Z))
-        super()._fit(training._replace(weights=None), scaling, validation)  # votes have no weights of rows
+        return super()._fit(training._replace(weights=None), scaling, validation, folds)  # votes have no weights
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return np.asarray(self.model_.predict_proba(self.scaling_.apply(X)), np.float64)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from heads.base import Head, Layers, Scaling, State, check_arrays, fit_temperature, temperature_folds, two_columns
-from heads.data import Floats, Rows, Training
+from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays, two_columns
+from heads.data import Floats, Labels, Rows, Training
 from heads.designs import HeadDesign, parameter
 from heads.division import Division, Judged, Report
 from heads.lbfgs import Doubles
@@ -71,8 +71,6 @@ class PathHead(LinearHead):
     single: ClassVar[Loss]
     """Loss of one class against the rest."""
 
-    probabilistic: ClassVar[bool] = False
-    """The softmax of the scores is what the loss makes it: probabilities."""
     weigh_target_only: ClassVar[bool] = False
     """Of more than two classes, only the one that is told from the rest gets its class weight."""
 
@@ -87,16 +85,14 @@ class PathHead(LinearHead):
         """C in ``sum of losses + |W|² / 2C``."""
         return float(getattr(self, "C"))  # noqa: B009
 
-    def _fit(self, training: Training, scaling: Scaling, validation: Rows | None) -> None:
-        # Scores that are no log probabilities get a temperature, from fits without some of the rows.
-        folds = None if self.probabilistic else temperature_folds(training.plain[1], self.random_state)
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
         division = Division.of(training, folds)
         [(_, solution)] = _solve([self], division, range(division.folds + 1), standardize=False)
         coef, intercept = solution.by_fold(division.folds + 1)
         self._take(coef[-1], intercept[-1], scaling)
-        if folds is not None:
-            scores = held_scores(division, range(division.folds), coef, intercept)
-            self.temperature_ = fit_temperature(scores, division.codes[division.judged])
+        return held_out(division, coef, intercept)
 
 
 def _solve(
@@ -132,7 +128,6 @@ class LogisticHead(PathHead):
     """Multinomial logistic regression with an L2 penalty."""
 
     joint, single = SOFTMAX, LOGISTIC
-    probabilistic = True
 
     C: float = parameter(0.01, _STRENGTH, low=1e-10, high=1e10)
 
@@ -173,6 +168,13 @@ def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercep
             part[held] = two_columns(values[:, 0]) if values.shape[1] == 1 else values
         start += len(rows)
     return scores
+
+
+def held_out(division: Division, coef: Floats, intercept: Floats) -> HeldOut | None:
+    """Held-out scores as :meth:`Head._fit` gives them, if anything was held out."""
+    if not division.folds:
+        return None
+    return held_scores(division, range(division.folds), coef, intercept), division.codes[division.judged]
 
 
 def judge_paths(

@@ -228,6 +228,6 @@ class Rows:
         if len(test) and len(validation):
             return cls(train, validation, judge, split, False)
         codes = material.labels[train]
-        # A class of one row keeps it for training.
-        held = (stratified_folds(codes, _HELD_OUT, seed) == 0) & (np.bincount(codes)[codes] > 1)
+        groups = np.unique(material.digests[train], return_inverse=True)[1]
+        held = stratified_folds(codes, _HELD_OUT, seed, groups) == 0
         return cls(train[~held], train[held], judge, split, True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from featurestore.errors import HeadError
 from featurestore.store import FeatureStore, find_files
 from heads.base import stratified_folds
 from heads.data import FeatureTable
@@ -46,11 +47,13 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
     if "validation" in known:
         trials = iter([((X, y), known["validation"])])
     else:
-        folds = stratified_folds(y.astype(np.intp), _FOLDS, seed)
-        trials = (((X[folds != i], y[folds != i]), (X[folds == i], y[folds == i])) for i in range(_FOLDS))
+        folds = stratified_folds(y.astype(np.intp), _FOLDS, seed, table.groups("train"))
+        if folds.max() < 0:
+            raise HeadError(f"{store.path}: too few train rows to hold some out: extract more images")
+        trials = (((X[folds != i], y[folds != i]), (X[folds == i], y[folds == i])) for i in range(folds.max() + 1))
     started, truth, probabilities = time.perf_counter(), [], []
     for train, (rows, labels) in trials:
-        head = LogisticHead(random_state=seed).fit(*train)
+        head = LogisticHead(random_state=seed).fit(*train, temperature=1.0)
         proba = np.zeros((len(rows), len(table.class_names)))
         proba[:, head.classes_] = head.predict_proba(rows)
         truth.append(labels)

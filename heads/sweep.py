@@ -232,7 +232,7 @@ class _Plan:
         rows = table.rows(*splits)
         check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
         if folds is not None:
-            fold = self._folds(table.y[rows], folds, seed)
+            fold = self._folds(table.y[rows], folds, seed, table.groups(*splits))
         else:
             held = table.rows("validation")
             known = np.isin(table.y[held], table.y[rows])
@@ -254,15 +254,17 @@ class _Plan:
         self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
         labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
         self._codes = np.unique(labels, return_inverse=True)[1]
+        self._groups = np.unique(table.digests[rows], return_inverse=True)[1]
 
-    def _folds(self, labels: Any, folds: int, seed: int) -> Any:
+    def _folds(self, labels: Any, folds: int, seed: int, groups: Any) -> Any:
         if not 2 <= folds <= np.bincount(labels).max():
             raise HeadError(f"--cv {folds}: give 2 to {np.bincount(labels).max()}, the rows of the largest class")
-        fold = stratified_folds(labels, folds, seed)
-        rare = np.bincount(labels)[labels] < 2
-        if rare.any():
-            self.notes.append(f"{rare.sum()} rows are never held out: the only ones of their class")
-        return np.where(rare, -1, fold)
+        fold = stratified_folds(labels, folds, seed, groups)
+        if never := int((fold < 0).sum()):
+            self.notes.append(f"{never} rows are never held out: no other images of their class would be left")
+        if never == len(fold):
+            raise HeadError(f"{self._table.path}: no row can be held out: extract more images of each class")
+        return fold
 
     @contextmanager
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
@@ -281,7 +283,7 @@ class _Plan:
                 X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
             if not np.isfinite(X.sum(axis=1, dtype=np.float64)).all():
                 raise HeadError(f"{table.path}: features hold NaN or infinity: leave these rows out, or extract again")
-            yield Division(X, self._codes, self._fold, self._image, self._plain, weights)
+            yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)
 
 
 _FAMILIES: dict[str, str] = {

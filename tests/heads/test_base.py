@@ -11,7 +11,16 @@ from sklearn.preprocessing import StandardScaler
 
 from featurestore.errors import HeadError
 from heads import HeadDesign
-from heads.base import Scaling, as_features, fit_temperature, softmax, standardise, stratified_folds
+from heads.base import (
+    Scaling,
+    as_features,
+    calibrate,
+    fit_temperature,
+    log_loss,
+    softmax,
+    standardise,
+    stratified_folds,
+)
 from heads.data import Training
 from heads.designs import KINDS
 from heads.kernel import out_of_fold
@@ -148,13 +157,31 @@ def test_folding_a_scaling_changes_no_score(digits):
     np.testing.assert_array_equal(Scaling.none(64).fold(weights, bias)[0], weights)
 
 
-@given(hnp.arrays(np.intp, st.integers(1, 60), elements=st.integers(0, 3)), st.integers(2, 10), st.integers(0, 5))
+LABELS = hnp.arrays(np.intp, st.integers(1, 60), elements=st.integers(0, 3))
+
+
+@given(LABELS, st.integers(2, 10), st.integers(0, 5))
 def test_folds_spread_each_class_evenly(labels, folds, seed):
     numbers = stratified_folds(labels, folds, seed)
     for label in np.unique(labels):
-        counts = np.bincount(numbers[labels == label], minlength=folds)
+        mine = numbers[labels == label]
+        if len(mine) == 1:
+            assert mine[0] == -1  # held out, it would leave no row of its class
+            continue
+        counts = np.bincount(mine, minlength=folds)
         assert counts.max() - counts.min() <= 1
         assert (np.diff(counts) <= 0).all()
+
+
+@given(LABELS, st.integers(2, 10), st.integers(0, 5), st.data())
+def test_rows_of_one_group_are_held_out_together_and_no_class_as_a_whole(labels, folds, seed, data):
+    groups = data.draw(hnp.arrays(np.intp, len(labels), elements=st.integers(0, len(labels))))
+    numbers = stratified_folds(labels, folds, seed, groups)
+    assert all(len(set(numbers[groups == group])) == 1 for group in groups)
+    used = set(numbers) - {-1}
+    assert used == set(range(len(used)))
+    for fold in used:
+        assert set(labels[numbers != fold]) == set(labels)
 
 
 def test_float32_features_are_not_copied(digits):
@@ -170,9 +197,45 @@ def test_temperature_undoes_overconfidence():
     assert fit_temperature(scores / 5, labels) == pytest.approx(1 / 5, rel=0.1)
 
 
-def test_temperature_is_1_when_a_class_has_too_few_rows():
-    X, y = np.random.default_rng(0).normal(size=(7, 2)), np.array([0, 0, 0, 0, 0, 1, 1])
-    assert [build(kind).fit(X, y).temperature_ for kind in ("linear-svm", "ridge", "svm")] == [1, 1, 1]
+@pytest.mark.parametrize("rows", [10, 40, 400])
+def test_rows_that_are_all_right_ask_for_no_certainty(rows):
+    scores = np.eye(2)[np.arange(rows) % 2] * 3
+    temperature = fit_temperature(scores, np.arange(rows) % 2)
+    confidence = softmax(scores / temperature)[0, 0]
+    assert confidence == pytest.approx((rows + 1) / (rows + 2), abs=1e-6)
+
+
+def test_a_calibration_that_makes_held_out_rows_worse_is_not_applied():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(30, 3))
+    labels = (softmax(scores).cumsum(axis=1) > rng.random((30, 1))).argmax(axis=1)
+    assert calibrate(scores, labels) == (1.0, log_loss(scores, labels), log_loss(scores, labels))
+    found = calibrate(8 * scores, labels)
+    assert found.temperature > 4 and found.after < found.before
+
+
+def test_temperature_is_1_when_no_row_can_be_held_out():
+    X, y = np.random.default_rng(0).normal(size=(2, 2)), np.array([0, 1])
+    kinds = ("logreg", "linear-svm", "ridge", "lda", "centroid", "svm")
+    assert [build(kind).fit(X, y).temperature_ for kind in kinds] == [1] * 6
+
+
+@pytest.mark.parametrize("kind", ["logreg", "linear-svm", "ridge", "lda", "centroid", "svm"])
+def test_copies_of_an_image_tell_nothing_of_its_label(kind):
+    """Labels are coins; rows stand twice, and only heads that see a row's copy know its label."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(100, 300)).astype(np.float32), rng.integers(2, size=100)
+    twice, image = np.concatenate([X, X]), np.tile(np.arange(100), 2)
+    scores, labels = build(kind).fit(twice, y[image], groups=image).held_out_
+    assert (scores.argmax(axis=1) == labels).mean() < 0.65
+    scores, labels = build(kind).fit(twice, y[image]).held_out_
+    assert (scores.argmax(axis=1) == labels).mean() > 0.75
+
+
+def test_a_temperature_may_be_given(digits):
+    X, y = digits
+    head = build("logreg").fit(X, y, temperature=2.0)
+    assert head.temperature_ == 2 and head.held_out_ is None
 
 
 def test_no_version_of_a_row_is_in_the_fit_that_gives_its_scores():
@@ -189,8 +252,10 @@ def test_no_version_of_a_row_is_in_the_fit_that_gives_its_scores():
 
     Z = np.arange(30.0)[:, None].repeat(2, axis=1)
     image = np.concatenate([np.arange(30), np.arange(30)[::-1]])
-    out_of_fold(Spy, Training(Z[image], image % 2, image, np.full(60, 0.5)), np.arange(30) % 3)
-    assert len(seen) == 3 and all(len(weights) == 40 for _, weights in seen)
+    folds = np.where(np.arange(30) == 7, -1, np.arange(30) % 3)
+    scores, codes = out_of_fold(Spy, Training(Z[image], image % 2, image, np.full(60, 0.5)), folds)
+    assert len(scores) == len(codes) == 29
+    assert len(seen) == 3 and sorted(len(weights) for _, weights in seen) == [40, 40, 42]
 
 
 def test_views_that_are_copies_change_nothing(kind, digits):
@@ -210,7 +275,7 @@ def test_views_that_are_copies_change_nothing(kind, digits):
 def test_an_image_weighs_1_however_many_views_it_has():
     """One row of class 0 with 99 views against ten rows of class 1 at the same place."""
     X, y = np.zeros((11, 2)), np.array([0] + [1] * 10)
-    head = build("logreg", standardize=False).fit(X, y, views=(np.zeros((99, 2)), np.zeros(99, int)))
+    head = build("logreg", standardize=False).fit(X, y, views=(np.zeros((99, 2)), np.zeros(99, int)), temperature=1.0)
     np.testing.assert_allclose(head.predict_proba(X[:1]), [[1 / 11, 10 / 11]], atol=1e-3)
 
 
