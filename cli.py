@@ -210,7 +210,10 @@ def sweep(
     features: Annotated[
         str | None, typer.Option(metavar="A+B", help="Taps to fit as one; by default each tap by itself.")
     ] = None,
-    cv: Annotated[int | None, typer.Option(help="Folds of train and validation rows, instead of the split.")] = None,
+    cv: Annotated[
+        int | None,
+        typer.Option(help="Folds of train and validation rows; 0: the split. 5 below 1,000 validation rows."),
+    ] = None,
     metric: Annotated[
         str, typer.Option(help="accuracy, balanced_accuracy, macro_f1, roc_auc or log_loss.")
     ] = "accuracy",
@@ -219,6 +222,12 @@ def sweep(
         str | None, typer.Option(metavar="SIZE", help="Stream features larger than: 500MB, 4GB.")
     ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Leave out the file's augmented views.")] = False,
+    ensemble: Annotated[
+        int, typer.Option(metavar="K", min=1, help="Take the K best heads together: the mean of their probabilities.")
+    ] = 1,
+    smallest: Annotated[
+        bool, typer.Option("--smallest", help="Take the smallest head within one standard error of the best.")
+    ] = False,
     sampler: Annotated[str | None, typer.Option(help="optuna: look for good heads, instead of judging all.")] = None,
     trials: Annotated[int | None, typer.Option(help="Heads for the sampler to try on each tap: 100.")] = None,
     track: Annotated[
@@ -235,7 +244,7 @@ def sweep(
         found = run(
             path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=terminal.seconds(budget),
             max_memory=terminal.size(max_memory), views=not plain, sampler=sampler, trials=trials, trackers=track or (),
-            seed=seed, progress=progress,
+            ensemble=ensemble, smallest=smallest, seed=seed, progress=progress,
         )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
 

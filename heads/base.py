@@ -34,8 +34,8 @@ FLOOR = 10 * float(np.finfo(np.float32).eps)
 
 _FOLDS = 3
 """Folds of the out-of-fold scores that a temperature is fitted on."""
-_COLDEST, _HALVINGS = 7.0, 40
-"""Greatest size of a temperature's logarithm, and steps of the bisection that finds it."""
+_COLDEST, _STEPS, _PRECISE = 7.0, 60, 1e-7
+"""Greatest size of a temperature's logarithm, most steps of the search for it, and the step that ends it."""
 
 
 class Scaling(NamedTuple):
@@ -192,12 +192,22 @@ def fit_temperature(scores: NDArray[np.floating[Any]], codes: Labels) -> float:
     off = 1 / ((rows + 2) * (classes - 1))
     true = scores[np.arange(rows), codes].sum(dtype=np.float64)
     wanted = (off * scores.sum(dtype=np.float64) + ((rows + 1) / (rows + 2) - off) * true) / rows
-    low, high = -_COLDEST, _COLDEST  # of the logarithm of 1 / temperature, in which the cross-entropy has one minimum
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        mean = np.einsum("nc,nc->", softmax(scores * np.exp(middle)), scores) / rows
-        low, high = (middle, high) if mean < wanted else (low, middle)
-    return float(np.exp(-(low + high) / 2))
+    # Newton's method for the logarithm of 1 / temperature, in which the cross-entropy has one minimum; where it would
+    # leave the bounds that are known, they are halved.
+    low, high, at = -_COLDEST, _COLDEST, 0.0
+    for _ in range(_STEPS):
+        proba = softmax(scores * np.exp(at))
+        expected = np.einsum("nc,nc->n", proba, scores)
+        missing = wanted - expected.mean()
+        low, high = (at, high) if missing > 0 else (low, at)
+        slope = np.exp(at) * (np.einsum("nc,nc,nc->", proba, scores, scores) / rows - np.square(expected).mean())
+        step = missing / slope if slope > 0 else np.inf
+        if not low < at + step < high:
+            step = (low + high) / 2 - at
+        at += step
+        if abs(step) < _PRECISE:
+            break
+    return float(np.exp(-at))
 
 
 def logsumexp(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -223,11 +233,18 @@ class Head:
     if it was), and those of the family.
     """
 
-    weights_file: ClassVar[str] = WEIGHTS
-    """Where a saved head keeps :meth:`state`."""
+    stops_early: ClassVar[bool] = False
+    """Whether validation rows tell when to stop."""
+    votes: ClassVar[bool] = False
+    """Whether the scores are probabilities as they are, and no temperature changes them."""
 
     standardize: bool = parameter(True, STANDARDIZE)
     random_state: int = 0
+
+    @property
+    def weights_file(self) -> str:
+        """Where a saved head keeps :meth:`state`."""
+        return WEIGHTS
 
     def fit(
         self,

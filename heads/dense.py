@@ -31,6 +31,8 @@ class DenseHead(Head):
     Fitted attributes: ``layers_``, for raw features: standardisation and batch normalisation are folded into them.
     """
 
+    stops_early = True
+
     hidden: tuple[int, ...] = parameter((256,), "units of each hidden layer; 0 for none", low=1, high=65_536)
     input_dropout: float = parameter(0.0, "share of features left out in each step", low=0.0, high=0.95)
     dropout: float = parameter(0.5, "share of units left out in each step", low=0.0, high=0.95)

@@ -28,6 +28,9 @@ KINDS = {
 }
 """Kind of head -> its class."""
 
+ENSEMBLE = "ensemble"
+"""The kind that is made of several others: it is in no search space, since a sweep makes it of the best heads."""
+
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "flowers": ("dense", {"hidden": (256,), "dropout": 0.5}),
     "cats-dogs": ("dense", {"hidden": (256,), "dropout": 0.5}),
@@ -94,9 +97,34 @@ class Parameter:
         return " or ".join(words)
 
 
-def parameter(default: T, help: str, *, low: float = 0.0, high: float = -1.0, choices: tuple[str, ...] = ()) -> T:
+class DesignsParameter(Parameter):
+    """Designs of heads: a list of texts as :meth:`HeadDesign.to_json` gives them."""
+
+    def read(self, value: Any) -> tuple[str, ...]:
+        """See :meth:`Parameter.read`; the designs are checked, and written anew."""
+        texts = json.loads(value) if isinstance(value, str) else value
+        designs = [HeadDesign.from_json(text) for text in texts]
+        if not 1 < len(designs) <= 1000 or any(design.kind == ENSEMBLE for design in designs):
+            raise ValueError
+        return tuple(design.to_json() for design in designs)
+
+    @property
+    def allowed(self) -> str:
+        """See :attr:`Parameter.allowed`."""
+        return "a JSON list of two designs or more"
+
+
+def parameter(
+    default: T,
+    help: str,
+    *,
+    low: float = 0.0,
+    high: float = -1.0,
+    choices: tuple[str, ...] = (),
+    of: type[Parameter] = Parameter,
+) -> T:
     """Declare a dataclass field of a head to be one of its hyperparameters, see :class:`Parameter`."""
-    return field(default=default, metadata={"parameter": Parameter(default, help, low, high, choices)})
+    return field(default=default, metadata={"parameter": of(default, help, low, high, choices)})
 
 
 def head_class(kind: str) -> type["Head"]:
@@ -107,9 +135,10 @@ def head_class(kind: str) -> type["Head"]:
     """
     if kind in PRESETS:
         kind = PRESETS[kind][0]
-    if kind not in KINDS:
+    known = KINDS | {ENSEMBLE: "heads.ensemble:EnsembleHead"}
+    if kind not in known:
         raise DesignError(f"unknown head {kind!r}: {suggest(str(kind), (*KINDS, *PRESETS))}")
-    module, name = KINDS[kind].split(":")
+    module, name = known[kind].split(":")
     return cast("type[Head]", getattr(import_module(module), name))
 
 

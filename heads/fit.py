@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from heads.data import FeatureTable, load_features
-from heads.designs import HeadDesign
+from heads.designs import HeadDesign, head_class
 from heads.evaluation import measure
 from heads.persist import FittedHead, check_target, save_head
+from heads.record import Record
 
 _LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
 
@@ -74,6 +76,7 @@ def fit_table(
     rows = table.split_counts()
     splits = [("train", "validation")] if pooled else [("train",), ("validation",)]
     known = {split[0]: table.select(*split) for split in splits if any(name in rows for name in split)}
+    stopped_by = ["validation"] if "validation" in known and head_class(design.kind).stops_early else []
     check_train(table, known)
     versions = table.views(*splits[0]) if views else None
     start = time.perf_counter()
@@ -93,10 +96,22 @@ def fit_table(
         seconds=time.perf_counter() - start,
         seed=seed,
         versions=library_versions(),
+        record=Record.of(table.digests, table.splits, splits[0], stopped_by),
     )
-    for split, (X, y) in known.items():
-        fitted.metrics[split] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
-    return fitted
+    return with_metrics(table, fitted, pooled=pooled)
+
+
+def with_metrics(table: FeatureTable, fitted: FittedHead, *, pooled: bool) -> FittedHead:
+    """The head with its metrics on the train and validation rows; see :func:`fit_table`."""
+    groups = {"train": ("train", "validation") if pooled else ("train",)} | (
+        {} if pooled else {"validation": ("validation",)}
+    )
+    metrics = {}
+    for name, splits in groups.items():
+        X, y = table.select(*splits)
+        if len(y):
+            metrics[name] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
+    return replace(fitted, metrics=metrics)
 
 
 def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> None:

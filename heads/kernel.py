@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,10 @@ class KernelHead(Head):
     Fitted attributes: ``model_``, and ``scaling_``, applied to rows before the estimator sees them.
     """
 
-    weights_file: ClassVar[str] = MODEL
+    @property
+    def weights_file(self) -> str:
+        """See :attr:`Head.weights_file`."""
+        return MODEL
 
     def _fit(
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
@@ -114,6 +117,8 @@ class SVMHead(KernelHead):
 @dataclass(kw_only=True, eq=False)
 class KNNHead(KernelHead):
     """Vote of the nearest training rows. Scores are the votes, and so are probabilities."""
+
+    votes = True
 
     n_neighbors: int = parameter(10, "rows that vote", low=1, high=1_000_000)
     metric: str = parameter("cosine", "distance between rows", choices=("cosine", "euclidean"))

@@ -1,7 +1,9 @@
 """Saved heads: a folder of ``head.json`` and the file that the head's family keeps its state in.
 
 A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
-whatever is wrong ends in a HeadError. Format version 1 is what :meth:`FittedHead.to_dict` writes.
+whatever is wrong ends in a HeadError. Format version 1 is what :meth:`FittedHead.to_dict` writes. The format grows so:
+what an older reader may pass over is added to version 1, as ``fitted_on``, ``chosen_by`` and the file of
+:mod:`heads.record` were; what it must not pass over gets a new version, and only heads that need it say so.
 """
 
 import json
@@ -22,6 +24,7 @@ from featurestore.spec import ExtractionSpec
 from heads.base import MODEL, WEIGHTS, Head, State
 from heads.data import FeatureTable, Input
 from heads.designs import HeadDesign
+from heads.record import MEASURED, ROWS, Record
 
 FORMAT = "featurestore-head"
 FORMAT_VERSION = 1
@@ -66,6 +69,7 @@ class FittedHead:
         seconds: time of the fit.
         seed: of all that is random in the fit.
         versions: of the libraries that took part.
+        record: which images it has seen; None of a head that was saved before this was kept.
         path: where it is saved, if it is.
     """
 
@@ -80,6 +84,7 @@ class FittedHead:
     seconds: float
     seed: int
     versions: dict[str, str]
+    record: Record | None = None
     path: Path | None = None
 
     def check_features(self, features: FeatureTable) -> None:
@@ -128,6 +133,7 @@ class FittedHead:
             "inputs": [item.to_dict() for item in self.inputs],
             **({"history": self.head.history_} if self.head.history_ else {}),
             **{name: getattr(self, name) for name in _PLAIN},
+            **(self.record.to_dict() if self.record else {}),
             **({"path": str(self.path)} if self.path else {}),
         }
 
@@ -144,7 +150,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
             raise HeadError(f"{folder}: is a file: name another folder for the head")
         return
     names = {item.name for item in folder.iterdir()}
-    if names and not (HEAD in names and names <= {HEAD, WEIGHTS, MODEL}):
+    if names and not (HEAD in names and names <= {HEAD, WEIGHTS, MODEL, ROWS, MEASURED}):
         raise HeadError(f"{folder}: holds other things than a saved head: name another folder, it would be replaced")
 
 
@@ -169,6 +175,10 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
     try:
         new.mkdir(parents=True)
         (new / fitted.head.weights_file).write_bytes(_packed(fitted.head))
+        if fitted.record:
+            (new / ROWS).write_bytes(fitted.record.packed())
+        if (folder / MEASURED).exists():  # whoever fits, looks at the test rows and fits again shall be told how often
+            shutil.copyfile(folder / MEASURED, new / MEASURED)
         (new / HEAD).write_text(json.dumps(replace(fitted, path=None).to_dict(), indent=1) + "\n")
         for path in (*new.iterdir(), new):
             _sync(path)
@@ -210,12 +220,17 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         inputs = tuple(map(Input.from_dict, values["inputs"]))
         file = path / head.weights_file
         head.restore(_read_state(file))
+        record = None
+        if "fitted_on" in values:
+            file = path / ROWS
+            record = Record.read(file, values)
         file = path / HEAD
         return FittedHead(
             head=head,
             design=design,
             class_names=class_names,
             inputs=inputs,
+            record=record,
             path=path,
             **{name: kind(values[name]) for name, kind in _PLAIN.items()},
         )

@@ -4,40 +4,38 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featurestore.errors import HeadError
 from featurestore.remote import is_remote
 from featurestore.store import FeatureStore, find_files
-from heads.base import stratified_folds
-from heads.data import FeatureTable, load_features
+from heads.data import FeatureTable, Floats, load_features
 from heads.designs import HeadDesign
 from heads.discriminant import judge_discriminant
 from heads.distances import judge_kernel
-from heads.division import BLOCK, Division, Judged, Report, scratch
+from heads.division import Division, Judged, Report
 from heads.evaluation import measure
-from heads.fit import check_train, fit_table
 from heads.linear import judge_paths
 from heads.persist import check_target, save_head
 from heads.population import Rungs, judge_dense
+from heads.record import note_measured
+from heads.refit import HeldScores, Refit
 from heads.samplers import Search, start_search
 from heads.spaces import load_space
+from heads.sweep_plan import SweepPlan
 from heads.trackers import check_tracker, track
-from heads.trials import Trial, TrialLog, calibration, check_metric, goodness, judge_trial, ranked, select
+from heads.trials import Trial, TrialLog, check_metric, contenders, goodness, judge_trial, ranked, select
 
 WINNER, SUMMARY = "winner", "sweep.json"
 """In the folder of a sweep: the refitted head, and what :func:`sweep` returned."""
 
-DEFAULT_FOLDS = 5
-"""Folds where there are no validation rows."""
+DEFAULT_FOLDS, FEW = 5, 1000
+"""Folds where there are fewer validation rows than that: so few rank heads by luck."""
 
 Progress = Callable[..., None]
 """Called as progress(stage, done, total, note)."""
@@ -58,14 +56,16 @@ def sweep(
     sampler: str | None = None,
     trials: int | None = None,
     trackers: Sequence[str] = (),
+    ensemble: int = 1,
+    smallest: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge every design of a space on every tap, take one, refit it, and measure that once on the test rows.
 
-    Without folds, designs are fitted on the train rows and judged on the validation rows; the winner is refitted on
-    the train rows. With folds, they are judged on train and validation rows together, each row held out once, and the
-    winner is refitted on all of these. The winner is the smallest head within one standard error of the best.
+    With folds, designs are judged on train and validation rows together, each row held out once. Without, they are
+    fitted on the train rows and judged on the validation rows. The winner is the best by the metric's mean (of equally
+    good ones, that of the least log loss, then the smallest), and is refitted on train and validation rows.
 
     A sweep that was killed goes on where it was, when it is called again.
 
@@ -75,7 +75,7 @@ def sweep(
         preset: one of :data:`heads.spaces.PRESETS`.
         space: TOML file to use instead, see :mod:`heads.spaces`.
         tap: which features, see :func:`heads.load_features`; by default each tap by itself.
-        cv: how many folds; by default none, or 5 if there are no validation rows.
+        cv: how many folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
         metric: what to select by, one of :data:`heads.trials.METRICS`.
         budget: seconds after which no further head is begun.
         max_memory: bytes; larger features stay on disk, and are streamed.
@@ -84,12 +84,16 @@ def sweep(
             all of it is judged.
         trials: how many designs the sampler may try on each tap; by default :data:`heads.samplers.TRIALS`.
         trackers: where else to write the trials, see :func:`heads.trackers.track`.
+        ensemble: how many of the best heads on the winner's features to take together, see
+            :class:`heads.ensemble.EnsembleHead`.
+        smallest: take the smallest head that is as good as the best, see :func:`heads.trials.select`.
         seed: of all that is random.
         progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
 
     Returns:
         Plain JSON types: ``settings``, ``features`` (where they were), ``trials`` (the best first, see
-        :class:`heads.trials.Trial`), ``winner`` (a trial and its ``path``), ``calibration`` (``temperature``,
+        :class:`heads.trials.Trial`), ``winner`` (a trial and its ``path``), ``ensemble`` (None, or the ``members``,
+        and their ``accuracy`` and ``log_loss`` together on held-out rows), ``calibration`` (``temperature``,
         ``log_loss_before`` and ``log_loss_after`` on held-out rows), ``test`` (an evaluation, or None without test
         rows), ``notes``, ``seconds``.
 
@@ -103,13 +107,16 @@ def sweep(
     started = time.monotonic()
     deadline = None if budget is None else started + budget
     check_metric(metric)
+    if ensemble < 1:
+        raise HeadError(f"--ensemble {ensemble}: give 1 or more heads to take together")
     out, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
     for address in trackers:
         check_tracker(address)
     check_target(out / WINNER)
     tables = _tables(features, tap)
     first = next(iter(tables.values()))
-    folds = DEFAULT_FOLDS if cv is None and not len(first.rows("validation")) else cv
+    few = len(first.rows("validation")) < FEW
+    folds = (DEFAULT_FOLDS if few else None) if cv is None else cv or None
     settings = {
         "features": _identity(tables),
         "space": Path(space).name if space else preset,
@@ -119,36 +126,46 @@ def sweep(
         "sampler": sampler,
         "seed": seed,
     }
-    plans = {name: _Plan(table, folds, views, seed) for name, table in tables.items()}
+    plans = {name: SweepPlan(table, folds, views, seed) for name, table in tables.items()}
     total = search.most * len(tables)
     wanted: set[tuple[str, HeadDesign]] = set()
+    held = HeldScores(ensemble, metric)
     with closing(TrialLog(out, settings)) as log:
         for left in out.glob("rows-*"):  # by a sweep that was killed
             shutil.rmtree(left, ignore_errors=True)
         for name, plan in plans.items():
             wanted |= _judge_rounds(
-                name, plan, search, log, metric, seed, deadline, max_memory, lambda: _tell(progress, log, total, metric)
+                name, plan, search, log, held, seed, deadline, max_memory, lambda: _tell(progress, log, total, metric)
             )
         judged = ranked((trial for trial in log.trials if trial.key in wanted), metric)
     spent = deadline is not None and time.monotonic() > deadline
-    winner = select(judged, metric)
+    winner = select(judged, metric, smallest=smallest)
     table, plan = tables[winner.features], plans[winner.features]
-    fitted = fit_table(table, winner.design, seed=seed, views=views, pooled=folds is not None)
-    adjusted = None
-    if winner.design.kind != "knn":  # whose votes are its probabilities
-        adjusted = _calibrate(winner, plan, fitted.head, seed, max_memory, out)
+    best = [winner] if ensemble == 1 else [t for t in contenders(judged, metric) if t.features == winner.features]
+
+    def again(trial: Trial) -> Floats:
+        found: list[Judged] = []
+        with plan.division(max_memory, out) as division:
+            judge([trial.design], division, seed=seed, report=lambda _, one: found.append(one), max_memory=max_memory)
+        return found[0].scores
+
+    refit = Refit(table, plan, best[:ensemble], {"seed": seed, "views": views})
+    fitted, adjusted, together = refit.run(held.of(refit.trials, again))
     saved = save_head(out / WINNER, fitted)
     X, y = table.select("test")
     test = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict() if len(y) else None
+    if len(y):
+        note_measured(out / WINNER, "test", table.digests[table.rows("test")])
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
     if len(judged) < total:
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
         notes.append(f"{total - len(judged)} of {total} heads were not begun: {why}")
     result = {
-        "settings": settings,
+        "settings": settings | {"ensemble": ensemble, "smallest": smallest},
         "features": str(features) if is_remote(features) else str(Path(features).resolve()),
         "trials": [trial.to_dict() for trial in judged],
         "winner": winner.to_dict() | {"path": str(saved.path)},
+        "ensemble": together,
         "calibration": adjusted,
         "test": test,
         "notes": notes,
@@ -162,21 +179,24 @@ def sweep(
 
 def _judge_rounds(
     name: str,
-    plan: "_Plan",
+    plan: SweepPlan,
     search: Search,
     log: TrialLog,
-    metric: str,
+    held: HeldScores,
     seed: int,
     deadline: float | None,
     max_memory: int | None,
     tell: Callable[[], None],
 ) -> set[tuple[str, HeadDesign]]:
     """Judge what a search asks for on one table, as far as the log lacks it; returns the keys of all it asked for."""
+    metric = held.metric
     known = {trial.design: goodness(trial, metric) for trial in log.trials if trial.features == name}
     asked: set[HeadDesign] = set()
 
-    def keep(trial: Trial) -> None:
+    def keep(trial: Trial, judged: Judged | None) -> None:
         known[trial.design] = goodness(trial, metric)
+        if judged:
+            held.add(trial, judged)
         log.add(trial)
         tell()
 
@@ -221,69 +241,6 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
     parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
     rows = [first.digests.tolist(), first.y.tolist(), first.splits.tolist(), first.class_names]
     return hashlib.sha256(json.dumps([parts, rows]).encode()).hexdigest()[:16]
-
-
-class _Plan:
-    """Which rows of a table a sweep uses, and the fold of each."""
-
-    def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
-        self._table, self.notes = table, []
-        splits = ("train",) if folds is None else ("train", "validation")
-        rows = table.rows(*splits)
-        check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
-        if folds is not None:
-            fold = self._folds(table.y[rows], folds, seed, table.groups(*splits))
-        else:
-            held = table.rows("validation")
-            known = np.isin(table.y[held], table.y[rows])
-            if not known.any():
-                raise HeadError(f"{table.path}: no validation rows of classes that train rows show: give --cv 5")
-            if not known.all():
-                missing = ", ".join(table.class_names[i] for i in np.unique(table.y[held][~known]))
-                self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {missing}")
-            rows, fold = np.concatenate([rows, held[known]]), np.repeat([-1, 0], [len(rows), known.sum()])
-        shown = np.full(len(table.y), -1)
-        shown[rows] = np.arange(len(rows))
-        owners = shown[table.view_rows] if views else np.empty(0, np.intp)
-        used = np.flatnonzero((owners >= 0) & ((fold[owners] < 0) | (folds is not None)))
-        image = np.concatenate([np.arange(len(rows)), owners[used]])
-        fold = fold[image]
-        # Fold by fold, so that a block of rows is held out of a fit as a whole or not at all.
-        order = np.argsort(fold, kind="stable")
-        self._source = np.concatenate([rows, len(table.y) + used])[order]
-        self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
-        labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
-        self._codes = np.unique(labels, return_inverse=True)[1]
-        self._groups = np.unique(table.digests[rows], return_inverse=True)[1]
-
-    def _folds(self, labels: Any, folds: int, seed: int, groups: Any) -> Any:
-        if not 2 <= folds <= np.bincount(labels).max():
-            raise HeadError(f"--cv {folds}: give 2 to {np.bincount(labels).max()}, the rows of the largest class")
-        fold = stratified_folds(labels, folds, seed, groups)
-        if never := int((fold < 0).sum()):
-            self.notes.append(f"{never} rows are never held out: no other images of their class would be left")
-        if never == len(fold):
-            raise HeadError(f"{self._table.path}: no row can be held out: extract more images of each class")
-        return fold
-
-    @contextmanager
-    def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
-        """The rows, in a file in `folder` that processes can map."""
-        table, rows = self._table, len(self._source)
-        none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
-        columns = none.shape[1]
-        weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
-        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as place:
-            large = max_memory is not None and rows * columns * 4 > max_memory
-            X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
-            for start in range(0, rows, BLOCK):
-                block = self._source[start : start + BLOCK]
-                plain = self._plain[start : start + BLOCK]
-                order = np.argsort(~plain, kind="stable")
-                X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
-            if not np.isfinite(X.sum(axis=1, dtype=np.float64)).all():
-                raise HeadError(f"{table.path}: features hold NaN or infinity: leave these rows out, or extract again")
-            yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)
 
 
 _FAMILIES: dict[str, str] = {
@@ -331,7 +288,7 @@ def judge_all(
     seed: int,
     deadline: float | None,
     max_memory: int | None,
-    keep: Callable[[Trial], None],
+    keep: Callable[[Trial, Judged | None], None],
 ) -> None:
     """Judge all designs that are not `known`, the cheapest family first; `keep` takes each trial at once."""
 
@@ -341,7 +298,7 @@ def judge_all(
         def report(i: int, judged: Judged) -> None:
             if some[i] in left:
                 left.discard(some[i])
-                keep(judge_trial(name, some[i], division, judged, metric))
+                keep(judge_trial(name, some[i], division, judged, metric), judged)
 
         if not left or (deadline is not None and time.monotonic() > deadline):
             return
@@ -354,21 +311,9 @@ def judge_all(
                 judge_some(rest[len(rest) // 2 :])
             else:
                 # The others can still win; the table says why this one cannot.
-                keep(Trial(name, some[0], {}, float("nan"), float("nan"), 0.0, 0, f"error: {error}"))
+                keep(Trial(name, some[0], {}, float("nan"), float("nan"), 0.0, 0, f"error: {error}"), None)
 
     for family in dict.fromkeys(_FAMILIES.values()):
         some = [design for design in designs if _FAMILIES[design.kind] == family]
         # Where answers depend on who is beside them, a sweep that goes on judges all anew, lest its table differs.
         judge_some(some if family in _TOGETHER else [design for design in some if design not in known])
-
-
-def _calibrate(
-    winner: Trial, plan: _Plan, head: Any, seed: int, max_memory: int | None, folder: Path
-) -> dict[str, float]:
-    """Give the refitted winner the temperature that suits its scores on held-out rows."""
-    held: list[Judged] = []
-    with plan.division(max_memory, folder) as division:
-        judge([winner.design], division, seed=seed, report=lambda _, judged: held.append(judged), max_memory=max_memory)
-        found = calibration(held[0].scores, division.codes[division.judged])
-    head.temperature_ = found["temperature"]
-    return found

@@ -1,5 +1,6 @@
 """Results as text for a terminal: what the command line prints, from the same plain JSON types as its ``--json``."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -158,17 +159,21 @@ def sweep(found: dict[str, Any]) -> str:
     if found["test"]:
         low, high = found["test"]["intervals"]["accuracy"]
         lines.append(f"test accuracy {found['test']['accuracy']:.3f} ({low:.3f} – {high:.3f}), measured once")
-    best = (
-        "" if chosen == 0 else f", the smallest within one standard error of the best ({design(trials[0]['design'])})"
-    )
-    lines.append(f"winner: {design(winner['design'])}{best}")
+    if together := found.get("ensemble"):
+        lines.append(f"mean of the {len(together['members'])} best: accuracy {together['accuracy']:.3f}, "
+                     f"log loss {together['log_loss']:.3f} on held-out rows")  # fmt: skip
+    smaller = f", the smallest as good as the best ({design(trials[0]['design'])})" if chosen else ""
+    lines.append(f"winner: {design(winner['design'])}{smaller}")
     return "\n".join([*lines, f"{len(trials)} heads in {found['seconds']:.1f} s: {winner['path']}"])
 
 
 def design(found: dict[str, Any]) -> str:
     """A head in one line: its kind, and the hyperparameters that differ from their default."""
-    from heads.designs import parameters
+    from heads.designs import ENSEMBLE, parameters
 
+    if found["kind"] == ENSEMBLE:
+        members = [design(json.loads(member)) for member in found["params"]["members"]]
+        return f"mean of {len(members)} heads: {'; '.join(members)}"
     known = parameters(found["kind"])
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in found["params"].items()}
     differing = {name: value for name, value in values.items() if name not in known or value != known[name].default}

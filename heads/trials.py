@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.errors import DesignError, HeadError, suggest
-from heads.base import fit_temperature, log_loss, softmax
-from heads.designs import HeadDesign
+from heads.base import fit_temperature, softmax, stratified_folds
+from heads.data import Floats, Labels
+from heads.designs import HeadDesign, head_class
 from heads.division import Division, Judged
-from heads.evaluation import NORMAL_95, measure
+from heads.evaluation import NORMAL_95, Evaluation, measure
 
 FILE = "trials.jsonl"
 
@@ -24,6 +26,8 @@ METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 
 _RESAMPLES = 100
 """Bootstrap resamples for the standard error of a single fold."""
+_PARTS = 10
+"""Parts of a single fold on which designs are compared pair by pair."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Trial:
         size: numbers that the head consists of, at most.
         stopped: why its fits ended.
         losses: log loss on held-out rows after each epoch, of kinds that have epochs.
+        parts: the sweep's metric on parts of the held-out rows that are the same for all designs: folds, or tenths of
+            the only one.
+        cut: it was stopped before its end, so that it cannot win.
     """
 
     features: str
@@ -50,6 +57,8 @@ class Trial:
     size: int
     stopped: str
     losses: list[float] = field(default_factory=list)
+    parts: list[float] = field(default_factory=list)
+    cut: bool = False
 
     @property
     def key(self) -> tuple[str, HeadDesign]:
@@ -61,7 +70,8 @@ class Trial:
         params = {name: list(v) if isinstance(v, tuple) else v for name, v in self.design.params.items()}
         values = asdict(self) | {"design": {"kind": self.design.kind, "params": params}}
         values["scores"] = {metric: [_or_none(each) for each in some] for metric, some in self.scores.items()}
-        values["losses"] = [_or_none(each) for each in self.losses]
+        for name in ("losses", "parts"):
+            values[name] = [_or_none(each) for each in values[name]]
         return values | {"mean": _or_none(self.mean), "error": _or_none(self.error)}
 
     @classmethod
@@ -70,8 +80,8 @@ class Trial:
         design = HeadDesign(values["design"]["kind"], values["design"]["params"])
         numbers = {name: _or_nan(values[name]) for name in ("mean", "error")}
         scores = {metric: [_or_nan(each) for each in some] for metric, some in values["scores"].items()}
-        losses = [_or_nan(each) for each in values.get("losses", [])]
-        return cls(**values | numbers | {"design": design, "scores": scores, "losses": losses})
+        lists = {name: [_or_nan(each) for each in values.get(name, [])] for name in ("losses", "parts")}
+        return cls(**values | numbers | lists | {"design": design, "scores": scores})
 
 
 def _or_none(value: float) -> float | None:
@@ -82,30 +92,38 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
+def held_proba(design: HeadDesign, scores: Floats, codes: Labels) -> NDArray[np.float64]:
+    """Probabilities (J, C) from scores of held-out rows: one temperature makes them so, as it does in a saved head."""
+    votes = head_class(design.kind).votes
+    return scores.astype(np.float64) if votes else softmax(scores / fit_temperature(scores, codes))
+
+
 def judge_trial(features: str, design: HeadDesign, division: Division, judged: Judged, metric: str) -> Trial:
     """The trial that a design's scores on held-out rows amount to."""
     codes, fold = division.codes[division.judged], division.fold[division.judged]
-    # Not all kinds give probabilities; one number makes their scores so, as it does in a saved head.
-    temperature = fit_temperature(judged.scores, codes) if metric == "log_loss" and design.kind != "knn" else 1.0
-    proba = judged.scores if design.kind == "knn" else softmax(judged.scores / temperature)
+    proba = held_proba(design, judged.scores, codes)
     names = [str(i) for i in range(division.classes)]
     single = division.folds == 1
-    found = [
-        measure(codes[fold == f], proba[fold == f], names, resamples=_RESAMPLES if single else 0)
-        for f in range(division.folds)
-    ]
-    metrics = [each.metrics() for each in found]
-    kept = [m for m in METRICS if any(m in each for each in metrics) and (m != "log_loss" or metric == m)]
-    scores = {m: [each.get(m, float("nan")) for each in metrics] for m in dict.fromkeys([*kept, metric])}
+
+    def metrics(rows: Any, resamples: int = 0) -> Evaluation:
+        return measure(codes[rows], proba[rows], names, resamples=resamples)
+
+    found = [metrics(fold == f, _RESAMPLES if single else 0) for f in range(division.folds)]
+    each = [one.metrics() for one in found]
+    kept = [m for m in METRICS if any(m in one for one in each)]
+    scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
     values = np.array(scores[metric])
+    parts = scores[metric]
     if single:
         low, high = found[0].intervals.get(metric, (values[0], values[0]))
         error = (high - low) / (2 * NORMAL_95)
+        tenth = stratified_folds(codes, _PARTS, 0)
+        parts = [metrics(tenth == i).metrics().get(metric, float("nan")) for i in range(tenth.max() + 1)]
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
     return Trial(
         features, design, scores, float(values.mean()), float(error), round(judged.seconds, 4), size(design, division),
-        judged.stopped, [round(loss, 4) for loss in judged.losses],
+        judged.stopped, [round(loss, 4) for loss in judged.losses], parts,
     )  # fmt: skip
 
 
@@ -118,28 +136,59 @@ def size(design: HeadDesign, division: Division) -> int:
     return sum((a + 1) * b for a, b in pairwise(widths))
 
 
-def select(trials: Iterable[Trial], metric: str) -> Trial:
-    """The smallest head whose metric is within one standard error of the best; of equally small ones, the best.
+def select(trials: Iterable[Trial], metric: str, *, smallest: bool = False) -> Trial:
+    """The best head by the metric's mean; see :func:`ranked` for ties.
 
-    (Breiman et al., "Classification and regression trees", 1984, section 3.4.3.)
+    Args:
+        trials: those that were cut are passed over.
+        metric: one of :data:`METRICS`.
+        smallest: take the smallest head within one standard error of the best instead, that of the difference between
+            both on the same rows; of equally small ones, the best. (Breiman et al., "Classification and regression
+            trees", 1984, section 3.4.3.)
 
     Raises:
         HeadError: no design could be fitted.
     """
-    usable = [trial for trial in ranked(trials, metric) if np.isfinite(trial.mean)]
+    usable = contenders(trials, metric)
     if not usable:
         raise HeadError("no head of the sweep could be fitted: see why in its table, or give a larger --budget")
-    least = goodness(usable[0], metric) - usable[0].error
-    return min((trial for trial in usable if goodness(trial, metric) >= least), key=lambda trial: trial.size)
+    best = usable[0]
+    if not smallest:
+        return best
+    return min((trial for trial in usable if _as_good(trial, best, metric)), key=lambda trial: trial.size)
+
+
+def contenders(trials: Iterable[Trial], metric: str) -> list[Trial]:
+    """Those that can win, the best first."""
+    return [trial for trial in ranked(trials, metric) if np.isfinite(trial.mean) and not trial.cut]
+
+
+def _as_good(trial: Trial, best: Trial, metric: str) -> bool:
+    """Whether a trial is within one standard error of the best."""
+    lost = goodness(best, metric) - goodness(trial, metric)
+    if len(trial.parts) != len(best.parts) or len(best.parts) < 2:  # of an earlier version, or hardly any rows
+        return lost <= best.error
+    paired = np.subtract(best.parts, trial.parts)
+    paired = paired[np.isfinite(paired)]
+    return bool(len(paired) > 1 and lost <= paired.std(ddof=1) / np.sqrt(len(paired))) or lost == 0
 
 
 def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
-    """The best first; those that could not be fitted last. The order does not depend on which came in first."""
+    """The best first; those that could not be fitted last. Of equally good ones, that of the least log loss, then the
+    smallest. The order does not depend on which came in first."""
 
-    def order(trial: Trial) -> tuple[bool, float, int, str, str]:
+    def order(trial: Trial) -> tuple[bool, float, float, int, str, str]:
         usable = bool(np.isfinite(trial.mean))
         value = -goodness(trial, metric) if usable else 0.0
-        return not usable, value, trial.size, trial.features, trial.design.to_json()
+        loss = float(np.mean(trial.scores.get("log_loss", np.inf)))
+        return (
+            not usable,
+            value,
+            loss if np.isfinite(loss) else np.inf,
+            trial.size,
+            trial.features,
+            trial.design.to_json(),
+        )
 
     return sorted(trials, key=order)
 
@@ -147,19 +196,6 @@ def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
 def goodness(trial: Trial, metric: str) -> float:
     """The metric's mean, the greater the better; NaN of a design that could not be fitted."""
     return -trial.mean if metric == "log_loss" else trial.mean
-
-
-def calibration(scores: Any, codes: Any) -> dict[str, float]:
-    """Temperature for held-out scores (J, C), and log loss without it and with one fitted to the other rows."""
-    order = np.random.default_rng(0).permutation(len(codes))
-    after = np.empty(len(codes))
-    for part in np.array_split(order, min(5, len(codes))):
-        rest = np.setdiff1d(order, part)
-        temperature = fit_temperature(scores[rest], codes[rest]) if len(rest) else 1.0
-        after[part] = log_loss(scores[part] / temperature, codes[part])
-    temperature = fit_temperature(scores, codes)
-    before = log_loss(scores, codes)
-    return {"temperature": temperature, "log_loss_before": before, "log_loss_after": float(after.mean())}
 
 
 class TrialLog:

@@ -86,7 +86,7 @@ def test_a_saved_head_is_replaced_whatever_its_kind(fitted, tmp_path):
     for kind in ("svm", "logreg", "knn"):
         save_head(tmp_path / "head", fitted[kind])
         assert load_head(tmp_path / "head").design.kind == kind
-        assert len(list((tmp_path / "head").iterdir())) == 2
+        assert len(list((tmp_path / "head").iterdir())) == 3
 
 
 @pytest.mark.parametrize("moment", range(4))

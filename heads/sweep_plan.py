@@ -1,0 +1,86 @@
+"""Which rows of a table a sweep fits on, and which it judges on."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import HeadError
+from heads.base import stratified_folds
+from heads.data import FeatureTable
+from heads.division import BLOCK, Division, scratch
+from heads.fit import check_train
+
+
+class SweepPlan:
+    """Which rows of a table a sweep uses, and the fold of each.
+
+    Attributes:
+        notes: for people.
+        held_codes: labels of the rows that designs are judged on, as :attr:`Division.judged` has them (J,).
+        judged_splits: where those are from.
+    """
+
+    def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
+        self._table, self.notes = table, []
+        splits = ("train",) if folds is None else ("train", "validation")
+        rows = table.rows(*splits)
+        check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
+        if folds is not None:
+            fold = self._folds(table.y[rows], folds, seed, table.groups(*splits))
+        else:
+            held = table.rows("validation")
+            known = np.isin(table.y[held], table.y[rows])
+            if not known.any():
+                raise HeadError(f"{table.path}: no validation rows of classes that train rows show: give --cv 5")
+            if not known.all():
+                missing = ", ".join(table.class_names[i] for i in np.unique(table.y[held][~known]))
+                self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {missing}")
+            rows, fold = np.concatenate([rows, held[known]]), np.repeat([-1, 0], [len(rows), known.sum()])
+        shown = np.full(len(table.y), -1)
+        shown[rows] = np.arange(len(rows))
+        owners = shown[table.view_rows] if views else np.empty(0, np.intp)
+        used = np.flatnonzero((owners >= 0) & ((fold[owners] < 0) | (folds is not None)))
+        image = np.concatenate([np.arange(len(rows)), owners[used]])
+        fold = fold[image]
+        # Fold by fold, so that a block of rows is held out of a fit as a whole or not at all.
+        order = np.argsort(fold, kind="stable")
+        self._source = np.concatenate([rows, len(table.y) + used])[order]
+        self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
+        labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
+        self._codes = np.unique(labels, return_inverse=True)[1]
+        self.held_codes = self._codes[self._plain & (self._fold >= 0)]
+        self.judged_splits = ("validation",) if folds is None else ("train", "validation")
+        self._groups = np.unique(table.digests[rows], return_inverse=True)[1]
+
+    def _folds(self, labels: Any, folds: int, seed: int, groups: Any) -> Any:
+        if not 2 <= folds <= np.bincount(labels).max():
+            raise HeadError(f"--cv {folds}: give 2 to {np.bincount(labels).max()}, the rows of the largest class")
+        fold = stratified_folds(labels, folds, seed, groups)
+        if never := int((fold < 0).sum()):
+            self.notes.append(f"{never} rows are never held out: no other images of their class would be left")
+        if never == len(fold):
+            raise HeadError(f"{self._table.path}: no row can be held out: extract more images of each class")
+        return fold
+
+    @contextmanager
+    def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
+        """The rows, in a file in `folder` that processes can map."""
+        table, rows = self._table, len(self._source)
+        none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
+        columns = none.shape[1]
+        weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
+        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as place:
+            large = max_memory is not None and rows * columns * 4 > max_memory
+            X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
+            for start in range(0, rows, BLOCK):
+                block = self._source[start : start + BLOCK]
+                plain = self._plain[start : start + BLOCK]
+                order = np.argsort(~plain, kind="stable")
+                X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
+            if not np.isfinite(X.sum(axis=1, dtype=np.float64)).all():
+                raise HeadError(f"{table.path}: features hold NaN or infinity: leave these rows out, or extract again")
+            yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)
