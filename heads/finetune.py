@@ -31,8 +31,9 @@ from heads.deploy import backbone_of, named
 from heads.evaluation import known_classes, measure, paired_difference
 from heads.fit import library_versions
 from heads.joined import Array, Joined, Trunk, check_joinable
-from heads.material import Material, Rows, from_cache, from_pixels
+from heads.material import Material, Rows, from_cache, from_pixels, placed
 from heads.persist import FittedHead, check_target, load_head, save_head
+from heads.record import Record, note_measured
 from heads.runs import TUNED, TUNING
 from heads.training import Checkpoint, Recipe, best_epoch, check_settings, logits, train
 
@@ -162,14 +163,16 @@ class _Task:
         recipe = self.recipe
         options: dict[str, Any] = {"views": self.views, "augment": recipe.augment, "progress": report}
         if self.cached is None:
-            return from_pixels(self.source, self.spec, limit=left, **options)
-        return from_cache(self.source, store, self.spec, self.network, self.cached, dtype=recipe.dtype, **options)
+            found = from_pixels(self.source, self.spec, limit=left, **options)
+        else:
+            found = from_cache(self.source, store, self.spec, self.network, self.cached, dtype=recipe.dtype, **options)
+        return placed(found, self.fitted.record)
 
     def run(
         self, material: Material, settings: dict[str, Any], report: Callable[..., None], seconds: float
     ) -> dict[str, Any]:
         """Train, compare, save; `seconds` is what the material took."""
-        recipe, rows = self.recipe, Rows.of(material, self.recipe.seed)
+        recipe, rows = self.recipe, Rows.of(material, self.fitted.record, self.recipe.seed)
         encoder = self.trunk.encoder(recipe.dtype if self.cached else None)
         sample = encoder.predict(material.batches(rows.train[:_SAMPLE], recipe.batch_size), verbose=0)
         joined = Joined.of(self.trunk, encoder, self.fitted.head, sample, recipe.seed)
@@ -190,7 +193,7 @@ class _Task:
             "notes": self._notes(material),
             "failures": [list(failure) for failure in material.failures],
             "settings": settings,
-            **self._saved(joined, material, temperature, sum(epochs)),
+            **self._saved(joined, material, rows, temperature, sum(epochs)),
         }
         write_whole(self.out / TUNING, json.dumps(found, indent=1).encode() + b"\n")
         checkpoint.path.unlink(missing_ok=True)
@@ -198,11 +201,15 @@ class _Task:
 
     def _notes(self, material: Material) -> list[str]:
         """What the comparison may suffer from."""
+        record = self.fitted.record
+        if record:
+            new = int((record.split_of(material.digests.tolist()) == "").sum())
+            return [f"{new} images are new since the head was fitted"] if new else []
         if self.fitted.rows == material.split_counts():
             return []
         return [
-            f"the head was fitted on other splits ({self.fitted.rows}, here {material.split_counts()}): "
-            "it may have seen some of the rows that it is judged by"
+            f"the head was fitted on other splits ({self.fitted.rows}, here {material.split_counts()}) by an earlier "
+            "version, which did not keep the images: it may have seen some of the rows that it is judged by"
         ]
 
     def _compared(
@@ -226,8 +233,15 @@ class _Task:
             "recommendation": _recommendation(difference["interval"], len(y), rows.split),
         }
 
-    def _saved(self, joined: Joined, material: Material, temperature: float, seconds: float) -> dict[str, str]:
+    def _saved(
+        self, joined: Joined, material: Material, rows: Rows, temperature: float, seconds: float
+    ) -> dict[str, str]:
         """Save backbone and head, and say where."""
+        before = self.fitted.record
+        record = Record.of(
+            material.digests, material.splits, fitted=dict.fromkeys(("train", *(before.fitted if before else ()))),
+            chosen=("validation",) if rows.split == "test" else (),
+        )  # fmt: skip
         backbone = _save_backbone(self.trunk, self.spec, self.tap, self.out)
         tuned = replace(
             self.fitted,
@@ -240,8 +254,13 @@ class _Task:
             seconds=seconds,
             seed=self.recipe.seed,
             versions=library_versions(),
+            record=record,
         )
-        return {"path": str(save_head(self.out / TUNED, tuned).path), "backbone": backbone.weights}
+        path = save_head(self.out / TUNED, tuned).path
+        if rows.split == "test":
+            for folder in filter(None, (self.fitted.path, path)):
+                note_measured(folder, "test", material.digests[rows.judge].tolist())
+        return {"path": str(path), "backbone": backbone.weights}
 
 
 def _codes(fitted: FittedHead, source: Source) -> Labels:

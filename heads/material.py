@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from featurestore.extraction import extract
 from featurestore.forward import DECODERS
 from featurestore.plan import Item
 from featurestore.spec import ExtractionSpec
-from featurestore.splits import assign_splits
+from featurestore.splits import DUPLICATE, assign_splits
 from featurestore.store import FeatureStore
 from heads.base import stratified_folds
 from heads.data import Labels
+from heads.record import FITTED, Record
 
 _HELD_OUT = 10
 """One in so many training rows tells when to stop, where no validation rows are left for that."""
@@ -202,7 +203,7 @@ class Rows:
         choose: rows that tell which epoch was best.
         judge: rows that the result is measured on, once.
         split: name of the split that `judge` is.
-        borrowed: `choose` are training rows that are held out, as `judge` are the validation rows.
+        borrowed: the head was fitted on `choose`: they say nothing of it, and may choose among the epochs only.
     """
 
     train: Labels
@@ -212,22 +213,45 @@ class Rows:
     borrowed: bool
 
     @classmethod
-    def of(cls, material: Material, seed: int) -> "Rows":
+    def of(cls, material: Material, record: Record | None, seed: int) -> "Rows":
         """Test rows judge and validation rows choose; without the former, the latter judge.
+
+        Args:
+            material: the rows, in the splits that they had when the head was fitted, see :func:`placed`.
+            record: what the head has seen. Rows that it was fitted on do not judge it.
+            seed: of the training rows that are held out, where they are needed to choose.
 
         Raises:
             HeadError: no training rows, or none to judge on.
         """
+        seen = record.seen(material.digests.tolist()) if record else np.zeros(len(material.splits), "U6")
         train, validation, test = (np.flatnonzero(material.splits == s) for s in ("train", "validation", "test"))
-        if not len(train) or not len(validation) + len(test):
+        split, judge = ("test", test) if len(test) else ("validation", validation)
+        unseen = judge[seen[judge] != FITTED]
+        if not len(train) or not len(judge):
             raise HeadError(
                 f"{len(train)} training, {len(validation)} validation and {len(test)} test rows: fine-tuning needs "
                 "some to train on and some to be judged by"
             )
-        split, judge = ("test", test) if len(test) else ("validation", validation)
+        if not len(unseen):
+            raise HeadError(
+                f"the head was fitted on all {len(judge)} {split} rows, and no others are left to judge the result by: "
+                "start from a head of  featurestore fit-head, which keeps validation rows apart, or add test images"
+            )
         if len(test) and len(validation):
-            return cls(train, validation, judge, split, False)
+            return cls(train, validation, unseen, split, bool((seen[validation] == FITTED).any()))
         codes = material.labels[train]
         groups = np.unique(material.digests[train], return_inverse=True)[1]
         held = stratified_folds(codes, _HELD_OUT, seed, groups) == 0
-        return cls(train[~held], train[held], judge, split, True)
+        return cls(train[~held], train[held], unseen, split, True)
+
+
+def placed(material: Material, record: Record | None) -> Material:
+    """Each image in the split that it had when the head was fitted; images that the head does not know keep theirs.
+
+    A folder that has grown is split anew, and what was for training may now be called test: the head knows better.
+    """
+    if record is None:
+        return material
+    before = record.split_of(material.digests.tolist())
+    return replace(material, splits=np.where((before == "") | (material.splits == DUPLICATE), material.splits, before))

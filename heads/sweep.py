@@ -155,7 +155,7 @@ def sweep(
     X, y = table.select("test")
     test = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict() if len(y) else None
     if len(y):
-        note_measured(out / WINNER, "test", table.digests[table.rows("test")])
+        note_measured(out / WINNER, "test", table.digests[table.rows("test")].tolist())
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
     if len(judged) < total:
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
