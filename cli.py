@@ -25,7 +25,7 @@ FAILURES_LISTED = 3
 """Exit code of a run that finished, and lists inputs that gave no row."""
 
 app = typer.Typer(
-    help="Run each frozen image backbone once, keep its features in HDF5, fit heads on them in seconds.",
+    callback=terminal.options,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -26,7 +26,7 @@ from featurestore.errors import ImageError, SourceError, suggest
 from featurestore.images import read_file, why
 from featurestore.manifest import Finder, read_manifest
 from featurestore.stamps import DigestCache, stamp
-from featurestore.walk import SPLIT_WORDS, Tree, has_split_folders
+from featurestore.walk import SPLIT_WORDS, Tree, has_split_folders, split_of
 
 _PORTION = 512
 
@@ -187,7 +187,7 @@ class FolderSource(FileSource):
     """Class folders with images anywhere below them; or split folders that hold class folders.
 
     Raises:
-        SourceError: no images, a single class, a mixture of the two layouts, or an `exclude` that names no folder.
+        SourceError: no images, a single class, a doubtful mixture of the layouts, or an `exclude` that names no folder.
     """
 
     def __init__(self, root: Path, *, name: str, exclude: Iterable[str] = ()) -> None:
@@ -201,7 +201,7 @@ class FolderSource(FileSource):
             if len(parts) < above + 2:
                 tree.skipped["without a class folder"] += 1
             else:
-                rows.append((path, path, parts[above], SPLIT_WORDS[parts[0].lower()] if above else ""))
+                rows.append((path, path, parts[above], (split_of(parts[0]) or "") if above else ""))
         failures = [Failure(path, reason) for path, reason in tree.failures]
         super().__init__(root, _listing(name, root, rows, failures, tree.skipped, _CLASS_FOLDERS))
 
@@ -394,6 +394,6 @@ def _check_known(exclude: frozenset[str], known: set[str], where: Path) -> None:
 
 
 def _split(word: str, where: str) -> str:
-    if word.lower() not in SPLIT_WORDS:
-        raise SourceError(f"{where}: unknown split {word!r}: {suggest(word, SPLIT_WORDS)}")
-    return SPLIT_WORDS[word.lower()]
+    if split := split_of(word):
+        return split
+    raise SourceError(f"{where}: unknown split {word!r}: {suggest(word, SPLIT_WORDS)}")

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from featurestore.backbones import Backbone, Outline, check, find, load_backbone
 from featurestore.backbones.keras_file import SUFFIX as KERAS_FILE
 from featurestore.errors import DiskFullError
 from featurestore.journal import write_whole
+from featurestore.runtime import version_of
 from featurestore.spec import Pool, Precision, Tap
 from featurestore.stamps import horizon, settled, stamp
 
@@ -104,7 +104,7 @@ class Memo:
         facts = [
             request.text,
             [f"{path} {found.hex()}" for path, found in zip(files, stamps, strict=True)],
-            {library: _version(library) for library in _LIBRARIES},
+            {library: version_of(library) for library in _LIBRARIES},
             self._variables,
             [platform.node(), platform.python_version()],
             _text(_keras_home() / "keras.json"),
@@ -131,12 +131,6 @@ def _keras_home() -> Path:
     """As Keras finds it."""
     home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
     return Path(os.environ.get("KERAS_HOME") or home / ".keras")
-
-
-def _version(library: str) -> str:
-    with suppress(PackageNotFoundError):
-        return version(library)
-    return ""
 
 
 def _text(path: Path) -> str:

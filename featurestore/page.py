@@ -18,6 +18,20 @@ from featurestore.images import resized
 THUMBNAIL = 112
 """Side of a thumbnail in pixels: sharp at the 72 to 96 that the style gives it, and at worst 12 KB of text."""
 
+_TEMPLATES = Path(__file__).parent / "templates"
+
+FONT = "DejaVu Sans"
+"""Of drawings outside a browser, so that they look the same on a machine that has other fonts, or none.
+
+Its condensed faces are as wide as the fonts that browsers take, for which the drawings leave room.
+"""
+
+FONT_FILES = sorted(str(file) for file in (_TEMPLATES / "fonts").glob("*.ttf"))
+"""The regular and the bold one of these."""
+
+_LACKING = re.compile(r"[^\t\n -~\u00a0-\u02e9\u0300-\u034f\u0400-\u0525\u2010-\u2027]")
+"""What the font may not have: all but Latin and Cyrillic letters, their accents, and punctuation."""
+
 
 def target(path: str | os.PathLike[str]) -> Path:
     """Where a page can be written; ask before the slow work starts.
@@ -84,10 +98,16 @@ def render(template: str, **context: Any) -> str:
 
 
 def figure_style() -> str:
-    """The style of a drawing by itself: in the colours of the light page, without variables."""
-    text = (Path(__file__).parent / "templates" / "figure.css").read_text()
+    """The style of a drawing by itself: in the colours of the light page, without variables, and in our own font."""
+    text = (_TEMPLATES / "figure.css").read_text()
     colours = dict(reversed(re.findall(r"--(\w+): ([^;]+);", text)))  # the light ones stand first
+    text = re.sub("font-family: [^;]+;", f'font-family: "{FONT}"; font-stretch: condensed;', text)
     return re.sub(r"var\(--(\w+)\)", lambda found: colours[found[1]], text[text.index("\n.figure") :])
+
+
+def in_our_font(text: str) -> bool:
+    """Whether :data:`FONT` has every letter of a text; some Chinese ones, say, only the machine's fonts have."""
+    return not _LACKING.search(text)
 
 
 def printable(text: str) -> str:

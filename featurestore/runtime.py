@@ -1,11 +1,14 @@
-"""The one door to Keras: imported late, quietly, and with a clear word when it is not there. And the machine's size."""
+"""What the program runs on: the machine, installed libraries, and Keras.
+
+This is the one door to Keras: it is imported late, quietly, and with a clear word when it is not there.
+"""
 
 import logging
 import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,6 +20,15 @@ from featurestore.errors import missing
 def machine_memory() -> int:
     """Bytes of memory that this machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def version_of(library: str) -> str:
+    """Version of an installed library, this one among them; "" where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    with suppress(PackageNotFoundError):  # run from a source tree, say
+        return version(library)
+    return ""
 
 
 def import_keras(task: str) -> Any:

@@ -4,14 +4,13 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from featurestore.errors import HeadError
+from featurestore.runtime import version_of
 from heads.data import FeatureTable, load_features
 from heads.designs import HeadDesign, head_class
 from heads.evaluation import measure
@@ -133,6 +132,5 @@ def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> No
 def library_versions() -> dict[str, str]:
     """Versions of this package and of the libraries that are loaded."""
     found = {name: str(sys.modules[name].__version__) for name in _LIBRARIES if name in sys.modules}
-    with suppress(PackageNotFoundError):  # run from a source tree
-        found["featurestore"] = version("featurestore")
-    return found
+    own = version_of("featurestore")
+    return found | ({"featurestore": own} if own else {})

@@ -303,14 +303,17 @@ def _png_renderer() -> Any:
 
 
 def _write_png(drawn: Sequence[charts.Chart], folder: Path) -> list[str]:
-    """Each chart in the colours of the light page. No browser is needed."""
+    """Each chart in the colours of the light page. Neither a browser nor the machine's fonts are needed."""
     render, style = _png_renderer(), page.figure_style()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files = []
         for chart in drawn:
             svg = re.sub("^<svg", '<svg xmlns="http://www.w3.org/2000/svg"', page.printable(str(chart.svg)))
-            data = render(svg_string=svg, style_sheet=style, background="#fff", zoom=_PIXELS, font_family="sans-serif")
+            data = render(
+                svg_string=svg, style_sheet=style, background="#fff", zoom=_PIXELS, font_family=page.FONT,
+                font_files=page.FONT_FILES, skip_system_fonts=page.in_our_font(svg),  # of two alike, theirs would win
+            )  # fmt: skip
             (folder / f"{chart.id}.png").write_bytes(bytes(data))
             files.append(str(folder / f"{chart.id}.png"))
     except OSError as error:

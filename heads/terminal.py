@@ -55,6 +55,22 @@ def run(app: Callable[[], None]) -> None:
         sys.exit(1)
 
 
+def _print_version(asked: bool) -> None:
+    from featurestore.runtime import version_of
+
+    if asked:
+        print(f"featurestore {version_of('featurestore') or '(not installed)'}")
+        raise typer.Exit
+
+
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run each frozen image backbone once, keep its features in HDF5, fit heads on them in seconds."""
+
+
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise _InterruptedError
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -53,6 +54,10 @@ def work(tmp_path_factory):
         done = featurestore(*map(str, command))
         assert done.returncode == 0, done.stderr
     return work
+
+
+def test_version():
+    assert featurestore("--version").stdout == f"featurestore {version('featurestore')}\n"
 
 
 def test_extract_says_what_it_did(work, tmp_path):

@@ -7,11 +7,14 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from featurestore.dataset import ArraySource, Failure, digest_of, open_source
 from featurestore.errors import ImageError, SourceError
 from featurestore.images import decode
+from featurestore.walk import split_of
 
 
 def put(path, data=None):
@@ -121,6 +124,97 @@ def test_split_folders(tmp_path, names):
     assert source.class_names == ("a", "b", "c")
     words = dict(zip(names, ("train", "validation", "test"), strict=True))
     assert {(path.split("/")[0], split) for _, path, _, split in rows(source)} == set(words.items())
+
+
+WORDS = {
+    "train": ["train", "training"],
+    "validation": ["val", "valid", "validation", "dev", "eval", "evaluation"],
+    "test": ["test", "testing", "holdout", "hold-out", "hold_out", "hold out"],
+}
+SUFFIXES = ("set", "data", "images", "image", "imgs", "dir", "folder", "split", "dataset", "data_set")
+
+
+@st.composite
+def names_of_splits(draw):
+    """What somebody may call the folder of a split, and the split."""
+    split = draw(st.sampled_from(sorted(WORDS)))
+    name = draw(st.sampled_from(WORDS[split]))
+    separator = draw(st.sampled_from(["_", "-", " ", ""]))
+    suffix = draw(st.sampled_from(["", *SUFFIXES]))
+    prefix = draw(st.sampled_from(["", "seg", "images", "data"]))
+    name = (f"{prefix}{separator or '_'}" if prefix else "") + name + (f"{separator}{suffix}" if suffix else "")
+    return draw(st.sampled_from([name, name.upper(), name.title(), name.title().replace("_", "")])), split
+
+
+@given(names_of_splits())
+def test_what_splits_are_called(named):
+    name, split = named
+    assert split_of(name) == split
+
+
+@given(names_of_splits(), st.sampled_from(["q", "_1", "2", "_old", " cats", "é", "con"]), st.booleans())
+def test_a_split_is_not_read_out_of_other_words(named, more, before):
+    name, _ = named
+    assert split_of(f"{more}{name}" if before else f"{name}{more}") is None
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("training_set", "test_set"), ("seg_train", "seg_test"), ("TrainData", "TestData"), ("train-images", "holdout")],
+)
+def test_splits_are_not_taken_for_two_classes(tmp_path, train, test):
+    tree(tmp_path, f"{train}/cat/1.jpg", f"{train}/dog/2.jpg", f"{test}/cat/3.jpg")
+    source = open_source(tmp_path)
+    assert source.class_names == ("cat", "dog")
+    assert {(path.split("/")[0], split) for _, path, _, split in rows(source)} == {(train, "train"), (test, "test")}
+
+
+def test_two_folders_of_one_split(tmp_path):
+    tree(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "valid/b/4.jpg", "eval/b/5.jpg")
+    assert [row[3] for row in rows(open_source(tmp_path))] == ["validation", "train", "train", *["validation"] * 2]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train_1", "train_2"), ("trainA", "trainB"), ("fold1", "fold_2"), ("old test", "rest"), ("valid.v2", "x"),
+     ("my_training_set_2", "other")],
+)  # fmt: skip
+def test_classes_that_are_probably_splits(tmp_path, names):
+    tree(tmp_path, *[f"{name}/{kind}/{name}.jpg" for name in names for kind in ("cat", "dog")], f"{names[0]}/stray.jpg")
+    message = refused(tmp_path)
+    assert names[0] in message and "train/, validation/ or test/" in message
+    assert f"--exclude {names[0]}" in message and "--labels" in message
+    assert ("x" in names or "rest" in names or "other" in names) or names[1] in message
+
+
+def test_a_mixture_says_what_a_split_must_be_called(tmp_path):
+    tree(tmp_path, "train/a/1.jpg", "train/b/2.jpg", *[f"foo_test_old{i}/a/3.jpg" for i in range(20)])
+    message = refused(tmp_path)
+    assert "foo_test_old0" in message and "and 14 more" in message and "validation/" in message
+
+
+def test_splits_within_splits(tmp_path):
+    """As one well-known archive unpacks."""
+    tree(tmp_path, *[f"seg_{s}/seg_{s}/{kind}/1.jpg" for s in ("train", "test") for kind in ("sea", "street")])
+    message = refused(tmp_path)
+    assert "seg_test/seg_test, seg_train/seg_train" in message and "move the class folders up" in message
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [("train", "bus", "car"), ("test_tube", "beaker"), ("contestant", "jury/2020"), ("training shoes", "boots"),
+     ("trainers/left", "boots/left"), ("fold", "crease/x"), ("trainspotting/1996", "testament/old")],
+)  # fmt: skip
+def test_classes_whose_names_only_sound_like_splits(tmp_path, classes):
+    tree(tmp_path, *[f"{name}/{i}.jpg" for i, name in enumerate(classes)])
+    assert open_source(tmp_path).class_names == tuple(sorted(name.split("/")[0] for name in classes))
+
+
+def test_a_class_with_a_few_images_in_a_folder_is_no_split(tmp_path):
+    tree(tmp_path, "test_tube/1.jpg", "test_tube/2.jpg", "test_tube/old/3.jpg", "beaker/4.jpg")
+    assert open_source(tmp_path).class_names == ("beaker", "test_tube")
+    tree(tmp_path / "train", "test/1.jpg", "exam/2.jpg")
+    assert open_source(tmp_path / "train").class_names == ("exam", "test")
 
 
 def test_images_beside_the_class_folders_of_a_split(tmp_path):
@@ -285,7 +379,7 @@ def test_a_file_that_changes_is_noticed(tmp_path):
 def test_manifest_with_paths_and_splits(tmp_path):
     tree(tmp_path, "x/1.jpg", "x/2.jpg", "y/3.png")
     manifest = table(
-        tmp_path / "list.csv", "path,label,split", "x/2.jpg,dog,val", "./x/1.jpg,cat,Train", "y/3.png,cat,test"
+        tmp_path / "list.csv", "path,label,split", "x/2.jpg,dog,Eval", "./x/1.jpg,cat,Train set", "y/3.png,cat,hold-out"
     )
     source = open_source(manifest)
     assert source.name == "list" and source.class_names == ("cat", "dog")

@@ -35,8 +35,8 @@ def featurestore(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProce
 
 def cli_page() -> str:
     parts = ["# The command line\n\nWritten by `python tests/test_docs.py` from the program's own help texts."]
-    for command in COMMANDS:
-        done = featurestore(command, "--help")
+    for command in ("featurestore", *COMMANDS):
+        done = featurestore(*([] if command == "featurestore" else [command]), "--help")
         assert done.returncode == 0, done.stderr
         text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
         parts.append(f"## {command}\n\n```text\n{text}\n```")

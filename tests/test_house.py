@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,16 @@ def test_tools(command):
     tool = Path(sys.executable).with_name(command[0])
     done = subprocess.run([tool, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_licence_and_the_types_are_part_of_what_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["license"] == "MIT"
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    assert all((ROOT / file).is_file() for file in project["project"]["license-files"])
+    packages = project["tool"]["mypy"]["packages"]
+    assert all((ROOT / package / "py.typed").is_file() for package in packages)
+    assert set(packages) <= set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["include"])
 
 
 def test_no_module_is_long():

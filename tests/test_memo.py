@@ -81,7 +81,7 @@ def test_the_witness_covers_all_that_a_network_depends_on(tmp_path, home, monkey
     differs()
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     differs()
-    monkeypatch.setattr(memo, "version", lambda name: "99")
+    monkeypatch.setattr(memo, "version_of", lambda name: "99")
     differs()
     own = tmp_path / "mine.weights.h5"
     own.write_text("weights")

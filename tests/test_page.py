@@ -4,12 +4,13 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
-from test_docs import featurestore
+from test_docs import ROOT, featurestore
 
 from featurestore import FeatureStoreError, open_source
 from featurestore.dataset import ArraySource
@@ -17,6 +18,8 @@ from featurestore.inspection import PICTURES, inspect_source
 from featurestore.page import target
 
 CHROMIUM = shutil.which("chromium")
+REQUIRED = "FEATURESTORE_REQUIRE_BROWSER"
+"""Environment variable of a machine where tests without a browser shall fail rather than be skipped."""
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 HOSTILE = "<script>alert(1)</script>\"'&"
 
@@ -197,8 +200,9 @@ onload = () => {{
 
 def in_browsers(test):
     """Phone and desktop, light and dark."""
+    absent = CHROMIUM is None and REQUIRED not in os.environ
     for mark in (
-        pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH"),
+        pytest.mark.skipif(absent, reason="no chromium on PATH: apt-get install chromium"),
         pytest.mark.parametrize("width", [390, 1280]),
         pytest.mark.parametrize("dark", [False, True]),
     ):
@@ -214,8 +218,25 @@ def test_in_a_real_browser(images, tmp_path, width, dark):
     look(tmp_path / "page.html", width, dark)
 
 
+@pytest.mark.parametrize("required", [False, True])
+def test_without_a_browser_tests_are_skipped_or_fail_as_asked(tmp_path, required):
+    env = {key: value for key, value in os.environ.items() if key != REQUIRED} | {"PATH": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--basetemp", tmp_path / "inner"]
+    done = subprocess.run(
+        [*command, f"{__file__}::test_in_a_real_browser[390-False]"],
+        cwd=ROOT, env=env | ({REQUIRED: "1"} if required else {}), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "no chromium on PATH" in done.stdout
+    assert ("1 failed" if required else "1 skipped") in done.stdout and done.returncode == required
+
+
+def test_ci_requires_a_browser():
+    assert f"export {REQUIRED}=1" in (ROOT / ".ci" / "run").read_text()
+
+
 def look(file, width, dark):
     """Open a page in Chromium: it fits, every picture shows, nothing complains and nothing is asked of a network."""
+    assert CHROMIUM, f"no chromium on PATH, and {REQUIRED} is set"
     tmp_path = file.parent
     harness = HARNESS.format(width=width, page=file.name)
     (tmp_path / "harness.html").write_text(harness)  # a window cannot be as narrow as a phone

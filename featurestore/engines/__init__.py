@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from featurestore.backbones import Backbone
 from featurestore.engines import keras, openvino
 from featurestore.engines.engine import Compute, Features
 from featurestore.errors import BackboneError
+from featurestore.runtime import version_of
 
 __all__ = [
     "AUTO",
@@ -94,13 +94,8 @@ def producer(engine: str = DEFAULT) -> dict[str, str]:
     """Engine and library versions: provenance of the rows that it computes."""
     from keras import backend
 
-    found = {"engine": engine}
-    for library in ("featurestore", "keras", backend.backend(), engine, "numpy", "pillow"):
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
+    libraries = ("featurestore", "keras", backend.backend(), engine, "numpy", "pillow")
+    return {"engine": engine} | {library: found for library in libraries if (found := version_of(library))}
 
 
 def difference(expected: NDArray[np.floating], found: NDArray[np.floating]) -> float:

@@ -3,19 +3,24 @@
 import json
 import shlex
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
+import resvg_py
 from feature_files import write_features
 from pictures import write_images
-from PIL import Image
+from PIL import Image, ImageFont
 from test_docs import featurestore
 from test_page import NOT_UTF8, in_browsers, look, sound
 
 from featurestore.errors import FeatureStoreError, HeadError, SpecMismatchError
+from featurestore.figure import Axis, Figure
+from featurestore.page import FONT_FILES, in_our_font
 from heads import evaluate, fit_head, sweep
+from heads.charts import Chart
 from heads.persist import load_head
-from heads.report import report
+from heads.report import _write_png, report
 
 NAMES = ("<b onclick=x>", "a & b", NOT_UTF8)
 SPACE = """
@@ -64,6 +69,58 @@ def test_a_report_of_a_sweep(made, tmp_path):
     for name in expected:
         with Image.open(tmp_path / "png" / f"{name}.png") as drawn:
             assert drawn.width > 600 and len(drawn.convert("RGB").getcolors(1 << 20)) > 10
+
+
+@pytest.fixture
+def lettered():
+    """A drawing of nothing but words, in the regular and in the bold face."""
+
+    def chart(id, words):
+        drawing = Figure(Axis(0, 1), Axis(0, 1), grid=False)
+        for y, kind in ((40, ""), (200, "name")):
+            drawing.text(150, y, words, kind)
+        return Chart(id, "", drawing.svg(""), "", [], [])
+
+    return chart
+
+
+def ink(file):
+    """How dark the upper and the lower half of a PNG file are."""
+    with Image.open(file) as drawn:
+        upper, lower = np.array_split(255.0 - np.asarray(drawn.convert("L")), 2)
+    return upper.sum() / 255, lower.sum() / 255
+
+
+def test_charts_have_words_on_a_machine_without_fonts(lettered, tmp_path, monkeypatch):
+    render = resvg_py.svg_to_bytes
+    monkeypatch.setattr(resvg_py, "svg_to_bytes", lambda **kwargs: render(**kwargs | {"skip_system_fonts": True}))
+    words = ("0.25 µ – Größe, naïve, Łódź, Ёлка…", "0.25 µ – Größe, naïve,", "Łódź, Ёлка…")
+    files = _write_png([lettered(str(i), some) for i, some in enumerate(words)], tmp_path)
+    (regular, bold), first, second = map(ink, files)
+    assert regular > 500 and bold > regular
+    assert first[0] + second[0] == pytest.approx(regular, rel=0.1)  # every word has its share
+
+
+def test_the_machines_fonts_draw_only_what_ours_lacks(lettered, tmp_path, monkeypatch):
+    asked, render = [], resvg_py.svg_to_bytes
+
+    def listen(**kwargs):
+        asked.append(kwargs["skip_system_fonts"])
+        return render(**kwargs)
+
+    monkeypatch.setattr(resvg_py, "svg_to_bytes", listen)
+    _write_png([lettered("latin", "rosé & co"), lettered("chinese", "玫瑰 rosé")], tmp_path)
+    assert asked == [True, False]
+    assert min(ink(tmp_path / "chinese.png")) > 0  # Latin letters are ours, whatever the machine has
+
+
+def test_our_font_has_what_it_is_said_to_have():
+    """Letters that a font lacks are all drawn as the same box, or not at all."""
+    said = [c for c in map(chr, range(0x20, 0x3000)) if in_our_font(c) and unicodedata.category(c)[0] in "LNPS"]
+    for file in FONT_FILES:
+        font = ImageFont.truetype(file, 24)
+        lacking = bytes(font.getmask("\U0010fffd"))
+        assert len(said) > 900 and [c for c in said if bytes(font.getmask(c)) == lacking] == []
 
 
 def test_pictures_that_are_gone_or_changed_are_said(made, tmp_path):
