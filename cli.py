@@ -90,13 +90,9 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Run a frozen backbone once over SOURCE and keep its features in a file in the store."""
-    from featurestore.dataset import open_source
     from featurestore.extraction import extract_all
 
-    opened = open_source(
-        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        exclude=exclude or (), name=name,
-    )  # fmt: skip
+    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name)
     with terminal.progress(quiet or as_json) as progress:
         results = extract_all(
             opened, store, terminal.networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
@@ -126,13 +122,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what SOURCE holds: classes, splits, image sizes, duplicates, files that cannot be read."""
-    from featurestore.dataset import open_source
     from featurestore.inspection import inspect_source
 
-    opened = open_source(
-        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        exclude=exclude or (), name=name,
-    )  # fmt: skip
+    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name)
     with terminal.progress(quiet or as_json) as progress:
         found = inspect_source(opened, progress, page=page)
     terminal.show(found, as_json, quiet, text.inspection)
@@ -349,14 +341,10 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Train the top of a backbone with a saved head on it, and compare both with the head alone."""
-    from featurestore.dataset import open_source
     from heads.finetune import finetune as run
     from heads.training import Recipe
 
-    opened = open_source(
-        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        exclude=exclude or (),
-    )  # fmt: skip
+    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude)
     recipe = Recipe(
         unfreeze=unfreeze, epochs=epochs, learning_rate=learning_rate, patience=patience, batch_size=batch_size,
         augment=augment, views=views, cache=not no_cache, dtype=dtype, seed=seed,  # type: ignore[arg-type]

@@ -137,16 +137,16 @@ def has_split_folders(images: list[str], root: Path) -> bool:
             f"folders, must be left out (--exclude {odd[0]}) or, being one, be called train/, validation/ or test/; or "
             "give a CSV with --labels"
         )
-    if odd and all(split_of(folder) or _like_a_split(folder) for folder in top):
-        raise SourceError(
-            f"{root}: {_some(odd)} hold images but no class folders: sort the images into folders by class, or "
-            "give a CSV with --labels"
-        )
     if doubtful := [] if splits else _holding_folders(parts, 1, _like_a_split):
         raise SourceError(
             f"{root}: {_some(doubtful)} hold folders of images and look like splits, but it is not clear which: "
             f"call them train/, validation/ or test/; or leave them out (--exclude {doubtful[0]}); or, if they are "
             "classes, give a CSV with --labels"
+        )
+    if odd and all(split_of(folder) or _like_a_split(folder) for folder in top):
+        raise SourceError(
+            f"{root}: {_some(odd)} hold images but no class folders: sort the images into folders by class, or "
+            "give a CSV with --labels"
         )
     if nested := _holding_folders(parts, 2, split_of) if splits else []:
         raise SourceError(

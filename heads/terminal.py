@@ -6,11 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from featurestore.errors import FeatureStoreError
+
+if TYPE_CHECKING:
+    from featurestore.dataset import Source
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -100,6 +103,23 @@ def _quantity(value: str, units: tuple[str, ...], examples: str) -> float:
     except ValueError:
         raise typer.BadParameter(f"{value!r}: write {examples}") from None
     return found
+
+
+def source(
+    path: Path,
+    labels: Path | None,
+    columns: tuple[str | None, str | None, str | None],
+    exclude: list[str] | None,
+    name: str | None = None,
+) -> "Source":
+    """The source that a command's options describe; the columns are those of paths, labels and splits."""
+    from featurestore.dataset import open_source
+
+    path_column, label_column, split_column = columns
+    return open_source(
+        path, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
+        exclude=exclude or (), name=name,
+    )  # fmt: skip
 
 
 def networks(backbones: list[str], weights: list[str]) -> dict[str, str]:

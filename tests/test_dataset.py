@@ -187,6 +187,12 @@ def test_classes_that_are_probably_splits(tmp_path, names):
     assert ("x" in names or "rest" in names or "other" in names) or names[1] in message
 
 
+@pytest.mark.parametrize("names", [("train2017", "val2017"), ("fold1", "fold2"), ("train", "test")])
+def test_folders_that_are_all_called_like_splits_are_no_classes(tmp_path, names):
+    tree(tmp_path, *[f"{name}/{i}.jpg" for name in names for i in range(3)])
+    assert "hold images but no class folders" in refused(tmp_path)
+
+
 def test_a_mixture_says_what_a_split_must_be_called(tmp_path):
     tree(tmp_path, "train/a/1.jpg", "train/b/2.jpg", *[f"foo_test_old{i}/a/3.jpg" for i in range(20)])
     message = refused(tmp_path)

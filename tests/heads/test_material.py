@@ -10,7 +10,8 @@ from featurestore import extract, open_source
 from featurestore.errors import HeadError
 from featurestore.spec import ExtractionSpec, Tap
 from featurestore.store import FeatureStore
-from heads.material import Material, Rows, from_cache, from_pixels
+from heads.material import Material, Rows, from_cache, from_pixels, placed
+from heads.record import Record
 
 SPEC = ExtractionSpec("small_cnn", "0" * 64, (Tap(),), 32, "squash", "tf", "float32")
 VIEWS = {"views": 2, "augment": "mild"}
@@ -85,21 +86,47 @@ def test_all_versions_are_drawn(source):
 def of(splits, labels=None):
     n = len(splits)
     empty = np.zeros(n, np.intp)
-    return Material(empty, empty[:0], empty[:0], empty if labels is None else labels, np.array(splits), empty, [])
+    digests = np.array([f"{i:064x}" for i in range(n)])
+    digests = np.array([digest[::-1] for digest in digests])  # they differ where they begin
+    return Material(empty, empty[:0], empty[:0], empty if labels is None else labels, np.array(splits), digests, [])
 
 
 def test_who_trains_chooses_and_judges():
-    whole = Rows.of(of(["train"] * 6 + ["validation"] * 2 + ["test"] * 2 + ["duplicate"]), 0)
+    whole = Rows.of(of(["train"] * 6 + ["validation"] * 2 + ["test"] * 2 + ["duplicate"]), None, 0)
     assert [*map(list, (whole.train, whole.choose, whole.judge))] == [[*range(6)], [6, 7], [8, 9]]
     assert (whole.split, whole.borrowed) == ("test", False)
     for stronger in ("validation", "test"):
         labels = np.arange(42) % 2
-        found = Rows.of(of(["train"] * 40 + [stronger] * 2, labels), 0)
+        found = Rows.of(of(["train"] * 40 + [stronger] * 2, labels), None, 0)
         assert (list(found.judge), found.split, found.borrowed) == ([40, 41], stronger, True)
         assert len(found.choose) == 4 and sorted([*found.train, *found.choose]) == [*range(40)]
         assert set(labels[found.choose]) == {0, 1}
     with pytest.raises(HeadError, match="3 training, 0 validation and 0 test rows"):
-        Rows.of(of(["train"] * 3), 0)
+        Rows.of(of(["train"] * 3), None, 0)
+
+
+def record(material, fitted, chosen=()):
+    return Record.of(material.digests, material.splits, fitted, chosen)
+
+
+def test_a_folder_that_has_grown_keeps_the_splits_that_the_head_was_fitted_with():
+    before = of(["train"] * 6 + ["validation"] * 2 + ["test"] * 2)
+    known = record(before, ["train"])
+    grown = of(["test"] * 3 + ["train"] * 7 + ["duplicate", "test", "train"])
+    found = placed(grown, known)
+    assert found.splits.tolist() == [*before.splits, "duplicate", "test", "train"]
+    assert list(Rows.of(found, known, 0).judge) == [8, 9, 11]
+    assert placed(grown, None) is grown
+
+
+def test_rows_that_a_head_was_fitted_on_do_not_judge_it():
+    whole = of(["train"] * 6 + ["validation"] * 2 + ["test"] * 2)
+    rows = Rows.of(whole, record(whole, ["train", "validation"]), 0)
+    assert (list(rows.choose), list(rows.judge), rows.borrowed) == ([6, 7], [8, 9], True)
+    without = of(["train"] * 40 + ["validation"] * 2, np.arange(42) % 2)
+    with pytest.raises(HeadError, match="fitted on all 2 validation rows, and no others are left"):
+        Rows.of(without, record(without, ["train", "validation"]), 0)
+    assert list(Rows.of(without, record(without, ["train"], ["validation"]), 0).judge) == [40, 41]
 
 
 def test_the_cache_is_that_of_stage_1(source, cache):
