@@ -6,7 +6,7 @@ A written model is run again and compared with what the head says of the same im
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from featurestore.errors import ExportError, ImageError, SourceError, suggest
 from featurestore.images import decode, decode_sizes, read_file
 from featurestore.runtime import import_keras, without_stderr
 from featurestore.spec import ExtractionSpec, Tap
-from heads import exchange, formats
+from heads import exchange, formats, text
 from heads.base import Layers, kinds_of_layers
 from heads.data import Features
 from heads.deploy import find_images, load_networks, probabilities
@@ -73,9 +73,9 @@ def export(
     chosen = formats.usable(form)
     path = _target(source, out, form, chosen.suffix)
     head = load_head(source)
-    layers = _layers(head)
+    nets = _nets(head)
     networks = load_networks(head, weights)
-    whole = _joined(head, layers, networks)
+    whole = _joined(head, nets, networks)
     pixels = _pixels(check, next(iter(networks)))
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with _draft(path) as draft:
@@ -113,27 +113,35 @@ def _target(source: str | os.PathLike[str], out: str | os.PathLike[str] | None, 
     return path
 
 
-def _layers(head: FittedHead) -> Layers:
-    """The head from features to scores of all classes, divided by the temperature.
+def _nets(head: FittedHead) -> list[Layers]:
+    """The head as nets from features to scores of all classes, divided by the temperature; several of an ensemble.
 
     Raises:
         ExportError: a head of this kind is no net.
     """
-    layers = head.head.as_layers()
-    if layers is None:
-        raise ExportError(
-            f"{head.path}: a head of kind {head.design.kind!r} cannot be written as a network: "
-            f"fit one of {', '.join(kinds_of_layers())}"
-        )
+    nets = []
+    for part in getattr(head.head, "heads_", [head.head]):
+        layers = part.as_layers()
+        if layers is None:
+            raise ExportError(
+                f"{head.path}: {text.design(head.to_dict())} cannot be written as a network: "
+                f"fit one of {', '.join(kinds_of_layers())}"
+            )
+        nets.append(_of_all_classes(layers, head, np.float32(part.temperature_)))
+    return nets
+
+
+def _of_all_classes(layers: Layers, head: FittedHead, temperature: np.float32) -> Layers:
+    """The net with a score for each class, also for those that it was not shown."""
     *inner, (weights, bias) = layers
-    classes, temperature = head.head.classes_, np.float32(head.head.temperature_)
+    classes = head.head.classes_
     last = np.zeros((len(weights), len(head.class_names)), np.float32)
     scores = np.full(len(head.class_names), _ABSENT, np.float32)
     last[:, classes], scores[classes] = weights / temperature, bias / temperature
     return [*inner, (last, scores)]
 
 
-def _joined(head: FittedHead, layers: Layers, networks: Mapping[ExtractionSpec, Backbone]) -> Backbone:
+def _joined(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionSpec, Backbone]) -> Backbone:
     """Backbones and head as one network whose only tap is ``probabilities``.
 
     Raises:
@@ -153,13 +161,9 @@ def _joined(head: FittedHead, layers: Layers, networks: Mapping[ExtractionSpec, 
     }
     parts = [keras.layers.Flatten()(features[wanted.spec][wanted.tap]) for wanted in head.inputs]
     values = keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
-    for i, (weights, bias) in enumerate(layers, 1):
-        last = i == len(layers)
-        dense = keras.layers.Dense(
-            len(bias), "softmax" if last else "relu", name=formats.PROBABILITIES if last else f"head_{i}"
-        )
-        values = dense(values)
-        dense.set_weights([weights, bias])
+    single = len(nets) == 1
+    found = [_stacked(values, net, formats.PROBABILITIES if single else f"member_{i}") for i, net in enumerate(nets)]
+    values = found[0] if single else _mean(found, head.head.temperature_)
     return replace(
         first,
         model=keras.Model(pixels, {formats.PROBABILITIES: values}),
@@ -167,6 +171,28 @@ def _joined(head: FittedHead, layers: Layers, networks: Mapping[ExtractionSpec, 
         shapes={formats.PROBABILITIES: values.shape[1:]},
         precision="float32",
     )
+
+
+def _stacked(values: Any, net: Layers, name: str) -> Any:
+    """A net on features, to probabilities."""
+    import keras
+
+    for i, (weights, bias) in enumerate(net, 1):
+        last = i == len(net)
+        called = name if last else f"head_{i}" if name == formats.PROBABILITIES else f"{name}_{i}"
+        dense = keras.layers.Dense(len(bias), "softmax" if last else "relu", name=called)
+        values = dense(values)
+        dense.set_weights([weights, bias])
+    return values
+
+
+def _mean(probabilities: Sequence[Any], temperature: float) -> Any:
+    """The mean of probabilities, with a temperature: see :class:`heads.ensemble.EnsembleHead`."""
+    import keras
+
+    mean = keras.layers.Average()(probabilities)
+    powers = keras.ops.power(mean, 1 / temperature)
+    return keras.ops.divide(powers, keras.ops.sum(powers, axis=-1, keepdims=True))
 
 
 def _features(spec: ExtractionSpec, network: Backbone, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:

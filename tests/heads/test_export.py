@@ -57,6 +57,23 @@ def test_a_file_says_what_the_head_says(work, tmp_path, form):
     assert {item.stem for item in tmp_path.iterdir()} == {"model"}  # no drafts
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_several_heads_as_one_model(work, tmp_path, form):
+    (file,) = work.glob("*.h5")
+    members = ['{"kind": "logreg", "params": {"C": 0.1}}', '{"kind": "lda", "params": {}}']
+    fit_head(file, "ensemble", params={"members": members}, out=tmp_path / "head")
+    done = export.export(tmp_path / "head", form, tmp_path / f"model{FORMATS[form].suffix}", check=work / "colours")
+    assert done["difference"] < 1e-5
+
+
+def test_an_ensemble_with_a_head_that_is_no_net(work, tmp_path):
+    (file,) = work.glob("*.h5")
+    members = ['{"kind": "logreg", "params": {}}', '{"kind": "svm", "params": {}}']
+    fit_head(file, "ensemble", params={"members": members}, out=tmp_path / "head")
+    with pytest.raises(ExportError, match="mean of 2 heads: logreg; svm cannot be written as a network"):
+        export.export(tmp_path / "head", "keras", tmp_path / "a.keras")
+
+
 def test_photographs_when_no_images_are_given(work, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = export.export(work / "linear", "keras")
@@ -82,14 +99,14 @@ def test_heads_as_nets(kind, gap_file, tmp_path):
     head = fit_head(gap_file, kind, out=tmp_path / "head", params={"epochs": 2} if kind == "dense" else {})
     table = load_features(gap_file)
     values = np.asarray(table.X)
-    *inner, last = export._layers(head)
+    [[*inner, last]] = export._nets(head)
     for weights, bias in inner:
         values = np.maximum(values @ weights + bias, 0)
     np.testing.assert_allclose(softmax(values @ last[0] + last[1]), head.predict_proba(table.X), atol=1e-5)
 
 
 def test_what_cannot_be_one_model(work, tmp_path):
-    with pytest.raises(ExportError, match=r"'knn'.*fit one of logreg, linear-svm, ridge, lda, centroid, dense$"):
+    with pytest.raises(ExportError, match=r"knn: knn cannot be .* fit one of logreg, linear-svm, ridge, lda, centroid, dense$"):
         export.export(work / "knn", "keras", tmp_path / "knn.keras")
     extract(work / "colours", tmp_path, **EXTRACTION)
     extract(work / "colours", tmp_path, **EXTRACTION | {"backbone": "mobilenet:alpha=0.25", "size": 40})
