@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from featurestore.store import FeatureStore, find_files
 from heads.base import softmax
 from heads.data import FeatureTable
 from heads.persist import FittedHead, load_head
+from heads.record import CHOSEN, FITTED, note_measured
 
 Array = NDArray[np.float64]
 
@@ -41,6 +42,10 @@ class Evaluation:
         confusion_matrix: rows of class i that were predicted as class j, at [i][j].
         per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (95 %, Wilson's) if
             it has rows. A share of nothing is 0.
+        seen: what the head had done with these rows before, :data:`heads.record.FITTED` or :data:`heads.record.CHOSEN`:
+            the metrics then say little about other rows, and have no intervals; None for rows that are new to it.
+        left_out: rows of the split that are not among these, since the head was fitted on them.
+        measured: how often a head of its folder was measured on these test rows, this time included.
     """
 
     split: str
@@ -53,9 +58,12 @@ class Evaluation:
     intervals: dict[str, list[float]]
     confusion_matrix: list[list[int]]
     per_class: list[dict[str, Any]]
+    seen: str | None = None
+    left_out: int | None = None
+    measured: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; without ``roc_auc`` if that is None."""
+        """Plain JSON types; without what is None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def metrics(self) -> dict[str, float]:
@@ -89,7 +97,7 @@ def measure(
         order = np.argsort(proba[:, 1])  # for the ROC curve
         y, proba = y[order], proba[order]
     rows, judged = len(y), _Judged.of(y, proba)
-    point = {name: float(value[0]) for name, value in judged.metrics(np.ones((1, rows))).items()}
+    point: dict[str, Any] = {name: float(value[0]) for name, value in judged.metrics(np.ones((1, rows))).items()}
     auc = point.pop("roc_auc", np.nan)
     confusion = np.zeros((len(class_names),) * 2, np.int64)
     np.add.at(confusion, (y, judged.predicted), 1)
@@ -134,6 +142,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge a saved head on one split of a feature file. Classes are matched by name.
 
+    Rows that the head was fitted on are left out. Where all rows of the split are such, they are judged, and marked.
+
     Args:
         head: folder of the saved head.
         features: feature file, or folder; files of the head's features are found by their fingerprint.
@@ -146,7 +156,13 @@ def evaluate(
         StoreError: no readable feature file.
     """
     found = answers(load_head(head), features, split)
-    return measure(found.y, found.proba, found.fitted.class_names, seed=seed, split=split)
+    counted = None
+    if split == "test" and not found.seen:
+        counted = note_measured(Path(head), split, found.table.digests[found.rows].tolist())
+    judged = measure(
+        found.y, found.proba, found.fitted.class_names, resamples=0 if found.seen else 1000, seed=seed, split=split
+    )
+    return replace(judged, seen=found.seen, left_out=found.left_out or None, measured=counted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +175,8 @@ class Answers:
         rows: indices in the table of the rows that were asked for (N,).
         y: their true classes (N,), as the head numbers them.
         proba: their probabilities (N, C).
+        seen: see :class:`Evaluation`.
+        left_out: how many rows of the split the head was fitted on, if these are others.
     """
 
     fitted: FittedHead
@@ -166,6 +184,8 @@ class Answers:
     rows: NDArray[np.intp]
     y: NDArray[np.intp]
     proba: Array
+    seen: str | None = None
+    left_out: int = 0
 
     def uncalibrated(self) -> Array | None:
         """As `proba`, with the head's temperature left out; None where there is none."""
@@ -179,12 +199,19 @@ class Answers:
 def answers(fitted: FittedHead, features: str | os.PathLike[str], split: str = "test") -> Answers:
     """Each row's answer of a saved head; see :func:`evaluate`."""
     table = _features_for(fitted, features)
-    X, y = table.select(split)
-    if not len(y):
+    rows = table.rows(split)
+    if not len(rows):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no rows of split {split!r}: choose one with  --split  of {counts or 'none'}")
-    labels = known_classes(fitted, table.class_names, table.path)[y]
-    return Answers(fitted, table, table.rows(split), labels, fitted.predict_proba(X))
+    before = fitted.record.seen(table.digests[rows].tolist()) if fitted.record else np.full(len(rows), "")
+    new = before != FITTED
+    seen = None if new.any() else FITTED
+    if new.any():
+        rows, before = rows[new], before[new]
+        seen = CHOSEN if (before == CHOSEN).any() else None
+    labels = known_classes(fitted, table.class_names, table.path)[table.y[rows]]
+    proba = fitted.predict_proba(table.read(rows, rows[:0]))
+    return Answers(fitted, table, rows, labels, proba, seen, int((~new).sum()) if new.any() else 0)
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:

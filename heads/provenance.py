@@ -105,7 +105,9 @@ def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
 def _sweep(settings: Mapping[str, Any]) -> list[str]:
     space = str(settings["space"])
     parts = ["--preset" if space in PRESETS else "--space", space, "--metric", str(settings["metric"])]
-    parts += ["--cv", str(settings["cv"])] if settings["cv"] else []
+    parts += ["--cv", str(settings["cv"] or 0)]
+    parts += ["--ensemble", str(settings["ensemble"])] if settings.get("ensemble", 1) > 1 else []
+    parts += ["--smallest"] if settings.get("smallest") else []
     parts += [] if settings["views"] else ["--plain"]
     return parts + _seed(settings["seed"])
 

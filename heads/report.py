@@ -121,9 +121,11 @@ def _facts(run: Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]
         notes.append("The test rows were measured before; here they are drawn, and nothing is chosen by them.")
         found = known
     if split != "test":
-        notes.append(
-            f"There are no test rows: the head is judged on the {split} rows, which it was fitted to or chosen by."
-        )
+        notes.append(f"There are no test rows: the head is judged on the {split} rows.")
+    if judged.seen:
+        notes.append(f"{text.seen(judged.seen)} The figures say little about other images.")
+    if judged.left_out:
+        notes.append(f"{judged.left_out} {split} rows are left out: the head was fitted on them.")
     plain = judged.uncalibrated()
     named = {"calibrated": judged.proba} | ({} if plain is None else {"before": plain})
     if plain is None:

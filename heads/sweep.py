@@ -21,7 +21,7 @@ from heads.distances import judge_kernel
 from heads.division import Division, Judged, Report
 from heads.evaluation import measure
 from heads.linear import judge_paths
-from heads.persist import check_target, save_head
+from heads.persist import FittedHead, check_target, save_head
 from heads.population import Rungs, judge_dense
 from heads.record import note_measured
 from heads.refit import HeldScores, Refit
@@ -152,10 +152,7 @@ def sweep(
     refit = Refit(table, plan, best[:ensemble], {"seed": seed, "views": views})
     fitted, adjusted, together = refit.run(held.of(refit.trials, again))
     saved = save_head(out / WINNER, fitted)
-    X, y = table.select("test")
-    test = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict() if len(y) else None
-    if len(y):
-        note_measured(out / WINNER, "test", table.digests[table.rows("test")].tolist())
+    test = _measured(fitted, saved.path, table, seed)
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
     if len(judged) < total:
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
@@ -175,6 +172,15 @@ def sweep(
     for address in trackers:
         track(out / SUMMARY, address)
     return result
+
+
+def _measured(fitted: FittedHead, folder: Path | None, table: FeatureTable, seed: int) -> dict[str, Any] | None:
+    """The winner on the test rows, if there are any, and how often they were measured."""
+    X, y = table.select("test")
+    if not len(y) or folder is None:
+        return None
+    found = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict()
+    return found | {"measured": note_measured(folder, "test", table.digests[table.rows("test")].tolist())}
 
 
 def _judge_rounds(

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from heads.record import FITTED
+
 
 def table(heading: list[str], rows: list[list[Any]]) -> str:
     """Columns of text, numbers to the right."""
@@ -158,7 +160,8 @@ def sweep(found: dict[str, Any]) -> str:
         )
     if found["test"]:
         low, high = found["test"]["intervals"]["accuracy"]
-        lines.append(f"test accuracy {found['test']['accuracy']:.3f} ({low:.3f} – {high:.3f}), measured once")
+        how_often = times(found["test"].get("measured", 1))
+        lines.append(f"test accuracy {found['test']['accuracy']:.3f} ({low:.3f} – {high:.3f}), {how_often}")
     if together := found.get("ensemble"):
         lines.append(f"mean of the {len(together['members'])} best: accuracy {together['accuracy']:.3f}, "
                      f"log loss {together['log_loss']:.3f} on held-out rows")  # fmt: skip
@@ -188,6 +191,18 @@ def _value(value: Any) -> str:
             return f"{value:.3g}"
         case _:
             return str(value)
+
+
+def seen(how: str) -> str:
+    """What a head had done with rows that it is measured on, as a sentence; see :mod:`heads.record`."""
+    if how == FITTED:
+        return "The head was fitted on these rows."
+    return "The head was chosen, or stopped, by these rows."
+
+
+def times(measured: int) -> str:
+    """How often test rows were measured: a choice among heads by them makes them validation rows."""
+    return "measured once" if measured == 1 else f"measured {measured} times: each choice by it makes it too good"
 
 
 def evaluation(found: dict[str, Any]) -> str:

@@ -38,7 +38,7 @@ def main() -> None:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, trials = time.perf_counter(), []
-    judge_all("", designs, set(), division, "accuracy", 0, None, None, trials.append)
+    judge_all("", designs, set(), division, "accuracy", 0, None, None, lambda trial, _: trials.append(trial))
     together = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     scores = {trial.design: trial.mean for trial in trials}

@@ -45,11 +45,12 @@ def write_features(
     rows = len(labels)
     files = sorted(images.rglob("*.png")) if images else []
     names = [file.relative_to(images).as_posix() for file in files] or [f"{row:05d}.png" for row in range(rows)]
-    contents = [file.read_bytes() for file in files] or [str(row).encode() for row in range(rows)]
     if not isinstance(features, dict):
         features = dict.fromkeys(spec.tap_names, features)
     elif spec is SPEC:
         spec = replace(spec, taps=tuple(map(Tap, features)))
+    first = np.asarray(next(iter(features.values())), np.float32)
+    contents = [file.read_bytes() for file in files] or [b"%d" % row + first[row].tobytes() for row in range(rows)]
     if not isinstance(views, dict):
         views = {tap: values[:0] if views is None else views for tap, values in features.items()}
     columns = {

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from featurestore.errors import HeadError, SpecMismatchError, StoreError
 from heads import evaluate, fit_head
 from heads.base import softmax
 from heads.evaluation import answers, measure, paired_difference
+from heads.sweep import sweep
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -131,7 +133,7 @@ def test_classes_are_matched_by_name(saved, digits, digits_file, tmp_path):
     X, y = digits
     names = [f"digit {i}" for i in range(10)][::-1]
     other = write_features(tmp_path / "other.h5", X[4::5], 9 - y[4::5], ["test"] * 120, class_names=names)
-    assert evaluate(saved, other) == evaluate(saved, digits_file)
+    assert replace(evaluate(saved, other), measured=0) == replace(evaluate(saved, digits_file), measured=0)
 
 
 def test_a_file_may_lack_classes_but_not_bring_new_ones(saved, digits, tmp_path):
@@ -174,10 +176,51 @@ def test_of_several_data_sets_in_a_folder_the_heads_own_is_taken(digits, tmp_pat
     for name in ("one", "two", "three"):
         write_features(tmp_path / f"{name}.h5", X, y if name == "two" else (y + 1) % 10, splits, class_names=names)
     head = fit_head(tmp_path / "two.h5", out=tmp_path / "head").path
-    assert evaluate(head, tmp_path) == evaluate(head, tmp_path / "two.h5")
+    assert replace(evaluate(head, tmp_path), measured=2) == evaluate(head, tmp_path / "two.h5")
     (tmp_path / "two.h5").unlink()
     with pytest.raises(StoreError, match=r"2 files fit: name one of one\.h5, three\.h5"):
         evaluate(head, tmp_path)
+
+
+def part(digits, tmp_path, name, splits, stop=600):
+    """A feature file of the first digits."""
+    X, y = digits
+    names = [f"digit {i}" for i in range(10)]
+    return write_features(tmp_path / f"{name}.h5", X[:stop], y[:stop], splits[:stop], class_names=names)
+
+
+def test_rows_that_a_head_was_fitted_on_are_left_out_or_marked(digits, tmp_path):
+    """A folder that has grown was split anew: some rows for the test are rows that the head knows."""
+    splits = np.resize(["train", "train", "train", "validation", "test"], 600)
+    head = fit_head(part(digits, tmp_path, "before", splits, 300), "logreg", out=tmp_path / "head").path
+    grown = np.where(np.arange(600) < 60, "test", splits)
+    found = evaluate(head, part(digits, tmp_path, "grown", grown))
+    assert (found.rows, found.left_out, found.seen) == (60 * 2 // 5 + 540 // 5, 36, None)
+    assert "accuracy" in found.intervals and found.measured == 1
+    known = evaluate(head, tmp_path / "before.h5", "train")
+    assert (known.seen, known.left_out, known.intervals, known.measured) == ("fitted", None, {}, None)
+    assert evaluate(head, tmp_path / "before.h5", "validation").seen is None
+
+
+@pytest.mark.parametrize(("cv", "seen"), [(3, "fitted"), (0, "fitted")])
+def test_validation_rows_of_a_sweep_are_marked(digits, tmp_path, cv, seen):
+    splits = np.resize(["train", "train", "train", "validation", "test"], 600)
+    file = part(digits, tmp_path, "f", splits)
+    (tmp_path / "s.toml").write_text("[[heads]]\nkind = 'lda'")
+    sweep(file, tmp_path / "run", space=tmp_path / "s.toml", cv=cv)
+    found = evaluate(tmp_path / "run" / "winner", file, "validation")
+    assert (found.seen, found.intervals) == (seen, {})
+    assert evaluate(tmp_path / "run" / "winner", file).seen is None
+
+
+def test_rows_that_told_a_dense_net_when_to_stop_are_marked(digits_file, tmp_path):
+    fit_head(digits_file, "dense", params={"epochs": 1}, out=tmp_path / "head")
+    assert evaluate(tmp_path / "head", digits_file, "validation").seen == "chosen"
+
+
+def test_how_often_test_rows_were_measured_is_counted(digits_file, tmp_path):
+    fit_head(digits_file, "centroid", out=tmp_path / "head")
+    assert [evaluate(tmp_path / "head", digits_file).measured for _ in range(3)] == [1, 2, 3]
 
 
 def test_uncalibrated_answers_are_those_of_temperature_1(gap_file):

@@ -106,7 +106,9 @@ def test_heads_as_nets(kind, gap_file, tmp_path):
 
 
 def test_what_cannot_be_one_model(work, tmp_path):
-    with pytest.raises(ExportError, match=r"knn: knn cannot be .* fit one of logreg, linear-svm, ridge, lda, centroid, dense$"):
+    with pytest.raises(
+        ExportError, match=r"knn: knn cannot be .* fit one of logreg, linear-svm, ridge, lda, centroid, dense$"
+    ):
         export.export(work / "knn", "keras", tmp_path / "knn.keras")
     extract(work / "colours", tmp_path, **EXTRACTION)
     extract(work / "colours", tmp_path, **EXTRACTION | {"backbone": "mobilenet:alpha=0.25", "size": 40})

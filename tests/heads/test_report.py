@@ -210,7 +210,7 @@ def test_the_commands_make_it_again(made, pair_file, tmp_path):
         assert (values == fitted.head.state()[name]).all()
     (line,) = [line for line in report(made / "run", tmp_path / "page.html")["commands"] if " sweep " in line]
     assert shlex.split(line)[2:] == [
-        *(str(made / "f.h5"), "--out", str(made / "run")), "--space", "space.toml", "--metric", "accuracy",
+        *(str(made / "f.h5"), "--out", str(made / "run")), "--space", "space.toml", "--metric", "accuracy", "--cv", "5",
     ]  # fmt: skip
 
 
