@@ -115,8 +115,7 @@ def sweep(
     check_target(out / WINNER)
     tables = _tables(features, tap)
     first = next(iter(tables.values()))
-    few = len(first.rows("validation")) < FEW
-    folds = (DEFAULT_FOLDS if few else None) if cv is None else cv or None
+    folds = _folds(first) if cv is None else cv or None
     settings = {
         "features": _identity(tables),
         "space": Path(space).name if space else preset,
@@ -172,6 +171,14 @@ def sweep(
     for address in trackers:
         track(out / SUMMARY, address)
     return result
+
+
+def _folds(table: FeatureTable) -> int | None:
+    """How many folds suit the rows of a table; None to judge on its validation rows."""
+    if len(table.rows("validation")) >= FEW:
+        return None
+    most = int(np.bincount(table.y[table.rows("train", "validation")]).max(initial=0))
+    return min(DEFAULT_FOLDS, most) if most > 1 else None
 
 
 def _measured(fitted: FittedHead, folder: Path | None, table: FeatureTable, seed: int) -> dict[str, Any] | None:

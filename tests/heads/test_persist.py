@@ -3,6 +3,7 @@ import os
 import shutil
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from featurestore.errors import FeatureStoreError, HeadError, SpecMismatchError
 from heads import evaluate, fit_head, load_features, load_head
 from heads.designs import KINDS
 from heads.persist import save_head
+from heads.runs import open_run
 
 QUICK = {"dense": {"epochs": 2, "hidden": "16,8", "batch_norm": "true"}}
 
@@ -292,3 +294,23 @@ def test_a_model_file_that_swells(saved):
 
 def test_errors_are_of_the_one_tree():
     assert issubclass(HeadError, FeatureStoreError)
+
+
+SAVED = Path(__file__).parent / "saved_0_1"
+"""What version 0.1 of 26 November 2026 saved: two heads, and a sweep."""
+
+
+@pytest.mark.parametrize("name", ["linear-svm", "dense", "run/winner"])
+def test_heads_of_an_earlier_version_say_what_they_said(name, tmp_path):
+    expected = np.load(SAVED / "expected.npz")
+    head = load_head(SAVED / name)
+    np.testing.assert_allclose(head.predict_proba(expected["rows"]), expected[name], atol=1e-6)
+    assert head.record is None
+    again = load_head(save_head(tmp_path / "again", head).path)
+    np.testing.assert_array_equal(again.predict_proba(expected["rows"]), head.predict_proba(expected["rows"]))
+
+
+def test_a_sweep_of_an_earlier_version_can_be_opened():
+    run = open_run(SAVED / "run")
+    assert [trial.design.kind for trial in run.trials] == ["lda", "centroid", "knn", "knn"]
+    assert run.winner.design.kind == "lda" and run.measured.rows == 30 and not run.winner.cut

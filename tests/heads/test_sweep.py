@@ -238,6 +238,14 @@ def test_few_validation_rows_make_five_folds(digits, tmp_path, splits, rows, fol
     assert len(found["trials"][0]["scores"]["log_loss"]) == (folds or 1)
 
 
+def test_classes_of_few_images_make_fewer_folds(digits, tmp_path):
+    X, y = digits
+    rows = np.concatenate([np.flatnonzero(y == label)[:3] for label in range(10)])
+    path = write_features(tmp_path / "f.h5", X[rows], y[rows], ["train"] * 30, class_names=NAMES)
+    found = sweep(path, tmp_path / "out", space=linear(tmp_path / "s.toml", "centroid"))
+    assert found["settings"]["cv"] == 3
+
+
 def test_copies_of_an_image_are_held_out_together(tmp_path):
     """Labels are coins, and each image is there twice: only a leak tells a label."""
     rng = np.random.default_rng(0)
