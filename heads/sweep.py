@@ -11,6 +11,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featurestore.errors import HeadError
 from featurestore.remote import is_remote
 from featurestore.store import FeatureStore, find_files
