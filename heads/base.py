@@ -34,6 +34,8 @@ FLOOR = 10 * float(np.finfo(np.float32).eps)
 
 _FOLDS = 3
 """Folds of the out-of-fold scores that a temperature is fitted on."""
+_ENOUGH = 1000
+"""Scores that a temperature needs, at most."""
 _COLDEST, _STEPS, _PRECISE = 7.0, 60, 1e-7
 """Greatest size of a temperature's logarithm, most steps of the search for it, and the step that ends it."""
 
@@ -143,8 +145,14 @@ def stratified_folds(labels: Labels, folds: int, seed: int, groups: Labels | Non
 
 
 def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) -> Labels | None:
-    """A fold for each row, to fit a temperature on out-of-fold scores; None if no row can be held out."""
-    numbers = stratified_folds(codes, _FOLDS, seed, groups)
+    """A fold for each row, to fit a temperature on out-of-fold scores; None if no row can be held out.
+
+    Of many rows only one fold is held out, and the others get -1: a thousand scores are enough for one number.
+    """
+    many = len(codes) >= _FOLDS * _ENOUGH
+    numbers = stratified_folds(codes, min(10, len(codes) // _ENOUGH) if many else _FOLDS, seed, groups)
+    if many:
+        numbers = np.where(numbers == 0, 0, -1)
     return numbers if numbers.max() >= 0 else None
 
 

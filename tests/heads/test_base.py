@@ -20,6 +20,7 @@ from heads.base import (
     softmax,
     standardise,
     stratified_folds,
+    temperature_folds,
 )
 from heads.data import Training
 from heads.designs import KINDS
@@ -230,6 +231,13 @@ def test_copies_of_an_image_tell_nothing_of_its_label(kind):
     assert (scores.argmax(axis=1) == labels).mean() < 0.65
     scores, labels = build(kind).fit(twice, y[image]).held_out_
     assert (scores.argmax(axis=1) == labels).mean() > 0.75
+
+
+def test_of_many_rows_one_fold_is_enough_for_a_temperature():
+    codes = np.arange(12_000) % 3
+    held = temperature_folds(codes, 0)
+    assert np.unique(held).tolist() == [-1, 0] and np.bincount(codes[held == 0]).tolist() == [400] * 3
+    assert np.unique(temperature_folds(codes[:600], 0)).tolist() == [0, 1, 2]
 
 
 def test_a_temperature_may_be_given(digits):
