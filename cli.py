@@ -235,7 +235,7 @@ def sweep(
         found = run(
             path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=terminal.seconds(budget),
             max_memory=terminal.size(max_memory), views=not plain, sampler=sampler, trials=trials, trackers=track or (),
-            seed=seed, progress=progress,
+            seed=seed, progress=progress, note=None if quiet or as_json else terminal.note,
         )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
 

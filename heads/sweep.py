@@ -17,7 +17,7 @@ import numpy as np
 from featurestore.errors import HeadError
 from featurestore.remote import is_remote
 from featurestore.store import FeatureStore, find_files
-from heads.base import stratified_folds
+from heads.base import Extent, stratified_folds
 from heads.data import FeatureTable, load_features
 from heads.designs import HeadDesign
 from heads.discriminant import judge_discriminant
@@ -26,9 +26,11 @@ from heads.division import BLOCK, Division, Judged, Report, scratch
 from heads.evaluation import measure
 from heads.fit import check_train, fit_table
 from heads.linear import judge_paths
+from heads.neighbours import judge_neighbours
 from heads.persist import check_target, save_head
 from heads.population import Rungs, judge_dense
 from heads.samplers import Search, start_search
+from heads.skipped import Skipped
 from heads.spaces import load_space
 from heads.trackers import check_tracker, track
 from heads.trials import Trial, TrialLog, calibration, check_metric, goodness, judge_trial, ranked, select
@@ -60,6 +62,7 @@ def sweep(
     trackers: Sequence[str] = (),
     seed: int = 0,
     progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Judge every design of a space on every tap, take one, refit it, and measure that once on the test rows.
 
@@ -86,6 +89,7 @@ def sweep(
         trackers: where else to write the trials, see :func:`heads.trackers.track`.
         seed: of all that is random.
         progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
+        note: told at the start which designs are skipped because they cannot be judged on such rows, and why.
 
     Returns:
         Plain JSON types: ``settings``, ``features`` (where they were), ``trials`` (the best first, see
@@ -95,8 +99,8 @@ def sweep(
 
     Raises:
         DesignError: no such preset, or a wrong space.
-        HeadError: no such metric, sampler or tracker; no train rows, or too few for the folds; no design could be
-            fitted; or `out` holds another sweep.
+        HeadError: no such metric, sampler or tracker; no train rows, or too few for the folds; no design can be
+            judged, or could be fitted; or `out` holds another sweep.
         MissingDependencyError: the sampler's or a tracker's extra is not installed.
         StoreError, CorruptFileError: no readable feature file.
     """
@@ -120,17 +124,24 @@ def sweep(
         "seed": seed,
     }
     plans = {name: _Plan(table, folds, views, seed) for name, table in tables.items()}
-    total = search.most * len(tables)
     wanted: set[tuple[str, HeadDesign]] = set()
+
+    def total() -> int:
+        return search.most * len(tables) - len(skipped)
+
     with closing(TrialLog(out, settings)) as log:
         for left in out.glob("rows-*"):  # by a sweep that was killed
             shutil.rmtree(left, ignore_errors=True)
+        skipped = Skipped({name: plan.extent for name, plan in plans.items()}, search, log.trials, max_memory, note)
         for name, plan in plans.items():
             wanted |= _judge_rounds(
-                name, plan, search, log, metric, seed, deadline, max_memory, lambda: _tell(progress, log, total, metric)
-            )
+                name, plan, search, log, metric, seed, deadline, max_memory, skipped,
+                lambda: _tell(progress, log, total(), metric),
+            )  # fmt: skip
         judged = ranked((trial for trial in log.trials if trial.key in wanted), metric)
     spent = deadline is not None and time.monotonic() > deadline
+    if not judged and skipped and (not spent or total() <= 0):
+        raise HeadError(f"no head of the sweep can be judged: {'; '.join(skipped.notes)}")
     winner = select(judged, metric)
     table, plan = tables[winner.features], plans[winner.features]
     fitted = fit_table(table, winner.design, seed=seed, views=views, pooled=folds is not None)
@@ -140,10 +151,10 @@ def sweep(
     saved = save_head(out / WINNER, fitted)
     X, y = table.select("test")
     test = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict() if len(y) else None
-    notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
-    if len(judged) < total:
+    notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *skipped.notes]
+    if len(judged) < total():
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
-        notes.append(f"{total - len(judged)} of {total} heads were not begun: {why}")
+        notes.append(f"{total() - len(judged)} of {total()} heads were not begun: {why}")
     result = {
         "settings": settings,
         "features": str(features) if is_remote(features) else str(Path(features).resolve()),
@@ -169,6 +180,7 @@ def _judge_rounds(
     seed: int,
     deadline: float | None,
     max_memory: int | None,
+    skipped: Skipped,
     tell: Callable[[], None],
 ) -> set[tuple[str, HeadDesign]]:
     """Judge what a search asks for on one table, as far as the log lacks it; returns the keys of all it asked for."""
@@ -182,7 +194,10 @@ def _judge_rounds(
 
     with ExitStack() as opened:
         division: Division | None = None
-        for designs in search.rounds(known.get):
+        for some in search.rounds(known.get):
+            passed = skipped.sift(name, some)
+            known |= dict.fromkeys(passed, float("nan"))
+            designs = [design for design in some if design not in passed]
             asked.update(designs)
             if known.keys() >= asked:
                 continue
@@ -254,6 +269,7 @@ class _Plan:
         self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
         labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
         self._codes = np.unique(labels, return_inverse=True)[1]
+        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1])
 
     def _folds(self, labels: Any, folds: int, seed: int) -> Any:
         if not 2 <= folds <= np.bincount(labels).max():
@@ -287,7 +303,7 @@ class _Plan:
 _FAMILIES: dict[str, str] = {
     "centroid": "discriminant", "lda": "discriminant",
     "logreg": "paths", "linear-svm": "paths", "ridge": "paths",
-    "knn": "kernel", "svm": "kernel",
+    "knn": "neighbours", "svm": "kernel",
     "dense": "dense",
 }  # fmt: skip
 """Kinds that share their work; the cheapest family first."""
@@ -312,6 +328,8 @@ def judge(
             judge_discriminant(designs, division, **options)
         case "paths":
             judge_paths(designs, division, **options)
+        case "neighbours":
+            judge_neighbours(designs, division, **options, max_memory=max_memory)
         case "kernel":
             judge_kernel(designs, division, **options, max_memory=max_memory)
         case _:
