@@ -237,6 +237,7 @@ def sweep(
             path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=terminal.seconds(budget),
             max_memory=terminal.size(max_memory), views=not plain, sampler=sampler, trials=trials, trackers=track or (),
             ensemble=ensemble, smallest=smallest, seed=seed, progress=progress,
+            note=None if quiet or as_json else terminal.note,
         )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
 

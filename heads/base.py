@@ -63,6 +63,19 @@ class Scaling(NamedTuple):
         return folded.astype(np.float32, order="C"), (bias - self.mean @ folded).astype(np.float32)
 
 
+class Extent(NamedTuple):
+    """What heads are to be judged on: rows in all, the fewest that one is fitted to, and columns."""
+
+    rows: int
+    fewest: int
+    columns: int
+
+    @classmethod
+    def of(cls, fold: Labels, columns: int) -> "Extent":
+        """Of rows by the fold that each is held out in; -1 is never held out."""
+        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns)
+
+
 def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
     """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
     letters, share = ("", []) if weights is None else ("n,", [weights * (len(X) / weights.sum())])
@@ -371,6 +384,15 @@ class Head:
 
     def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:
         raise NotImplementedError
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """Why a sweep cannot judge such a head on rows like these, in words that follow a colon; None if it can.
+
+        Args:
+            extent: of the rows.
+            max_memory: bytes that may be used; None: half of the machine's.
+        """
+        return None
 
     def as_layers(self) -> Layers | None:
         """The fitted head as a net from raw features to its scores, with ReLU between layers; None if it is no net."""

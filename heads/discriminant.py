@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import HeldOut, Scaling
+from heads.base import Extent, HeldOut, Scaling
 from heads.data import Labels, Rows, Training
 from heads.designs import HeadDesign, parameter
 from heads.division import Division, Judged, Report
@@ -66,6 +66,10 @@ class LDAHead(DiscriminantHead):
 
     shrinkage: float = parameter(0.1, "share of the identity in the covariance", low=1e-6, high=1.0)
 
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`heads.base.Head.obstacle`: the covariance of all columns."""
+        return _too_wide(extent.columns)
+
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
         """See :meth:`DiscriminantHead.solve`."""
         from scipy.linalg import cho_factor, cho_solve
@@ -80,14 +84,20 @@ class LDAHead(DiscriminantHead):
         return coef, prior - np.einsum("cd,cd->c", coef, moments.mean) / 2
 
 
+def _too_wide(columns: int) -> str | None:
+    if columns <= _WIDEST:
+        return None
+    return (
+        f"a covariance of {columns} × {columns} features takes {columns**2 * 8 / 2**30:.1f} GiB: "
+        "pool the features, or take 'ridge', which needs none"
+    )
+
+
 def _moments(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
     """Moments of each fold, from one pass: what a fold holds out is taken from the sums over all rows."""
     D, C = division.X.shape[1], division.classes
-    if covariance and D > _WIDEST:
-        raise HeadError(
-            f"the head 'lda' needs a covariance of {D} × {D} features ({D * D * 8 / 2**30:.1f} GiB): "
-            "pool the features, or take 'ridge', which needs none"
-        )
+    if covariance and (why := _too_wide(D)):
+        raise HeadError(f"the head 'lda': {why}")
     groups = division.fold + 1
     weight = np.zeros((division.folds + 1, C))
     total = np.zeros((division.folds + 1, C, D))

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from featurestore.errors import DiskFullError
-from heads.base import FLOOR, Scaling
+from featurestore.errors import DiskFullError, HeadError
+from heads.base import FLOOR, Extent, Head, Scaling
 from heads.data import Features, Floats, Labels, Training
 
 BLOCK = 1024
@@ -106,6 +106,17 @@ class Division:
     def classes(self) -> int:
         """How many; each has training rows in every fold."""
         return int(self.codes.max()) + 1
+
+    def check(self, heads: Sequence[Head], max_memory: int | None = None) -> None:
+        """Check that heads can be judged on these rows, see :meth:`heads.base.Head.obstacle`.
+
+        Raises:
+            HeadError: one of them cannot.
+        """
+        extent = Extent.of(self.fold, self.X.shape[1])
+        for head in heads:
+            if why := head.obstacle(extent, max_memory):
+                raise HeadError(f"{type(head).__name__}: {why}")
 
     @cached_property
     def judged(self) -> Labels:

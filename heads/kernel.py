@@ -1,4 +1,4 @@
-"""Heads that compare a row with training rows: fitted and used with scikit-learn."""
+"""Heads that compare a row with training rows: scikit-learn estimators. Neighbours are found here, by blocks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
-from heads.base import MODEL, STANDARDIZE, Head, HeldOut, Scaling, State, check_arrays, two_columns
+from featurestore.runtime import machine_memory
+from heads.base import MODEL, STANDARDIZE, Extent, Head, HeldOut, Scaling, State, check_arrays, two_columns
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
+from heads.gram import EACH, SHARED
+from heads.neighbours import Side, nearest, votes
 
 
 @dataclass(kw_only=True, eq=False)
@@ -98,6 +101,19 @@ class SVMHead(KernelHead):
         super()._fit(training, scaling, validation, folds)
         return None if folds is None else out_of_fold(self.estimator, training, folds)
 
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle`: the Gram matrix of all rows."""
+        machine, needed = machine_memory(), (SHARED + EACH) * extent.rows**2
+        limit = machine // 2 if max_memory is None else max_memory
+        if needed <= limit:
+            return None
+        unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")
+        more = f"--max-memory {-(-needed // unit)}{name}, or " if needed <= machine else ""
+        return (
+            f"{extent.rows:,} rows: their kernel takes {needed / unit:.3g} {name}, but {limit / unit:.3g} {name} "
+            f"may be used: give {more}fewer rows"
+        )
+
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return two_columns(self.model_.decision_function(self.scaling_.apply(X)))
 
@@ -130,23 +146,27 @@ class KNNHead(KernelHead):
 
         return KNeighborsClassifier(self.n_neighbors, weights=self.weights, metric=self.metric, algorithm="brute")
 
-    def check_rows(self, rows: int) -> None:
-        """Check that there are as many training rows as vote.
-
-        Raises:
-            HeadError: there are fewer.
-        """
-        if self.n_neighbors > rows:
-            raise HeadError(f"n_neighbors={self.n_neighbors}, but there are only {rows} training rows: give no more")
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle`: as many rows to fit to as vote."""
+        few = self.n_neighbors > extent.fewest
+        return f"there are only {extent.fewest:,} training rows: give n_neighbors no more" if few else None
 
     def _fit(
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
     ) -> HeldOut | None:
-        self.check_rows(len(training.Z))
+        if why := self.obstacle(Extent(len(training.Z), len(training.Z), self.n_features_in_), None):
+            raise HeadError(f"n_neighbors={self.n_neighbors}, but {why}")
         return super()._fit(training._replace(weights=None), scaling, validation, folds)  # votes have no weights
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
-        return np.asarray(self.model_.predict_proba(self.scaling_.apply(X)), np.float64)
+        # Not by the estimator, whose cosine distances of equal rows are not 0, and which takes twice the time.
+        known, codes = self.model_._fit_X, self.model_._y
+        asking = Side(len(X), lambda places: self.scaling_.apply(X[places]))
+        others = Side(len(known), lambda places: np.asarray(known[places], np.float32))
+        scores = np.empty((len(X), len(self.classes_)))
+        for _, rows, near in nearest([(asking, others)], self.n_neighbors, self.metric):
+            scores[rows] = votes(codes[near.place], near.distance, self.weights, scores.shape[1])
+        return scores
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """The votes (N, C)."""

@@ -23,11 +23,13 @@ from heads.distances import judge_kernel
 from heads.division import Division, Judged, Report
 from heads.evaluation import measure
 from heads.linear import judge_paths
+from heads.neighbours import judge_neighbours
 from heads.persist import FittedHead, check_target, save_head
 from heads.population import Rungs, judge_dense
 from heads.record import note_measured
 from heads.refit import HeldScores, Refit
 from heads.samplers import Search, start_search
+from heads.skipped import Skipped
 from heads.spaces import load_space
 from heads.sweep_plan import SweepPlan
 from heads.trackers import check_tracker, track
@@ -62,6 +64,7 @@ def sweep(
     smallest: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Judge every design of a space on every tap, take one, refit it, and measure that once on the test rows.
 
@@ -91,6 +94,7 @@ def sweep(
         smallest: take the smallest head that is as good as the best, see :func:`heads.trials.select`.
         seed: of all that is random.
         progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
+        note: told at the start which designs are skipped because they cannot be judged on such rows, and why.
 
     Returns:
         Plain JSON types: ``settings``, ``features`` (where they were), ``trials`` (the best first, see
@@ -101,8 +105,8 @@ def sweep(
 
     Raises:
         DesignError: no such preset, or a wrong space.
-        HeadError: no such metric, sampler or tracker; no train rows, or too few for the folds; no design could be
-            fitted; or `out` holds another sweep.
+        HeadError: no such metric, sampler or tracker; no train rows, or too few for the folds; no design can be
+            judged, or could be fitted; or `out` holds another sweep.
         MissingDependencyError: the sampler's or a tracker's extra is not installed.
         StoreError, CorruptFileError: no readable feature file.
     """
@@ -128,18 +132,25 @@ def sweep(
         "seed": seed,
     }
     plans = {name: SweepPlan(table, folds, views, seed) for name, table in tables.items()}
-    total = search.most * len(tables)
     wanted: set[tuple[str, HeadDesign]] = set()
     held = HeldScores(ensemble, metric)
+
+    def total() -> int:
+        return search.most * len(tables) - len(skipped)
+
     with closing(TrialLog(out, settings)) as log:
         for left in out.glob("rows-*"):  # by a sweep that was killed
             shutil.rmtree(left, ignore_errors=True)
+        skipped = Skipped({name: plan.extent for name, plan in plans.items()}, search, log.trials, max_memory, note)
         for name, plan in plans.items():
             wanted |= _judge_rounds(
-                name, plan, search, log, held, seed, deadline, max_memory, lambda: _tell(progress, log, total, metric)
-            )
+                name, plan, search, log, held, seed, deadline, max_memory, skipped,
+                lambda: _tell(progress, log, total(), metric),
+            )  # fmt: skip
         judged = ranked((trial for trial in log.trials if trial.key in wanted), metric)
     spent = deadline is not None and time.monotonic() > deadline
+    if not judged and skipped and (not spent or total() <= 0):
+        raise HeadError(f"no head of the sweep can be judged: {'; '.join(skipped.notes)}")
     winner = select(judged, metric, smallest=smallest)
     table, plan = tables[winner.features], plans[winner.features]
     best = [winner] if ensemble == 1 else [t for t in contenders(judged, metric) if t.features == winner.features]
@@ -154,10 +165,10 @@ def sweep(
     fitted, adjusted, together = refit.run(held.of(refit.trials, again))
     saved = save_head(out / WINNER, fitted)
     test = _measured(fitted, saved.path, table, seed)
-    notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
-    if len(judged) < total:
+    notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *skipped.notes]
+    if len(judged) < total():
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
-        notes.append(f"{total - len(judged)} of {total} heads were not begun: {why}")
+        notes.append(f"{total() - len(judged)} of {total()} heads were not begun: {why}")
     result = {
         "settings": settings | {"ensemble": ensemble, "smallest": smallest},
         "features": str(features) if is_remote(features) else str(Path(features).resolve()),
@@ -201,6 +212,7 @@ def _judge_rounds(
     seed: int,
     deadline: float | None,
     max_memory: int | None,
+    skipped: Skipped,
     tell: Callable[[], None],
 ) -> set[tuple[str, HeadDesign]]:
     """Judge what a search asks for on one table, as far as the log lacks it; returns the keys of all it asked for."""
@@ -217,7 +229,10 @@ def _judge_rounds(
 
     with ExitStack() as opened:
         division: Division | None = None
-        for designs in search.rounds(known.get):
+        for some in search.rounds(known.get):
+            passed = skipped.sift(name, some)
+            known |= dict.fromkeys(passed, float("nan"))
+            designs = [design for design in some if design not in passed]
             asked.update(designs)
             if known.keys() >= asked:
                 continue
@@ -261,7 +276,7 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
 _FAMILIES: dict[str, str] = {
     "centroid": "discriminant", "lda": "discriminant",
     "logreg": "paths", "linear-svm": "paths", "ridge": "paths",
-    "knn": "kernel", "svm": "kernel",
+    "knn": "neighbours", "svm": "kernel",
     "dense": "dense",
 }  # fmt: skip
 """Kinds that share their work; the cheapest family first."""
@@ -286,6 +301,8 @@ def judge(
             judge_discriminant(designs, division, **options)
         case "paths":
             judge_paths(designs, division, **options)
+        case "neighbours":
+            judge_neighbours(designs, division, **options, max_memory=max_memory)
         case "kernel":
             judge_kernel(designs, division, **options, max_memory=max_memory)
         case _:

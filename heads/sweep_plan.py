@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import stratified_folds
+from heads.base import Extent, stratified_folds
 from heads.data import FeatureTable
 from heads.division import BLOCK, Division, scratch
 from heads.fit import check_train
@@ -22,6 +22,7 @@ class SweepPlan:
         notes: for people.
         held_codes: labels of the rows that designs are judged on, as :attr:`Division.judged` has them (J,).
         judged_splits: where those are from.
+        extent: how many rows and columns there are.
     """
 
     def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
@@ -53,6 +54,7 @@ class SweepPlan:
         labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
         self._codes = np.unique(labels, return_inverse=True)[1]
         self.held_codes = self._codes[self._plain & (self._fold >= 0)]
+        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1])
         self.judged_splits = ("validation",) if folds is None else ("train", "validation")
         self._groups = np.unique(table.digests[rows], return_inverse=True)[1]
 

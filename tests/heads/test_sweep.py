@@ -166,13 +166,42 @@ def load_splits():
     return np.resize(["train", "train", "validation", "test"], 600)
 
 
-def test_heads_that_cannot_be_fitted_leave_the_others(digits_file, space, tmp_path):
-    space.write_text("[[heads]]\nkind = 'knn'\nn_neighbors = [5, 5000]\n[[heads]]\nkind = 'svm'\n")
-    found = sweep(digits_file, tmp_path / "out", space=space, cv=0)
-    assert [trial["design"]["kind"] for trial in found["trials"][:2]] != ["knn", "knn"]
-    assert [bool(trial["scores"]) for trial in found["trials"]] == [True, True, False]
-    assert "only 360 training rows" in found["trials"][2]["stopped"]
-    assert found["trials"][2]["mean"] is None
+def test_heads_that_cannot_be_judged_are_skipped_with_a_word_at_the_start(digits_file, space, tmp_path):
+    space.write_text(
+        "[[heads]]\nkind = 'knn'\nn_neighbors = [5, 500, 5000]\n[[heads]]\nkind = 'svm'\nC = [1e-9, 1e-8]\n"
+        "[[heads]]\nkind = 'logreg'\n"
+    )
+    told = []
+    wish = {"space": space, "note": told.append, "progress": lambda *step: told.append(step[1:3])}
+    found = sweep(digits_file, tmp_path / "out", max_memory=10**6, **wish)
+    assert [trial["design"]["kind"] for trial in found["trials"]] == ["knn", "logreg"]
+    assert found["notes"] == [
+        "2 knn heads are skipped: there are only 380 training rows: give n_neighbors no more",
+        "2 svm heads are skipped: 480 rows: their kernel takes 4.61 MB, but 1 MB may be used: "
+        "give --max-memory 5MB, or fewer rows",
+    ]
+    assert told == [*found["notes"], (0, 2), (1, 2), (2, 2)]
+    assert len(logged(tmp_path / "out")) == 3
+    found = sweep(digits_file, tmp_path / "out", max_memory=5 * 10**6, **wish)
+    assert [trial["design"]["kind"] for trial in found["trials"]].count("svm") == 2
+    again = sweep(digits_file, tmp_path / "out", max_memory=10**6, **wish)  # what is known is not skipped
+    assert table(again) == table(found)
+    assert again["notes"] == found["notes"] == ["2 knn heads are skipped: " + told[0].partition(": ")[2]]
+
+
+def test_no_head_that_can_be_judged(digits, tmp_path):
+    X, y = digits
+    path = write_features(tmp_path / "wide.h5", np.tile(X, 130), y, load_splits(), class_names=NAMES)
+    space = linear(tmp_path / "s.toml", "lda")
+    with pytest.raises(HeadError, match=r"can be judged: 1 lda head is skipped: a covariance of 8320 × 8320 .*ridge"):
+        sweep(path, tmp_path / "out", space=space, budget=1e-9)
+    assert not list((tmp_path / "out").glob("rows-*"))
+    space.write_text("[[heads]]\nkind = 'knn'\nn_neighbors = 5000\n[[heads]]\nkind = 'centroid'\n")
+    with pytest.raises(HeadError, match="larger --budget"):
+        sweep(path, tmp_path / "other", space=space, budget=1e-9)
+    found = sweep(path, tmp_path / "other", space=space)
+    found = sweep(path, tmp_path / "other", space=space, budget=1e-9)
+    assert len(found["notes"]) == 1  # nothing was not begun
 
 
 def test_each_tap_by_itself_or_side_by_side(digits, tmp_path):
@@ -332,6 +361,11 @@ def test_command(digits_file, tmp_path):
         done = featurestore(*wish, option, value)
         assert done.returncode == 2
         assert f"{value!r}: write" in done.stderr
+    linear(tmp_path / "s.toml", "centroid", "svm")
+    small = ("--out", str(tmp_path / "small"), "--max-memory", "1MB")
+    for options, lines in (((), 1), (("--quiet",), 0), (("--json",), 0)):
+        done = featurestore(*wish, *small, *options)
+        assert (done.returncode, done.stderr.count("note: 1 svm head is skipped: 480 rows")) == (0, lines)
     done = featurestore(*wish, "--cv", "3")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "differs in cv" in done.stderr

@@ -20,9 +20,15 @@ def swept(digits_file, tmp_path_factory):
     """A sweep with one head that could not be fitted."""
     out = tmp_path_factory.mktemp("tracked") / "flowers run"
     space = out.parent / "space.toml"
-    space.write_text("[[heads]]\nkind = 'lda'\n[[heads]]\nkind = 'knn'\nn_neighbors = [5, 5000]\n"
+    space.write_text("[[heads]]\nkind = 'lda'\n[[heads]]\nkind = 'knn'\nn_neighbors = 5\n"
                      "[[heads]]\nkind = 'dense'\nhidden = [[], [16, 8]]\nepochs = 2\n")  # fmt: skip
-    return out / "sweep.json", sweep(digits_file, out, space=space, cv=3)
+    found = sweep(digits_file, out, space=space, cv=3)
+    [knn] = [trial for trial in found["trials"] if trial["design"]["kind"] == "knn"]
+    design = {"kind": "knn", "params": knn["design"]["params"] | {"n_neighbors": 500}}
+    failed = {"design": design, "scores": {}, "mean": None, "error": None, "stopped": "error: why"}
+    found["trials"].append(knn | failed)
+    (out / "sweep.json").write_text(json.dumps(found))
+    return out / "sweep.json", found
 
 
 def plain(params):
