@@ -12,7 +12,8 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.runtime import import_keras
-from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays, stratified_folds
+from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays
+from heads.calibration import stratified_folds
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 

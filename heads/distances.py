@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from featurestore.runtime import machine_memory
-from heads.base import two_columns
 from heads.data import Floats
 from heads.designs import HeadDesign
 from heads.division import Division, Judged, Report
 from heads.gram import EACH, SHARED, Doubles, Gram
+from heads.scores import two_columns
 
 _TASKS = 4
 """Tasks per core, at least: they differ in length, and no core shall wait for the last one."""

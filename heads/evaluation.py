@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store import FeatureStore, find_files
-from heads.base import softmax
 from heads.data import FeatureTable
 from heads.persist import FittedHead, load_head
 from heads.record import CHOSEN, FITTED, note_measured
+from heads.scores import softmax
 
 Array = NDArray[np.float64]
 

@@ -25,7 +25,7 @@ from featurestore.layout import safe_name
 from featurestore.lock import store_lock
 from featurestore.runtime import machine_memory
 from featurestore.spec import LAST, ExtractionSpec, Tap
-from heads.base import calibrate, softmax
+from heads.calibration import calibrate
 from heads.data import Input, Labels
 from heads.deploy import backbone_of, named
 from heads.evaluation import known_classes, measure, paired_difference
@@ -35,6 +35,7 @@ from heads.material import Material, Rows, from_cache, from_pixels, placed
 from heads.persist import FittedHead, check_target, load_head, save_head
 from heads.record import Record, note_measured
 from heads.runs import TUNED, TUNING
+from heads.scores import softmax
 from heads.training import Checkpoint, Recipe, best_epoch, check_settings, logits, train
 
 CHECKPOINT, CACHE = "checkpoint.safetensors", "cache"

@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
 from featurestore.runtime import machine_memory
-from heads.base import MODEL, STANDARDIZE, Extent, Head, HeldOut, Scaling, State, check_arrays, two_columns
+from heads.base import MODEL, STANDARDIZE, Extent, Head, HeldOut, Scaling, State, check_arrays
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 from heads.gram import EACH, SHARED
 from heads.neighbours import Side, nearest, votes
+from heads.scores import two_columns
 
 
 @dataclass(kw_only=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays, two_columns
+from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import HeadDesign, parameter
 from heads.division import Division, Judged, Report
@@ -25,6 +25,7 @@ from heads.paths import (
     Variant,
     solve_path,
 )
+from heads.scores import two_columns
 
 _STRENGTH = "inverse strength of the L2 penalty"
 

@@ -21,7 +21,7 @@ from featurestore.plan import Item
 from featurestore.spec import ExtractionSpec
 from featurestore.splits import DUPLICATE, assign_splits
 from featurestore.store import FeatureStore
-from heads.base import stratified_folds
+from heads.calibration import stratified_folds
 from heads.data import Labels
 from heads.record import FITTED, Record
 

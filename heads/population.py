@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from heads.base import log_loss
 from heads.data import Floats, Labels, Rows
 from heads.designs import HeadDesign
 from heads.division import BLOCK, Division, Judged, Report, cores, scratch
 from heads.nets import Net, Settings, Shape
+from heads.scores import log_loss
 
 _CACHED = 350_000
 """Weights that are trained beside each other: with their moments, what a core's share of L3 holds."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.store import FeatureStore, find_files
-from heads.base import stratified_folds
+from heads.calibration import stratified_folds
 from heads.data import FeatureTable
 from heads.evaluation import measure
 from heads.fit import check_train

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from heads.base import Calibration, calibrate, softmax
+from heads.calibration import Calibration, calibrate
 from heads.data import FeatureTable, Floats
 from heads.designs import ENSEMBLE, HeadDesign, head_class
 from heads.division import Judged
 from heads.ensemble import EnsembleHead, mean_scores
 from heads.fit import fit_table, with_metrics
 from heads.persist import FittedHead
+from heads.scores import softmax
 from heads.sweep_plan import SweepPlan
 from heads.trials import Trial, ranked
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import Extent, stratified_folds
+from heads.base import Extent
+from heads.calibration import stratified_folds
 from heads.data import FeatureTable
 from heads.division import BLOCK, Division, scratch
 from heads.fit import check_train

@@ -14,10 +14,10 @@ from featurestore import augment
 from featurestore.errors import HeadError
 from featurestore.journal import write_whole
 from featurestore.spec import Dtype
-from heads.base import log_loss
 from heads.data import Floats, Labels
 from heads.joined import Array, Joined, host_values
 from heads.material import Material, Rows
+from heads.scores import log_loss
 
 History = list[dict[str, Any]]
 """Per epoch, from 0, which is the warm start: ``epoch``, ``loss`` on the training rows as they came (None at 0), and of

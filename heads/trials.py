@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import DesignError, HeadError, suggest
-from heads.base import fit_temperature, softmax, stratified_folds
+from heads.calibration import fit_temperature, stratified_folds
 from heads.data import Floats, Labels
 from heads.designs import HeadDesign, head_class
 from heads.division import Division, Judged
 from heads.evaluation import NORMAL_95, Evaluation, measure
+from heads.scores import softmax
 
 FILE = "trials.jsonl"
 

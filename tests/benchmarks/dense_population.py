@@ -20,9 +20,10 @@ import numpy as np
 
 from featurestore.runtime import import_keras
 from heads import load_features
-from heads.base import softmax, stratified_folds
+from heads.calibration import stratified_folds
 from heads.designs import HeadDesign
 from heads.division import Division
+from heads.scores import softmax
 
 ROWS, EPOCHS = 2936, 20
 HIDDEN = [(), (64,), (128,), (256,), (512,), (256, 64), (512, 128), (128, 128)]

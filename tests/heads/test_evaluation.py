@@ -10,8 +10,8 @@ from sklearn import metrics
 
 from featurestore.errors import HeadError, SpecMismatchError, StoreError
 from heads import evaluate, fit_head
-from heads.base import softmax
 from heads.evaluation import answers, measure, paired_difference
+from heads.scores import softmax
 from heads.sweep import sweep
 
 NAMES = ["a", "b", "c", "d"]

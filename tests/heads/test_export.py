@@ -8,9 +8,9 @@ from pictures import write_images
 from featurestore import extract, open_source
 from featurestore.errors import ExportError, HeadError, SourceError
 from heads import export, fit_head, load_features
-from heads.base import softmax
 from heads.deploy import Predictor
 from heads.formats import FORMATS
+from heads.scores import softmax
 
 EXTRACTION = {"backbone": "small_cnn", "weights": "random", "size": 32, "batch_size": 8, "engine": "keras"}
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from heads import population
-from heads.base import softmax
 from heads.dense import DenseHead
 from heads.designs import HeadDesign
 from heads.division import Division
 from heads.nets import Net, Settings, Shape, gradients
 from heads.population import Rungs, _Batches, judge_dense
+from heads.scores import softmax
 
 
 def design(**params):

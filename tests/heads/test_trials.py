@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from featurestore.errors import HeadError
-from heads.base import softmax
 from heads.designs import HeadDesign
 from heads.division import Division, Judged
+from heads.scores import softmax
 from heads.trials import Trial, TrialLog, check_metric, judge_trial, ranked, select, size
 
 NAN = float("nan")
