@@ -54,7 +54,7 @@ def fit_head(
     if out is not None:
         check_target(out)
     table = features if isinstance(features, FeatureTable) else load_features(features, tap)
-    fitted = fit_table(table, design, seed=seed, views=views)
+    fitted = _with_metrics(table, fit_table(table, design, seed=seed, views=views))
     return fitted if out is None else save_head(out, fitted)
 
 
@@ -68,6 +68,8 @@ def fit_table(
     temperature: float | None = None,
 ) -> FittedHead:
     """Fit a design on the train rows of a table; if `pooled`, on the validation rows too. See :func:`fit_head`.
+
+    Nothing is measured.
 
     Args:
         temperature: see :meth:`heads.base.Head.fit`.
@@ -97,19 +99,17 @@ def fit_table(
         versions=library_versions(),
         record=Record.of(table.digests, table.splits, splits[0], stopped_by),
     )
-    return with_metrics(table, fitted, pooled=pooled)
+    return fitted
 
 
-def with_metrics(table: FeatureTable, fitted: FittedHead, *, pooled: bool) -> FittedHead:
-    """The head with its metrics on the train and validation rows; see :func:`fit_table`."""
-    groups = {"train": ("train", "validation") if pooled else ("train",)} | (
-        {} if pooled else {"validation": ("validation",)}
-    )
+def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
+    """The head with its metrics on the train and validation rows."""
     metrics = {}
-    for name, splits in groups.items():
-        X, y = table.select(*splits)
+    # A row is its own nearest neighbour: votes on training rows would say nothing, and take long.
+    for split in ("validation",) if fitted.head.votes else ("train", "validation"):
+        X, y = table.select(split)
         if len(y):
-            metrics[name] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
+            metrics[split] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
     return replace(fitted, metrics=metrics)
 
 

@@ -65,7 +65,7 @@ class FittedHead:
         dataset: their data set.
         rows: rows per split of the file.
         views: augmented versions of train rows that it was fitted on beside these.
-        metrics: metrics measured at fit time, per split; never of the test split.
+        metrics: metrics measured at fit time, per split, or on the rows held out in a sweep; never of the test split.
         seconds: time of the fit.
         seed: of all that is random in the fit.
         versions: of the libraries that took part.

@@ -4,16 +4,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from heads.calibration import Calibration, calibrate
-from heads.data import FeatureTable, Floats
+from heads.data import FeatureTable, Floats, Labels
 from heads.designs import ENSEMBLE, HeadDesign, head_class
 from heads.division import Judged
 from heads.ensemble import EnsembleHead, mean_scores
-from heads.fit import fit_table, with_metrics
+from heads.fit import fit_table
 from heads.persist import FittedHead
 from heads.scores import softmax
 from heads.sweep_plan import SweepPlan
 from heads.trials import Trial, ranked
+
+HELD_OUT = "held out"
+"""Among the metrics of a saved head: what it was chosen by."""
 
 _SPARE = 2
 """Scores that are kept beside those of the heads that are taken: a design that was cut may lead for a while."""
@@ -57,38 +62,40 @@ class Refit:
 
     def run(self, held: Sequence[Floats]) -> tuple[FittedHead, dict[str, float] | None, dict[str, Any] | None]:
         """Fit; from scores on held-out rows also the calibration of the head, and what the heads are together there."""
-        designs, codes = [trial.design for trial in self.trials], self._plan.held_codes
-        adjusted = [calibrate(scores, codes) for scores in held]
-        fitted = [self._fit(design, one) for design, one in zip(designs, adjusted, strict=True)]
-        if len(fitted) == 1:
-            return fitted[0], self._told(designs[0], adjusted[0]), None
-        proba = [
-            scores if head_class(design.kind).votes else softmax(scores / one.temperature)
-            for design, scores, one in zip(designs, held, adjusted, strict=True)
-        ]
-        scores = mean_scores(proba)
+        trials, codes = self.trials, self._plan.held_codes
+        adjusted = [_calibrated(trial.design, scores, codes) for trial, scores in zip(trials, held, strict=True)]
+        fitted = [self._fit(trial.design, found) for trial, found in zip(trials, adjusted, strict=True)]
+        if len(trials) == 1:
+            means = {name: float(np.mean(values)) for name, values in trials[0].scores.items()}
+            metrics = {HELD_OUT: {name: mean for name, mean in means.items() if np.isfinite(mean)}}
+            return replace(fitted[0], metrics=metrics), _told(adjusted[0]), None
+        scores = mean_scores([
+            scores if found is None else softmax(scores / found.temperature)
+            for scores, found in zip(held, adjusted, strict=True)
+        ])  # fmt: skip
         found = calibrate(scores, codes)
-        joined = EnsembleHead.of(designs, [each.head for each in fitted], found.temperature, self._how["seed"])
+        heads = [each.head for each in fitted]
+        joined = EnsembleHead.of([trial.design for trial in trials], heads, found.temperature, self._how["seed"])
+        together = {"accuracy": float((scores.argmax(axis=1) == codes).mean()), "log_loss": found.after}
         whole = replace(
             fitted[0], head=joined, design=HeadDesign(ENSEMBLE, {"members": joined.members}),
-            seconds=sum(each.seconds for each in fitted),
+            seconds=sum(each.seconds for each in fitted), metrics={HELD_OUT: together},
         )  # fmt: skip
-        together = {
-            "members": [trial.to_dict()["design"] for trial in self.trials],
-            "accuracy": float((scores.argmax(axis=1) == codes).mean()),
-            "log_loss": found.after,
-        }
-        return with_metrics(self._table, whole, pooled=True), self._told(whole.design, found), together
+        return whole, _told(found), {"members": [trial.to_dict()["design"] for trial in trials], **together}
 
-    def _fit(self, design: HeadDesign, found: Calibration) -> FittedHead:
-        fitted = fit_table(self._table, design, pooled=True, temperature=found.temperature, **self._how)
+    def _fit(self, design: HeadDesign, found: Calibration | None) -> FittedHead:
+        temperature = found.temperature if found else 1.0
+        fitted = fit_table(self._table, design, pooled=True, temperature=temperature, **self._how)
         assert fitted.record is not None
-        chosen = self._plan.judged_splits
-        return replace(fitted, record=replace(fitted.record, chosen=chosen))
+        return replace(fitted, record=replace(fitted.record, chosen=self._plan.judged_splits))
 
-    def _told(self, design: HeadDesign, found: Calibration) -> dict[str, float] | None:
-        if head_class(design.kind).votes:  # which are its probabilities
-            return None
-        return {
-            "temperature": found.temperature, "log_loss_before": found.before, "log_loss_after": found.after,
-        }  # fmt: skip
+
+def _calibrated(design: HeadDesign, scores: Floats, codes: Labels) -> Calibration | None:
+    """None where votes are the probabilities."""
+    return None if head_class(design.kind).votes else calibrate(scores, codes)
+
+
+def _told(found: Calibration | None) -> dict[str, float] | None:
+    return found and {
+        "temperature": found.temperature, "log_loss_before": found.before, "log_loss_after": found.after,
+    }  # fmt: skip

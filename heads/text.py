@@ -118,9 +118,9 @@ def _file_text(file: dict[str, Any]) -> str:
 def fit(fitted: dict[str, Any]) -> str:
     """For ``featurestore fit-head``."""
     rows = [[split, fitted["rows"][split], *metrics.values()] for split, metrics in fitted["metrics"].items()]
-    names = list(next(iter(fitted["metrics"].values())))
+    names = list(next(iter(fitted["metrics"].values()), ()))
     return "\n".join([
-        table(["split", "rows", *names], rows),
+        *([table(["split", "rows", *names], rows)] if rows else []),
         f"{fitted['kind']} fitted in {fitted['seconds']:.2f} s: {fitted['path']}",
     ])  # fmt: skip
 

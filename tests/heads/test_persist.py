@@ -74,7 +74,10 @@ def test_a_head_on_views_survives(kind, digits, tmp_path):
     loaded = load_head(tmp_path / "head")
     assert loaded.views == 300 and fit_head(file, kind, params=QUICK.get(kind, {}), views=False).views == 0
     np.testing.assert_array_equal(loaded.predict_proba(X), fitted.predict_proba(X))
-    assert loaded.metrics["train"]["accuracy"] == loaded.head.score(X[rows], y[rows])
+    if kind == "knn":  # a row is its own nearest neighbour
+        assert loaded.metrics == {}
+    else:
+        assert loaded.metrics["train"]["accuracy"] == loaded.head.score(X[rows], y[rows])
 
 
 def test_two_classes_and_a_missing_class_survive(gap_file, tmp_path, digits):
