@@ -37,10 +37,11 @@ def write_features(
     view_rows: Sequence[int] | NDArray[Any] = (),
     flops: dict[str, int] | None = None,
     images: Path | None = None,
+    first: int = 0,
 ) -> Path:
     """Write one valid feature file; a dict of features makes a file of several taps.
 
-    The rows are of the images in a folder, sorted, if it is given.
+    The rows are of the images in a folder, sorted, if it is given; else of images that are numbered from `first` on.
     """
     rows = len(labels)
     files = sorted(images.rglob("*.png")) if images else []
@@ -49,8 +50,7 @@ def write_features(
         features = dict.fromkeys(spec.tap_names, features)
     elif spec is SPEC:
         spec = replace(spec, taps=tuple(map(Tap, features)))
-    first = np.asarray(next(iter(features.values())), np.float32)
-    contents = [file.read_bytes() for file in files] or [b"%d" % row + first[row].tobytes() for row in range(rows)]
+    contents = [file.read_bytes() for file in files] or [str(row).encode() for row in range(first, first + rows)]
     if not isinstance(views, dict):
         views = {tap: values[:0] if views is None else views for tap, values in features.items()}
     columns = {
