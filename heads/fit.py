@@ -82,7 +82,7 @@ def fit_table(
         versions=library_versions(),
     )
     for split, (X, y) in known.items():
-        fitted.metrics[split] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
+        fitted.metrics[split] = measure(y, fitted.predict_proba(X), table.class_names).metrics()
     return fitted
 
 

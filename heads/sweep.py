@@ -139,7 +139,7 @@ def sweep(
         adjusted = _calibrate(winner, plan, fitted.head, seed, max_memory, out)
     saved = save_head(out / WINNER, fitted)
     X, y = table.select("test")
-    test = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict() if len(y) else None
+    test = measure(y, fitted.predict_proba(X), table.class_names, split="test").to_dict() if len(y) else None
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes)]
     if len(judged) < total:
         why = "the budget was spent" if spent else f"{sampler} suggested no others"

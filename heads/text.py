@@ -188,6 +188,7 @@ def _value(value: Any) -> str:
 def evaluation(found: dict[str, Any]) -> str:
     """For ``featurestore evaluate``."""
     metrics = [[name, found[name], *found["intervals"][name]] for name in found["intervals"]]
+    metrics += [[name, found[name], reason, ""] for name, reason in found.get("without_interval", {}).items()]
     classes = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in found["per_class"]]
     names = [c["class"] for c in found["per_class"]]
     return "\n\n".join([

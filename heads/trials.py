@@ -15,15 +15,13 @@ from featurestore.errors import DesignError, HeadError, suggest
 from heads.base import fit_temperature, log_loss, softmax
 from heads.designs import HeadDesign
 from heads.division import Division, Judged
-from heads.evaluation import NORMAL_95, measure
+from heads.evaluation import measure
+from heads.metrics import standard_error
 
 FILE = "trials.jsonl"
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 """What a sweep can select by; all but the last the greater, the better."""
-
-_RESAMPLES = 100
-"""Bootstrap resamples for the standard error of a single fold."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Trial:
         features: name of the table, such as a tap.
         design: kind and hyperparameters.
         scores: metric -> its value on each fold's held-out rows; empty for a design that could not be fitted.
-        mean, error: of the sweep's metric over folds, and the standard error of that mean (of one fold: by bootstrap).
+        mean, error: of the sweep's metric over folds, and the standard error of that mean (of one fold: by its rows).
         seconds: its share of the time of the sweep.
         size: numbers that the head consists of, at most.
         stopped: why its fits ended.
@@ -89,20 +87,13 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
     temperature = fit_temperature(judged.scores, codes) if metric == "log_loss" and design.kind != "knn" else 1.0
     proba = judged.scores if design.kind == "knn" else softmax(judged.scores / temperature)
     names = [str(i) for i in range(division.classes)]
-    single = division.folds == 1
-    found = [
-        measure(codes[fold == f], proba[fold == f], names, resamples=_RESAMPLES if single else 0)
-        for f in range(division.folds)
-    ]
+    found = [measure(codes[fold == f], proba[fold == f], names) for f in range(division.folds)]
     metrics = [each.metrics() for each in found]
     kept = [m for m in METRICS if any(m in each for each in metrics) and (m != "log_loss" or metric == m)]
     scores = {m: [each.get(m, float("nan")) for each in metrics] for m in dict.fromkeys([*kept, metric])}
     values = np.array(scores[metric])
-    if single:
-        low, high = found[0].intervals.get(metric, (values[0], values[0]))
-        error = (high - low) / (2 * NORMAL_95)
-    else:
-        error = values.std(ddof=1) / np.sqrt(len(values))
+    single = division.folds == 1
+    error = standard_error(codes, proba, metric) if single else values.std(ddof=1) / np.sqrt(len(values))
     return Trial(
         features, design, scores, float(values.mean()), float(error), round(judged.seconds, 4), size(design, division),
         judged.stopped, [round(loss, 4) for loss in judged.losses],
