@@ -225,7 +225,7 @@ def finetune(found: dict[str, Any]) -> str:
         "",
         table([f"{rows} {split} rows", "accuracy", "95 % interval", "macro F1", "log loss"], compared),
         f"difference {change['accuracy']:+.3f} ({low:+.3f} – {high:+.3f}): "
-        f"{change['right']} rows became right, {change['wrong']} wrong",
+        f"{change['right']} rows became right, {change['wrong']} wrong (p = {change['p_value']:.2g}, McNemar's test)",
         found["recommendation"],
     ]
     return "\n".join([*lines, *_remarks(found | {"skipped": {}}), f"saved: {found['path']}"])
