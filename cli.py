@@ -261,7 +261,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     as_json: Json = False,
 ) -> None:
-    """Measure a saved head on one split of a feature file, with 95 % bootstrap intervals."""
+    """Measure a saved head on one split of a feature file, with 95 % intervals."""
     from heads.evaluation import evaluate as run
 
     terminal.show(run(head_dir, path, split).to_dict(), as_json, False, text.evaluation)

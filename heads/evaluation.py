@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store import FeatureStore, find_files
 from heads.data import FeatureTable
+from heads.metrics import TOO_FEW, confusion_matrix, estimates, mcnemar, wilson
 from heads.persist import FittedHead, load_head
 from heads.record import CHOSEN, FITTED, note_measured
 from heads.scores import softmax
 
 Array = NDArray[np.float64]
 
-_BLOCK = 2**19
-"""Resampled rows at a time: memory stays at a few dozen megabytes, whatever the number of rows."""
 _TAILS = (2.5, 97.5)
 """Percentiles that bound a 95 % interval."""
-NORMAL_95 = 1.959964
-"""The same in standard deviations of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Evaluation:
         macro_f1: mean F1 of the classes that occur, as true or as predicted class.
         log_loss: mean negative natural logarithm of the true class's probability.
         roc_auc: area under the ROC curve; None unless there are two classes, and rows of both.
-        intervals: metric -> bounds of its 95 % bootstrap interval; empty without resamples.
+        intervals: metric -> bounds of its 95 % interval, see :mod:`heads.metrics`.
         confusion_matrix: rows of class i that were predicted as class j, at [i][j].
         per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (95 %, Wilson's) if
             it has rows. A share of nothing is 0.
@@ -46,6 +43,9 @@ class Evaluation:
             the metrics then say little about other rows, and have no intervals; None for rows that are new to it.
         left_out: rows of the split that are not among these, since the head was fitted on them.
         measured: how often a head of its folder was measured on these test rows, this time included.
+        without_interval: metric -> why it has no interval, such as "too few rows".
+        shift: how the rows differ from those that the head was fitted on, see :func:`heads.shift.differences`.
+        threshold: with two classes, where to part them, see :func:`heads.shift.best_threshold`.
     """
 
     split: str
@@ -58,57 +58,50 @@ class Evaluation:
     intervals: dict[str, list[float]]
     confusion_matrix: list[list[int]]
     per_class: list[dict[str, Any]]
+    without_interval: dict[str, str] = field(default_factory=dict)
+    shift: list[str] = field(default_factory=list)
+    threshold: dict[str, Any] | None = None
     seen: str | None = None
     left_out: int | None = None
     measured: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; without what is None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Plain JSON types; without ``roc_auc`` and what stands below ``per_class`` where there is nothing to say."""
+        values = asdict(self)
+        return {name: value for name, value in values.items() if value is not None and (value or name in _ALWAYS)}
 
     def metrics(self) -> dict[str, float]:
         """The metrics that are one number."""
         return {name: value for name, value in self.to_dict().items() if isinstance(value, float)}
 
 
-def measure(
-    y: ArrayLike,
-    proba: ArrayLike,
-    class_names: Sequence[str],
-    *,
-    resamples: int = 1000,
-    seed: int = 0,
-    split: str = "",
-) -> Evaluation:
-    """Metrics of predicted probabilities, with percentile bootstrap intervals over rows.
+_ALWAYS = frozenset(f.name for f in fields(Evaluation) if f.default is f.default_factory)
+"""Fields without a default."""
 
-    (Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.)
+
+def measure(y: ArrayLike, proba: ArrayLike, class_names: Sequence[str], *, split: str = "") -> Evaluation:
+    """Metrics of predicted probabilities, with 95 % intervals.
 
     Args:
         y: true classes (N,), N > 0, indices into `class_names`.
         proba: probabilities (N, len(class_names)).
-        class_names: all classes.
-        resamples: how many; 0 for no intervals.
-        seed: of the resampling.
+        class_names: all classes, at least two.
         split: name of the split the rows are of.
     """
     y, proba = np.asarray(y, np.intp), np.asarray(proba, np.float64)
-    if len(class_names) == 2:
-        order = np.argsort(proba[:, 1])  # for the ROC curve
-        y, proba = y[order], proba[order]
-    rows, judged = len(y), _Judged.of(y, proba)
-    point: dict[str, Any] = {name: float(value[0]) for name, value in judged.metrics(np.ones((1, rows))).items()}
-    auc = point.pop("roc_auc", np.nan)
-    confusion = np.zeros((len(class_names),) * 2, np.int64)
-    np.add.at(confusion, (y, judged.predicted), 1)
+    found, confusion = estimates(y, proba), confusion_matrix(y, proba)
     return Evaluation(
         split=split,
-        rows=rows,
-        **point,
-        roc_auc=None if np.isnan(auc) else auc,
-        intervals=_intervals(judged, resamples, seed),
+        rows=len(y),
+        accuracy=found["accuracy"].value,
+        balanced_accuracy=found["balanced_accuracy"].value,
+        macro_f1=found["macro_f1"].value,
+        log_loss=found["log_loss"].value,
+        roc_auc=found["roc_auc"].value if "roc_auc" in found else None,
+        intervals={name: list(each.interval) for name, each in found.items() if each.interval},
         confusion_matrix=confusion.tolist(),
         per_class=[_class_metrics(name, confusion, i) for i, name in enumerate(class_names)],
+        without_interval={name: TOO_FEW for name, each in found.items() if not each.interval},
     )
 
 
@@ -117,7 +110,8 @@ def paired_difference(
 ) -> dict[str, Any]:
     """How much more accurate other predictions of the same rows are, with a paired bootstrap interval over rows.
 
-    (Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.)
+    (Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.) That interval takes a handful of rows
+    that differ for granted; the p-value (:func:`heads.metrics.mcnemar`) says whether so few can be chance.
 
     Args:
         y: true classes (N,).
@@ -126,7 +120,8 @@ def paired_difference(
         seed: of the resampling.
 
     Returns:
-        ``accuracy``, the difference, its 95 % ``interval``, and the rows that became ``right`` or ``wrong``.
+        ``accuracy``, the difference, its 95 % ``interval``, the rows that became ``right`` or ``wrong``, and the
+        ``p_value`` of these two numbers.
     """
     hits_before, hits_after = before.argmax(axis=1) == y, after.argmax(axis=1) == y
     right, wrong = int((hits_after & ~hits_before).sum()), int((hits_before & ~hits_after).sum())
@@ -134,7 +129,10 @@ def paired_difference(
     shares = np.array([right, wrong, len(y) - right - wrong]) / len(y)
     drawn = np.random.default_rng(seed).multinomial(len(y), shares, size=resamples)
     interval = np.percentile((drawn[:, 0] - drawn[:, 1]) / len(y), _TAILS).tolist()
-    return {"accuracy": (right - wrong) / len(y), "interval": interval, "right": right, "wrong": wrong}
+    return {
+        "accuracy": (right - wrong) / len(y), "interval": interval, "right": right, "wrong": wrong,
+        "p_value": mcnemar(right, wrong),
+    }  # fmt: skip
 
 
 def evaluate(
@@ -148,7 +146,7 @@ def evaluate(
         head: folder of the saved head.
         features: feature file, or folder; files of the head's features are found by their fingerprint.
         split: which rows.
-        seed: of the bootstrap.
+        seed: without effect, as the intervals are computed and not drawn.
 
     Raises:
         HeadError: no readable head, a class that it does not know, or no such rows.
@@ -156,13 +154,17 @@ def evaluate(
         StoreError: no readable feature file.
     """
     found = answers(load_head(head), features, split)
+    judged = measure(found.y, found.proba, found.fitted.class_names, split=split)
+    if found.seen:
+        why = dict.fromkeys(
+            (*judged.intervals, *judged.without_interval),
+            f"{found.seen} {'on' if found.seen == FITTED else 'by'} these",
+        )
+        return replace(judged, seen=found.seen, intervals={}, without_interval=why)
     counted = None
-    if split == "test" and not found.seen:
+    if split == "test":
         counted = note_measured(Path(head), split, found.table.digests[found.rows].tolist())
-    judged = measure(
-        found.y, found.proba, found.fitted.class_names, resamples=0 if found.seen else 1000, seed=seed, split=split
-    )
-    return replace(judged, seen=found.seen, left_out=found.left_out or None, measured=counted)
+    return replace(judged, left_out=found.left_out or None, measured=counted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,76 +244,6 @@ def known_classes(fitted: FittedHead, names: Sequence[str], where: Path | str) -
     return np.array([known[name] for name in names], np.intp)
 
 
-@dataclass(frozen=True, eq=False)
-class _Judged:
-    """What the metrics need of each row; with two classes, in the order of their probabilities.
-
-    Attributes:
-        y, predicted: true and most probable class (N,).
-        loss: float64 (N,).
-        ties: with two classes, where each run of equal probabilities begins.
-        classes: how many.
-    """
-
-    y: NDArray[np.intp]
-    predicted: NDArray[np.intp]
-    loss: Array
-    ties: NDArray[np.intp]
-    classes: int
-
-    @classmethod
-    def of(cls, y: NDArray[np.intp], proba: Array) -> "_Judged":
-        true = proba[np.arange(len(y)), y]
-        return cls(
-            y=y,
-            predicted=proba.argmax(axis=1),
-            # Clipped as scikit-learn does, so that a single impossible row does not make the mean infinite.
-            loss=-np.log(np.clip(true, np.finfo(np.float64).eps, 1 - np.finfo(np.float64).eps)),
-            ties=np.flatnonzero(np.diff(proba[:, -1], prepend=np.nan) != 0),
-            classes=proba.shape[1],
-        )
-
-    def metrics(self, weights: Array) -> dict[str, Array]:
-        """Each metric (B,) for B ways to weigh the rows: float64 (B, N) with row sums N."""
-        rows = len(self.y)
-        hits = self._sums(weights * (self.y == self.predicted), self.y)
-        support, predicted = self._sums(weights, self.y), self._sums(weights, self.predicted)
-        with np.errstate(invalid="ignore"):  # 0 / 0 is nan: a class that does not occur
-            found = {
-                "accuracy": hits.sum(axis=1) / rows,
-                "balanced_accuracy": np.nanmean(hits / support, axis=1),
-                "macro_f1": np.nanmean(2 * hits / (support + predicted), axis=1),
-                "log_loss": weights @ self.loss / rows,
-            }
-            if self.classes == 2:
-                positive = np.add.reduceat(weights * self.y, self.ties, axis=1)
-                negative = np.add.reduceat(weights, self.ties, axis=1) - positive
-                below = negative.cumsum(axis=1) - negative / 2
-                found["roc_auc"] = (positive * below).sum(axis=1) / (positive.sum(axis=1) * negative.sum(axis=1))
-        return found
-
-    def _sums(self, weights: Array, groups: NDArray[np.intp]) -> Array:
-        """Sum of weights (B, N) in each class: (B, C)."""
-        cells = groups + self.classes * np.arange(len(weights))[:, None]
-        sums = np.bincount(cells.ravel(), weights.ravel(), minlength=len(weights) * self.classes)
-        return sums.astype(np.float64, copy=False).reshape(len(weights), self.classes)
-
-
-def _intervals(judged: _Judged, resamples: int, seed: int) -> dict[str, list[float]]:
-    """95 % percentile bootstrap interval of each metric."""
-    rng, rows = np.random.default_rng(seed), len(judged.y)
-    step = max(1, _BLOCK // rows)
-    drawn: dict[str, list[Array]] = {}
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        cells = rng.integers(rows, size=(size, rows)) + rows * np.arange(size)[:, None]
-        weights = np.bincount(cells.ravel(), minlength=size * rows).reshape(size, rows).astype(np.float64)
-        for name, values in judged.metrics(weights).items():
-            drawn.setdefault(name, []).append(values[np.isfinite(values)])
-    joined = {name: np.concatenate(parts) for name, parts in drawn.items()}
-    return {name: np.percentile(values, _TAILS).tolist() for name, values in joined.items() if values.size}
-
-
 def _class_metrics(name: str, confusion: NDArray[np.int64], i: int) -> dict[str, Any]:
     hits, support, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
     found = {
@@ -322,15 +254,3 @@ def _class_metrics(name: str, confusion: NDArray[np.int64], i: int) -> dict[str,
         "support": support,
     }
     return found | ({"recall_interval": wilson(hits, support)} if support else {})
-
-
-def wilson(hits: int, of: int) -> list[float]:
-    """95 % interval of a share.
-
-    It is sensible for a handful of rows too, where the bootstrap finds no doubt in 5 of 5. (E. B. Wilson, "Probable
-    inference, the law of succession, and statistical inference", JASA 1927.)
-    """
-    share, weight = hits / of, NORMAL_95**2 / of
-    centre = (share + weight / 2) / (1 + weight)
-    half = NORMAL_95 / (1 + weight) * np.sqrt(share * (1 - share) / of + weight / 4 / of)
-    return [max(0.0, float(centre - half)), min(1.0, float(centre + half))]

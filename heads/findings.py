@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from heads.base import as_features, standardise
 from heads.data import Features, FeatureTable, Floats, Labels
-from heads.evaluation import wilson
+from heads.metrics import log_odds, wilson
 
 Doubles = NDArray[np.float64]
 
@@ -60,19 +60,21 @@ def reliability(y: Labels, proba: Doubles, bins: int = 10) -> dict[str, Any]:
     return {"bins": found, "error": float(np.abs(gaps).sum() / len(y))}
 
 
-def thresholds(y: Labels, score: Doubles) -> dict[str, list[float]]:
-    """Rates at each threshold of a score (N,), for labels 0 and 1 (N,), both of which occur.
+def thresholds(y: Labels, proba: Doubles) -> dict[str, list[float]]:
+    """Rates at each threshold of two classes' probabilities (N, 2), for labels 0 and 1 (N,), both of which occur.
 
     Returns:
-        ``threshold`` (descending), ``recall`` (true positive rate), ``false_positive_rate``, ``precision``: of the
-        rows whose score is at least the threshold.
+        ``threshold`` (a probability of the second class, descending; rows whose probabilities are 1 to rounding are
+        told apart by their log-odds, and several thresholds are 1 then), ``recall`` (true positive rate),
+        ``false_positive_rate``, ``precision``: of the rows from that threshold on.
     """
+    score = log_odds(proba)
     order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(score[order])), len(y) - 1)
+    ends = np.append(np.flatnonzero(score[order][1:] != score[order][:-1]), len(y) - 1)
     positive = np.cumsum(y[order])[ends]
     chosen = ends + 1
     return {
-        "threshold": score[order][ends].tolist(),
+        "threshold": proba[order, 1][ends].tolist(),
         "recall": (positive / positive[-1]).tolist(),
         "false_positive_rate": ((chosen - positive) / (len(y) - positive[-1])).tolist(),
         "precision": (positive / chosen).tolist(),

@@ -43,6 +43,9 @@ CHECKPOINT, CACHE = "checkpoint.safetensors", "cache"
 
 _SUFFIX = "-finetuned"
 
+_CHANCE = 0.05
+"""P-value from which on a difference may be chance."""
+
 _SAMPLE = 256
 """Training rows that tell the scale of the features."""
 
@@ -231,7 +234,7 @@ class _Task:
             "frozen": frozen,
             "finetuned": finetuned,
             "difference": difference,
-            "recommendation": _recommendation(difference["interval"], len(y), rows.split),
+            "recommendation": _recommendation(difference, len(y), rows.split),
         }
 
     def _saved(
@@ -302,11 +305,14 @@ def _finished(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     return found
 
 
-def _recommendation(interval: list[float], rows: int, split: str) -> str:
-    low, high = interval
-    if low > 0:
+def _recommendation(difference: dict[str, Any], rows: int, split: str) -> str:
+    """What a difference, see :func:`heads.evaluation.paired_difference`, on so many rows amounts to."""
+    low, high = difference["interval"]
+    # Of four rows that differ, all four right is an interval above 0, but one such run in eight is chance.
+    beyond_chance = difference["p_value"] < _CHANCE
+    if low > 0 and beyond_chance:
         return "take the fine-tuned model: it is more accurate, beyond what chance explains"
-    if high < 0:
+    if high < 0 and beyond_chance:
         return "keep the frozen head: fine-tuning has made it worse"
     return f"keep the frozen head: on {rows} {split} rows the difference may be chance, and it costs nothing more"
 

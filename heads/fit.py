@@ -109,7 +109,7 @@ def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
     for split in ("validation",) if fitted.head.votes else ("train", "validation"):
         X, y = table.select(split)
         if len(y):
-            metrics[split] = measure(y, fitted.predict_proba(X), table.class_names, resamples=0).metrics()
+            metrics[split] = measure(y, fitted.predict_proba(X), table.class_names).metrics()
     return replace(fitted, metrics=metrics)
 
 

@@ -59,7 +59,7 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
         truth.append(labels)
         probabilities.append(proba)
     seconds = time.perf_counter() - started
-    found = measure(np.concatenate(truth), np.concatenate(probabilities), table.class_names, resamples=0)
+    found = measure(np.concatenate(truth), np.concatenate(probabilities), table.class_names)
     flops = store.provenance.get("flops", {}).get(tap)
     return {
         "file": str(store.path),

@@ -114,7 +114,7 @@ def _facts(run: Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]
     if judged is None:
         return {"evaluation": known and known.to_dict(), "calibration": {}, "rates": None, "base": None}
     split = str(judged.table.splits[judged.rows[0]])
-    found = measure(judged.y, judged.proba, judged.fitted.class_names, split=split, seed=run.fitted.seed)
+    found = measure(judged.y, judged.proba, judged.fitted.class_names, split=split)
     if known and found.confusion_matrix != known.confusion_matrix:
         notes.append("The test rows of this feature file are not those that were measured before: measured anew.")
     elif known:
@@ -134,7 +134,7 @@ def _facts(run: Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]
     return {
         "evaluation": found.to_dict(),
         "calibration": {name: reliability(judged.y, proba) for name, proba in named.items()},
-        "rates": thresholds(judged.y, judged.proba[:, 1]) if both else None,
+        "rates": thresholds(judged.y, judged.proba) if both else None,
         "base": float(np.bincount(judged.y).max() / len(judged.y)),
     }
 

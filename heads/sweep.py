@@ -164,7 +164,7 @@ def sweep(
     refit = Refit(table, plan, best[:ensemble], {"seed": seed, "views": views})
     fitted, adjusted, together = refit.run(held.of(refit.trials, again))
     saved = save_head(out / WINNER, fitted)
-    test = _measured(fitted, saved.path, table, seed)
+    test = _measured(fitted, saved.path, table)
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *skipped.notes]
     if len(judged) < total():
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
@@ -194,12 +194,12 @@ def _folds(table: FeatureTable) -> int | None:
     return min(DEFAULT_FOLDS, most) if most > 1 else None
 
 
-def _measured(fitted: FittedHead, folder: Path | None, table: FeatureTable, seed: int) -> dict[str, Any] | None:
+def _measured(fitted: FittedHead, folder: Path | None, table: FeatureTable) -> dict[str, Any] | None:
     """The winner on the test rows, if there are any, and how often they were measured."""
     X, y = table.select("test")
     if not len(y) or folder is None:
         return None
-    found = measure(y, fitted.predict_proba(X), table.class_names, seed=seed, split="test").to_dict()
+    found = measure(y, fitted.predict_proba(X), table.class_names, split="test").to_dict()
     return found | {"measured": note_measured(folder, "test", table.digests[table.rows("test")].tolist())}
 
 

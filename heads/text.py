@@ -208,9 +208,18 @@ def times(measured: int) -> str:
 def evaluation(found: dict[str, Any]) -> str:
     """For ``featurestore evaluate``."""
     metrics = [[name, found[name], *found["intervals"][name]] for name in found["intervals"]]
+    metrics += [[name, found[name], reason, ""] for name, reason in found.get("without_interval", {}).items()]
     classes = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in found["per_class"]]
     names = [c["class"] for c in found["per_class"]]
+    remarks = []
+    if how := found.get("seen"):
+        remarks.append(f"note: {seen(how)} These figures say little about other images.")
+    if left_out := found.get("left_out"):
+        remarks.append(f"note: {left_out} {found['split']} rows are left out: the head was fitted on them")
+    if measured := found.get("measured"):
+        remarks.append(f"these rows were {times(measured)}")
     return "\n\n".join([
+        *(["\n".join(remarks)] if remarks else []),
         table([f"{found['split']} ({found['rows']} rows)", "value", "95 % from", "to"], metrics),
         table(["class", "precision", "recall", "f1", "rows"], classes),
         "rows: true class, columns: predicted class\n"
@@ -244,7 +253,7 @@ def finetune(found: dict[str, Any]) -> str:
         "",
         table([f"{rows} {split} rows", "accuracy", "95 % interval", "macro F1", "log loss"], compared),
         f"difference {change['accuracy']:+.3f} ({low:+.3f} – {high:+.3f}): "
-        f"{change['right']} rows became right, {change['wrong']} wrong",
+        f"{change['right']} rows became right, {change['wrong']} wrong (p = {change['p_value']:.2g}, McNemar's test)",
         found["recommendation"],
     ]
     return "\n".join([*lines, *_remarks(found | {"skipped": {}}), f"saved: {found['path']}"])

@@ -76,7 +76,7 @@ def _runs(found: dict[str, Any]) -> Iterator[_Run]:
         metrics = {name: sum(folds) / len(folds) for name, folds in trial["scores"].items() if None not in folds}
         metrics |= {name: trial[name] for name in ("error", "seconds", "size") if trial[name] is not None}
         if found["test"] and all(found["winner"][name] == value for name, value in trial.items()):
-            metrics |= {f"test_{name}": found["test"][name] for name in found["test"]["intervals"]}
+            metrics |= {f"test_{name}": value for name, value in found["test"].items() if isinstance(value, float)}
         yield _Run(f"{design['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}", params, metrics)
 
 

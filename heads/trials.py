@@ -17,7 +17,8 @@ from heads.calibration import fit_temperature, stratified_folds
 from heads.data import Floats, Labels
 from heads.designs import HeadDesign, head_class
 from heads.division import Division, Judged
-from heads.evaluation import NORMAL_95, Evaluation, measure
+from heads.evaluation import measure
+from heads.metrics import standard_error
 from heads.scores import softmax
 
 FILE = "trials.jsonl"
@@ -25,8 +26,6 @@ FILE = "trials.jsonl"
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 """What a sweep can select by; all but the last the greater, the better."""
 
-_RESAMPLES = 100
-"""Bootstrap resamples for the standard error of a single fold."""
 _PARTS = 10
 """Parts of a single fold on which designs are compared pair by pair."""
 
@@ -39,7 +38,7 @@ class Trial:
         features: name of the table, such as a tap.
         design: kind and hyperparameters.
         scores: metric -> its value on each fold's held-out rows; empty for a design that could not be fitted.
-        mean, error: of the sweep's metric over folds, and the standard error of that mean (of one fold: by bootstrap).
+        mean, error: of the sweep's metric over folds, and the standard error of that mean (of one fold: by its rows).
         seconds: its share of the time of the sweep.
         size: numbers that the head consists of, at most.
         stopped: why its fits ended.
@@ -104,22 +103,18 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
     codes, fold = division.codes[division.judged], division.fold[division.judged]
     proba = held_proba(design, judged.scores, codes)
     names = [str(i) for i in range(division.classes)]
-    single = division.folds == 1
 
-    def metrics(rows: Any, resamples: int = 0) -> Evaluation:
-        return measure(codes[rows], proba[rows], names, resamples=resamples)
+    def metrics(rows: Any) -> dict[str, float]:
+        return measure(codes[rows], proba[rows], names).metrics()
 
-    found = [metrics(fold == f, _RESAMPLES if single else 0) for f in range(division.folds)]
-    each = [one.metrics() for one in found]
+    each = [metrics(fold == f) for f in range(division.folds)]
     kept = [m for m in METRICS if any(m in one for one in each)]
     scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
-    values = np.array(scores[metric])
-    parts = scores[metric]
-    if single:
-        low, high = found[0].intervals.get(metric, (values[0], values[0]))
-        error = (high - low) / (2 * NORMAL_95)
+    values, parts = np.array(scores[metric]), scores[metric]
+    if division.folds == 1:
+        error = standard_error(codes, proba, metric)
         tenth = stratified_folds(codes, _PARTS, 0)
-        parts = [metrics(tenth == i).metrics().get(metric, float("nan")) for i in range(tenth.max() + 1)]
+        parts = [metrics(tenth == i).get(metric, float("nan")) for i in range(tenth.max() + 1)]
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
     return Trial(

@@ -48,7 +48,7 @@ def test_learning_curves_stop_where_training_did():
 def test_confusion_and_scores_of_few_and_many_classes(classes):
     rng = np.random.default_rng(0)
     y, proba = rng.integers(classes, size=300), rng.random((300, classes))
-    found = measure(y, proba, [f"{HOSTILE}{i}" for i in range(classes)], resamples=0)
+    found = measure(y, proba, [f"{HOSTILE}{i}" for i in range(classes)])
     names = [each["class"] for each in found.per_class]
     page, _ = drawn(charts.confusion(found.confusion_matrix, names))
     matrix = np.array(found.confusion_matrix)
@@ -60,7 +60,7 @@ def test_confusion_and_scores_of_few_and_many_classes(classes):
 
 
 def test_a_class_without_rows_has_no_score():
-    found = measure([0, 1], np.eye(3)[:2], ["a", "b", "c"], resamples=0)
+    found = measure([0, 1], np.eye(3)[:2], ["a", "b", "c"])
     assert [row[0] for row in charts.class_scores(found.per_class).rows] == ["a", "b"]
 
 

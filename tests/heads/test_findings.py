@@ -11,21 +11,31 @@ from test_evaluation import random_case
 
 from featurestore.errors import HeadError
 from heads import load_features
+from heads.base import softmax
 from heads.findings import audit, near_duplicates, principal_plane, reliability, suspects, thresholds
+from heads.metrics import log_odds
 
 
 @given(st.integers(2, 60), st.integers(0, 1000))
 def test_rates_are_scikit_learns(rows, seed):
     y, proba = random_case(2, rows, seed)
     y[:2] = 0, 1
-    found = thresholds(y, proba[:, 1])
-    wrong, right, at = roc_curve(y, proba[:, 1], drop_intermediate=False)
+    found = thresholds(y, proba)
+    score = log_odds(proba)
+    wrong, right, at = roc_curve(y, score, drop_intermediate=False)
     np.testing.assert_allclose(found["false_positive_rate"], wrong[1:])
     np.testing.assert_allclose(found["recall"], right[1:])
-    np.testing.assert_allclose(found["threshold"], at[1:])
-    precision, recall, _ = precision_recall_curve(y, proba[:, 1])
+    np.testing.assert_allclose(found["threshold"], 1 / (1 + np.exp(-at[1:])))
+    precision, recall, _ = precision_recall_curve(y, score)
     np.testing.assert_allclose(found["precision"], precision[-2::-1])
     np.testing.assert_allclose(found["recall"], recall[-2::-1])
+
+
+def test_the_curve_tells_rows_apart_whose_probability_is_1():
+    scores = np.array([40.0, 50.0, 60.0, 70.0])
+    proba = softmax(np.stack([np.zeros(4), scores], axis=1))
+    found = thresholds(np.array([0, 1, 0, 1]), proba)
+    assert found["threshold"] == [1, 1, 1, 1] and found["recall"] == [0.5, 0.5, 1, 1]
 
 
 @given(st.integers(2, 4), st.integers(1, 60), st.integers(0, 1000))
