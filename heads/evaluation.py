@@ -156,7 +156,8 @@ def evaluate(
     found = answers(load_head(head), features, split)
     judged = measure(found.y, found.proba, found.fitted.class_names, split=split)
     if found.seen:
-        why = dict.fromkeys(
+        how = f"{found.seen} {'on' if found.seen == FITTED else 'by'} these"
+        why = dict.fromkeys((*judged.intervals, *judged.without_interval), how)
             (*judged.intervals, *judged.without_interval),
             f"{found.seen} {'on' if found.seen == FITTED else 'by'} these",
         )
