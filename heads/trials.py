@@ -38,7 +38,8 @@ class Trial:
         seconds: its share of the time of the sweep.
         size: numbers that the head consists of, at most.
         stopped: why its fits ended.
-        losses: log loss on held-out rows after each epoch, of kinds that have epochs.
+        losses: log loss after each epoch on the rows that tell when to stop, of kinds that have epochs.
+        cut: whether training was given up before its end, because others were better.
     """
 
     features: str
@@ -50,6 +51,7 @@ class Trial:
     size: int
     stopped: str
     losses: list[float] = field(default_factory=list)
+    cut: bool = False
 
     @property
     def key(self) -> tuple[str, HeadDesign]:
@@ -105,7 +107,7 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
         error = values.std(ddof=1) / np.sqrt(len(values))
     return Trial(
         features, design, scores, float(values.mean()), float(error), round(judged.seconds, 4), size(design, division),
-        judged.stopped, [round(loss, 4) for loss in judged.losses],
+        judged.stopped, [round(loss, 4) for loss in judged.losses], judged.cut,
     )  # fmt: skip
 
 
