@@ -34,6 +34,9 @@ STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 FLOOR = 10 * float(np.finfo(np.float32).eps)
 """A deviation below this share of the mean is rounding."""
 
+_BLOCK = 1024
+"""Rows that are summed at a time."""
+
 
 class Scaling(NamedTuple):
     """Mean and standard deviation of each column: float32 (D,)."""
@@ -71,16 +74,32 @@ class Extent(NamedTuple):
         return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns)
 
 
-def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
-    """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
-    letters, share = ("", []) if weights is None else ("n,", [weights * (len(X) / weights.sum())])
-    mean = (np.einsum(f"{letters}nd->d", *share, X, dtype=np.float64) / len(X)).astype(np.float32)
-    Z = X - mean
-    scale = np.sqrt(np.einsum(f"{letters}nd,nd->d", *share, Z, Z, dtype=np.float64) / len(X)).astype(np.float32)
+def scalings(X: NDArray[np.floating[Any]], weights: NDArray[np.float64]) -> list[Scaling]:
+    """Mean and deviation of each column over rows X (N, D) by each of some sets of weights (K, N).
+
+    Columns that are constant to rounding become zero: their deviation is given as 1. Sums are float64, so that rows in
+    another order give the same scaling.
+    """
+    shift = np.asarray(X[:_BLOCK], np.float64).mean(axis=0)
+    mean, square = np.zeros((2, len(weights), len(shift)))
+    for start in range(0, len(X), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        Z = X[rows] - shift
+        mean += weights[:, rows] @ Z
+        square += weights[:, rows] @ np.square(Z, out=Z)
+    total = weights.sum(axis=1)[:, None]
+    mean /= total
+    scale = np.sqrt(np.maximum(square / total - mean**2, 0))
     # The floor keeps weights that are divided by it within float32.
-    scale[scale <= np.maximum(FLOOR * np.abs(mean), 1e-20)] = 1.0
-    Z /= scale
-    return Z, Scaling(mean, scale)
+    floor = FLOOR * np.maximum(np.abs(mean), np.abs(mean + shift))
+    scale[scale <= np.maximum(floor, 1e-20)] = 1.0
+    return [Scaling(*pair) for pair in zip((mean + shift).astype(np.float32), scale.astype(np.float32), strict=True)]
+
+
+def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
+    """Standardised rows, and how they were made, see :func:`scalings`."""
+    (scaling,) = scalings(X, (np.ones(len(X)) if weights is None else weights)[None])
+    return scaling.apply(X), scaling
 
 
 def as_features(X: ArrayLike) -> Floats:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featurestore.errors import DiskFullError, HeadError
-from heads.base import FLOOR, Extent, Head, Scaling
+from heads.base import Extent, Head, Scaling, scalings
 from heads.data import Features, Floats, Labels, Training
 
 BLOCK = 1024
@@ -52,13 +52,16 @@ class Judged(NamedTuple):
         scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class.
         seconds: its share of the time.
         stopped: why the fits ended, such as ``converged``.
-        losses: log loss on the rows held out after each epoch, of kinds that have epochs; the mean of all folds.
+        losses: log loss after each epoch on the rows that tell when to stop, of kinds that have epochs; the mean of
+            all folds.
+        cut: whether training was given up before its end, because others were better.
     """
 
     scores: Floats
     seconds: float
     stopped: str
     losses: Sequence[float] = ()
+    cut: bool = False
 
 
 Report = Callable[[int, Judged], None]
@@ -161,24 +164,11 @@ class Division:
 
     @cached_property
     def scalings(self) -> Sequence[Scaling]:
-        """Mean and deviation of each fold's training rows, then of all rows; see :func:`heads.base.standardise`."""
+        """Mean and deviation of each fold's training rows, then of all rows; see :func:`heads.base.scalings`."""
         # Weights of the rows that each fold trains on, so that one product per block serves all folds.
         share = np.ones(len(self.codes)) if self.weights is None else self.weights
         member = np.stack([(self.fold != fold) * share for fold in range(self.folds + 1)])
-        shift = np.asarray(self.X[:BLOCK], np.float64).mean(axis=0)
-        mean, square = np.zeros((2, self.folds + 1, len(shift)))
-        for rows in self.blocks():
-            Z = self.X[rows] - shift
-            mean += member[:, rows] @ Z
-            square += member[:, rows] @ np.square(Z, out=Z)
-        total = member.sum(axis=1)[:, None]
-        mean /= total
-        scale = np.sqrt(np.maximum(square / total - mean**2, 0))
-        floor = FLOOR * np.maximum(np.abs(mean), np.abs(mean + shift))
-        scale[scale <= np.maximum(floor, 1e-20)] = 1.0
-        return [
-            Scaling(*pair) for pair in zip((mean + shift).astype(np.float32), scale.astype(np.float32), strict=True)
-        ]
+        return scalings(self.X, member)
 
     def scaling(self, fold: int, standardize: bool) -> Scaling:
         """How the rows of a fold are scaled; of fold ``folds``: when all rows are fitted on."""

@@ -158,9 +158,6 @@ def evaluate(
     if found.seen:
         how = f"{found.seen} {'on' if found.seen == FITTED else 'by'} these"
         why = dict.fromkeys((*judged.intervals, *judged.without_interval), how)
-            (*judged.intervals, *judged.without_interval),
-            f"{found.seen} {'on' if found.seen == FITTED else 'by'} these",
-        )
         return replace(judged, seen=found.seen, intervals={}, without_interval=why)
     counted = None
     if split == "test":

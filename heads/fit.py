@@ -48,7 +48,6 @@ def fit_head(
         DesignError: no such head or hyperparameter, or a value that it does not take.
         HeadError: no train rows, one class only, NaN or infinity, or `out` is something else than a saved head.
         StoreError: no readable feature file, or no such tap.
-        MissingDependencyError: the dense head without Keras.
     """
     design = HeadDesign.parse(head, params)
     if out is not None:

@@ -99,7 +99,7 @@ class Settings:
 
 def gradients(
     layers: list[Layer], x: Floats, target: Floats, masks: Masks, scales: Sequence[Any]
-) -> tuple[list[tuple[Any, Any]], list[list[Any]], list[tuple[Any, Any]]]:
+) -> tuple[list[tuple[Any, Any]], list[list[Any]], list[tuple[Any, Any]], Any]:
     """Backpropagation of the mean cross-entropy through a net.
 
     Args:
@@ -111,7 +111,7 @@ def gradients(
 
     Returns:
         For each layer its input and the residual at its output (their product is the gradient of its weights), the
-        gradients of its vectors, and for each batch normalisation the batch's mean and variance.
+        gradients of its vectors, for each batch normalisation the batch's mean and variance, and the logits (N, C).
     """
 
     def drop(gate: Any, values: Any, scale: Any) -> Any:
@@ -151,7 +151,7 @@ def gradients(
             residual = (residual - share * (found[1] + z * found[0])) * (inverse * layers[layer][2])
         residuals.insert(0, residual)
         vectors.insert(0, [total(residual), *found])
-    return list(zip(inputs, residuals, strict=True)), vectors, moments
+    return list(zip(inputs, residuals, strict=True)), vectors, moments, logits
 
 
 def logits(layers: list[Layer], moments: list[list[Any]], x: Any) -> Any:
@@ -203,12 +203,24 @@ class Net:
         scores: Floats = logits(self.layers, self.moments, x)
         return scores
 
-    def step(self, x: Floats, codes: Labels) -> None:
-        """One step of AdamW on a batch."""
+    def folded(self) -> list[tuple[Floats, Floats]]:
+        """Weights (in, out) and bias (out,) of each layer, in arrays of their own; batch normalisation is in them."""
+        layers = []
+        for layer, (weights, bias, *norm) in enumerate(self.layers):
+            if norm:
+                mean, variance = self.moments[layer]
+                factor = norm[0] / np.sqrt(variance + _VARIANCE)
+                layers.append((weights * factor, ((bias - mean) * factor + norm[1])[0]))
+            else:
+                layers.append((weights.copy(), bias[0].copy()))
+        return layers
+
+    def step(self, x: Floats, codes: Labels) -> Floats:
+        """One step of AdamW on a batch; gives the logits (N, C) that the net had for it, with dropout."""
         settings = self._settings
         target = settings.smooth(np.eye(settings.shape.widths[-1], dtype=np.float32)[codes])
         scales = [np.float32(1 / (1 - left_out)) for left_out in settings.shares]
-        pairs, vectors, moments = gradients(self.layers, x, target, settings.masks(len(x)), scales)
+        pairs, vectors, moments, scores = gradients(self.layers, x, target, settings.masks(len(x)), scales)
         for moving, found in zip(self.moments, moments, strict=True):
             for old, new in zip(moving, found, strict=True):
                 np.add(old, (new - old) * np.float32(1 - _MOMENTUM), out=old)
@@ -223,6 +235,7 @@ class Net:
         self._adam(start, np.concatenate([v.ravel() for layer in vectors for v in layer]), rate, decay)
         if self._steps % _FLUSHED == 0:
             self._first[np.abs(self._first) < _TINY] = 0
+        return np.asarray(scores)
 
     def _adam(self, start: int, gradient: Floats, rate: np.float32, decay: np.float32) -> int:
         """Update the weights from `start` on; gives the place after them. The gradient is overwritten.

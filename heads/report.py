@@ -195,7 +195,7 @@ def _charts(run: Run, facts: Mapping[str, Any], judged: Answers | None, seen: Au
         drawn.append(charts.leaderboard(run.trials, run.winner, run.sweep["settings"]["metric"]))
     curves = {text.design(t.to_dict()["design"]): t.losses for t in run.trials if t.losses}
     for id, title, losses, note in (
-        ("dense", "Dense nets of the sweep", curves, "Log loss on held-out rows after each epoch."),
+        ("dense", "Dense nets of the sweep", curves, "Log loss after each epoch on the rows that tell when to stop."),
         (
             "history",
             "Learning curves of the head",

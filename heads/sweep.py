@@ -291,10 +291,11 @@ def judge(
     *,
     seed: int,
     report: Report,
+    metric: str = "accuracy",
     deadline: float | None = None,
     max_memory: int | None = None,
 ) -> None:
-    """Judge designs of one family; see :data:`heads.division.Report`."""
+    """Judge designs of one family, which may be compared by the metric; see :data:`heads.division.Report`."""
     options: dict[str, Any] = {"seed": seed, "report": report, "deadline": deadline}
     match _FAMILIES[designs[0].kind]:
         case "discriminant":
@@ -308,7 +309,7 @@ def judge(
         case _:
             epochs = max(design.params["epochs"] for design in designs)
             rungs = Rungs(tuple(sorted({ceil(epochs / part) for part in (27, 9, 3)}))) if len(designs) > 3 else None
-            judge_dense(designs, division, **options, rungs=rungs, max_memory=max_memory)
+            judge_dense(designs, division, **options, metric=metric, rungs=rungs, max_memory=max_memory)
 
 
 def judge_all(
@@ -335,7 +336,7 @@ def judge_all(
         if not left or (deadline is not None and time.monotonic() > deadline):
             return
         try:
-            judge(some, division, seed=seed, report=report, deadline=deadline, max_memory=max_memory)
+            judge(some, division, seed=seed, report=report, metric=metric, deadline=deadline, max_memory=max_memory)
         except HeadError as error:
             if len(some) > 1:  # one of them is to blame
                 rest = [design for design in some if design in left]

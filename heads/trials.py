@@ -42,10 +42,10 @@ class Trial:
         seconds: its share of the time of the sweep.
         size: numbers that the head consists of, at most.
         stopped: why its fits ended.
-        losses: log loss on held-out rows after each epoch, of kinds that have epochs.
+        losses: log loss after each epoch on the rows that tell when to stop, of kinds that have epochs.
         parts: the sweep's metric on parts of the held-out rows that are the same for all designs: folds, or tenths of
             the only one.
-        cut: it was stopped before its end, so that it cannot win.
+        cut: training was given up before its end, because others were better: it cannot win.
     """
 
     features: str
@@ -119,7 +119,7 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
         error = values.std(ddof=1) / np.sqrt(len(values))
     return Trial(
         features, design, scores, float(values.mean()), float(error), round(judged.seconds, 4), size(design, division),
-        judged.stopped, [round(loss, 4) for loss in judged.losses], parts,
+        judged.stopped, [round(loss, 4) for loss in judged.losses], parts, judged.cut,
     )  # fmt: skip
 
 

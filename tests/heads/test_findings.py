@@ -11,9 +11,9 @@ from test_evaluation import random_case
 
 from featurestore.errors import HeadError
 from heads import load_features
-from heads.base import softmax
 from heads.findings import audit, near_duplicates, principal_plane, reliability, suspects, thresholds
 from heads.metrics import log_odds
+from heads.scores import softmax
 
 
 @given(st.integers(2, 60), st.integers(0, 1000))

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from test_evaluation import random_case
 
-from heads.base import softmax
 from heads.evaluation import measure
 from heads.metrics import _student, estimates, log_odds, mcnemar, standard_error
+from heads.scores import softmax
 
 
 def test_rows_whose_probability_is_1_are_ranked_by_their_scores():
