@@ -86,7 +86,8 @@ def report(
         file, "report.html", facts=facts, charts={chart.id: chart for chart in drawn}, shown=shown, run=run,
         store=stores[0] if stores else None, classes=_class_counts(judged.table) if judged else [],
         leaders=_leaders(run), several=len({trial.features for trial in run.trials}) > 1, most=SHOWN, notes=notes,
-        compared=len(seen.rows) if seen else 0, head=text.design(run.fitted.to_dict()),
+        thresholds=text.threshold(facts["evaluation"] or {}), compared=len(seen.rows) if seen else 0,
+        head=text.design(run.fitted.to_dict()),
     )  # fmt: skip
     files = _write_png(drawn, Path(png)) if png is not None else []
     result = {"path": str(file), "bytes": file.stat().st_size, "charts": [chart.id for chart in drawn], "png": files}
