@@ -278,12 +278,15 @@ def best_threshold(y: Labels, proba: Doubles) -> dict[str, Any] | None:
     """
     if proba.shape[1] != 2 or not 0 < y.sum() < len(y):
         return None
-    odds = np.clip(log_odds(proba), -_LIMIT, _LIMIT)
+    odds = np.round(np.clip(log_odds(proba), -_LIMIT, _LIMIT), 9)  # rows that are equal but for rounding stay together
     unique = np.unique(odds)
     cuts = np.concatenate([[-_LIMIT], (unique[1:] + unique[:-1]) / 2, [_LIMIT]])
-    hits = [np.searchsorted(np.sort(odds[y == label]), [*cuts, 0], "right") for label in (0, 1)]
     negative, positive = len(y) - int(y.sum()), int(y.sum())
-    below, above = hits[0], positive - hits[1]
+    half = proba[:, 1] <= proba[:, 0]
+    below, lost = (
+        np.append(np.searchsorted(np.sort(odds[y == label]), cuts, "right"), half[y == label].sum()) for label in (0, 1)
+    )
+    above = positive - lost
     found: dict[str, Any] = {}
     for name, values in (
         ("accuracy", (below + above) / len(y)),
