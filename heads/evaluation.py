@@ -16,6 +16,7 @@ from heads.metrics import TOO_FEW, confusion_matrix, estimates, mcnemar, wilson
 from heads.persist import FittedHead, load_head
 from heads.record import CHOSEN, FITTED, note_measured
 from heads.scores import softmax
+from heads.shift import best_threshold, differences
 
 Array = NDArray[np.float64]
 
@@ -153,16 +154,7 @@ def evaluate(
         SpecMismatchError: the features were made in another way than those the head was fitted on.
         StoreError: no readable feature file.
     """
-    found = answers(load_head(head), features, split)
-    judged = measure(found.y, found.proba, found.fitted.class_names, split=split)
-    if found.seen:
-        how = f"{found.seen} {'on' if found.seen == FITTED else 'by'} these"
-        why = dict.fromkeys((*judged.intervals, *judged.without_interval), how)
-        return replace(judged, seen=found.seen, intervals={}, without_interval=why)
-    counted = None
-    if split == "test":
-        counted = note_measured(Path(head), split, found.table.digests[found.rows].tolist())
-    return replace(judged, left_out=found.left_out or None, measured=counted)
+    return answers(load_head(head), features, split).measured(Path(head))
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +164,8 @@ class Answers:
     Attributes:
         fitted: the head.
         table: the features, of all splits.
-        rows: indices in the table of the rows that were asked for (N,).
+        split: which rows were asked for.
+        rows: their indices in the table (N,).
         y: their true classes (N,), as the head numbers them.
         proba: their probabilities (N, C).
         seen: see :class:`Evaluation`.
@@ -181,11 +174,33 @@ class Answers:
 
     fitted: FittedHead
     table: FeatureTable
+    split: str
     rows: NDArray[np.intp]
     y: NDArray[np.intp]
     proba: Array
     seen: str | None = None
     left_out: int = 0
+
+    def measured(self, folder: Path | None) -> Evaluation:
+        """The metrics of these answers, with all that has to be said of the rows.
+
+        Args:
+            folder: of the head, where measures on test rows are counted.
+        """
+        names = self.fitted.class_names
+        found = measure(self.y, self.proba, names, split=self.split)
+        if self.seen:
+            how = f"{self.seen} {'on' if self.seen == FITTED else 'by'} these"
+            why = dict.fromkeys((*found.intervals, *found.without_interval), how)
+            return replace(found, seen=self.seen, intervals={}, without_interval=why)
+        counted = None
+        if folder and self.split == "test":
+            counted = note_measured(folder, self.split, self.table.digests[self.rows].tolist())
+        reference = self.fitted.record and self.fitted.record.reference
+        return replace(
+            found, left_out=self.left_out or None, measured=counted, threshold=best_threshold(self.y, self.proba),
+            shift=differences(reference, self.y, self.proba, names) if reference else [],
+        )  # fmt: skip
 
     def uncalibrated(self) -> Array | None:
         """As `proba`, with the head's temperature left out; None where there is none."""
@@ -196,9 +211,9 @@ class Answers:
             return softmax(np.log(self.proba) * temperature)  # the scores, up to a constant in each row
 
 
-def answers(fitted: FittedHead, features: str | os.PathLike[str], split: str = "test") -> Answers:
+def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable, split: str = "test") -> Answers:
     """Each row's answer of a saved head; see :func:`evaluate`."""
-    table = _features_for(fitted, features)
+    table = features if isinstance(features, FeatureTable) else _features_for(fitted, features)
     rows = table.rows(split)
     if not len(rows):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
@@ -211,7 +226,7 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str], split: str = "
         seen = CHOSEN if (before == CHOSEN).any() else None
     labels = known_classes(fitted, table.class_names, table.path)[table.y[rows]]
     proba = fitted.predict_proba(table.read(rows, rows[:0]))
-    return Answers(fitted, table, rows, labels, proba, seen, int((~new).sum()) if new.any() else 0)
+    return Answers(fitted, table, split, rows, labels, proba, seen, int((~new).sum()) if new.any() else 0)
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:

@@ -98,7 +98,10 @@ def fit_table(
         versions=library_versions(),
         record=Record.of(table.digests, table.splits, splits[0], stopped_by),
     )
-    return fitted
+    if model.held_out_ is None:
+        return fitted
+    scores, codes = model.held_out_
+    return fitted.with_reference(scores / model.temperature_, codes, model.classes_)
 
 
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:

@@ -25,6 +25,7 @@ from heads.base import MODEL, WEIGHTS, Head, State
 from heads.data import FeatureTable, Input
 from heads.designs import HeadDesign
 from heads.record import MEASURED, ROWS, Record
+from heads.shift import Reference
 
 FORMAT = "featurestore-head"
 FORMAT_VERSION = 1
@@ -86,6 +87,21 @@ class FittedHead:
     versions: dict[str, str]
     record: Record | None = None
     path: Path | None = None
+
+    def with_reference(
+        self, scores: NDArray[np.floating[Any]], codes: NDArray[np.intp], classes: NDArray[np.intp]
+    ) -> "FittedHead":
+        """The head with a record of how it scores rows that it was not fitted on.
+
+        Args:
+            scores: (J, C), divided by the temperature.
+            codes: their classes, as numbers of the columns (J,).
+            classes: the class of each column (C,).
+        """
+        of_all = np.full((len(scores), len(self.class_names)), -np.inf)
+        of_all[:, classes] = scores
+        reference = Reference.of(of_all, classes[codes])
+        return replace(self, record=self.record and replace(self.record, reference=reference))
 
     def check_features(self, features: FeatureTable) -> None:
         """Check that features were made as those that the head was fitted on.

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
+from heads.shift import Reference
 
 ROWS, MEASURED = "rows.safetensors", "measured.jsonl"
-"""Files of a saved head: the images of each split as they were when it was fitted; a line per measure on test rows."""
+"""Files of a saved head: what :class:`Record` holds in arrays; a line per measure on test rows."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -33,11 +34,13 @@ class Record:
         digests: split -> uint8 (n, 16), how the SHA-256 of each of its images begins.
         fitted: splits that the head was fitted on.
         chosen: splits that told when to stop, or that chose the head among others.
+        reference: how the head scores training rows that were held out; None where none were.
     """
 
     digests: Mapping[str, NDArray[np.uint8]]
     fitted: tuple[str, ...]
     chosen: tuple[str, ...]
+    reference: Reference | None = None
 
     @classmethod
     def of(cls, digests: NDArray[Any], splits: NDArray[Any], fitted: Iterable[str], chosen: Iterable[str]) -> "Record":
@@ -70,7 +73,8 @@ class Record:
         """The digests as a file."""
         from safetensors.numpy import save
 
-        return save({split: np.ascontiguousarray(rows) for split, rows in self.digests.items()})
+        known = self.reference.to_arrays() if self.reference else {}
+        return save({name: np.ascontiguousarray(array) for name, array in {**self.digests, **known}.items()})
 
     @classmethod
     def read(cls, path: Path, values: Mapping[str, Any]) -> "Record":
@@ -81,14 +85,15 @@ class Record:
         """
         from safetensors.numpy import load_file
 
-        digests = dict(load_file(path))
+        arrays = dict(load_file(path))
+        digests = {split: arrays.pop(split) for split in SPLITS}
         fitted, chosen = (tuple(map(str, values[name])) for name in ("fitted_on", "chosen_by"))
-        if digests.keys() != set(SPLITS) or not {*fitted, *chosen} <= digests.keys():
+        if not {*fitted, *chosen} <= digests.keys():
             raise ValueError(f"its splits are not {', '.join(SPLITS)}")
         for split, rows in digests.items():
             if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != _BYTES:
                 raise ValueError(f"{split} is {rows.dtype} {rows.shape}, not uint8 (rows, {_BYTES})")
-        return cls(digests, fitted, chosen)
+        return cls(digests, fitted, chosen, Reference.from_arrays(arrays) if arrays else None)
 
 
 def note_measured(head: Path, split: str, digests: Iterable[str]) -> int:

@@ -62,17 +62,22 @@ class Refit:
 
     def run(self, held: Sequence[Floats]) -> tuple[FittedHead, dict[str, float] | None, dict[str, Any] | None]:
         """Fit; from scores on held-out rows also the calibration of the head, and what the heads are together there."""
-        trials, codes = self.trials, self._plan.held_codes
+        trials, codes, classes = self.trials, self._plan.held_codes, self._plan.classes
         adjusted = [_calibrated(trial.design, scores, codes) for trial, scores in zip(trials, held, strict=True)]
         fitted = [self._fit(trial.design, found) for trial, found in zip(trials, adjusted, strict=True)]
+        certain = [
+            mean_scores([scores]) if found is None else scores / found.temperature
+            for scores, found in zip(held, adjusted, strict=True)
+        ]
         if len(trials) == 1:
             means = {name: float(np.mean(values)) for name, values in trials[0].scores.items()}
             metrics = {HELD_OUT: {name: mean for name, mean in means.items() if np.isfinite(mean)}}
-            return replace(fitted[0], metrics=metrics), _told(adjusted[0]), None
-        scores = mean_scores([
-            scores if found is None else softmax(scores / found.temperature)
-            for scores, found in zip(held, adjusted, strict=True)
-        ])  # fmt: skip
+            return (
+                replace(fitted[0].with_reference(certain[0], codes, classes), metrics=metrics),
+                _told(adjusted[0]),
+                None,
+            )
+        scores = mean_scores([softmax(each) for each in certain])
         found = calibrate(scores, codes)
         heads = [each.head for each in fitted]
         joined = EnsembleHead.of([trial.design for trial in trials], heads, found.temperature, self._how["seed"])
@@ -81,6 +86,7 @@ class Refit:
             fitted[0], head=joined, design=HeadDesign(ENSEMBLE, {"members": joined.members}),
             seconds=sum(each.seconds for each in fitted), metrics={HELD_OUT: together},
         )  # fmt: skip
+        whole = whole.with_reference(scores / found.temperature, codes, classes)
         return whole, _told(found), {"members": [trial.to_dict()["design"] for trial in trials], **together}
 
     def _fit(self, design: HeadDesign, found: Calibration | None) -> FittedHead:

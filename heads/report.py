@@ -15,7 +15,7 @@ from featurestore.inspection import looks
 from featurestore.store import FeatureStore
 from heads import charts, text
 from heads.data import FeatureTable
-from heads.evaluation import Answers, answers, measure
+from heads.evaluation import Answers, answers
 from heads.findings import Audit, audit, reliability, thresholds
 from heads.persist import FittedHead
 from heads.provenance import commands, origin
@@ -86,7 +86,8 @@ def report(
         file, "report.html", facts=facts, charts={chart.id: chart for chart in drawn}, shown=shown, run=run,
         store=stores[0] if stores else None, classes=_class_counts(judged.table) if judged else [],
         leaders=_leaders(run), several=len({trial.features for trial in run.trials}) > 1, most=SHOWN, notes=notes,
-        compared=len(seen.rows) if seen else 0, head=text.design(run.fitted.to_dict()),
+        thresholds=text.threshold(facts["evaluation"] or {}), compared=len(seen.rows) if seen else 0,
+        head=text.design(run.fitted.to_dict()),
     )  # fmt: skip
     files = _write_png(drawn, Path(png)) if png is not None else []
     result = {"path": str(file), "bytes": file.stat().st_size, "charts": [chart.id for chart in drawn], "png": files}
@@ -113,13 +114,14 @@ def _facts(run: Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]
     known = run.measured
     if judged is None:
         return {"evaluation": known and known.to_dict(), "calibration": {}, "rates": None, "base": None}
-    split = str(judged.table.splits[judged.rows[0]])
-    found = measure(judged.y, judged.proba, judged.fitted.class_names, split=split)
-    if known and found.confusion_matrix != known.confusion_matrix:
-        notes.append("The test rows of this feature file are not those that were measured before: measured anew.")
-    elif known:
+    split = judged.split
+    if known and judged.measured(None).confusion_matrix == known.confusion_matrix:
         notes.append("The test rows were measured before; here they are drawn, and nothing is chosen by them.")
         found = known
+    else:
+        found = judged.measured(run.fitted.path)
+        if known:
+            notes.append("The test rows of this feature file are not those that were measured before: measured anew.")
     if split != "test":
         notes.append(f"There are no test rows: the head is judged on the {split} rows.")
     if judged.seen:

@@ -21,12 +21,11 @@ from heads.designs import HeadDesign
 from heads.discriminant import judge_discriminant
 from heads.distances import judge_kernel
 from heads.division import Division, Judged, Report
-from heads.evaluation import measure
+from heads.evaluation import answers
 from heads.linear import judge_paths
 from heads.neighbours import judge_neighbours
-from heads.persist import FittedHead, check_target, save_head
+from heads.persist import check_target, save_head
 from heads.population import Rungs, judge_dense
-from heads.record import note_measured
 from heads.refit import HeldScores, Refit
 from heads.samplers import Search, start_search
 from heads.skipped import Skipped
@@ -164,7 +163,8 @@ def sweep(
     refit = Refit(table, plan, best[:ensemble], {"seed": seed, "views": views})
     fitted, adjusted, together = refit.run(held.of(refit.trials, again))
     saved = save_head(out / WINNER, fitted)
-    test = _measured(fitted, saved.path, table)
+    has_test = len(table.rows("test")) > 0
+    test = answers(fitted, table).measured(saved.path).to_dict() if has_test else None
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *skipped.notes]
     if len(judged) < total():
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
@@ -192,15 +192,6 @@ def _folds(table: FeatureTable) -> int | None:
         return None
     most = int(np.bincount(table.y[table.rows("train", "validation")]).max(initial=0))
     return min(DEFAULT_FOLDS, most) if most > 1 else None
-
-
-def _measured(fitted: FittedHead, folder: Path | None, table: FeatureTable) -> dict[str, Any] | None:
-    """The winner on the test rows, if there are any, and how often they were measured."""
-    X, y = table.select("test")
-    if not len(y) or folder is None:
-        return None
-    found = measure(y, fitted.predict_proba(X), table.class_names, split="test").to_dict()
-    return found | {"measured": note_measured(folder, "test", table.digests[table.rows("test")].tolist())}
 
 
 def _judge_rounds(

@@ -22,6 +22,7 @@ class SweepPlan:
     Attributes:
         notes: for people.
         held_codes: labels of the rows that designs are judged on, as :attr:`Division.judged` has them (J,).
+        classes: the classes that these number (C,).
         judged_splits: where those are from.
         extent: how many rows and columns there are.
     """
@@ -53,7 +54,7 @@ class SweepPlan:
         self._source = np.concatenate([rows, len(table.y) + used])[order]
         self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
         labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
-        self._codes = np.unique(labels, return_inverse=True)[1]
+        self.classes, self._codes = np.unique(labels, return_inverse=True)
         self.held_codes = self._codes[self._plain & (self._fold >= 0)]
         self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1])
         self.judged_splits = ("validation",) if folds is None else ("train", "validation")

@@ -1,6 +1,7 @@
 """Results as text for a terminal: what the command line prints, from the same plain JSON types as its ``--json``."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -211,20 +212,43 @@ def evaluation(found: dict[str, Any]) -> str:
     metrics += [[name, found[name], reason, ""] for name, reason in found.get("without_interval", {}).items()]
     classes = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in found["per_class"]]
     names = [c["class"] for c in found["per_class"]]
-    remarks = []
+    about = []
     if how := found.get("seen"):
-        remarks.append(f"note: {seen(how)} These figures say little about other images.")
+        about.append(f"note: {seen(how)} These figures say little about other images.")
     if left_out := found.get("left_out"):
-        remarks.append(f"note: {left_out} {found['split']} rows are left out: the head was fitted on them")
+        about.append(f"note: {left_out} {found['split']} rows are left out: the head was fitted on them")
     if measured := found.get("measured"):
-        remarks.append(f"these rows were {times(measured)}")
+        about.append(f"these rows were {times(measured)}")
+    remarks = [f"note: {note}" for note in found.get("shift", [])] + threshold(found)
     return "\n\n".join([
-        *(["\n".join(remarks)] if remarks else []),
+        *(["\n".join(about)] if about else []),
         table([f"{found['split']} ({found['rows']} rows)", "value", "95 % from", "to"], metrics),
         table(["class", "precision", "recall", "f1", "rows"], classes),
         "rows: true class, columns: predicted class\n"
         + table(["", *names], [[name, *row] for name, row in zip(names, found["confusion_matrix"], strict=True)]),
+        *(["\n".join(remarks)] if remarks else []),
     ])  # fmt: skip
+
+
+def threshold(found: dict[str, Any]) -> list[str]:
+    """Where an evaluation of two classes would best part them, in sentences; none where 0.5 is as good."""
+    best = found.get("threshold") or {}
+    name = found["per_class"][1]["class"] if best else ""
+    lines = [
+        f"{metric.replace('_', ' ')} would be {best[metric]['value']:.3f} and not {best[metric]['at_half']:.3f} "
+        f"if rows were {name} from a probability of {_probability(best[metric]['log_odds'])} on, and not of 0.5"
+        for metric in ("accuracy", "balanced_accuracy")
+        if best and best[metric]["value"] > best[metric]["at_half"]
+    ]
+    return lines + (["these thresholds were chosen on the same rows: on others they are worth less"] if lines else [])
+
+
+def _probability(log_odds: float) -> str:
+    """One that may be next to 0 or 1."""
+    below = 1 / (1 + math.exp(abs(log_odds)))
+    if below >= 0.001:
+        return f"{1 / (1 + math.exp(-log_odds)):.3f}"
+    return f"{below:.1e}" if log_odds < 0 else f"1 - {below:.1e}"
 
 
 def report(found: dict[str, Any]) -> str:
@@ -246,6 +270,7 @@ def finetune(found: dict[str, Any]) -> str:
     for name in ("frozen", "finetuned"):
         bounds = " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"]["accuracy"])
         compared.append([name, found[name]["accuracy"], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
+    chance = f" (p = {change['p_value']:.2g}, McNemar's test)" if "p_value" in change else ""  # runs of older versions
     lines = [
         table(["epoch", "training loss", "log loss", "accuracy", "seconds"], history),
         f"best: epoch {found['best_epoch']}",
@@ -253,7 +278,7 @@ def finetune(found: dict[str, Any]) -> str:
         "",
         table([f"{rows} {split} rows", "accuracy", "95 % interval", "macro F1", "log loss"], compared),
         f"difference {change['accuracy']:+.3f} ({low:+.3f} – {high:+.3f}): "
-        f"{change['right']} rows became right, {change['wrong']} wrong (p = {change['p_value']:.2g}, McNemar's test)",
+        f"{change['right']} rows became right, {change['wrong']} wrong{chance}",
         found["recommendation"],
     ]
     return "\n".join([*lines, *_remarks(found | {"skipped": {}}), f"saved: {found['path']}"])

@@ -155,6 +155,17 @@ def test_a_dense_head_has_learning_curves(pair_file, tmp_path):
     assert "--features FILE" in words and not page.all("img")
 
 
+def test_what_an_evaluation_says_in_words_is_on_the_page(made, tmp_path):
+    shutil.copytree(made / "run", tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "sweep.json").read_text())
+    del summary["test"]["intervals"]["log_loss"]
+    summary["test"] |= {"shift": ["They come from <elsewhere>."], "without_interval": {"log_loss": "too few rows"}}
+    (tmp_path / "run" / "sweep.json").write_text(json.dumps(summary))
+    report(tmp_path / "run", tmp_path / "page.html")
+    _, words = sound(tmp_path / "page.html")
+    assert "They come from <elsewhere>." in words and "too few rows" in words
+
+
 def test_without_test_rows_the_page_says_so(digits, tmp_path):
     X, y = digits
     splits = np.resize(["train", "validation"], len(y))

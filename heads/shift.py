@@ -1,0 +1,301 @@
+"""Whether rows are like those that a head was fitted on, by their classes and by the scores that the head gives them.
+
+Test rows may come from another place than training rows: another hospital, camera or processing. A head then ranks them
+well and yet parts them at the wrong place, and nothing in its accuracy says why. Here its scores of held-out training
+rows are kept, in a few numbers for each class, and those of other rows are compared with them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from heads.data import Floats, Labels
+from heads.metrics import log_odds
+
+Doubles = NDArray[np.float64]
+
+_LEVELS = np.linspace(0, 1, 101)
+_LIMIT = 700.0
+"""Log-odds beyond which a probability is 0 or 1 to rounding: those of all such rows are the same."""
+_FAR = 1e30
+"""Beyond all scores."""
+_CHANCE = 0.001
+"""P-value above which a difference is not told."""
+_BALANCE, _DISTANCE = 0.1, 0.2
+"""Differences that matter: total variation between two balances of classes; distance between two distributions of
+log-odds, the greatest difference of their shares below any value."""
+_ONE_SIDED = 1.645
+"""Standard errors that a share is lower by in one of twenty cases, by chance."""
+_FEW = 10
+"""Held-out rows of a class below which nothing is said of its scores."""
+_EXPECTED = 5.0
+"""Rows of a class that are to be expected for the chi-square test; classes with fewer are counted as one."""
+_NAMED = 3
+"""Classes that a sentence names, at most."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """How a head scores rows that it was not fitted on, of the same place as those that it was fitted on.
+
+    Attributes:
+        counts: rows of each class (C,), int64.
+        margins: quantiles 0, 1, … 100 % of the log-odds of the true class, natural logarithms, of the rows of each
+            class: float32 (C, 101); NaN for a class without rows.
+    """
+
+    counts: NDArray[np.int64]
+    margins: Floats
+
+    @classmethod
+    def of(cls, scores: NDArray[np.floating[Any]], codes: Labels) -> "Reference":
+        """From out-of-fold scores, such as a temperature is fitted on.
+
+        Args:
+            scores: (N, C), divided by the temperature, so that their softmax is what the head says; -inf in the column
+                of a class that the head does not know.
+            codes: the true classes (N,).
+        """
+        scores = np.asarray(scores, np.float64)
+        own = np.arange(len(codes)), codes
+        others = scores.copy()
+        others[own] = -np.inf
+        greatest = others.max(axis=1, initial=-_FAR)  # finite, where the head rules all others out
+        with np.errstate(divide="ignore"):
+            rest = greatest + np.log(np.exp(others - greatest[:, None]).sum(axis=1))
+        margins = _tidy(scores[own] - rest)
+        found = np.full((scores.shape[1], len(_LEVELS)), np.nan, np.float32)
+        for code in np.unique(codes):
+            found[code] = np.quantile(margins[codes == code], _LEVELS)
+        return cls(np.bincount(codes, minlength=scores.shape[1]).astype(np.int64), found)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """By name, to be saved."""
+        return {"counts": self.counts, "margins": self.margins}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Reference":
+        """Inverse of :meth:`to_arrays`.
+
+        Raises:
+            ValueError: they are not such arrays.
+        """
+        counts, margins = (np.asarray(arrays.get(name, ())) for name in ("counts", "margins"))
+        if counts.ndim != 1 or counts.dtype.kind not in "iu" or margins.shape != (len(counts), len(_LEVELS)):
+            raise ValueError(f"counts {counts.dtype} {counts.shape} and margins {margins.shape} are no reference")
+        known = margins[counts > 0]
+        if (counts < 0).any() or not np.isfinite(known).all() or (np.diff(known, axis=1) < 0).any():
+            raise ValueError("a reference's counts or margins are damaged")
+        return cls(counts.astype(np.int64), margins.astype(np.float32))
+
+
+def differences(reference: Reference, y: Labels, proba: Doubles, class_names: Sequence[str]) -> list[str]:
+    """How rows differ from those that a head was fitted on, in sentences; none if they do not, or are too few to tell.
+
+    Class balances are compared by the chi-square test, log-odds of the true class by that of Kolmogorov and Smirnov, of
+    each class and of all together. What is said is beyond chance (p < 0.001, divided by the number of classes) and
+    matters: 10 % of the rows are of another class than they would be, 20 % score lower.
+
+    Args:
+        reference: of the head.
+        y: true classes (N,), N > 0.
+        proba: the head's probabilities (N, C), calibrated.
+        class_names: of the C classes.
+    """
+    return [*_balance(reference.counts, y, class_names), *_scores(reference, y, proba, class_names)]
+
+
+def _balance(counts: NDArray[np.int64], y: Labels, class_names: Sequence[str]) -> list[str]:
+    from scipy.special import chdtrc
+
+    here = np.bincount(y, minlength=len(counts))
+    there_share, share = counts / counts.sum(), here / len(y)
+    pooled = (counts + here) / (counts.sum() + len(y))
+    small = pooled * min(len(y), int(counts.sum())) < _EXPECTED
+    table = np.stack([counts, here]).astype(np.float64)
+    table = np.column_stack([table[:, ~small], table[:, small].sum(axis=1)])
+    table = table[:, table.sum(axis=0) > 0]
+    expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / table.sum()
+    freedom = table.shape[1] - 1
+    if not freedom or chdtrc(freedom, ((table - expected) ** 2 / expected).sum()) >= _CHANCE:
+        return []
+    variation = np.abs(table[0] / counts.sum() - table[1] / len(y)).sum() / 2
+    if variation <= _BALANCE:
+        return []
+    largest = np.argsort(-np.abs(share - there_share), kind="stable")[:_NAMED].tolist()
+    named = "; ".join(f"{class_names[i]} {share[i]:.0%} of these rows, {there_share[i]:.0%} there" for i in largest)
+    return [
+        f"The classes are not as frequent as among the training rows ({named}). Precision, accuracy and the best "
+        "threshold depend on that balance."
+    ]
+
+
+class _Compared(NamedTuple):
+    """Log-odds of the true class of some rows, and of held-out training rows of the same balance.
+
+    Attributes:
+        distance: how much more of the rows here are below some value; 0 where that does not matter or may be chance.
+        middle, middle_there: half of the rows have less; of several classes their mean.
+        right, right_there: share of rows that give their class more than half of the probability.
+    """
+
+    distance: float
+    middle: float
+    middle_there: float
+    right: float
+    right_there: float
+
+
+def _scores(reference: Reference, y: Labels, proba: Doubles, class_names: Sequence[str]) -> list[str]:
+    here = np.bincount(y, minlength=len(reference.counts))
+    known = np.flatnonzero((here > 0) & (reference.counts >= _FEW)).tolist()
+    if not known:
+        return []
+    margins = {k: found for k, found in enumerate(_of_classes(y, proba)) if k in known}
+    alone = {k: _compare(reference, {k: margins[k]}, _CHANCE / len(known)) for k in known}
+    every = _compare(reference, margins, _CHANCE)
+    told = sorted((k for k in known if alone[k].distance), key=lambda k: -alone[k].distance)
+    if not told and not every.distance:
+        return []
+    named = [(f"Rows of class {class_names[k]}", alone[k]) for k in told[:_NAMED]]
+    two = len(reference.counts) == 2
+    verb = "are right" if two else "give it more than half of the probability"
+    sentences = [
+        f"{whose} score lower than training rows that were held out: half of them have log-odds of their class below "
+        f"{found.middle:.1f}, there below {found.middle_there:.1f}; {found.right:.0%} of them {verb}, there "
+        f"{found.right_there:.0%}."
+        for whose, found in named or [("The rows of all classes together", every)]
+    ]
+    if len(told) > _NAMED:
+        sentences.append(f"So do rows of {len(told) - _NAMED} more of the classes.")
+    what = "the accuracy is" if two else "the share of rows that give their class that much is"
+    return [
+        *sentences,
+        f"These images may come from another place (camera, hospital, processing): {what} {every.right:.3f} here, and "
+        f"{every.right_there:.3f} on held-out training rows of the same balance.",
+    ]
+
+
+def _compare(reference: Reference, margins: dict[int, Floats], chance: float) -> _Compared:
+    """Rows of some classes with held-out training rows of these.
+
+    Only lower scores count, and only if more of the rows are wrong too (p < 0.05). The held-out rows were scored by
+    heads that were fitted on fewer rows: such a head is mostly less certain than the final one, so that higher scores
+    are to be expected; and of some kinds (discriminant analysis of fewer rows than features) it is more certain, and no
+    better.
+    """
+    known = list(margins)
+    rows, counts = np.array([len(values) for values in margins.values()]), reference.counts[known]
+    weights = rows / rows.sum()
+    doubt = float((weights**2 * (1 / rows + 1 / counts)).sum())  # both sides are samples
+    quantiles = reference.margins[known]
+    right = float(weights @ [(values > 0).mean() for values in margins.values()])
+    there = float(weights @ [1 - np.interp(0, each, _LEVELS) for each in quantiles])
+    levels = [_levels(q, int(n), v) for q, n, v in zip(quantiles, counts, margins.values(), strict=True)]
+    both = (right * (doubt - 1 / rows.sum()) + there / rows.sum()) / doubt  # in all rows, here and there
+    wrong = there - right > _ONE_SIDED * np.sqrt(both * (1 - both) * doubt)
+    return _Compared(
+        _distance(np.concatenate(levels), doubt, chance) if wrong else 0.0,
+        float(weights @ [np.median(values) for values in margins.values()]),
+        float(weights @ quantiles[:, len(_LEVELS) // 2]),
+        right,
+        there,
+    )
+
+
+def _of_classes(y: Labels, proba: Doubles) -> list[Floats]:
+    """Log-odds of the true class, class by class."""
+    margins = _margins(y, proba)
+    return [margins[y == k] for k in range(proba.shape[1])]
+
+
+def _margins(y: Labels, proba: Doubles) -> Floats:
+    """Log-odds of the true class (N,), exact also where its probability is 1 to rounding."""
+    own = np.arange(len(y)), y
+    others = proba.copy()
+    others[own] = 0
+    with np.errstate(divide="ignore"):
+        return _tidy(np.log(proba[own]) - np.log(others.sum(axis=1)))
+
+
+def _tidy(margins: Doubles) -> Floats:
+    """Rounded, so that those that are equal but for rounding count as ties: votes of neighbours have few values."""
+    return np.round(np.clip(margins, -_LIMIT, _LIMIT), 3).astype(np.float32)
+
+
+def _levels(quantiles: Floats, rows: int, values: Floats) -> Doubles:
+    """Where values stand in a distribution, ascending: evenly between 0 and 1 if they are of it.
+
+    Equal values are spread over their part of the distribution. (Rüschendorf, "On the distributional transform, Sklar's
+    theorem, and the empirical copula process", Journal of Statistical Planning and Inference 2009.)
+
+    Args:
+        quantiles: float32 (101,) of the distribution, which are those of a sample.
+        rows: of that sample.
+        values: float32 (n,).
+    """
+    # The least of a sample stands at 1 / (rows + 1) of what it was drawn from, on average.
+    levels = (_LEVELS * (rows - 1) + 1) / (rows + 1)
+    unique, counts = np.unique(values, return_counts=True)
+    first, last = np.searchsorted(quantiles, unique, "left"), np.searchsorted(quantiles, unique, "right")
+    between = np.interp(unique, quantiles, levels, left=levels[0] / 2, right=1 - levels[0] / 2)
+    low = np.where(first < last, np.append(levels, 1)[first], between)
+    high = np.where(first < last, levels[last - 1], between)
+    place = np.arange(len(values)) - np.repeat(counts.cumsum() - counts, counts) + 0.5
+    return np.asarray(np.repeat(low, counts) + np.repeat(high - low, counts) * place / np.repeat(counts, counts))
+
+
+def _distance(levels: Doubles, doubt: float, chance: float) -> float:
+    """How much more of the levels are low than evenly spread ones; 0 where it does not matter, or may be chance.
+
+    (The one-sided test of N. Smirnov, "Table for estimating the goodness of fit of empirical distributions", Annals of
+    Mathematical Statistics 1948.)
+
+    Args:
+        levels: (n,).
+        doubt: 1 / n, and what the distribution that they were taken from adds to it.
+        chance: p-value above which it may be chance.
+    """
+    distance = float((np.arange(1, len(levels) + 1) / len(levels) - np.sort(levels)).max())
+    return distance if distance > _DISTANCE and np.exp(-2 * distance**2 / doubt) < chance else 0.0
+
+
+def best_threshold(y: Labels, proba: Doubles) -> dict[str, Any] | None:
+    """Where two classes would best be parted on these very rows; None unless there are two, and rows of both.
+
+    Args:
+        y: true classes (N,), 0 or 1.
+        proba: probabilities (N, 2).
+
+    Returns:
+        For ``accuracy`` and ``balanced_accuracy``: ``threshold`` (the probability of the second class from which on a
+        row is of it), ``log_odds`` (the same, which tells thresholds near 1 apart), ``value`` of the metric there, and
+        ``at_half``, its value at 0.5; and ``optimistic``, which is True: chosen on these rows, it is worth less on
+        others.
+    """
+    if proba.shape[1] != 2 or not 0 < y.sum() < len(y):
+        return None
+    odds = np.round(np.clip(log_odds(proba), -_LIMIT, _LIMIT), 9)  # rows that are equal but for rounding stay together
+    unique = np.unique(odds)
+    cuts = np.concatenate([[-_LIMIT], (unique[1:] + unique[:-1]) / 2, [_LIMIT]])
+    negative, positive = len(y) - int(y.sum()), int(y.sum())
+    half = proba[:, 1] <= proba[:, 0]
+    below, lost = (
+        np.append(np.searchsorted(np.sort(odds[y == label]), cuts, "right"), half[y == label].sum()) for label in (0, 1)
+    )
+    above = positive - lost
+    found: dict[str, Any] = {}
+    for name, values in (
+        ("accuracy", (below + above) / len(y)),
+        ("balanced_accuracy", (below / negative + above / positive) / 2),
+    ):
+        best = np.flatnonzero(values[:-1] == values[:-1].max())
+        cut = float(cuts[best[np.abs(cuts[best]).argmin()]])
+        found[name] = {
+            "threshold": float(1 / (1 + np.exp(-cut))), "log_odds": cut, "value": float(values[:-1].max()),
+            "at_half": float(values[-1]),
+        }  # fmt: skip
+    return found | {"optimistic": True}
