@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heads.base import softmax
 from heads.metrics import estimates, log_odds
+from heads.scores import softmax
 
 MANY = 400_000
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from test_evaluation import random_case
 
 from heads import text
-from heads.base import softmax
 from heads.evaluation import measure
 from heads.metrics import log_odds
-from heads.shift import Reference, _levels, _margins, best_threshold, differences
+from heads.scores import softmax
+from heads.shift import Reference, _chi_square, _levels, _margins, best_threshold, differences
 
 NAMES = ["NORMAL", "PNEUMONIA", "OTHER", "NONE", "MORE"]
 
@@ -168,3 +169,10 @@ def test_an_evaluation_tells_both_in_words():
     assert "worth less" in words
     few = measure(y[3:6], proba[3:6], NAMES[:2]).to_dict()
     assert "too few rows" in text.evaluation(few)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 9, 39])
+def test_chi_square_is_scipys_where_it_decides(freedom):
+    for chance in (0.01, 0.001):
+        value = float(stats.chi2.isf(chance, freedom))
+        assert _chi_square(freedom, value) == pytest.approx(chance, rel=0.25)
