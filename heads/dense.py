@@ -9,8 +9,8 @@ from featurestore.errors import HeadError
 from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
-from heads.division import Division
-from heads.members import Batches, Member, train_epoch
+from heads.division import Division, cores
+from heads.members import Batches, Member, threads_for, train_epoch
 from heads.nets import Net
 
 
@@ -49,9 +49,9 @@ class DenseHead(Head):
         batches = Batches(division, division.folds, False, self.random_state, stopping=validation)
         member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self.random_state)
         net, layers, scores = Net(member.settings), list[tuple[Floats, Floats]](), None
-        with np.errstate(all="ignore"):  # a net that diverges says so itself
+        with threads_for([member], cores()) as pool:
             while not member.stopped:
-                (better,) = train_epoch([member], [net], batches, history=True)
+                (better,) = train_epoch([member], [net], batches, pool, history=True)
                 if better is not None:
                     layers, scores = net.folded(), better
             layers = [scaling.fold(*layers[0]), *layers[1:]]

@@ -1,12 +1,13 @@
 """One dense net and the rows that it is trained on: its batches, its epochs, and when it stops.
 
 The members of a population and a head that is fitted alone are trained by this code. First weights, dropout and batches
-come from the seed alone, so that a design's net on a fold of a sweep is the net of a head with the same seed that is
-fitted to that fold's training rows, bit for bit where the library of matrix products uses as many threads.
+come from the seed alone, and nothing depends on how many threads there are, so that a design's net on a fold of a sweep
+is the net of a head with the same seed that is fitted to that fold's training rows, bit for bit.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, inf
@@ -17,7 +18,7 @@ import numpy as np
 from heads.calibration import stratified_folds
 from heads.data import Floats, Labels, Rows
 from heads.division import BLOCK, Division
-from heads.nets import Net, Settings, Shape
+from heads.nets import Net, Pool, Settings, Shape, thread_pool
 from heads.scores import log_loss
 
 _HELD_OUT = 10
@@ -220,8 +221,26 @@ def _split(rows: Labels, batch_size: int) -> list[Labels]:
     return np.array_split(rows, ceil(len(rows) / batch_size))
 
 
+@contextmanager
+def threads_for(members: Sequence[Member], threads: int) -> Iterator[Pool]:
+    """Threads for the training of some members, BLAS having none of its own meanwhile; numbers may become infinite."""
+    from threadpoolctl import threadpool_limits
+
+    largest = max((member.settings.shape.numbers for member in members), default=0)
+    with threadpool_limits(1, user_api="blas"), np.errstate(all="ignore"):  # a net that diverges says so itself
+        pool = thread_pool(threads, largest)
+        with pool or nullcontext():
+            yield pool
+
+
 def train_epoch(
-    members: Sequence[Member], nets: Sequence[Net], batches: Batches, *, deadline: float = inf, history: bool = False
+    members: Sequence[Member],
+    nets: Sequence[Net],
+    batches: Batches,
+    pool: Pool = None,
+    *,
+    deadline: float = inf,
+    history: bool = False,
 ) -> list[Floats | None]:
     """Train members on the same batches for an epoch, and let them take note of it.
 
@@ -229,6 +248,7 @@ def train_epoch(
         members: of one fold, batch size and epoch.
         nets: theirs.
         batches: of that fold.
+        pool: see :func:`threads_for`.
         deadline: by ``time.monotonic()``: the epoch is ended early, and counts.
         history: keep :attr:`Member.learnt`.
 
@@ -238,21 +258,21 @@ def train_epoch(
     total, rows = np.zeros(len(nets)), 0
     for x, codes in batches.epoch(members[0].epoch, members[0].params["batch_size"]):
         for i, net in enumerate(nets):
-            scores = net.step(x, codes)
+            scores = net.step(x, codes, pool)
             if history:
                 total[i] += log_loss(scores, codes) * len(codes)
         rows += len(codes)
         if time.monotonic() >= deadline:
             break
     found: list[Floats | None] = []
-    for member, net_scores, loss in zip(members, scores_of(nets, batches.stops()), total / rows, strict=True):
+    for member, net_scores, loss in zip(members, scores_of(nets, batches.stops(), pool), total / rows, strict=True):
         if history:
             member.learnt.append(float(loss))
         found.append(net_scores if member.judge(log_loss(net_scores, batches.codes)) else None)
     return found
 
 
-def scores_of(nets: Sequence[Net], blocks: Iterator[Floats]) -> list[Floats]:
+def scores_of(nets: Sequence[Net], blocks: Iterator[Floats], pool: Pool = None) -> list[Floats]:
     """Logits of some rows by each net, float32 (N, C); blocks are made once for all nets."""
-    scores = [[net.scores(x) for net in nets] for x in blocks] if nets else []
+    scores = [[net.scores(x, pool) for net in nets] for x in blocks] if nets else []
     return [np.concatenate(each) for each in zip(*scores, strict=True)]

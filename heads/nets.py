@@ -5,8 +5,10 @@ batch normalisation. Everything equals what Keras does with ``AdamW``, ``Dropout
 defaults.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,52 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _MOMENTUM, _VARIANCE = 0.99, 1e-3
 _PIECE = 65_536
 """Weights updated at a time: with both their moments and their gradient they fit into a core's cache (L2)."""
+_LARGE = 4 * _PIECE
+"""Weights from which on several threads share a product or an update."""
+_PARTS = 4
+"""Most threads: more of them wait for the interpreter. A product has so many parts however many threads there are."""
+
+Pool = ThreadPoolExecutor | None
+"""Threads that share the work on large nets; None for the caller's alone."""
+
+
+def thread_pool(threads: int, numbers: int) -> Pool:
+    """Threads for nets of so many weights, if it is worth it.
+
+    They share whole products and updates, each with one thread of BLAS: its own threads wait for each other in each
+    product, a hundred times per step, which takes ten times as long where another process wants a core. The parts do
+    not depend on the number of threads, and so nothing else does.
+    """
+    if threads < 2 or numbers < _LARGE:
+        return None
+    return ThreadPoolExecutor(min(threads, _PARTS), initializer=np.seterr, initargs=("ignore",))
+
+
+def _shared(pool: Pool, work: Callable[[Any], object], tasks: Sequence[Any]) -> None:
+    """Do all tasks, in a few runs of them if there are threads."""
+    if pool is None:
+        for task in tasks:
+            work(task)
+        return
+
+    def run(part: Sequence[Any]) -> None:
+        for task in part:
+            work(task)
+
+    size = -(-len(tasks) // _PARTS)
+    for _ in pool.map(run, [tasks[start : start + size] for start in range(0, len(tasks), size)]):
+        pass
+
+
+def _product(a: Any, b: Any, pool: Pool) -> Any:
+    """The product of (N, K) and (K, M)."""
+    if b.size < _LARGE or b.shape[1] < _PARTS:
+        return np.matmul(a, b)
+    out = np.empty((len(a), b.shape[1]), a.dtype)
+    edges = [b.shape[1] * part // _PARTS for part in range(_PARTS + 1)]
+    columns = [slice(*pair) for pair in pairwise(edges)]
+    _shared(pool, lambda part: np.matmul(a, b[:, part], out=out[:, part]), columns)
+    return out
 
 
 @dataclass(frozen=True)
@@ -98,7 +146,7 @@ class Settings:
 
 
 def gradients(
-    layers: list[Layer], x: Floats, target: Floats, masks: Masks, scales: Sequence[Any]
+    layers: list[Layer], x: Floats, target: Floats, masks: Masks, scales: Sequence[Any], pool: Pool = None
 ) -> tuple[list[tuple[Any, Any]], list[list[Any]], list[tuple[Any, Any]], Any]:
     """Backpropagation of the mean cross-entropy through a net.
 
@@ -108,6 +156,7 @@ def gradients(
         target: probabilities (N, C).
         masks: see :data:`Masks`.
         scales: what the values that a mask leaves in are multiplied by.
+        pool: see :func:`thread_pool`.
 
     Returns:
         For each layer its input and the residual at its output (their product is the gradient of its weights), the
@@ -124,7 +173,7 @@ def gradients(
     x = drop(masks[0], x, scales[0])
     inputs, gates, normed, moments = [x], [], [], []
     for (weights, bias, *norm), mask, scale in zip(layers[:-1], masks[1:], scales[1:], strict=True):
-        z = np.matmul(x, weights) + bias
+        z = _product(x, weights, pool) + bias
         if norm:
             mean = total(z * share)
             z = z - mean
@@ -137,12 +186,12 @@ def gradients(
         gates.append(z > 0 if mask is None else np.logical_and(z > 0, mask))
         x = drop(gates[-1], z, 1.0 if mask is None else scale)
         inputs.append(x)
-    logits = np.matmul(x, layers[-1][0]) + layers[-1][1]
+    logits = _product(x, layers[-1][0], pool) + layers[-1][1]
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     residual = (powers / powers.sum(axis=1, keepdims=True) - target) * share
     residuals, vectors = [residual], [[total(residual)]]
     for layer in reversed(range(len(layers) - 1)):
-        back = np.matmul(residual, layers[layer + 1][0].T)
+        back = _product(residual, layers[layer + 1][0].T, pool)
         residual = drop(gates[layer], back, 1.0 if masks[layer + 1] is None else scales[layer + 1])
         found = []
         if normed:
@@ -154,10 +203,10 @@ def gradients(
     return list(zip(inputs, residuals, strict=True)), vectors, moments, logits
 
 
-def logits(layers: list[Layer], moments: list[list[Any]], x: Any) -> Any:
+def logits(layers: list[Layer], moments: list[list[Any]], x: Any, pool: Pool = None) -> Any:
     """Scores (N, C) of rows; batch normalisation by its moving moments."""
     for layer, (weights, bias, *norm) in enumerate(layers):
-        x = np.matmul(x, weights) + bias
+        x = _product(x, weights, pool) + bias
         if norm:
             mean, variance = moments[layer]
             x = (x - mean) * (norm[0] / np.sqrt(variance + _VARIANCE)) + norm[1]
@@ -198,9 +247,9 @@ class Net:
         vars(self).update(state)
         self.layers = self._views()  # which a pickle would hold as arrays of their own
 
-    def scores(self, x: Floats) -> Floats:
+    def scores(self, x: Floats, pool: Pool = None) -> Floats:
         """Logits, float32 (N, C)."""
-        scores: Floats = logits(self.layers, self.moments, x)
+        scores: Floats = logits(self.layers, self.moments, x, pool)
         return scores
 
     def folded(self) -> list[tuple[Floats, Floats]]:
@@ -215,30 +264,37 @@ class Net:
                 layers.append((weights.copy(), bias[0].copy()))
         return layers
 
-    def step(self, x: Floats, codes: Labels) -> Floats:
+    def step(self, x: Floats, codes: Labels, pool: Pool = None) -> Floats:
         """One step of AdamW on a batch; gives the logits (N, C) that the net had for it, with dropout."""
         settings = self._settings
         target = settings.smooth(np.eye(settings.shape.widths[-1], dtype=np.float32)[codes])
         scales = [np.float32(1 / (1 - left_out)) for left_out in settings.shares]
-        pairs, vectors, moments, scores = gradients(self.layers, x, target, settings.masks(len(x)), scales)
+        pairs, vectors, moments, scores = gradients(self.layers, x, target, settings.masks(len(x)), scales, pool)
         for moving, found in zip(self.moments, moments, strict=True):
             for old, new in zip(moving, found, strict=True):
                 np.add(old, (new - old) * np.float32(1 - _MOMENTUM), out=old)
         self._steps += 1
         rate, decay = settings.rates(self._steps)
-        start = 0
+        pieces, start = [], 0
         for inputs, residual in pairs:
             rows = max(1, _PIECE // residual.shape[1])
             for row in range(0, inputs.shape[1], rows):
-                # Used up while it is in the cache: the whole gradient is nowhere.
-                start = self._adam(start, (inputs.T[row : row + rows] @ residual).ravel(), rate, decay)
+                pieces.append((start, inputs.T[row : row + rows], residual))
+                start += pieces[-1][1].shape[0] * residual.shape[1]
+
+        def update(piece: tuple[int, Floats, Floats]) -> None:
+            # The gradient is used up while it is in the cache: the whole of it is nowhere.
+            place, rows, residual = piece
+            self._adam(place, (rows @ residual).ravel(), rate, decay)
+
+        _shared(pool if start >= _LARGE else None, update, pieces)
         self._adam(start, np.concatenate([v.ravel() for layer in vectors for v in layer]), rate, decay)
         if self._steps % _FLUSHED == 0:
             self._first[np.abs(self._first) < _TINY] = 0
         return np.asarray(scores)
 
-    def _adam(self, start: int, gradient: Floats, rate: np.float32, decay: np.float32) -> int:
-        """Update the weights from `start` on; gives the place after them. The gradient is overwritten.
+    def _adam(self, start: int, gradient: Floats, rate: np.float32, decay: np.float32) -> None:
+        """Update the weights from `start` on. The gradient is overwritten.
 
         The moments are stored divided by 1 - beta, which saves a pass over each.
         """
@@ -256,4 +312,3 @@ class Net:
         gradient *= np.float32(rate * (1 - _BETA_1) / spread)
         weights *= decay
         weights -= gradient
-        return stop

@@ -24,8 +24,8 @@ from heads.data import Floats
 from heads.designs import HeadDesign
 from heads.division import Division, Judged, Report, cores, scratch
 from heads.evaluation import measure
-from heads.members import Batches, Member, scores_of, train_epoch
-from heads.nets import Net
+from heads.members import Batches, Member, scores_of, threads_for, train_epoch
+from heads.nets import Net, Pool
 from heads.scores import log_loss, softmax
 
 _CACHED = 350_000
@@ -53,18 +53,22 @@ class Rungs(NamedTuple):
 
 
 def expected(earlier: float, now: float, epoch: int, last: int) -> float:
-    """How good a net will be at its last epoch: on the straight line through both values over the epoch's logarithm.
+    """How good a net will be soon: on the straight line through two values over the epoch's logarithm.
 
-    (Learning curves look like that for a while: Domhan et al., "Speeding up automatic hyperparameter optimization of
-    deep neural networks by extrapolation of learning curves", IJCAI 2015.)
+    The line goes on for as long as it is known, from half the epochs to as many again, at most to the last epoch.
+    (Learning curves look like that for a while, see Domhan et al., "Speeding up automatic hyperparameter optimization
+    of deep neural networks by extrapolation of learning curves", IJCAI 2015; followed to their end, such lines favour
+    nets that learn slowly.)
 
     Args:
         earlier: how good it was after half the epochs, the greater, the better.
         now: how good it is; if it has not improved, this is what it counts with.
         epoch: how many there were.
-        last: the one to look ahead to.
+        last: how many there will be.
     """
-    return now + max(0.0, now - earlier) * log(last / epoch) / log(epoch / (epoch // 2)) if epoch > 1 else now
+    if epoch < 2:
+        return now
+    return now + max(0.0, now - earlier) * min(1.0, log(last / epoch) / log(epoch / (epoch // 2)))
 
 
 @dataclass(eq=False)
@@ -88,14 +92,11 @@ class _Bundle:
 
     def train(self, until: float, deadline: float, workers: int, threads: int) -> list[Member]:
         """Train until so many epochs, or the time, are over; returns the members as they are then."""
-        from threadpoolctl import threadpool_limits
-
         nets = self._nets()
         going = self.members
-        # A net that diverges says so itself.
-        with threadpool_limits(threads, user_api="blas"), np.errstate(all="ignore"):
+        with threads_for(going, threads) as pool:
             while going and going[0].epoch < until and time.monotonic() < deadline:
-                self._epoch(going, [nets[member.index] for member in going], deadline, workers)
+                self._epoch(going, [nets[member.index] for member in going], pool, deadline, workers)
                 going = [member for member in going if not member.stopped]
         if until < inf:
             for member in going:
@@ -112,11 +113,11 @@ class _Bundle:
             nets[member.index] = pickle.loads(state.read_bytes()) if state.exists() else Net(member.settings)
         return nets
 
-    def _epoch(self, members: list[Member], nets: list[Net], deadline: float, workers: int) -> None:
+    def _epoch(self, members: list[Member], nets: list[Net], pool: Pool, deadline: float, workers: int) -> None:
         start = time.perf_counter()
-        found = train_epoch(members, nets, self.batches, deadline=deadline)
+        found = train_epoch(members, nets, self.batches, pool, deadline=deadline)
         better = [net for net, scores in zip(nets, found, strict=True) if scores is not None]
-        held = iter(scores_of(better, self.batches.held()))
+        held = iter(scores_of(better, self.batches.held(), pool))
         share = (time.perf_counter() - start) / workers / sum(member.cost for member in members)
         for member, scores in zip(members, found, strict=True):
             member.keep(None if scores is None else next(held))
@@ -139,7 +140,7 @@ def judge_dense(
     A member stops, and its best epoch is chosen, as :class:`heads.dense.DenseHead` does without validation rows: by the
     log loss on a tenth of the images of its training rows. Scores are those of the best epoch.
 
-    At a rung, designs are compared by the metric on the rows held out, as :func:`expected` at their last epoch. As long
+    At a rung, designs are compared by the metric on the rows held out, as :func:`expected`. As long
     as the best design of all is one that was cut, it is trained to its end: a design that stays cut is worse than one
     that was trained.
 
@@ -263,7 +264,7 @@ def _scores(parts: Sequence[Floats | None], division: Division) -> Floats:
 
 
 def _expected(design: list[Member], epoch: int, division: Division, metric: str) -> float:
-    """How good a design will be in the end, by what it is at a rung."""
+    """How good a design will be, by what it is at a rung."""
     # A member that stopped before half of the rung's epochs has not changed since.
     halfway = [fit.earlier[1] if fit.earlier[0] == epoch // 2 else fit.scores for fit in design]
     now = _goodness([fit.scores for fit in design], division, metric)

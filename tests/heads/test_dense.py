@@ -70,10 +70,10 @@ def test_history_is_the_log_loss_after_each_epoch(digits):
 def test_rows_are_held_out_without_validation_rows_but_never_a_whole_class(digits, monkeypatch):
     seen = {}
 
-    def spy(nets, nets_, batches, **options):
+    def spy(trained, nets, batches, pool, **options):
         seen.update(stop=np.concatenate(list(batches.stops())), codes=batches.codes)
         seen["train"] = np.concatenate([codes for _, codes in batches.epoch(0, 64)])
-        return members.train_epoch(nets, nets_, batches, **options)
+        return members.train_epoch(trained, nets, batches, pool, **options)
 
     monkeypatch.setattr(dense, "train_epoch", spy)
     X, _ = digits

@@ -11,10 +11,11 @@ from heads.calibration import stratified_folds
 from heads.dense import DenseHead
 from heads.designs import HeadDesign
 from heads.division import Division
-from heads.members import Batches
+from heads.members import Batches, Member
 from heads.nets import Net, Settings, Shape, gradients
-from heads.population import Rungs, judge_dense
+from heads.population import Rungs, expected, judge_dense
 from heads.scores import softmax
+from heads.trials import goodness, judge_trial
 
 
 def design(**params):
@@ -187,11 +188,79 @@ def test_rungs_cut_the_worst_designs_of_all_shapes(split, processes, monkeypatch
     assert sorted(found) == list(range(6))
     assert [found[i].stopped for i in (0, 2, 4)] == ["cut at rung 1 of 2 (epoch 2)"] * 3
     assert sum(found[i].stopped == "cut at rung 2 of 2 (epoch 4)" for i in (1, 3, 5)) == 1
-    winners = [i for i in (1, 3, 5) if not found[i].stopped.startswith("cut")]
+    winners = [i for i in range(6) if not found[i].cut]
+    assert not any(found[i].stopped.startswith("cut") for i in winners)
     assert len(winners) == 2 and all(accuracy(found[i], split) > 0.5 for i in winners)
     whole = judge(mixed, split)
     for i in winners:
         np.testing.assert_allclose(found[i].scores, whole[i].scores, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_net_that_was_cut_never_wins(division, processes, monkeypatch):
+    """With rungs that keep the worst, the best design is trained to its end after all, as if it had not been cut."""
+    monkeypatch.setattr(population, "_WORTH_PROCESSES", 0 if processes > 1 else np.inf)
+    monkeypatch.setattr(population, "cores", lambda: processes)
+    right = population._expected
+    monkeypatch.setattr(population, "_expected", lambda *arguments: -right(*arguments))
+    mixed = [
+        design(hidden=(), learning_rate=1e-6),
+        design(),
+        design(hidden=(), learning_rate=1e-5),
+        design(dropout=0.9),
+    ]
+    found, whole = judge(mixed, division, rungs=Rungs((2, 4), keep=0.3)), judge(mixed, division)
+    assert [found[i].cut for i in (0, 1, 3)] == [False, False, True]
+    assert found[3].stopped == "cut at rung 1 of 2 (epoch 2)" and len(found[3].losses) == 2
+    assert max(found, key=lambda i: accuracy(found[i], division)) == 1
+    for i in (0, 1):
+        np.testing.assert_array_equal(found[i].scores, whole[i].scores)
+        assert found[i][2:] == whole[i][2:]
+
+
+def test_a_budget_leaves_a_net_cut(division, monkeypatch):
+    right = population._expected
+    monkeypatch.setattr(population, "_expected", lambda *arguments: -right(*arguments))
+    slow = design(hidden=(), learning_rate=1e-7, epochs=100_000, patience=100_000)
+    found = judge([slow, design()], division, rungs=Rungs((2,), keep=0.5), deadline=time.monotonic() + 2)
+    assert [(found[i].stopped, found[i].cut) for i in (0, 1)] == [
+        ("budget", False),
+        ("cut at rung 1 of 1 (epoch 2)", True),
+    ]
+
+
+def test_what_improves_counts_with_what_it_will_be():
+    assert expected(0.5, 0.6, 4, 100) == pytest.approx(0.7)  # after 2, 4 and 8 epochs
+    assert expected(0.5, 0.6, 4, 5) == pytest.approx(0.6 + 0.1 * np.log(5 / 4) / np.log(2))
+    assert expected(0.5, 0.6, 4, 4) == expected(0.6, 0.6, 4, 100) == expected(0.7, 0.6, 4, 100) == 0.6
+    assert expected(0.1, 0.6, 1, 100) == 0.6
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "log_loss"])
+def test_rungs_compare_by_what_a_trial_has(metric, division):
+    """Log loss after a temperature: label smoothing makes it worse, and scores that are too large do, before that."""
+    chosen = design(label_smoothing=0.2)
+    judged = judge([chosen], division)[0]
+    parts = [judged.scores[division.places(fold)] for fold in range(3)]
+    expected = goodness(judge_trial("last", chosen, division, judged, metric), metric)
+    for factor in (1, 5):
+        scores = [np.float32(factor) * part for part in parts]
+        assert population._goodness(scores, division, metric) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_net_that_stopped_early_has_not_changed_since(division):
+    judged = judge([design()], division)[0]
+    members = [
+        Member.of(design(epochs=100).params, 64, 10, 0, fold=fold, marks=Rungs((12, 34)).marks) for fold in range(3)
+    ]
+    for member in members:
+        for epoch in range(7):
+            member.judge(1.0 if epoch else 0.5)
+            member.keep(judged.scores[division.places(member.fold)] * (-1 if epoch < 6 else 1))
+    assert [member.earlier[0] for member in members] == [6] * 3
+    now = population._goodness([member.scores for member in members], division, "accuracy")
+    assert population._expected(members, 12, division, "accuracy") > now
+    assert population._expected(members, 34, division, "accuracy") == now
 
 
 def test_a_deadline_reports_what_is_under_way(split):
