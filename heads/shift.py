@@ -28,8 +28,8 @@ _CHANCE = 0.001
 _BALANCE, _DISTANCE = 0.1, 0.2
 """Differences that matter: total variation between two balances of classes; distance between two distributions of
 log-odds, the greatest difference of their shares below any value."""
-_ONE_SIDED = 1.645
-"""Standard errors that a share is lower by in one of twenty cases, by chance."""
+_ONE_SIDED = 3.09
+"""Standard errors that a share is lower by in one of a thousand cases, by chance."""
 _FEW = 10
 """Held-out rows of a class below which nothing is said of its scores."""
 _EXPECTED = 5.0
@@ -189,7 +189,7 @@ def _scores(reference: Reference, y: Labels, proba: Doubles, class_names: Sequen
 def _compare(reference: Reference, margins: dict[int, Floats], chance: float) -> _Compared:
     """Rows of some classes with held-out training rows of these.
 
-    Only lower scores count, and only if more of the rows are wrong too (p < 0.05). The held-out rows were scored by
+    Only lower scores count, and only if more of the rows are wrong too (p < 0.001). The held-out rows were scored by
     heads that were fitted on fewer rows: such a head is mostly less certain than the final one, so that higher scores
     are to be expected; and of some kinds (discriminant analysis of fewer rows than features) it is more certain, and no
     better.

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
@@ -136,6 +136,7 @@ def test_a_reference_is_saved_as_arrays_and_checked():
             Reference.from_arrays(bad)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 60), st.integers(0, 1000))
 def test_no_other_threshold_is_better(rows, seed):
     y, proba = random_case(2, rows, seed)
