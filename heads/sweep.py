@@ -114,6 +114,8 @@ def sweep(
     check_metric(metric)
     if ensemble < 1:
         raise HeadError(f"--ensemble {ensemble}: give 1 or more heads to take together")
+    if ensemble > 1 and smallest:
+        raise HeadError("--smallest takes one head: leave it out, or --ensemble")
     out, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
     for address in trackers:
         check_tracker(address)

@@ -321,6 +321,7 @@ def test_the_best_heads_together(digits, digits_file, tmp_path):
     ("wish", "error", "message"),
     [
         ({"cv": -2}, HeadError, "--cv -2: give 2 to"),
+        ({"ensemble": 2, "smallest": True}, HeadError, "--smallest takes one head"),
         ({"ensemble": 0}, HeadError, "--ensemble 0: give 1 or more"),
         ({"cv": 1}, HeadError, "--cv 1: give 2 to"),
         ({"cv": 5000}, HeadError, "--cv 5000: give 2 to"),
