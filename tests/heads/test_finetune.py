@@ -19,6 +19,7 @@ from featurestore import extract
 from featurestore.backbones import load_backbone
 from featurestore.errors import BackboneError, HeadError, SourceError, StoreLockedError
 from featurestore.lock import store_lock
+from featurestore.store import FeatureStore
 from heads import evaluate, fit_head, load_head
 from heads.deploy import Predictor
 from heads.finetune import finetune
@@ -68,6 +69,24 @@ def test_the_frozen_side_of_the_comparison_is_the_head_as_it_was(work, tmp_path)
     assert found["frozen"]["confusion_matrix"] == before["confusion_matrix"]
     assert found["frozen"]["log_loss"] == pytest.approx(before["log_loss"], rel=1e-3)
     assert found["difference"]["accuracy"] == found["finetuned"]["accuracy"] - found["frozen"]["accuracy"]
+
+
+def test_a_folder_that_has_grown_is_split_as_the_head_was(work, tmp_path):
+    folder = write_images(tmp_path / "colours", 20, seed=3)
+    options = {"backbone": "small_cnn", "weights": str(work / "cnn.weights.h5"), "size": 32}
+    head = fit_head(extract(folder, tmp_path, **options).path, "logreg", out=tmp_path / "head")
+    before = load_head(head.path).record
+    for path in sorted(folder.rglob("*.png")):
+        larger = path.read_bytes() + b" "  # another image, by its digest
+        (path.parent / f"new-{path.name}").write_bytes(larger)
+    anew = FeatureStore(extract(folder, tmp_path / "anew", **options).path)
+    known = before.split_of(anew.digests.tolist())
+    assert ((known == "train") & (anew.splits == "test")).any()  # as a folder that has grown is split anew
+    found = finetune(head.path, folder, tmp_path / "out", Recipe(**QUICK))
+    after = load_head(found["path"]).record.split_of(anew.digests.tolist())
+    assert (after[known != ""] == known[known != ""]).all()
+    assert found["notes"] == ["60 images are new since the head was fitted"]
+    assert found["frozen"]["rows"] == (after == "test").sum()
 
 
 def test_the_cache_and_the_whole_network_train_alike(work, tmp_path):
