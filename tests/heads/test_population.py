@@ -217,6 +217,19 @@ def test_a_net_that_was_cut_never_wins(division, processes, monkeypatch):
         assert found[i][2:] == whole[i][2:]
 
 
+def test_at_each_rung_what_still_improves_is_seen_to(division, monkeypatch):
+    """Also where half of a rung's epochs are those of the rung before it."""
+    seen = []
+
+    def spy(earlier, now, epoch, last):
+        seen.append((epoch, now - earlier))
+        return expected(earlier, now, epoch, last)
+
+    monkeypatch.setattr(population, "expected", spy)
+    judge([design(hidden=(), learning_rate=1e-3), design(learning_rate=1e-3)], division, rungs=Rungs((2, 4), keep=1))
+    assert [epoch for epoch, _ in seen] == [2, 2, 4, 4] and all(gain > 0 for _, gain in seen)
+
+
 def test_a_budget_leaves_a_net_cut(division, monkeypatch):
     right = population._expected
     monkeypatch.setattr(population, "_expected", lambda *arguments: -right(*arguments))
@@ -250,13 +263,13 @@ def test_rungs_compare_by_what_a_trial_has(metric, division):
 def test_a_net_that_stopped_early_has_not_changed_since(division):
     judged = judge([design()], division)[0]
     members = [
-        Member.of(design(epochs=100).params, 64, 10, 0, fold=fold, marks=Rungs((12, 34)).marks) for fold in range(3)
+        Member.of(design(epochs=100).params, 64, 10, 0, fold=fold, marks=Rungs((5, 12, 34)).marks) for fold in range(3)
     ]
     for member in members:
         for epoch in range(7):
             member.judge(1.0 if epoch else 0.5)
             member.keep(judged.scores[division.places(member.fold)] * (-1 if epoch < 6 else 1))
-    assert [member.earlier[0] for member in members] == [6] * 3
+    assert [sorted(member.earlier) for member in members] == [[2, 6]] * 3
     now = population._goodness([member.scores for member in members], division, "accuracy")
     assert population._expected(members, 12, division, "accuracy") > now
     assert population._expected(members, 34, division, "accuracy") == now
