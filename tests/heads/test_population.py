@@ -2,9 +2,11 @@ import itertools
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from heads import population
 from heads.base import softmax, stratified_folds
@@ -12,7 +14,7 @@ from heads.dense import DenseHead
 from heads.designs import HeadDesign
 from heads.division import Division
 from heads.members import Batches, Member
-from heads.nets import Net, Settings, Shape, gradients
+from heads.nets import Net, Settings, Shape, gradients, thread_pool
 from heads.population import Rungs, expected, judge_dense
 from heads.trials import goodness, judge_trial
 
@@ -160,6 +162,23 @@ def test_steps_are_those_of_keras_adamw():
         ours.step(X[rows], y[rows])
         model.train_on_batch(X[rows], np.eye(3)[y[rows]])
     np.testing.assert_allclose(ours.scores(X), model.predict(X, verbose=0), atol=2e-3)
+
+
+@pytest.mark.parametrize("widths", [(600, 500, 3), (20, 600, 600, 3)])
+def test_a_large_net_is_the_same_on_any_number_of_threads(widths):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((64, widths[0]), np.float32), rng.integers(0, 3, 64)
+    found = []
+    for threads in (1, 2, 3):
+        net, pool = Net(settings(Shape(widths, True))), thread_pool(threads, Shape(widths, True).numbers)
+        assert (pool is None) == (threads == 1)
+        with threadpool_limits(1, user_api="blas"), pool or nullcontext():
+            for _ in range(3):
+                net.step(X, y, pool)
+            found.append(net.scores(X, pool))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    assert thread_pool(2, 1000) is None
 
 
 def test_the_best_epoch_counts_and_patience_ends_a_member(split):
