@@ -14,6 +14,7 @@ from featurestore.errors import HeadError
 from heads.calibration import calibrate, temperature_folds
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import KINDS, head_class, parameter
+from heads.moments import moments
 from heads.scores import softmax
 
 Views = tuple[ArrayLike, ArrayLike]
@@ -30,12 +31,6 @@ WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 """Help of that hyperparameter."""
-
-FLOOR = 10 * float(np.finfo(np.float32).eps)
-"""A deviation below this share of the mean is rounding."""
-
-_BLOCK = 1024
-"""Rows that are summed at a time."""
 
 
 class Scaling(NamedTuple):
@@ -74,31 +69,10 @@ class Extent(NamedTuple):
         return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns)
 
 
-def scalings(X: NDArray[np.floating[Any]], weights: NDArray[np.float64]) -> list[Scaling]:
-    """Mean and deviation of each column over rows X (N, D) by each of some sets of weights (K, N).
-
-    Columns that are constant to rounding become zero: their deviation is given as 1. Sums are float64, so that rows in
-    another order give the same scaling.
-    """
-    shift = np.asarray(X[:_BLOCK], np.float64).mean(axis=0)
-    mean, square = np.zeros((2, len(weights), len(shift)))
-    for start in range(0, len(X), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        Z = X[rows] - shift
-        mean += weights[:, rows] @ Z
-        square += weights[:, rows] @ np.square(Z, out=Z)
-    total = weights.sum(axis=1)[:, None]
-    mean /= total
-    scale = np.sqrt(np.maximum(square / total - mean**2, 0))
-    # The floor keeps weights that are divided by it within float32.
-    floor = FLOOR * np.maximum(np.abs(mean), np.abs(mean + shift))
-    scale[scale <= np.maximum(floor, 1e-20)] = 1.0
-    return [Scaling(*pair) for pair in zip((mean + shift).astype(np.float32), scale.astype(np.float32), strict=True)]
-
-
 def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
-    """Standardised rows, and how they were made, see :func:`scalings`."""
-    (scaling,) = scalings(X, (np.ones(len(X)) if weights is None else weights)[None])
+    """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
+    means, scales = moments(X, (np.ones(len(X)) if weights is None else weights)[None])
+    scaling = Scaling(means[0], scales[0])
     return scaling.apply(X), scaling
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featurestore.errors import DiskFullError, HeadError
-from heads.base import Extent, Head, Scaling, scalings
+from heads.base import Extent, Head, Scaling
 from heads.data import Features, Floats, Labels, Training
+from heads.moments import moments
 
 BLOCK = 1024
 """Rows that are read and multiplied at a time."""
@@ -164,11 +165,11 @@ class Division:
 
     @cached_property
     def scalings(self) -> Sequence[Scaling]:
-        """Mean and deviation of each fold's training rows, then of all rows; see :func:`heads.base.scalings`."""
+        """Mean and deviation of each fold's training rows, then of all rows; see :func:`heads.moments.moments`."""
         # Weights of the rows that each fold trains on, so that one product per block serves all folds.
         share = np.ones(len(self.codes)) if self.weights is None else self.weights
         member = np.stack([(self.fold != fold) * share for fold in range(self.folds + 1)])
-        return scalings(self.X, member)
+        return [Scaling(*pair) for pair in zip(*moments(self.X, member), strict=True)]
 
     def scaling(self, fold: int, standardize: bool) -> Scaling:
         """How the rows of a fold are scaled; of fold ``folds``: when all rows are fitted on."""

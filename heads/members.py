@@ -37,7 +37,7 @@ class Member:
         params: its hyperparameters.
         best: least log loss on the rows that tell when to stop, of epoch `best_epoch` (from 1).
         scores: of the fold's held-out rows, after that epoch.
-        earlier: an epoch of `marks` that was reached, and what `scores` were then.
+        earlier: what `scores` were after each epoch of `marks`.
         stopped: why it ended; empty while it trains.
         losses: of each epoch, on the rows that tell when to stop.
         learnt: of each epoch, on the training rows while they were learnt from, if a net keeps them.
@@ -52,7 +52,7 @@ class Member:
     best: float = inf
     best_epoch: int = 0
     scores: Floats | None = None
-    earlier: tuple[int, Floats | None] = (0, None)
+    earlier: dict[int, Floats | None] = field(default_factory=dict)
     seconds: float = 0.0
     stopped: str = ""
     losses: list[float] = field(default_factory=list)
@@ -107,7 +107,7 @@ class Member:
             # Of a net that diverged, no score is a number.
             self.scores = np.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=0.0)
         if self.epoch in self.marks:
-            self.earlier = self.epoch, self.scores
+            self.earlier[self.epoch] = self.scores
 
 
 class Batches:

@@ -266,7 +266,7 @@ def _scores(parts: Sequence[Floats | None], division: Division) -> Floats:
 def _expected(design: list[Member], epoch: int, division: Division, metric: str) -> float:
     """How good a design will be, by what it is at a rung."""
     # A member that stopped before half of the rung's epochs has not changed since.
-    halfway = [fit.earlier[1] if fit.earlier[0] == epoch // 2 else fit.scores for fit in design]
+    halfway = [fit.earlier.get(epoch // 2, fit.scores) for fit in design]
     now = _goodness([fit.scores for fit in design], division, metric)
     return expected(_goodness(halfway, division, metric), now, epoch, design[0].params["epochs"])
 

@@ -246,7 +246,6 @@ def test_stage_1_without_its_extra(work, tmp_path):
     for command in (
         ["extract", str(work / "colours"), "--store", str(tmp_path / "store")],
         ["predict", str(work / "head"), str(work / "colours")],
-        ["fit-head", str(work / "store"), "--head", "dense", "--out", str(tmp_path / "head")],
     ):
         done = subprocess.run(
             [sys.executable, "-m", "cli", *command], env=env, capture_output=True, text=True, check=False

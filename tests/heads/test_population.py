@@ -2,9 +2,11 @@ import itertools
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from heads import population
 from heads.calibration import stratified_folds
@@ -12,7 +14,7 @@ from heads.dense import DenseHead
 from heads.designs import HeadDesign
 from heads.division import Division
 from heads.members import Batches, Member
-from heads.nets import Net, Settings, Shape, gradients
+from heads.nets import Net, Settings, Shape, gradients, thread_pool
 from heads.population import Rungs, expected, judge_dense
 from heads.scores import softmax
 from heads.trials import goodness, judge_trial
@@ -163,6 +165,23 @@ def test_steps_are_those_of_keras_adamw():
     np.testing.assert_allclose(ours.scores(X), model.predict(X, verbose=0), atol=2e-3)
 
 
+@pytest.mark.parametrize("widths", [(600, 500, 3), (20, 600, 600, 3)])
+def test_a_large_net_is_the_same_on_any_number_of_threads(widths):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((64, widths[0]), np.float32), rng.integers(0, 3, 64)
+    found = []
+    for threads in (1, 2, 3):
+        net, pool = Net(settings(Shape(widths, True))), thread_pool(threads, Shape(widths, True).numbers)
+        assert (pool is None) == (threads == 1)
+        with threadpool_limits(1, user_api="blas"), pool or nullcontext():
+            for _ in range(3):
+                net.step(X, y, pool)
+            found.append(net.scores(X, pool))
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+    assert thread_pool(2, 1000) is None
+
+
 def test_the_best_epoch_counts_and_patience_ends_a_member(split):
     """Where labels mean nothing, the first epoch is the best one; held-out rows have no say in it."""
     noise = Division(split.X, np.random.default_rng(0).permutation(split.codes), split.fold, split.image, split.plain)
@@ -218,6 +237,19 @@ def test_a_net_that_was_cut_never_wins(division, processes, monkeypatch):
         assert found[i][2:] == whole[i][2:]
 
 
+def test_at_each_rung_what_still_improves_is_seen_to(division, monkeypatch):
+    """Also where half of a rung's epochs are those of the rung before it."""
+    seen = []
+
+    def spy(earlier, now, epoch, last):
+        seen.append((epoch, now - earlier))
+        return expected(earlier, now, epoch, last)
+
+    monkeypatch.setattr(population, "expected", spy)
+    judge([design(hidden=(), learning_rate=1e-3), design(learning_rate=1e-3)], division, rungs=Rungs((2, 4), keep=1))
+    assert [epoch for epoch, _ in seen] == [2, 2, 4, 4] and all(gain > 0 for _, gain in seen)
+
+
 def test_a_budget_leaves_a_net_cut(division, monkeypatch):
     right = population._expected
     monkeypatch.setattr(population, "_expected", lambda *arguments: -right(*arguments))
@@ -251,13 +283,13 @@ def test_rungs_compare_by_what_a_trial_has(metric, division):
 def test_a_net_that_stopped_early_has_not_changed_since(division):
     judged = judge([design()], division)[0]
     members = [
-        Member.of(design(epochs=100).params, 64, 10, 0, fold=fold, marks=Rungs((12, 34)).marks) for fold in range(3)
+        Member.of(design(epochs=100).params, 64, 10, 0, fold=fold, marks=Rungs((5, 12, 34)).marks) for fold in range(3)
     ]
     for member in members:
         for epoch in range(7):
             member.judge(1.0 if epoch else 0.5)
             member.keep(judged.scores[division.places(member.fold)] * (-1 if epoch < 6 else 1))
-    assert [member.earlier[0] for member in members] == [6] * 3
+    assert [sorted(member.earlier) for member in members] == [[2, 6]] * 3
     now = population._goodness([member.scores for member in members], division, "accuracy")
     assert population._expected(members, 12, division, "accuracy") > now
     assert population._expected(members, 34, division, "accuracy") == now
