@@ -25,6 +25,7 @@ def held_out(extraction: dict) -> str:
 
 
 def accuracy(evaluation: dict) -> str:
-    """Accuracy with its interval."""
-    low, high = evaluation["intervals"]["accuracy"]
-    return f"{evaluation['accuracy']:.3f} ({low:.3f}–{high:.3f})"
+    """Accuracy with its interval, or with why it has none."""
+    found = evaluation["intervals"].get("accuracy")
+    around = f"{found[0]:.3f}–{found[1]:.3f}" if found else evaluation["without_interval"]["accuracy"]
+    return f"{evaluation['accuracy']:.3f} ({around})"
