@@ -155,10 +155,10 @@ def sweep(found: dict[str, Any]) -> str:
         lines.append(f"… and {len(trials) - len(rows)} more heads (see trials.jsonl)")
     lines += [f"note: {note}" for note in found["notes"]]
     if found["calibration"]:
-        lines.append(
-            "log loss on held-out rows: {log_loss_before:.3f}, calibrated {log_loss_after:.3f} "
-            "(temperature {temperature:.2f})".format(**found["calibration"])
-        )
+        how = "calibrated {log_loss_after:.3f} (temperature {temperature:.2f})"
+        if found["calibration"]["temperature"] == 1:
+            how = "which no temperature makes better"
+        lines.append(f"log loss on held-out rows: {{log_loss_before:.3f}}, {how}".format(**found["calibration"]))
     if found["test"]:
         low, high = found["test"]["intervals"]["accuracy"]
         how_often = times(found["test"].get("measured", 1))
