@@ -144,9 +144,9 @@ class FeatureTable:
         used = np.flatnonzero(owners >= 0)
         return (_beside(self._views, used), owners[used]) if len(used) else None
 
-    def groups(self, *splits: str) -> Labels:
-        """Number of the group of each row of ``select(*splits)`` (n,): rows of the same image are one."""
-        return np.unique(self.digests[self.rows(*splits)], return_inverse=True)[1]
+    def groups(self, rows: NDArray[np.intp]) -> Labels:
+        """Number of the group of each of these rows (n,): rows of the same image are one."""
+        return np.unique(self.digests[rows], return_inverse=True)[1]
 
     def split_counts(self) -> dict[str, int]:
         """Rows per split."""

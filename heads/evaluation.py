@@ -136,9 +136,7 @@ def paired_difference(
     }  # fmt: skip
 
 
-def evaluate(
-    head: str | os.PathLike[str], features: str | os.PathLike[str], split: str = "test", *, seed: int = 0
-) -> Evaluation:
+def evaluate(head: str | os.PathLike[str], features: str | os.PathLike[str], split: str = "test") -> Evaluation:
     """Judge a saved head on one split of a feature file. Classes are matched by name.
 
     Rows that the head was fitted on are left out. Where all rows of the split are such, they are judged, and marked.
@@ -147,7 +145,6 @@ def evaluate(
         head: folder of the saved head.
         features: feature file, or folder; files of the head's features are found by their fingerprint.
         split: which rows.
-        seed: without effect, as the intervals are computed and not drawn.
 
     Raises:
         HeadError: no readable head, a class that it does not know, or no such rows.

@@ -81,8 +81,8 @@ def fit_table(
     versions = table.views(*splits[0]) if views else None
     start = time.perf_counter()
     model = design.build(seed).fit(
-        *known["train"], validation=known.get("validation"), views=versions, groups=table.groups(*splits[0]),
-        temperature=temperature,
+        *known["train"], validation=known.get("validation"), views=versions,
+        groups=table.groups(table.rows(*splits[0])), temperature=temperature,
     )  # fmt: skip
     fitted = FittedHead(
         head=model,

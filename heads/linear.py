@@ -43,7 +43,7 @@ class LinearHead(Head):
 
     def _take(self, coef: Floats, intercept: Floats, scaling: Scaling) -> None:
         """Take over what was fitted to standardised rows: (C, D) and (C,); two classes may share one row."""
-        if len(coef) == 1:  # as in base.two_columns
+        if len(coef) == 1:  # as in scores.two_columns
             sides = np.array([-0.5, 0.5], np.float32)
             coef, intercept = np.outer(sides, coef), sides * intercept
         self.coef_, self.intercept_ = scaling.fold(coef.T, intercept)

@@ -47,7 +47,7 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
     if "validation" in known:
         trials = iter([((X, y), known["validation"])])
     else:
-        folds = stratified_folds(y.astype(np.intp), _FOLDS, seed, table.groups("train"))
+        folds = stratified_folds(y.astype(np.intp), _FOLDS, seed, table.groups(table.rows("train")))
         if folds.max() < 0:
             raise HeadError(f"{store.path}: too few train rows to hold some out: extract more images")
         trials = (((X[folds != i], y[folds != i]), (X[folds == i], y[folds == i])) for i in range(folds.max() + 1))

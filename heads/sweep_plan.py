@@ -33,7 +33,7 @@ class SweepPlan:
         rows = table.rows(*splits)
         check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
         if folds is not None:
-            fold = self._folds(table.y[rows], folds, seed, table.groups(*splits))
+            fold = self._folds(table.y[rows], folds, seed, table.groups(rows))
         else:
             held = table.rows("validation")
             known = np.isin(table.y[held], table.y[rows])
@@ -58,7 +58,7 @@ class SweepPlan:
         self.held_codes = self._codes[self._plain & (self._fold >= 0)]
         self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1])
         self.judged_splits = ("validation",) if folds is None else ("train", "validation")
-        self._groups = np.unique(table.digests[rows], return_inverse=True)[1]
+        self._groups = table.groups(rows)
 
     def _folds(self, labels: Any, folds: int, seed: int, groups: Any) -> Any:
         if not 2 <= folds <= np.bincount(labels).max():
