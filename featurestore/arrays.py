@@ -9,7 +9,8 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from featurestore.errors import SourceError
-from featurestore.images import scale16, why
+from featurestore.images import scale16
+from featurestore.system.files import why
 
 _KEYS = (("x", "y"), ("images", "labels"))
 

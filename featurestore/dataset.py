@@ -23,9 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.arrays import checked_images, classes, read_npz, to_uint8
 from featurestore.errors import ImageError, SourceError, suggest
-from featurestore.images import read_file, why
+from featurestore.images import read_file
 from featurestore.manifest import Finder, read_manifest
 from featurestore.stamps import DigestCache, stamp
+from featurestore.system.files import why
 from featurestore.walk import SPLIT_WORDS, Tree, has_split_folders, split_of
 
 _PORTION = 512

@@ -52,7 +52,11 @@ class UnsafeFileError(CorruptFileError):
     """A feature file that uses an HDF5 facility which could read other files or exhaust memory."""
 
 
-class DiskFullError(StoreError):
+class WriteError(StoreError):
+    """A file that cannot be written where the user wants it."""
+
+
+class DiskFullError(WriteError):
     """No space left. What is finished stays; free some space and run the same command again."""
 
 

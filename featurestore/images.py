@@ -4,11 +4,9 @@ Every input that gives no pixels ends as an :class:`~featurestore.errors.ImageEr
 hostile file costs neither the run nor the machine. All functions may run in many threads at once.
 """
 
-import errno
 import io
 import logging
 import os
-import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from PIL import Image, UnidentifiedImageError, features
 
 from featurestore.errors import ImageError
 from featurestore.spec import Decoder, Resize
+from featurestore.system.files import read_regular, why
 
 MAX_BYTES = 512 * 2**20
 """Larger files are refused unread."""
@@ -46,13 +45,6 @@ _FORMATS = [name for name in _SUFFIXES if name not in _LACKING]
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for name in _FORMATS for suffix in _SUFFIXES[name].split())
 """Lower-case, with their dot: what a file must be called to be taken for an image."""
 
-_REASONS = {
-    errno.ENOENT: "no such file",
-    errno.EISDIR: "not a regular file",
-    errno.ENXIO: "not a regular file",  # what opening a socket gives
-    errno.ELOOP: "symlink loop",
-}
-
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,11 +62,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def why(error: OSError) -> str:
-    """The reason in an operating system's error, without the path: ``permission denied``."""
-    return _REASONS.get(error.errno or 0) or (error.strerror or str(error)).lower()
-
-
 def read_file(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a regular file.
 
@@ -83,23 +70,12 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
             device; none of these is waited for.
     """
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("not a regular file")
-            if status.st_size > MAX_BYTES:
-                raise ImageError(f"larger than {MAX_BYTES >> 20} MiB")
-            data = file.read()
+        data = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise ImageError(why(error)) from error
     if not data:
         raise ImageError("empty file")
     return data
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. (O_CLOEXEC is in Python's flags.)
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptFileError, DiskFullError
+from featurestore.system.files import write_error, write_whole
 
 SUFFIX = ".journal"
 
@@ -141,7 +142,7 @@ class Journal:
             _sync(self._file.fileno())
         except OSError as error:
             self._file.truncate(self._end)
-            raise disk_error(self.path, error) from error
+            raise write_error(self.path, error) from error
         self._index(digests, self._end)
         self._end += _PREFIX.size + len(body)
 
@@ -200,34 +201,6 @@ class Journal:
         rows = start + _PREFIX.size + len(digests) * _DIGEST_BYTES
         for i, digest in enumerate(digests):
             self._where[digest] = rows + i * self.header.row_bytes
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there as a whole, durably, or not at all.
-
-    Raises:
-        DiskFullError: no space left.
-    """
-    draft = path.with_name(path.name + ".tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise disk_error(path, error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def disk_error(path: Path, error: OSError) -> OSError | DiskFullError:

@@ -10,7 +10,7 @@ from posixpath import basename, normpath, relpath, splitext
 from typing import NamedTuple
 
 from featurestore.errors import SourceError
-from featurestore.images import why
+from featurestore.system.files import why
 from featurestore.walk import Tree
 
 # Usual names of the columns, the likeliest first; in lower case, with "_" for a space.

@@ -19,10 +19,10 @@ from typing import Any
 from featurestore.backbones import Backbone, Outline, check, find, load_backbone
 from featurestore.backbones.keras_file import SUFFIX as KERAS_FILE
 from featurestore.errors import DiskFullError
-from featurestore.journal import write_whole
 from featurestore.runtime import version_of
 from featurestore.spec import Pool, Precision, Tap
 from featurestore.stamps import horizon, settled, stamp
+from featurestore.system.files import write_whole
 
 NAME = "backbones.memo"
 _LIBRARIES = ("featurestore", "keras", "tensorflow", "jax", "torch", "numpy", "h5py")

@@ -22,10 +22,11 @@ import numpy as np
 from featurestore import errors, layout
 from featurestore.augment import view_key
 from featurestore.errors import DiskFullError, FeatureStoreError, StoreError
-from featurestore.journal import TapLayout, disk_error, sync_folder
+from featurestore.journal import TapLayout
 from featurestore.rows import Rows
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore
+from featurestore.system.files import size_text, sync, write_error
 
 DRAFT_SUFFIX = ".tmp"
 
@@ -107,7 +108,7 @@ def check_space(folder: Path, needed: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if free < needed:
         raise DiskFullError(
-            f"{folder}: {needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} MiB free: what is finished is kept; "
+            f"{folder}: {size_text(needed)} needed, {size_text(free)} free: what is finished is kept; "
             "free some space and run the same command again"
         )
 
@@ -145,13 +146,12 @@ def write(publication: Publication) -> None:
     try:
         with Rows(map(Path, publication.sources)) as rows, _new_file(draft) as file:
             _fill(file, publication, rows)
-        with draft.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(draft)
         FeatureStore(draft)
         draft.replace(target)
-        sync_folder(target.parent)
+        sync(target.parent)
     except OSError as error:
-        raise disk_error(target, error) from error
+        raise write_error(target, error) from error
 
 
 def _new_file(path: Path) -> h5py.File:

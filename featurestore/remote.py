@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from featurestore import layout
 from featurestore.errors import StoreError, missing
-from featurestore.journal import disk_error, sync_folder, write_whole
+from featurestore.journal import disk_error
 from featurestore.stamps import horizon
+from featurestore.system.files import sync, write_whole
 
 _ADDRESS = re.compile(r"(https?|s3):/+")
 _VERSION = ("size", "ETag", "Last-Modified", "LastModified", "VersionId")
@@ -104,12 +105,11 @@ def _download(files: Any, address: str, size: int, name: str, check: Callable[[P
                 digest = check(draft)
             except StoreError as error:
                 raise type(error)(str(error).replace(str(draft), address)) from error
-            with draft.open("rb") as written:
-                os.fsync(written.fileno())
+            sync(draft)
             target = cache_folder() / digest / name
             target.parent.mkdir(exist_ok=True)
             draft.replace(target)
-            sync_folder(target.parent)
+            sync(target.parent)
             return target
     except OSError as error:
         if (full := disk_error(cache_folder(), error)) is not error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from featurestore.errors import DiskFullError
-from featurestore.journal import write_whole
+from featurestore.system.files import write_whole
 
 MARGIN_NS = 2 * 10**9
 """Coarsest clock of a file system in use (FAT's), in nanoseconds."""

@@ -8,7 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.images import IMAGE_SUFFIXES, why
+from featurestore.images import IMAGE_SUFFIXES
+from featurestore.system.files import why
 
 SPLIT_WORDS = {
     "train": "train",

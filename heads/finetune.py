@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from featurestore.backbones import load_backbone
 from featurestore.dataset import Source, open_source
 from featurestore.errors import HeadError
-from featurestore.journal import sync_folder, write_whole
 from featurestore.layout import safe_name
 from featurestore.lock import store_lock
 from featurestore.runtime import machine_memory
 from featurestore.spec import LAST, ExtractionSpec, Tap
+from featurestore.system.files import sync, write_whole
 from heads.calibration import calibrate
 from heads.data import Input, Labels
 from heads.deploy import backbone_of, named
@@ -323,7 +323,7 @@ def _save_backbone(trunk: Trunk, spec: ExtractionSpec, tap: Tap, out: Path) -> I
     draft = path.with_name(f".{path.name}")
     trunk.whole.save(draft)
     draft.replace(path)
-    sync_folder(out)
+    sync(out)
     backbone = load_backbone(
         str(path), size=spec.size, taps=(Tap(LAST, tap.pool),), preprocessing=spec.preprocessing,
         precision=spec.precision,

@@ -12,8 +12,8 @@ import numpy as np
 
 from featurestore import augment
 from featurestore.errors import HeadError
-from featurestore.journal import write_whole
 from featurestore.spec import Dtype
+from featurestore.system.files import write_whole
 from heads.data import Floats, Labels
 from heads.joined import Array, Joined, host_values
 from heads.material import Material, Rows
