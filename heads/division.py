@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featurestore.errors import HeadError
-from featurestore.system.files import write_error
+from featurestore.system.files import size_text, write_error
 from heads.base import Extent, Head, Scaling
 from heads.data import Features, Floats, Labels, Training
 from heads.moments import moments
@@ -43,7 +43,7 @@ def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[
             else:
                 file.truncate(size)
     except OSError as error:
-        raise write_error(path.parent, error) from error
+        raise write_error(f"{path.parent} ({size_text(size)} for the rows)", error) from error
     return np.memmap(path, dtype, "r+", shape=shape)
 
 
