@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from featurestore.errors import FeatureStoreError
-from featurestore.system.files import write_error
+from featurestore.system.files import is_full, why, write_error
 from featurestore.system.printing import all_printable, prepare, printable, say
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ def _in_one_line(error: BaseException) -> str:
     if isinstance(error, FeatureStoreError):
         return printable(str(error))
     if isinstance(error, OSError):
-        return printable(str(write_error(error.filename or "this command", error)))
+        where = error.filename or "this command"
+        return printable(str(write_error(where, error)) if is_full(error) else f"{where}: {why(error)}")
     if isinstance(error, MemoryError):
         return f"not enough memory ({printable(str(error)) or 'none is left'}): use a machine with more"
     raise error

@@ -220,6 +220,13 @@ class TrialLog:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise HeadError(f"{folder}: another sweep works there: wait for it, or choose another --out") from error
+        try:
+            self._begin(settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, settings: dict[str, Any]) -> None:
         self._file.seek(0)
         whole = self._file.read().split(b"\n")[:-1]  # after the last line break stands what a killed sweep left
         if whole:

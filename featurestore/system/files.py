@@ -226,9 +226,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def is_full(error: Exception) -> bool:
+    """Whether a disk, or somebody's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
     """Our error for a failed write."""
-    if error.errno in _FULL:
+    if is_full(error):
         return DiskFullError(
             f"{path}: {os.strerror(error.errno or 0)}: what is finished is kept; "
             "free some space and run the same command again"
