@@ -26,11 +26,9 @@ from featurestore.journal import TapLayout, disk_error, sync_folder
 from featurestore.rows import Rows
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore
+from featurestore.system.children import environment
 
 DRAFT_SUFFIX = ".tmp"
-
-_HOME = str(Path(__file__).parents[1])
-"""Where the child finds this package, also when it is not installed."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def publish(publication: Publication, lock: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=(lock,),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [_HOME, os.environ.get("PYTHONPATH")]))},
+        env=environment(),
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     try:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from featurestore.errors import FeatureStoreError
+from featurestore.system.children import safely
 
 if TYPE_CHECKING:
     from featurestore.dataset import Source
@@ -48,7 +49,8 @@ def run(app: Callable[[], None]) -> None:
     """Run a command: errors become one line and an exit code."""
     signal.signal(signal.SIGINT, _interrupt)
     try:
-        app()
+        with safely():  # whatever libraries start
+            app()
     except FeatureStoreError as error:
         _fail(f"error: {error}", 1)
     except _InterruptedError:
