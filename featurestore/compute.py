@@ -12,9 +12,8 @@ from featurestore.dataset import Source
 from featurestore.decoding import Wish, decode_ahead, decoder
 from featurestore.errors import BackboneError, ImageError, SpecMismatchError, StoreError
 from featurestore.forward import DECODERS, Lane, Outcome, Pixels, ahead, batched
-from featurestore.journal import Journal, JournalHeader, TapLayout
+from featurestore.journal import Journal, JournalHeader, TapLayout, check_space
 from featurestore.plan import Item, Plan
-from featurestore.publish import check_space
 from featurestore.runtime import machine_memory
 from featurestore.spec import Dtype, ExtractionSpec
 from featurestore.timing import Timing

@@ -238,3 +238,18 @@ def disk_error(path: Path, error: OSError) -> OSError | DiskFullError:
             "free some space and run the same command again"
         )
     return error
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to start what cannot be finished.
+
+    Raises:
+        DiskFullError: less than `needed` bytes are free in `folder`.
+    """
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        raise DiskFullError(
+            f"{folder}: {needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} MiB free: what is finished is kept; "
+            "free some space and run the same command again"
+        )

@@ -22,7 +22,7 @@ import numpy as np
 from featurestore import errors, layout
 from featurestore.augment import view_key
 from featurestore.errors import DiskFullError, FeatureStoreError, StoreError
-from featurestore.journal import TapLayout, disk_error, sync_folder
+from featurestore.journal import TapLayout, check_space, disk_error, sync_folder
 from featurestore.rows import Rows
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore
@@ -93,21 +93,6 @@ def publish(publication: Publication, lock: int) -> None:
         process.wait()
         process.stdin.close()
         remove_drafts(target.parent)
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Refuse to start what cannot be finished.
-
-    Raises:
-        DiskFullError: less than `needed` bytes are free in `folder`.
-    """
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
-    if free < needed:
-        raise DiskFullError(
-            f"{folder}: {needed / 2**20:,.0f} MiB needed, {free / 2**20:,.0f} MiB free: what is finished is kept; "
-            "free some space and run the same command again"
-        )
 
 
 def remove_drafts(folder: Path) -> None:

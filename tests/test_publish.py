@@ -13,9 +13,9 @@ from storage import SPEC, TWO_TAPS, feature_file, publication
 
 from featurestore import FeatureStore, layout
 from featurestore.errors import CorruptFileError, DiskFullError, StoreError
-from featurestore.journal import Journal
+from featurestore.journal import Journal, check_space
 from featurestore.lock import store_lock
-from featurestore.publish import check_space, publish, remove_drafts, write
+from featurestore.publish import publish, remove_drafts, write
 
 
 def test_a_file_holds_the_journals_rows(tmp_path):
