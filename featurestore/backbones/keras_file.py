@@ -1,6 +1,7 @@
 """Any ``.keras`` file as a frozen network, as long as it holds no code."""
 
 import json
+import stat
 import zipfile
 from functools import partial
 from pathlib import Path
@@ -101,6 +102,8 @@ def _config(path: Path) -> str:
         BackboneError: it is no Keras file, or there is a Lambda layer: Keras itself lets some pass.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a FIFO would be waited for, and a saved head may name one
+            raise OSError("not a regular file")
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))["config"]
     except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
