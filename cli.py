@@ -294,7 +294,7 @@ def report(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_HEAD_DIR", help="Folder of a sweep, or of a saved head.")],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("report.html"),
     features: Annotated[
-        str | None, typer.Option(metavar="FILE_OR_DIR", help="Its features; by default where the sweep had them.")
+        str | None, typer.Option(metavar="FILE_OR_DIR", help="Its features; by default the sweep's, if on disk.")
     ] = None,
     source: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="What was extracted, for pictures: the folder, CSV or .npz.")

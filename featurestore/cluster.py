@@ -30,6 +30,7 @@ from featurestore.memo import Request
 from featurestore.plan import Plan
 from featurestore.rows import Rows
 from featurestore.spec import ExtractionSpec
+from featurestore.system.children import safely
 
 SHARDS_PER_WORKER, SHARD_BATCHES = 8, 32
 """Shards are small enough that workers end together, and that a worker that dies takes little with it."""
@@ -151,7 +152,7 @@ def _backend(cluster: str) -> Iterator[int]:
     from joblib import parallel_config
 
     if cluster.isdecimal():
-        with parallel_config("loky", n_jobs=int(cluster)):
+        with safely(), parallel_config("loky", n_jobs=int(cluster)):
             yield int(cluster)
         return
     from dask.distributed import CancelledError, Client, KilledWorker

@@ -12,6 +12,7 @@ from featurestore.errors import ImageError, StoreError
 from featurestore.forward import DECODERS, Pixels, ahead, batched
 from featurestore.plan import Item
 from featurestore.spec import Decoder, Resize
+from featurestore.system.children import safely
 
 CHUNK = 16
 """Images that a process decodes at a time."""
@@ -76,7 +77,7 @@ def decode_ahead(
 
     work = partial(_chunk, decoder(source.part([]), resize, how))
     try:
-        with ProcessPoolExecutor(DECODERS - 1) as pool:
+        with safely(), ProcessPoolExecutor(DECODERS - 1) as pool:
             for _, found in ahead(batched(tasks, CHUNK), work, max(2 * DECODERS, window // CHUNK), pool):
                 yield from found
     except BrokenExecutor as error:

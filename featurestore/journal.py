@@ -12,7 +12,6 @@ A row is the bytes of each tap's features, one tap after the other, as the heade
 appears under its final name in one piece (rename), so only the last batch can be torn; it is cut off on opening.
 """
 
-import errno
 import json
 import os
 import struct
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptFileError, DiskFullError
+from featurestore.errors import CorruptFileError
 from featurestore.system.files import write_error, write_whole
 
 SUFFIX = ".journal"
@@ -201,13 +200,3 @@ class Journal:
         rows = start + _PREFIX.size + len(digests) * _DIGEST_BYTES
         for i, digest in enumerate(digests):
             self._where[digest] = rows + i * self.header.row_bytes
-
-
-def disk_error(path: Path, error: OSError) -> OSError | DiskFullError:
-    """The error to raise for a failed write: our own when the disk or quota is full, else the system's."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFullError(
-            f"{path}: {os.strerror(error.errno)}: what is finished is kept; "
-            "free some space and run the same command again"
-        )
-    return error

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from featurestore.system.children import safely
 from heads.calibration import fit_temperature
 from heads.data import Floats
 from heads.designs import HeadDesign
@@ -323,9 +324,10 @@ def _train(bundles: list[_Bundle], until: float, deadline: float, workers: int, 
     threads = max(1, cores() // max(1, min(workers, len(going))))
     run = Parallel(n_jobs=workers, max_nbytes=None, return_as="generator_unordered")
     tasks = (delayed(_trained)(place, bundle, until, deadline, workers, threads) for place, bundle in going.items())
-    for place, members in run(tasks):
-        bundles[place].members = members
-        trials.take(members)
+    with safely():
+        for place, members in run(tasks):
+            bundles[place].members = members
+            trials.take(members)
 
 
 def _trained(place: int, bundle: _Bundle, *how: Any) -> tuple[int, list[Member]]:

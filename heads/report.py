@@ -52,7 +52,8 @@ def report(
     Args:
         path: folder of a sweep, of a fine-tuned model, or of a saved head.
         out: the file.
-        features: feature file, or folder; by default that of the sweep. Without it, the page has less to show.
+        features: feature file, or folder; by default that of the sweep, unless that is an address. Without it, the
+            page has less to show.
         source: folder of the images (or ``.npz``, or CSV beside them) that were extracted, for pictures.
         png: folder for each chart as a PNG file.
         progress: called as progress(stage, done, total).
@@ -72,7 +73,7 @@ def report(
     check_writable(file)
     if png is not None:
         _png_renderer()
-    given = features or (run.sweep or {}).get("features")
+    given = features or run.features
     judged = _answers(run.fitted, given, features is not None, notes)
     stores = [FeatureStore(each) for each in dict.fromkeys(judged.table.files)] if judged else []
     facts = _facts(run, judged, notes)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.errors import FeatureStoreError, HeadError
+from featurestore.remote import Recorded
 from heads.base import History
 from heads.evaluation import Evaluation
 from heads.persist import HEAD, FittedHead, load_head
@@ -40,6 +41,12 @@ class Run:
     trials: list[Trial] = field(default_factory=list)
     winner: Trial | None = None
     tuning: dict[str, Any] | None = None
+
+    @property
+    def features(self) -> Recorded | None:
+        """Where a sweep had its features, as its file says."""
+        where = (self.sweep or {}).get("features")
+        return Recorded(where) if isinstance(where, str) else None
 
 
 def open_run(path: Path) -> Run:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from featurestore.errors import FeatureStoreError
+from featurestore.system.children import safely
 from featurestore.system.files import is_full, why, write_error
 from featurestore.system.printing import all_printable, prepare, printable, say
 
@@ -58,7 +59,8 @@ def run(app: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGINT, interrupt)
     try:
-        app()
+        with safely():  # whatever libraries start
+            app()
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone, and so is everybody who could read a complaint
         sys.exit(1)

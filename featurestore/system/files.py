@@ -245,3 +245,18 @@ def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
             "free some space and run the same command again"
         )
     return WriteError(f"{path}: cannot be written ({why(error)}): choose another place")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to start what cannot be finished.
+
+    Raises:
+        DiskFullError: less than `needed` bytes are free in `folder`.
+    """
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        raise DiskFullError(
+            f"{folder}: {size_text(needed)} needed, {size_text(free)} free: what is finished is kept; "
+            "free some space and run the same command again"
+        )
