@@ -9,7 +9,7 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from featurestore.errors import SourceError
-from featurestore.images import scale16
+from featurestore.picture import scale16
 from featurestore.system.files import why
 
 _KEYS = (("x", "y"), ("images", "labels"))

@@ -10,10 +10,11 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Self
@@ -23,8 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.arrays import checked_images, classes, read_npz, to_uint8
 from featurestore.errors import ImageError, SourceError, suggest
-from featurestore.images import read_file
+from featurestore.images import file_in_turn, hash_file, read_file
 from featurestore.manifest import Finder, read_manifest
+from featurestore.samples import Dataset, Failure, Sample
 from featurestore.stamps import DigestCache, stamp
 from featurestore.system.files import why
 from featurestore.walk import SPLIT_WORDS, Tree, has_split_folders, split_of
@@ -33,49 +35,6 @@ _PORTION = 512
 
 Data = bytes | NDArray[np.uint8]
 Row = tuple[str, str, str, str]  # id, path, class, split
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image of a source.
-
-    Attributes:
-        id: its name in the source: the path, the manifest's cell, or the index in the array.
-        path: relative POSIX path in the source's folder; "" for arrays.
-        digest: SHA-256, 64 hex digits, of the file's bytes, or of an array's dtype, shape and bytes; "" until the
-            image was read.
-        label: index into the class names.
-        split: train, validation, test, duplicate, or "" while not assigned.
-    """
-
-    id: str
-    path: str
-    digest: str
-    label: int
-    split: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An input that gave no sample, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What a source holds: samples sorted by id, failures sorted by path, and counts of what was passed over.
-
-    A partial one adds to what a file holds: rows of images that it does not name stay there.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    samples: list[Sample]
-    failures: list[Failure] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)
-    partial: bool = False
 
 
 class Source(ABC):
@@ -140,6 +99,13 @@ class Source(ABC):
             raise ImageError("changed since it was read first")
         return data
 
+    @contextmanager
+    def reading(self, sample: Sample) -> Iterator[Data]:
+        """As :meth:`read`, for as long as the data are needed: threads share what all of them hold of files' bytes."""
+        path = self._file(sample)
+        with file_in_turn(path) if path else nullcontext():
+            yield self.read(sample)
+
     def _digests(
         self, part: Sequence[Sample], pool: ThreadPoolExecutor, cache: DigestCache | None
     ) -> list[str | Failure]:
@@ -151,17 +117,23 @@ class Source(ABC):
         return cache.complete(self._stamps(part), read) if cache else read(range(len(part)))
 
     def _digest(self, sample: Sample) -> str | Failure:
+        path = self._file(sample)
         try:
-            return digest_of(self._load(sample))
+            return hash_file(path) if path else digest_of(self._load(sample))
         except ImageError as error:
             return Failure(sample.path, str(error))
 
     @abstractmethod
     def _load(self, sample: Sample) -> Data: ...
 
+    def _file(self, sample: Sample) -> str:
+        """Path of the file that holds the sample's data, and nothing else; "" where there is none."""
+        return ""
+
     def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
         """See :mod:`featurestore.stamps`; empty where the data is no file."""
-        return [b""] * len(samples)
+        paths = map(self._file, samples)
+        return [stamp(path) if path else b"" for path in paths]
 
 
 class FileSource(Source):
@@ -178,10 +150,10 @@ class FileSource(Source):
         return part
 
     def _load(self, sample: Sample) -> Data:
-        return read_file(f"{self._root}/{sample.path}")
+        return read_file(self._file(sample))
 
-    def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
-        return [stamp(f"{self._root}/{sample.path}") for sample in samples]
+    def _file(self, sample: Sample) -> str:
+        return f"{self._root}/{sample.path}"
 
 
 class FolderSource(FileSource):

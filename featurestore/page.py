@@ -14,6 +14,7 @@ from PIL import Image
 from featurestore.errors import FeatureStoreError
 from featurestore.figure import bar, scatter
 from featurestore.images import resized
+from featurestore.picture import Picture
 
 THUMBNAIL = 112
 """Side of a thumbnail in pixels: sharp at the 72 to 96 that the style gives it, and at worst 12 KB of text."""
@@ -116,8 +117,8 @@ def printable(text: str) -> str:
     return re.sub(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", text)
 
 
-def thumbnail(image: Image.Image) -> str:
+def thumbnail(picture: Picture) -> str:
     """The central square of an image as a data URI; small ones are left to the browser to enlarge."""
-    pixels, file = resized(image, min(THUMBNAIL, *image.size), "crop"), io.BytesIO()
+    pixels, file = resized(picture, min(THUMBNAIL, *picture.size), "crop"), io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=75, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

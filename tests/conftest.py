@@ -32,6 +32,14 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--hostile"):
+        for item in items:
+            if "slow_hostile" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow or large: --hostile runs it"))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=10, help="processes to kill in tests/test_kill.py")
     parser.addoption("--kill-seed", default="0", help="of the moments at which they are killed")
+    parser.addoption("--hostile", action="store_true", help="run the slow makers of hostile files too")
