@@ -17,7 +17,7 @@ from copy import copy
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,7 +29,7 @@ from featurestore.manifest import Finder, read_manifest
 from featurestore.samples import Dataset, Failure, Sample
 from featurestore.stamps import DigestCache, stamp
 from featurestore.system.files import why
-from featurestore.walk import SPLIT_WORDS, Tree, has_split_folders, split_of
+from featurestore.walk import OUTSIDE, SPLIT_WORDS, Tree, has_split_folders, inside, split_of
 
 _PORTION = 512
 
@@ -163,9 +163,9 @@ class FolderSource(FileSource):
         SourceError: no images, a single class, a doubtful mixture of the layouts, or an `exclude` that names no folder.
     """
 
-    def __init__(self, root: Path, *, name: str, exclude: Iterable[str] = ()) -> None:
+    def __init__(self, root: Path, *, name: str, exclude: Iterable[str] = (), contained: bool = False) -> None:
         exclude = frozenset(exclude)
-        tree = Tree(root, exclude)
+        tree = Tree(root, exclude, contained=contained)
         _check_known(exclude, tree.names, root)
         above = 1 if has_split_folders(tree.images, root) else 0
         rows: list[Row] = []
@@ -183,7 +183,8 @@ class ManifestSource(FileSource):
     """A CSV that gives each image's file and class, and perhaps its split; and the folder where the images lie.
 
     A cell names a file by its path in the folder, with or without its suffix, or by the end of that path: a bare
-    name or id finds the one file called so in whatever folder.
+    name or id finds the one file called so in whatever folder. An absolute path, or one that leads out of the folder
+    (``../more/1.jpg``), is taken as it is, unless the source is to be contained.
 
     Args:
         manifest: see :func:`featurestore.manifest.read_manifest`.
@@ -191,6 +192,7 @@ class ManifestSource(FileSource):
         columns: names of the path, label and split columns; None to look for the usual ones.
         name: names the dataset.
         exclude: classes to leave out.
+        contained: see :func:`open_source`.
 
     Raises:
         SourceError: whatever makes the table ambiguous, with its line; no image there; a single class.
@@ -204,8 +206,10 @@ class ManifestSource(FileSource):
         name: str,
         columns: Sequence[str | None] = (None, None, None),
         exclude: Iterable[str] = (),
+        contained: bool = False,
     ) -> None:
-        exclude, finder, skipped = frozenset(exclude), Finder(root), Counter[str]()
+        exclude, finder, skipped = frozenset(exclude), Finder(root, contained=contained), Counter[str]()
+        stays = inside(root) if contained else None
         rows: list[Row] = []
         failures: list[Failure] = []
         lines: dict[str, int] = {}
@@ -219,7 +223,10 @@ class ManifestSource(FileSource):
             if label in exclude:
                 skipped["of an excluded class"] += 1
             elif path := finder.find(cell, where):
-                rows.append((cell, path, label, split))
+                if stays is None or stays(path):
+                    rows.append((cell, path, label, split))
+                else:
+                    failures.append(Failure(cell, f"{OUTSIDE} ({manifest.name}, line {number})"))
             else:
                 failures.append(Failure(cell, f"no such file ({manifest.name}, line {number})"))
         _check_known(exclude, labels, manifest)
@@ -289,6 +296,7 @@ def open_source(
     split_column: str | None = None,
     exclude: Iterable[str] = (),
     name: str | None = None,
+    contained: bool = False,
 ) -> Source:
     """The source at `path`: a folder, a folder with a CSV of `labels`, a CSV beside its images, or an ``.npz``.
 
@@ -298,6 +306,7 @@ def open_source(
         path_column, label_column, split_column: columns of the manifest.
         exclude: folders or, of a manifest, classes to leave out.
         name: of the dataset; by default the base name of `path`, without a file's suffix.
+        contained: refuse files outside the source's folder, where a manifest's paths or symlinks may lead.
 
     Raises:
         SourceError: it is none of these, or cannot serve.
@@ -309,16 +318,18 @@ def open_source(
     except OSError as error:
         raise SourceError(f"{path}: {why(error)}") from error
     name = name or (path.resolve().name if kind == "folder" else path.stem)
+    name = os.fsencode(name).decode("utf-8", "backslashreplace")  # a name is text, and stands in the feature file
+    options: dict[str, Any] = {"name": name, "exclude": exclude, "contained": contained}
     if labels is not None:
         if kind != "folder":
             raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
-        return ManifestSource(Path(labels), path, name=name, columns=columns, exclude=exclude)
+        return ManifestSource(Path(labels), path, columns=columns, **options)
     if kind in (".csv", ".tsv"):
-        return ManifestSource(path, path.parent, name=name, columns=columns, exclude=exclude)
+        return ManifestSource(path, path.parent, columns=columns, **options)
     if any(columns):
         raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
     if kind == "folder":
-        return FolderSource(path, name=name, exclude=exclude)
+        return FolderSource(path, **options)
     if kind != ".npz":
         raise SourceError(f"{path}: is neither a folder, nor a .csv, nor an .npz")
     if exclude:

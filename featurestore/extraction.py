@@ -158,7 +158,8 @@ def extract_all(
         source = open_source(source)
     with store_lock(folder) as lock, ExitStack() as opened:
         remove_drafts(folder)
-        cache = DigestCache(folder / f"{layout.safe_name(source.name)}.stamps", trust=trust)
+        stem = layout.shortened(layout.safe_name(source.name), layout.MAX_STEM)
+        cache = DigestCache(folder / f"{stem}.stamps", trust=trust)
         dataset = source.dataset(lambda done, total: report("reading", done, total), cache=cache)
 
         def job_of(backbone: backbones.Outline) -> Job:
