@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from featurestore.errors import StoreError, StoreLockedError
+from featurestore.errors import StoreLockedError
+from featurestore.system.files import write_error
 
 LOCK_NAME = "LOCK"
 PATIENCE_SECONDS = 2.0
@@ -22,15 +23,13 @@ def store_lock(folder: Path) -> Iterator[int]:
 
     Raises:
         StoreLockedError: another process holds it; the message names that process.
-        StoreError: the folder cannot be made or written.
+        WriteError: the folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise StoreError(
-            f"{folder}: cannot write here ({error.strerror}): choose another folder with --store"
-        ) from error
+        raise write_error(folder, error) from error
     try:
         _acquire(handle, folder)
         # Only a hint for the message above: the lock itself is the kernel's.
