@@ -13,6 +13,7 @@ from featurestore.figure import bar, scatter
 from featurestore.images import resized
 from featurestore.picture import Picture
 from featurestore.system.files import write_whole
+from featurestore.system.printing import as_utf8
 
 THUMBNAIL = 112
 """Side of a thumbnail in pixels: sharp at the 72 to 96 that the style gives it, and at worst 12 KB of text."""
@@ -69,8 +70,7 @@ def in_our_font(text: str) -> bool:
 
 def printable(text: str) -> str:
     """Text without control characters, which HTML and SVG forbid, and with bytes that are no text spelt out."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return re.sub(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", text)
+    return re.sub(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", as_utf8(text))
 
 
 def thumbnail(picture: Picture) -> str:

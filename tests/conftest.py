@@ -9,10 +9,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from pictures import write_images
 
 settings.register_profile("untimed", deadline=None)  # a test that asserts a time fails on a busy machine
+settings.register_profile("fuzz", deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck))
 settings.load_profile("untimed")
 
 
@@ -34,14 +35,13 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("--hostile"):
-        for item in items:
-            if "slow_hostile" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="slow or large: --hostile runs it"))
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=10, help="processes to kill in tests/test_kill.py")
     parser.addoption("--kill-seed", default="0", help="of the moments at which they are killed")
-    parser.addoption("--hostile", action="store_true", help="run the slow makers of hostile files too")
+    parser.addoption("--hostile", action="store_true", help="run the slow and the large cases of tests/hostile too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow_hostile") and not config.getoption("--hostile"):
+            item.add_marker(pytest.mark.skip(reason="slow or large: pass --hostile"))

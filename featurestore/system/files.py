@@ -75,6 +75,12 @@ def check_regular(path: str | os.PathLike[str], limit: int | None = None) -> Non
     open_regular(path, limit).close()
 
 
+def on_disk(path: str | os.PathLike[str]) -> int:
+    """Bytes that a file takes on the disk, so without the holes of a sparse one; at most its size."""
+    status = os.stat(path)  # noqa: PTH116 (any kind of path)
+    return min(status.st_size, 512 * status.st_blocks)
+
+
 def size_text(count: int) -> str:
     """A number of bytes as people read it: ``17 KiB``, ``512 MiB``. Never 0 of a unit for what is more than nothing."""
     unit = next((unit for unit in ("GiB", "MiB", "KiB") if count >= 10 * _UNITS[unit]), "bytes")

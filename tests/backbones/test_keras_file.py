@@ -123,7 +123,7 @@ def test_other_files_and_other_shapes_are_refused(tmp_path):
         find(str(path), "tf")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", '{"config": {}}')
-    with pytest.raises(BackboneError, match=r"m\.keras cannot be used"):
+    with pytest.raises(BackboneError, match=r"m\.keras is no \.keras file"):
         find(str(path), "tf")
 
     a, b = keras.Input((32, 32, 3)), keras.Input((32, 16, 3))
