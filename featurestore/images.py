@@ -9,11 +9,12 @@ import hashlib
 import io
 import logging
 import os
+import struct
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from traceback import clear_frames
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,9 @@ MAX_PIXELS = 2**31 // 12
 
 MAX_SIDE = 2**22
 """Longer or wider images are refused too: resizing them would cost a multiple of their pixels."""
+
+MAX_PARTS = 2**18
+"""A TIFF of more strips or tiles is refused."""
 
 _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
 
@@ -71,6 +75,7 @@ IMAGE_SUFFIXES = frozenset(f".{suffix}" for name in _FORMATS for suffix in _SUFF
 
 # Tags of TIFF, and of EXIF.
 _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 257, 262, 274, 278, 322, 323
+_PARTS = (273, 279, 324, 325)  # places and sizes of strips and tiles
 _MINISWHITE = 0
 
 # What decoding costs at most, in bytes per pixel: Pillow's own pixels, by mode, and what its decoders hold beside.
@@ -150,7 +155,7 @@ def _check_beginning(path: str | os.PathLike[str]) -> None:
     """Refuse what its first bytes tell to be no image, or too large a one."""
     try:
         with open_regular(path) as file, _one_error():
-            _check_size(Image.open(file, formats=_FORMATS))
+            _check_size(_open(file))
     except OSError as error:
         raise ImageError(why(error)) from error
 
@@ -217,7 +222,7 @@ def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Iter
         yield _from_array(data)
         return
     with _one_error():
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        image = _open(io.BytesIO(data))
         _check_size(image)
         if at_least:
             image.draft(None, (at_least, at_least))
@@ -267,6 +272,33 @@ def _from_array(pixels: NDArray[np.uint8]) -> Picture:
     grey = pixels.ndim == 3 and pixels.shape[2] == 1
     with _one_error():
         return Picture(Image.fromarray(pixels[:, :, 0] if grey else pixels))
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """An image of which the header was read, and no more."""
+    with suppress(struct.error):  # what is cut off there is for Pillow to complain of
+        _check_parts(file)
+    file.seek(0)
+    return Image.open(file, formats=_FORMATS)
+
+
+def _check_parts(file: BinaryIO) -> None:
+    """Refuse a TIFF that claims to have too many parts, of each of which Pillow would make an object."""
+    order = {b"II": "<", b"MM": ">"}.get(file.read(2))
+    if order is None:
+        return
+
+    def read(kinds: str) -> tuple[int, ...]:
+        return struct.unpack(order + kinds, file.read(struct.calcsize(order + kinds)))
+
+    large = read("H") == (43,)  # BigTIFF
+    (place,) = read("4xQ" if large else "I")
+    file.seek(place)
+    (entries,) = read("Q" if large else "H")
+    for _ in range(min(entries, 2**16)):
+        tag, _, count, _ = read("HHQQ" if large else "HHII")
+        if tag in _PARTS and count > MAX_PARTS:
+            raise ImageError(f"more than {MAX_PARTS:,} strips or tiles")
 
 
 def _check_size(image: Image.Image) -> None:
