@@ -23,12 +23,13 @@ from featurestore import engines
 from featurestore.backbones import Backbone
 from featurestore.backbones.architecture import one_line
 from featurestore.compute import Job, Progress, compute, prepare
-from featurestore.dataset import Sample, Source
+from featurestore.dataset import Source
 from featurestore.errors import FeatureStoreError, ImageError, SourceError, StoreError, WeightsError, missing
 from featurestore.journal import Journal, JournalHeader
 from featurestore.memo import Request
 from featurestore.plan import Plan
 from featurestore.rows import Rows
+from featurestore.samples import Sample
 from featurestore.spec import ExtractionSpec
 from featurestore.system.children import safely
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from featurestore.figure import bar, scatter
 from featurestore.images import resized
+from featurestore.picture import Picture
 from featurestore.system.files import write_whole
 from featurestore.system.printing import as_utf8
 
@@ -72,8 +73,8 @@ def printable(text: str) -> str:
     return re.sub(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", as_utf8(text))
 
 
-def thumbnail(image: Image.Image) -> str:
+def thumbnail(picture: Picture) -> str:
     """The central square of an image as a data URI; small ones are left to the browser to enlarge."""
-    pixels, file = resized(image, min(THUMBNAIL, *image.size), "crop"), io.BytesIO()
+    pixels, file = resized(picture, min(THUMBNAIL, *picture.size), "crop"), io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=75, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from featurestore import page
-from featurestore.dataset import Dataset, FileSource, Sample, Source, open_source
+from featurestore.dataset import FileSource, Source, open_source
 from featurestore.errors import FeatureStoreError, ImageError, missing
 from featurestore.inspection import looks
+from featurestore.samples import Dataset, Sample
 from featurestore.store import FeatureStore
 from featurestore.system.files import check_writable, write_whole
 from heads import charts, text

@@ -126,7 +126,6 @@ def _config(path: Path) -> str:
         return [plain(item) for item in value] if isinstance(value, list) else value
 
     text = json.dumps(plain(layers), sort_keys=True)
-    plain(config)  # what stands beside the layers may hold code too
     if objects > _MOST_OBJECTS:
         raise BackboneError(f"{path}: its config holds {objects:,} objects, more than {_MOST_OBJECTS:,}: it is refused")
     try:
