@@ -60,7 +60,7 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
         probabilities.append(proba)
     seconds = time.perf_counter() - started
     found = measure(np.concatenate(truth), np.concatenate(probabilities), table.class_names)
-    flops = store.provenance.get("flops", {}).get(tap)
+    flops = store.provenance["flops"].get(tap)
     return {
         "file": str(store.path),
         "backbone": store.spec.backbone,

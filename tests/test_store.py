@@ -265,6 +265,7 @@ def test_hostile_files_are_refused_before_a_value_is_read(file, tmp_path, attack
 
 
 def test_metadata_beyond_the_budget_is_refused(file, monkeypatch):
-    monkeypatch.setattr("featurestore.store.METADATA_LIMIT", 1000)
-    with pytest.raises(UnsafeFileError, match="more than 1,000"):
+    monkeypatch.setattr(layout, "SPARE_BYTES", 1000)
+    monkeypatch.setattr(layout, "ROW_BYTES", 10)
+    with pytest.raises(UnsafeFileError, match="of 1,310: file refused"):
         FeatureStore(file)
