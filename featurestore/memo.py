@@ -17,7 +17,7 @@ from pathlib import Path
 
 from featurestore.backbones import Backbone, Outline, check, find, load_backbone
 from featurestore.backbones.keras_file import SUFFIX as KERAS_FILE
-from featurestore.errors import DiskFullError
+from featurestore.errors import WriteError
 from featurestore.runtime import version_of
 from featurestore.spec import Pool, Precision, Tap
 from featurestore.stamps import horizon, settled, stamp
@@ -100,7 +100,7 @@ class Memo:
             known = {f.name: getattr(backbone, f.name) for f in fields(Outline)}
             self._entries[request.text] = _Entry(**known, witness=witness)
             plain = {text: {"witness": entry.witness, **entry.to_dict()} for text, entry in self._entries.items()}
-            with suppress(OSError, DiskFullError):  # without it the next run is only slower
+            with suppress(WriteError):  # without it the next run is only slower
                 write_whole(self._path, json.dumps(plain, indent=1).encode())
 
     def _witness(self, request: Request) -> str | None:

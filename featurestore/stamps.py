@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from featurestore.errors import DiskFullError
+from featurestore.errors import WriteError
 from featurestore.system.files import read_regular, write_whole
 
 MARGIN_NS = 2 * 10**9
@@ -89,7 +89,7 @@ class DigestCache:
         """Keep what was seen, and forget the rest. A cache that cannot be written is only slow."""
         if self._seen != self._there:
             body = b"".join(stamp + digest for stamp, digest in self._seen.items())
-            with suppress(OSError, DiskFullError):
+            with suppress(WriteError):
                 write_whole(self._path, _HEAD.pack(_MAGIC, zlib.crc32(body)) + body)
 
 

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import StoreError
+from featurestore.errors import HeadError, StoreError
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore, find_file, find_files
 
@@ -95,6 +96,14 @@ class FeatureTable:
     def X(self) -> Features:  # noqa: N802
         """Float16 or float32 (N, D), a map of features flattened; memory-mapped and read-only if there is one input."""
         return _beside(self._parts, slice(None))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the path before what a head finds wrong with rows of this table: it does not know whose they are."""
+        try:
+            yield
+        except HeadError as error:
+            raise HeadError(f"{self.path}: {error}") from error
 
     @property
     def ids(self) -> NDArray[np.str_]:
