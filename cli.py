@@ -129,7 +129,7 @@ def inspect(
         found = inspect_source(opened, progress, page=page)
     terminal.show(found, as_json, quiet, text.inspection)
     if page and not (quiet or as_json):
-        print(f"page: {page}")
+        terminal.show(str(page), False, False, "page: {}".format)
     if found["failures"]:
         raise typer.Exit(FAILURES_LISTED)
 

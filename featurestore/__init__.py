@@ -1,18 +1,17 @@
 """Stage 1: run each frozen backbone once over a set of images and keep its features in one HDF5 file.
 
-Importing this package needs numpy and h5py only; TensorFlow is imported when a backbone is built.
+Reading a feature file needs numpy and h5py only; TensorFlow is imported when a backbone is built.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from featurestore.errors import FeatureStoreError
-from featurestore.spec import ExtractionSpec, Tap
-from featurestore.store import FeatureStore
-
 if TYPE_CHECKING:
     from featurestore.batches import FeatureDataset
     from featurestore.dataset import ArraySource, open_source
+    from featurestore.errors import FeatureStoreError
     from featurestore.extraction import Extraction, extract, extract_all
+    from featurestore.spec import ExtractionSpec, Tap
+    from featurestore.store import FeatureStore
     from featurestore.transformer import FrozenBackbone
 
 __all__ = [
@@ -32,13 +31,17 @@ __all__ = [
 _LATE = {
     "ArraySource": "featurestore.dataset",
     "Extraction": "featurestore.extraction",
+    "ExtractionSpec": "featurestore.spec",
     "FeatureDataset": "featurestore.batches",
+    "FeatureStore": "featurestore.store",
+    "FeatureStoreError": "featurestore.errors",
     "FrozenBackbone": "featurestore.transformer",
+    "Tap": "featurestore.spec",
     "extract": "featurestore.extraction",
     "extract_all": "featurestore.extraction",
     "open_source": "featurestore.dataset",
 }
-"""Names whose modules decode images, or import Keras or scikit-learn: a mere reader does not wait for them."""
+"""The module of each name, which is imported when the name is first used: so nobody waits for what is not needed."""
 
 
 def __getattr__(name: str) -> Any:

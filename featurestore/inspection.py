@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from featurestore.dataset import Sample, Source
 from featurestore.errors import ImageError
 from featurestore.images import open_image
-from featurestore.page import target, thumbnail, write
+from featurestore.page import thumbnail, write
 from featurestore.splits import assign_splits, split_table
+from featurestore.system.files import check_writable
 
 Look = tuple[int, int, str]  # width, height, thumbnail as a data URI or ""
 
@@ -52,15 +53,16 @@ def inspect_source(
 
     Raises:
         SourceError: no image can be read.
-        FeatureStoreError: the page cannot be written; said before the first image is read.
+        WriteError: the page cannot be written; said before the first image is read.
     """
-    file = None if page is None else target(page)
+    if page is not None:
+        check_writable(page)
     report = progress or (lambda stage, done, total: None)
     dataset = source.dataset(lambda done, total: report("reading", done, total))
     samples, notes = assign_splits(dataset.samples, {}, class_names=dataset.class_names)
     groups = _duplicates(samples)
-    grid = _grid(samples) if file else {}
-    shown = {sample.digest for row in (*grid.values(), *(groups[:GROUPS] if file else ())) for sample in row}
+    grid = _grid(samples) if page else {}
+    shown = {sample.digest for row in (*grid.values(), *(groups[:GROUPS] if page else ())) for sample in row}
     failures = [[failure.path, failure.reason] for failure in dataset.failures]
     sizes: list[tuple[int, int]] = []
     pictures: dict[str, Look] = {}
@@ -84,8 +86,8 @@ def inspect_source(
         "failures": sorted(failures),
         "skipped": dict(dataset.skipped),
     }
-    if file:
-        _draw(file, found, dataset.class_names, np.array(sizes).reshape(-1, 2), grid, groups, pictures)
+    if page:
+        _draw(Path(page), found, dataset.class_names, np.array(sizes).reshape(-1, 2), grid, groups, pictures)
     return found
 
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.errors import StoreError, StoreLockedError
+from featurestore.errors import StoreLockedError
 from featurestore.system.documents import parse
-from featurestore.system.files import open_own, why
+from featurestore.system.files import open_own, write_error
 from featurestore.system.printing import printable
 
 LOCK_NAME = "LOCK"
@@ -32,15 +32,13 @@ def store_lock(folder: Path) -> Iterator[int]:
 
     Raises:
         StoreLockedError: another process holds it; the message names that process.
-        StoreError: the folder cannot be made or written.
+        WriteError: the folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = open_own(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise StoreError(
-            f"{folder / LOCK_NAME}: cannot be written ({why(error)}): choose another folder with --store"
-        ) from error
+        raise write_error(folder / LOCK_NAME, error) from error
     try:
         _acquire(handle, folder)
         # Only a hint for the message above: the lock itself is the kernel's.

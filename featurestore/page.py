@@ -4,16 +4,14 @@ import base64
 import io
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from featurestore.errors import FeatureStoreError
 from featurestore.figure import bar, scatter
 from featurestore.images import resized
+from featurestore.system.files import write_whole
 
 THUMBNAIL = 112
 """Side of a thumbnail in pixels: sharp at the 72 to 96 that the style gives it, and at worst 12 KB of text."""
@@ -33,55 +31,13 @@ _LACKING = re.compile(r"[^\t\n -~\u00a0-\u02e9\u0300-\u034f\u0400-\u0525\u2010-\
 """What the font may not have: all but Latin and Cyrillic letters, their accents, and punctuation."""
 
 
-def target(path: str | os.PathLike[str]) -> Path:
-    """Where a page can be written; ask before the slow work starts.
-
-    Raises:
-        FeatureStoreError: nothing can be written there.
-    """
-    try:
-        resolved = Path(path).resolve()  # a symlink stays one, and /dev/stdout is never replaced by a file
-        regular = resolved.is_file() or not resolved.exists()
-        with _draft(resolved) as draft:
-            draft.touch(exist_ok=False)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symlinks
-        raise _refused(path, error) from error
-    if not regular:
-        raise FeatureStoreError(f"{path}: not a regular file: name the HTML file to write")
-    return resolved
-
-
-def write(path: Path, template: str, **context: Any) -> None:
+def write(path: str | os.PathLike[str], template: str, **context: Any) -> None:
     """Render a template to `path`, which holds the whole page or what it held before.
 
     Raises:
-        FeatureStoreError: it cannot be written.
+        WriteError: it cannot be written; ask :func:`featurestore.system.files.check_writable` before the slow work.
     """
-    text = render(template, **context)
-    try:
-        with _draft(path) as draft:
-            with draft.open("x", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-    except OSError as error:
-        raise _refused(path, error) from error
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, so that the rename stays on one file system."""
-    draft = path.with_name(f".page-{os.getpid()}.tmp")
-    try:
-        yield draft
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _refused(path: str | os.PathLike[str], error: Exception) -> FeatureStoreError:
-    reason = (getattr(error, "strerror", None) or str(error)).lower()
-    return FeatureStoreError(f"{path}: the page cannot be written ({reason}): name another place")
+    write_whole(path, render(template, **context).encode())
 
 
 def render(template: str, **context: Any) -> str:

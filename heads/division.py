@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from featurestore.errors import DiskFullError, HeadError
+from featurestore.errors import HeadError
+from featurestore.system.files import size_text, write_error
 from heads.base import Extent, Head, Scaling
 from heads.data import Features, Floats, Labels, Training
 from heads.moments import moments
@@ -32,7 +33,7 @@ def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[
     """A new array in a file, for processes to map. Its space is taken now: later, a full disk would end the process.
 
     Raises:
-        DiskFullError: there is not enough.
+        WriteError: there is not enough, or nothing can be written there.
     """
     size = max(1, np.dtype(dtype).itemsize * math.prod(shape))
     try:
@@ -42,7 +43,7 @@ def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[
             else:
                 file.truncate(size)
     except OSError as error:
-        raise DiskFullError(f"{path.parent}: no room for {size / 2**20:,.0f} MiB ({error.strerror})") from error
+        raise write_error(f"{path.parent} ({size_text(size)} for the rows)", error) from error
     return np.memmap(path, dtype, "r+", shape=shape)
 
 

@@ -3,15 +3,15 @@
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featurestore.errors import ExportError, missing
+from featurestore.errors import missing
 from featurestore.layout import blocks
 from featurestore.store import FeatureStore, find_file
+from featurestore.system.files import replacing_files
 from heads.data import FeatureTable, load_features
 
 
@@ -33,23 +33,16 @@ def export_features(
     Raises:
         StoreError: no such file.
         MissingDependencyError: the format's library is not installed.
-        ExportError: the file cannot be written.
+        WriteError: the file cannot be written.
     """
     store = FeatureStore(find_file(source))
     table = load_features(store.path, "+".join(store.taps))
     path = Path(out) if out else Path(f"{table.path.stem}.{form}")
-    draft = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        WRITERS[form](table, draft)
-        draft.replace(path)
+        with replacing_files(path) as draft:
+            WRITERS[form](table, draft)
     except ImportError as error:
         raise missing(f"--format {form}", str(error.name), "export") from error
-    except OSError as error:
-        raise ExportError(f"{path}: cannot write there ({error.strerror or error}): choose another --out") from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
     return {"path": str(path), "format": form, "bytes": path.stat().st_size}
 
 

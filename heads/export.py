@@ -4,10 +4,8 @@ A written model is run again and compared with what the head says of the same im
 """
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from featurestore.errors import ExportError, ImageError, SourceError, suggest
 from featurestore.images import decode, decode_sizes, read_file
 from featurestore.runtime import import_keras, without_stderr
 from featurestore.spec import ExtractionSpec, Tap
+from featurestore.system.files import replacing_files
 from heads import exchange, formats, text
 from heads.base import Layers, kinds_of_layers
 from heads.data import Features
@@ -78,7 +77,7 @@ def export(
     whole = _joined(head, nets, networks)
     pixels = _pixels(check, next(iter(networks)))
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
-    with _draft(path) as draft:
+    with replacing_files(path) as draft:
         found = _through(chosen, whole, draft, _info(head), pixels)
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
@@ -238,21 +237,3 @@ def _way_out(networks: Mapping[ExtractionSpec, Backbone]) -> str:
     if any((spec.precision, spec.dtype) != ("float32", "float32") for spec in networks):
         return "the features were computed or stored in less than float32: extract and fit in float32"
     return "export to another --format"
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """A path in a folder beside `path`; what was written there takes its place, unless there was an error."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise ExportError(f"{path}: cannot write there ({error.strerror}): choose another --out") from error
-    try:
-        yield folder / path.name
-        if path.is_dir():
-            shutil.rmtree(path)
-        for item in folder.iterdir():  # an OpenVINO model is two files
-            item.replace(path.with_name(item.name))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

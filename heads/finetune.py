@@ -24,7 +24,7 @@ from featurestore.layout import safe_name
 from featurestore.lock import store_lock
 from featurestore.runtime import machine_memory
 from featurestore.spec import LAST, ExtractionSpec, Tap
-from featurestore.system.files import sync, write_whole
+from featurestore.system.files import replacing_files, write_whole
 from heads.calibration import calibrate
 from heads.data import Input, Labels
 from heads.deploy import backbone_of, named
@@ -320,10 +320,8 @@ def _recommendation(difference: dict[str, Any], rows: int, split: str) -> str:
 def _save_backbone(trunk: Trunk, spec: ExtractionSpec, tap: Tap, out: Path) -> Input:
     """Write the trained backbone, up to the head's tap, and say what features it makes."""
     path = out / f"{safe_name(spec.backbone.removesuffix(_SUFFIX))}{_SUFFIX}.keras"
-    draft = path.with_name(f".{path.name}")
-    trunk.whole.save(draft)
-    draft.replace(path)
-    sync(out)
+    with replacing_files(path) as draft:  # Keras looks at the suffix
+        trunk.whole.save(draft)
     backbone = load_backbone(
         str(path), size=spec.size, taps=(Tap(LAST, tap.pool),), preprocessing=spec.preprocessing,
         precision=spec.precision,

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, SpecMismatchError
 from featurestore.spec import ExtractionSpec
+from featurestore.system.files import sync, write_error
 from heads.base import MODEL, WEIGHTS, Head, State
 from heads.data import FeatureTable, Input
 from heads.designs import HeadDesign
@@ -181,7 +182,8 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
         The head, with its path.
 
     Raises:
-        HeadError: something else is there, or the folder cannot be written.
+        HeadError: something else is there.
+        WriteError: the folder cannot be written.
     """
     folder = Path(folder)
     check_target(folder)
@@ -197,15 +199,15 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
             shutil.copyfile(folder / MEASURED, new / MEASURED)
         (new / HEAD).write_text(json.dumps(replace(fitted, path=None).to_dict(), indent=1) + "\n")
         for path in (*new.iterdir(), new):
-            _sync(path)
+            sync(path)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         new.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise HeadError(f"{folder}: cannot save the head there: {error.strerror or error}") from error
+        raise write_error(folder, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return replace(fitted, path=folder)
@@ -260,14 +262,6 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
 def _previous(folder: Path) -> Path:
     """Where the head that is being replaced stands until the new one is in place."""
     return folder.with_name(f".{folder.name}.previous")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 import csv
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from featurestore.errors import SourceError
+from featurestore.system.files import replacing
+from featurestore.system.printing import ERRORS, printable, standard_output
 from heads.deploy import Prediction, Predictor
 
 Writer = Callable[[TextIO, tuple[str, ...], int | None, Iterable[Prediction]], None]
@@ -37,7 +38,8 @@ def predict(
         How many images could not be read: each has its line, with the reason.
 
     Raises:
-        SourceError: a folder without images; or `out` cannot be written, or is called neither ``.csv`` nor ``.json``.
+        SourceError: a folder without images; or `out` is called neither ``.csv`` nor ``.json``.
+        WriteError: `out` cannot be written.
         FeatureStoreError: see :class:`heads.deploy.Predictor`.
     """
     form = form or ("text" if out is None else Path(out).suffix.removeprefix("."))
@@ -60,35 +62,33 @@ def predict(
 @contextmanager
 def _opened(out: str | os.PathLike[str] | None) -> Iterator[TextIO]:
     if out is None:
-        yield sys.stdout
-        return
-    part = Path(f"{os.fspath(out)}.part")
-    try:
-        with part.open("w", newline="", errors="surrogateescape") as stream:  # a file's name may be no UTF-8
+        with standard_output() as stream:
             yield stream
-        part.replace(out)
-    except OSError as error:
-        raise SourceError(f"{out}: cannot write there ({error.strerror or error}): choose another --out") from error
+        return
+    # What was found before an interruption is of use, so the draft stays.
+    with replacing(out, keep=True) as part, part.open("w", newline="", errors=ERRORS) as stream:
+        yield stream
 
 
 def _text(stream: TextIO, class_names: tuple[str, ...], top: int | None, predictions: Iterable[Prediction]) -> None:
-    for found in predictions:
+    for found in predictions:  # for people, who would have to guess where a name with a line break ends
         likeliest = sorted(found.probabilities.items(), key=lambda pair: -pair[1])[: top or 1]
-        cells = [f"{name}\t{chance:.3f}" for name, chance in likeliest] or [f"error: {found.error}\t"]
-        print(found.path, *cells, sep="\t", file=stream, flush=True)
+        cells = [f"{printable(name)}\t{chance:.3f}" for name, chance in likeliest]
+        cells = cells or [f"error: {printable(str(found.error))}\t"]
+        print(printable(found.path), *cells, sep="\t", file=stream, flush=True)
 
 
 def _csv(stream: TextIO, class_names: tuple[str, ...], top: int | None, predictions: Iterable[Prediction]) -> None:
     """A column per class; or, with `top`, a pair of columns per rank."""
     ranks = range(1, min(top or 0, len(class_names)) + 1)
     columns = [text for rank in ranks for text in (f"class {rank}", f"probability {rank}")]
-    writer = csv.writer(stream)
-    writer.writerow(["path", "class", "error", *(columns if top else class_names)])
+    writer, shown = csv.writer(stream), printable if stream.isatty() else str
+    writer.writerow(["path", "class", "error", *map(shown, columns if top else class_names)])
     for found in predictions:
         chances = {name: f"{chance:.6f}" for name, chance in found.probabilities.items()}
         cells = [text for pair in chances.items() for text in pair] if top else list(chances.values())
         cells = cells or [""] * (len(columns) if top else len(class_names))
-        writer.writerow([found.path, found.label or "", found.error or "", *cells])
+        writer.writerow(map(shown, [found.path, found.label or "", found.error or "", *cells]))
         stream.flush()
 
 

@@ -13,6 +13,7 @@ from featurestore.dataset import Dataset, FileSource, Sample, Source, open_sourc
 from featurestore.errors import FeatureStoreError, ImageError, missing
 from featurestore.inspection import looks
 from featurestore.store import FeatureStore
+from featurestore.system.files import check_writable, write_whole
 from heads import charts, text
 from heads.data import FeatureTable
 from heads.evaluation import Answers, answers
@@ -64,10 +65,11 @@ def report(
     Raises:
         HeadError: neither a sweep that is finished nor a saved head; or the features are of classes it does not know.
         SpecMismatchError: other features than those that the head was fitted on.
-        FeatureStoreError: the page cannot be written; said before the work.
+        WriteError: the page cannot be written; said before the work.
         MissingDependencyError: `png`, and its extra is not installed.
     """
-    file, run, notes = page.target(out), open_run(Path(path)), list[str]()
+    file, run, notes = Path(out), open_run(Path(path)), list[str]()
+    check_writable(file)
     if png is not None:
         _png_renderer()
     given = features or (run.sweep or {}).get("features")
@@ -309,19 +311,14 @@ def _png_renderer() -> Any:
 def _write_png(drawn: Sequence[charts.Chart], folder: Path) -> list[str]:
     """Each chart in the colours of the light page. Neither a browser nor the machine's fonts are needed."""
     render, style = _png_renderer(), page.figure_style()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files = []
-        for chart in drawn:
-            svg = re.sub("^<svg", '<svg xmlns="http://www.w3.org/2000/svg"', page.printable(str(chart.svg)))
-            data = render(
-                svg_string=svg, style_sheet=style, background="#fff", zoom=_PIXELS, font_family=page.FONT,
-                font_files=page.FONT_FILES, skip_system_fonts=page.in_our_font(svg),  # of two alike, theirs would win
-            )  # fmt: skip
-            (folder / f"{chart.id}.png").write_bytes(bytes(data))
-            files.append(str(folder / f"{chart.id}.png"))
-    except OSError as error:
-        raise FeatureStoreError(
-            f"{folder}: cannot write PNG files there ({error.strerror}): name another folder"
-        ) from error
+    files = []
+    for chart in drawn:
+        svg = re.sub("^<svg", '<svg xmlns="http://www.w3.org/2000/svg"', page.printable(str(chart.svg)))
+        data = render(
+            svg_string=svg, style_sheet=style, background="#fff", zoom=_PIXELS, font_family=page.FONT,
+            font_files=page.FONT_FILES, skip_system_fonts=page.in_our_font(svg),  # of two alike, theirs would win
+        )  # fmt: skip
+        file = folder / f"{chart.id}.png"
+        write_whole(file, bytes(data))
+        files.append(str(file))
     return files

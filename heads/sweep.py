@@ -16,6 +16,7 @@ import numpy as np
 from featurestore.errors import HeadError
 from featurestore.remote import is_remote
 from featurestore.store import FeatureStore, find_files
+from featurestore.system.files import write_whole
 from heads.data import FeatureTable, Floats, load_features
 from heads.designs import HeadDesign
 from heads.discriminant import judge_discriminant
@@ -182,7 +183,7 @@ def sweep(
         "notes": notes,
         "seconds": round(time.monotonic() - started, 3),
     }
-    (out / SUMMARY).write_text(json.dumps(result, indent=1))
+    write_whole(out / SUMMARY, json.dumps(result, indent=1).encode())
     for address in trackers:
         track(out / SUMMARY, address)
     return result

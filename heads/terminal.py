@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from featurestore.errors import FeatureStoreError
+from featurestore.system.files import is_full, why, write_error
+from featurestore.system.printing import all_printable, prepare, printable, say
 
 if TYPE_CHECKING:
     from featurestore.dataset import Source
@@ -46,23 +48,44 @@ class _InterruptedError(BaseException):
 
 def run(app: Callable[[], None]) -> None:
     """Run a command: errors become one line and an exit code."""
-    signal.signal(signal.SIGINT, _interrupt)
+    prepare(sys.stdout, sys.stderr)
+    interrupted = False
+
+    def interrupt(signum: int, frame: object) -> NoReturn:
+        nonlocal interrupted
+        interrupted = True
+        raise _InterruptedError
+
+    signal.signal(signal.SIGINT, interrupt)
     try:
         app()
-    except FeatureStoreError as error:
-        _fail(f"error: {error}", 1)
-    except _InterruptedError:
-        _fail("interrupted: what is finished is kept; run the same command again to go on", INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone, and so is everybody who could read a complaint
         sys.exit(1)
+    except (Exception, _InterruptedError) as error:
+        # A library that calls our code from its own makes another error of the interruption.
+        if interrupted:
+            _fail("interrupted: what is finished is kept; run the same command again to go on", INTERRUPTED)
+        _fail(f"error: {_in_one_line(error)}", 1)
+
+
+def _in_one_line(error: BaseException) -> str:
+    """The text for an error that a user can do something about; any other goes on its way."""
+    if isinstance(error, FeatureStoreError):
+        return printable(str(error))
+    if isinstance(error, OSError):
+        where = error.filename or "this command"
+        return printable(str(write_error(where, error)) if is_full(error) else f"{where}: {why(error)}")
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({printable(str(error)) or 'none is left'}): use a machine with more"
+    raise error
 
 
 def _print_version(asked: bool) -> None:
     from featurestore.runtime import version_of
 
     if asked:
-        print(f"featurestore {version_of('featurestore') or '(not installed)'}")
+        say(f"featurestore {version_of('featurestore') or '(not installed)'}")
         raise typer.Exit
 
 
@@ -74,12 +97,8 @@ def options(
     """Run each frozen image backbone once, keep its features in HDF5, fit heads on them in seconds."""
 
 
-def _interrupt(signum: int, frame: object) -> NoReturn:
-    raise _InterruptedError
-
-
 def _fail(message: str, code: int) -> NoReturn:
-    print(message, file=sys.stderr)
+    say(message, sys.stderr)
     sys.exit(code)
 
 
@@ -134,14 +153,14 @@ def networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
 def show(result: Any, as_json: bool, quiet: bool, render: Callable[[Any], str]) -> None:
     """Print a result as JSON, as `render` puts it, or not at all."""
     if as_json:
-        print(json.dumps(result, indent=2))
+        say(json.dumps(result, indent=2))
     elif not quiet:
-        print(render(result))
+        say(render(all_printable(result)))
 
 
 def note(text: str) -> None:
     """A remark beside the result."""
-    print(f"note: {text}", file=sys.stderr)
+    say(f"note: {printable(text)}", sys.stderr)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import DesignError, HeadError, suggest
+from featurestore.system.files import write_error
 from heads.calibration import fit_temperature, stratified_folds
 from heads.data import Floats, Labels
 from heads.designs import HeadDesign, head_class
@@ -203,20 +204,29 @@ class TrialLog:
 
     Raises:
         HeadError: the folder holds trials of another sweep.
+        WriteError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.path = folder / FILE
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # Without a buffer, which would be written once more on closing, and fail once more on a full disk.
+            self._file = self.path.open("a+b", buffering=0)
         except OSError as error:
-            raise HeadError(f"{folder}: no folder for trials ({error.strerror}): choose another --out") from error
+            raise write_error(self.path, error) from error
         self.trials: list[Trial] = []
-        self._file = self.path.open("a+b")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise HeadError(f"{folder}: another sweep works there: wait for it, or choose another --out") from error
+        try:
+            self._begin(settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, settings: dict[str, Any]) -> None:
         self._file.seek(0)
         whole = self._file.read().split(b"\n")[:-1]  # after the last line break stands what a killed sweep left
         if whole:
@@ -240,14 +250,22 @@ class TrialLog:
             )
 
     def add(self, trial: Trial) -> None:
-        """Keep a trial, safe on disk."""
+        """Keep a trial, safe on disk.
+
+        Raises:
+            WriteError: it cannot be kept; those before it are.
+        """
         self.trials.append(trial)
         self._write(trial.to_dict())
 
     def _write(self, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps(values).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = memoryview(json.dumps(values).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_error(self.path, error) from error
 
     def close(self) -> None:
         """Close the file."""

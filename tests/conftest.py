@@ -1,5 +1,6 @@
 """Small real data for all tests."""
 
+import gc
 import os
 import subprocess
 
@@ -30,6 +31,7 @@ def small_disk(tmp_path):
     if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=False).returncode:
         pytest.skip("mounting a small disk takes root")
     yield disk
+    gc.collect()  # what a failed command held open
     subprocess.run(["umount", disk], check=True)
 
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from featurestore.errors import StoreError, StoreLockedError
+from featurestore.errors import StoreLockedError, WriteError
 from featurestore.lock import LOCK_NAME, store_lock
 
 HOLD = """
@@ -58,7 +58,7 @@ def test_a_lock_shared_with_a_child_is_held_until_the_child_ends(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="choose another folder"), store_lock(tmp_path / "file" / "store"):
+    with pytest.raises(WriteError, match="choose another place"), store_lock(tmp_path / "file" / "store"):
         pass
 
 

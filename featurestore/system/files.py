@@ -7,8 +7,9 @@ there before, however the process ends.
 import errno
 import fcntl
 import os
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -31,7 +32,8 @@ _REASONS = {
 
 def why(error: OSError) -> str:
     """The reason in an operating system's error, without the path: ``permission denied``."""
-    return _REASONS.get(error.errno or 0) or (error.strerror or str(error)).lower()
+    text = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return text[:1].lower() + text[1:]
 
 
 def open_regular(path: str | os.PathLike[str], limit: int | None = None) -> BinaryIO:
@@ -142,7 +144,7 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[P
     try:
         target = _target(Path(path))
         draft = target.with_name(target.name + DRAFT)
-        handle = _locked(draft)
+        handle = _locked(draft, _open_draft)
     except OSError as error:
         raise write_error(path, error) from error
     done = False
@@ -160,6 +162,46 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[P
         os.close(handle)
 
 
+@contextmanager
+def replacing_files(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """As :func:`replacing`, for libraries that write a folder, several files, or only what has a certain suffix.
+
+    The draft has the name of `path`, in a hidden folder beside it; whatever else is written there comes along.
+
+    Raises:
+        WriteError: see there.
+    """
+    try:
+        target = _target(Path(path), folder_allowed=True)
+        folder = target.with_name(f".{target.name}{DRAFT}")
+        handle = _locked(folder, _open_folder)
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        _clear(folder)  # of what a killed process left
+        yield folder / target.name
+        for file in folder.rglob("*"):
+            sync(file)
+        if target.is_dir():
+            shutil.rmtree(target)
+        for item in folder.iterdir():
+            item.replace(target.with_name(item.name))
+        sync(target.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _clear(folder: Path) -> None:
+    for item in folder.iterdir():
+        if item.is_dir():
+            shutil.rmtree(item)
+        else:
+            item.unlink()
+
+
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file that is there as a whole, durably, or not at all; see :func:`replacing`."""
     with replacing(path) as draft:
@@ -175,35 +217,46 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     try:
         target = _target(Path(path))
         draft = target.with_name(target.name + DRAFT)
-        os.close(_locked(draft))
+        os.close(_locked(draft, _open_draft))
         draft.unlink(missing_ok=True)
     except OSError as error:
         raise write_error(path, error) from error
 
 
-def _target(path: Path) -> Path:
-    """The file to replace; its folder is there."""
+def _target(path: Path, *, folder_allowed: bool = False) -> Path:
+    """What is to be replaced; the folder that holds it is there."""
     target = Path(os.path.realpath(path))
     if target.is_symlink():
         raise OSError(errno.ELOOP, "symlink loop", os.fspath(path))
-    if target.exists() and not target.is_file():
+    if target.exists() and not (target.is_file() or (folder_allowed and target.is_dir())):
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
 
-def _locked(draft: Path) -> int:
+def _open_draft(draft: Path) -> int:
+    return open_own(draft, os.O_RDWR | os.O_CREAT)
+
+
+def _open_folder(draft: Path) -> int:
+    draft.mkdir(exist_ok=True)
+    return os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def _locked(draft: Path, opener: Callable[[Path], int]) -> int:
     """A handle that holds the lock of a draft, which is made if it is not there."""
     while True:
-        handle = open_own(draft, os.O_RDWR | os.O_CREAT)
+        handle = opener(draft)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Who held the lock before may have given this very file its final name.
             if draft.exists() and draft.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
-        except BlockingIOError as error:
+        except OSError as error:
             os.close(handle)
-            raise OSError(errno.EBUSY, "another process is writing it", os.fspath(draft)) from error
+            if isinstance(error, BlockingIOError):
+                raise OSError(errno.EBUSY, "another process is writing it", os.fspath(draft)) from error
+            raise
         os.close(handle)
 
 
@@ -216,9 +269,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def is_full(error: Exception) -> bool:
+    """Whether a disk, or somebody's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
     """Our error for a failed write."""
-    if error.errno in _FULL:
+    if is_full(error):
         return DiskFullError(
             f"{path}: {os.strerror(error.errno or 0)}: what is finished is kept; "
             "free some space and run the same command again"

@@ -1,9 +1,14 @@
 """The one printer: what a file's maker, or a file's name, puts into a text cannot command the reader's terminal."""
 
 import codecs
+import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
+
+from featurestore.system.files import write_error
 
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, those that turn the direction of writing, line separators, and bytes that are no text."""
@@ -39,8 +44,31 @@ def prepare(*streams: TextIO) -> None:
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Write lines of text, whose parts have been made :func:`printable`, at once."""
-    print(text, file=stream or sys.stdout, flush=True)
+    """Write lines of text, whose parts have been made :func:`printable`, at once; by default to standard output.
+
+    Raises:
+        WriteError: the disk that it is redirected to is full, say.
+    """
+    with standard_output(stream or sys.stdout) as there:
+        print(text, file=there, flush=True)
+
+
+@contextmanager
+def standard_output(stream: TextIO | None = None) -> Iterator[TextIO]:
+    """A stream of the process, by default standard output; an error while it is written becomes ours.
+
+    Raises:
+        WriteError: it cannot be written.
+        BrokenPipeError: its reader is gone.
+    """
+    try:
+        yield stream or sys.stdout
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What could not be written would be tried again, with another error, when the process ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise write_error("standard output", error) from error
 
 
 def _spelt_out(error: UnicodeError) -> tuple[str | bytes, int]:

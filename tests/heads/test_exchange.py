@@ -5,7 +5,7 @@ import pytest
 from feature_files import write_features
 
 from featurestore import FeatureStore
-from featurestore.errors import ExportError, StoreError
+from featurestore.errors import StoreError, WriteError
 from heads.exchange import WRITERS, export_features
 
 
@@ -56,5 +56,5 @@ def test_bad_input(file, tmp_path):
     with pytest.raises(StoreError, match="no such file"):
         export_features(tmp_path / "nothing.h5", "npz")
     (tmp_path / "taken").write_text("")
-    with pytest.raises(ExportError, match="cannot write there"):
+    with pytest.raises(WriteError, match="a file is in the way"):
         export_features(file, "npz", tmp_path / "taken" / "rows.npz")

@@ -12,7 +12,7 @@ from feature_files import SPEC, write_features
 from safetensors.numpy import load_file, save_file
 from sklearn.naive_bayes import GaussianNB
 
-from featurestore.errors import FeatureStoreError, HeadError, SpecMismatchError
+from featurestore.errors import FeatureStoreError, HeadError, SpecMismatchError, WriteError
 from heads import evaluate, fit_head, load_features, load_head
 from heads.designs import KINDS
 from heads.persist import save_head
@@ -138,7 +138,7 @@ def test_other_things_are_never_overwritten(fitted, tmp_path):
 
 def test_a_folder_that_cannot_be_written(fitted, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(HeadError, match="cannot save"):
+    with pytest.raises(WriteError, match="cannot be written"):
         save_head(tmp_path / "file" / "head", fitted["logreg"])
 
 

@@ -5,7 +5,7 @@ import pytest
 from pictures import write_images
 
 from featurestore import extract
-from featurestore.errors import SourceError
+from featurestore.errors import SourceError, WriteError
 from heads import fit_head
 from heads.predictions import predict
 
@@ -58,5 +58,15 @@ def test_what_was_found_before_an_interruption_is_kept(work, tmp_path):
 def test_bad_input(work, tmp_path):
     with pytest.raises(SourceError, match=r"call the file \*\.csv or \*\.json"):
         predict(work / "head", [work / "colours"], out=tmp_path / "all.txt")
-    with pytest.raises(SourceError, match="cannot write there"):
-        predict(work / "head", [work / "colours"], out=tmp_path / "nowhere" / "all.csv")
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="a file is in the way"):
+        predict(work / "head", [work / "colours"], out=tmp_path / "file" / "all.csv")
+
+
+def test_two_at_once_do_not_share_a_draft(work, tmp_path):
+    def again(stage, done, total):
+        with pytest.raises(WriteError, match="another process is writing it"):
+            predict(work / "head", [work / "colours"], out=tmp_path / "all.csv")
+
+    predict(work / "head", [work / "colours"], out=tmp_path / "all.csv", progress=again)
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 25

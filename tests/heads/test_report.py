@@ -190,7 +190,7 @@ def test_what_is_no_sweep_or_other_features_is_refused(made, pair_file, tmp_path
     with pytest.raises(HeadError, match="no sweep and no saved head"):
         report(tmp_path, tmp_path / "page.html")
     with pytest.raises(FeatureStoreError, match="cannot be written"):
-        report(made / "run", tmp_path / "missing" / "page.html")
+        report(made / "run", tmp_path)
     run = shutil.copytree(made / "run", tmp_path / "run")
     for text in ("{", "[]", "{}", json.dumps(json.loads((run / "sweep.json").read_text()) | {"test": {"rows": 1}})):
         (run / "sweep.json").write_text(text)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from featurestore.errors import HeadError
+from featurestore.errors import HeadError, WriteError
 from heads.designs import HeadDesign
 from heads.division import Division, Judged
 from heads.scores import softmax
@@ -107,7 +107,7 @@ def test_file_that_is_no_log(tmp_path, text):
 
 def test_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(HeadError, match="choose another --out"):
+    with pytest.raises(WriteError, match="a file is in the way"):
         TrialLog(tmp_path / "file", {})
 
 

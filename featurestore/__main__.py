@@ -1,0 +1,23 @@
+"""Where the command starts: Ctrl-C ends it in one line from the first moment, also while libraries are imported."""
+
+import os
+import signal
+
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Entry point of the command ``featurestore``."""
+    signal.signal(signal.SIGINT, _leave)
+    from cli import main as run
+
+    run()
+
+
+def _leave(signum: int, frame: object) -> None:
+    os.write(2, b"interrupted: nothing was begun\n")
+    os._exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
