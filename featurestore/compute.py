@@ -82,6 +82,7 @@ class Job:
         plan = self.plan
         if plan.journal:
             engine, batch_size = plan.journal.header.engine, plan.journal.header.batch_size
+            self._check_journal(engine, batch_size)
         elif engine == engines.AUTO:
             engine = self._engine()
         self.compiled = self.compiled or engines.compile_backbone(self.network, engine)
@@ -91,6 +92,13 @@ class Job:
             header = JournalHeader(self.spec.fingerprint, engine, batch_size, producer, tuple(self.taps))
             plan.journal = Journal.create(plan.journal_path, header)
             plan.rows.add_journal(plan.journal)
+
+    def _check_journal(self, engine: str, batch_size: int) -> None:
+        if engine not in engines.ENGINES[1:] or batch_size * self.spec.size**2 * 3 > machine_memory():
+            raise StoreError(
+                f"{self.plan.journal_path}: no run of this machine can go on with batches of {batch_size:,} images on "
+                f"{engine!r}: delete it, and the rows in it will be extracted again"
+            )
 
     def start(self, timing: Timing) -> None:
         """Set up the batches.
@@ -105,7 +113,8 @@ class Job:
 
     def _engine(self) -> str:
         """That of the rows which are there, if it can be had; else the fastest."""
-        used = self.plan.previous.producers[-1]["engine"] if self.plan.previous else None
+        producers = self.plan.previous.producers if self.plan.previous else []
+        used = producers[-1].get("engine") if producers else None
         if used and engines.available(used, self.network):
             return used
         return engines.fastest(self.network) if len(self.plan.missing) >= WORTH_MEASURING else engines.DEFAULT

@@ -26,6 +26,7 @@ from featurestore.spec import DECODERS, DTYPES, LAST, RESIZES, Decoder, Dtype, P
 from featurestore.splits import split_table
 from featurestore.stamps import DigestCache
 from featurestore.store import FeatureStore
+from featurestore.system.files import open_own
 from featurestore.timing import Timing
 
 
@@ -166,6 +167,7 @@ def extract_all(
             spec = backbone.spec(resize, dtype, decoder)
             plan = make_plan(folder, dataset, spec, prune=prune, views=views, augment=augment)
             opened.enter_context(plan.rows)
+            plan.rows.check_shapes(backbone.shapes)
             return Job(backbone, spec, plan)
 
         jobs = [_job(request, memo, source, job_of) for request in requests]
@@ -201,8 +203,8 @@ def _check_options(
             raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
     if batch_size is not None and batch_size < 1:
         raise BackboneError(f"batch size {batch_size}: it must be at least 1")
-    if views is not None and views < 0:
-        raise BackboneError(f"views {views}: it must be 0 or more")
+    if views is not None and not 0 <= views <= layout.MOST_VIEWS:
+        raise BackboneError(f"views {views}: it must be 0 to {layout.MOST_VIEWS:,}")
     if augment is not None:
         augmentation.check(augment)
 
@@ -290,5 +292,5 @@ def _log(plan: Plan, event: str, **values: Any) -> None:
     """Times and circumstances go beside the file, never into it. A full disk stops the run elsewhere, not here."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, "pid": os.getpid(), **values}
     path = plan.target.with_name(plan.target.name.removesuffix(layout.SUFFIX) + ".log.jsonl")
-    with suppress(OSError), path.open("a") as log:
+    with suppress(OSError), os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a") as log:
         log.write(json.dumps(line) + "\n")

@@ -13,6 +13,7 @@ appears under its final name in one piece (rename), so only the last batch can b
 """
 
 import json
+import math
 import os
 import struct
 import zlib
@@ -25,13 +26,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptFileError
-from featurestore.system.files import write_error, write_whole
+from featurestore.layout import BLOCK_BYTES
+from featurestore.system.documents import parse
+from featurestore.system.files import check_filled, open_own, why, write_error, write_whole
 
 SUFFIX = ".journal"
 
 _FILE_MAGIC, _ROWS_MAGIC = b"FSJ1", b"ROWS"
 _PREFIX = struct.Struct("<4sII")
 _DIGEST_BYTES = 32
+_HEADER_BYTES = 4 * 2**20
+_LARGEST_BATCH = 2**16
 
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has fsync only
 
@@ -47,10 +52,14 @@ class TapLayout:
     shape: tuple[int, ...]
     dtype: str
 
+    def __post_init__(self) -> None:
+        if self.dtype not in ("<f2", "<f4") or not all(side >= 1 for side in self.shape):
+            raise ValueError(f"a row of {self.shape} values of type {self.dtype!r}")
+
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,10 @@ class JournalHeader:
     batch_size: int
     producer: dict[str, str]
     taps: tuple[TapLayout, ...]
+
+    def __post_init__(self) -> None:
+        if not self.taps or not 1 <= self.batch_size <= _LARGEST_BATCH:
+            raise ValueError(f"{len(self.taps)} taps, batches of {self.batch_size}")
 
     @property
     def row_bytes(self) -> int:
@@ -77,11 +90,16 @@ class Journal:
         writing to it.
 
         Raises:
-            CorruptFileError: the header is damaged.
+            CorruptFileError: the header is damaged, or this is no file of ours.
         """
         self.path = path
         self._read_only = read_only
-        self._file = path.open("rb" if read_only else "r+b", buffering=0)
+        try:
+            check_filled(path)
+            flags, mode = (os.O_RDONLY, "rb") if read_only else (os.O_RDWR, "r+b")
+            self._file = os.fdopen(open_own(path, flags), mode, buffering=0)
+        except OSError as error:
+            raise _damaged(path, why(error)) from error
         self.header, self._end = self._read_header()
         self._where: dict[str, int] = {}
         self._scan()
@@ -165,18 +183,15 @@ class Journal:
     def _read_header(self) -> tuple[JournalHeader, int]:
         try:
             magic, length, crc = _PREFIX.unpack(self._file.read(_PREFIX.size))
+            if magic != _FILE_MAGIC or length > _HEADER_BYTES:
+                raise ValueError("no header")
             text = self._file.read(length)
-            if magic != _FILE_MAGIC or zlib.crc32(text) != crc:
+            if zlib.crc32(text) != crc:
                 raise ValueError("checksum")
-            values = json.loads(text)
-            values["taps"] = tuple(TapLayout(t["name"], tuple(t["shape"]), t["dtype"]) for t in values["taps"])
-            return JournalHeader(**values), self._file.tell()
-        except (struct.error, ValueError, TypeError, KeyError) as error:
+            return parse(text, JournalHeader), self._file.tell()
+        except (struct.error, ValueError) as error:
             self._file.close()
-            raise CorruptFileError(
-                f"{self.path}: the journal of an unfinished run is damaged ({error}): "
-                "delete it, and the rows in it will be extracted again"
-            ) from error
+            raise _damaged(self.path, str(error)) from error
 
     def _scan(self) -> None:
         """Index every whole batch, and drop what follows the last one."""
@@ -187,11 +202,14 @@ class Journal:
             length = count * (_DIGEST_BYTES + self.header.row_bytes)
             if magic != _ROWS_MAGIC or self._end + _PREFIX.size + length > size:
                 break
-            body = self._file.read(length)
-            if zlib.crc32(body) != crc:
+            digests = self._file.read(count * _DIGEST_BYTES)
+            found, left = zlib.crc32(digests), count * self.header.row_bytes
+            while left and (block := self._file.read(min(left, BLOCK_BYTES))):
+                found, left = zlib.crc32(block, found), left - len(block)
+            if left or found != crc:
                 break
-            digests = [body[i * _DIGEST_BYTES : (i + 1) * _DIGEST_BYTES].hex() for i in range(count)]
-            self._index(digests, self._end)
+            starts = range(0, len(digests), _DIGEST_BYTES)
+            self._index([digests[start : start + _DIGEST_BYTES].hex() for start in starts], self._end)
             self._end += _PREFIX.size + length
         if not self._read_only:
             self._file.truncate(self._end)
@@ -200,3 +218,10 @@ class Journal:
         rows = start + _PREFIX.size + len(digests) * _DIGEST_BYTES
         for i, digest in enumerate(digests):
             self._where[digest] = rows + i * self.header.row_bytes
+
+
+def _damaged(path: Path, reason: str) -> CorruptFileError:
+    return CorruptFileError(
+        f"{path}: the journal of an unfinished run is damaged ({reason}): "
+        "delete it, and the rows in it will be extracted again"
+    )

@@ -16,12 +16,22 @@ Datasets, all of one length N (samples in the order of their ids):
 ``path``                  fixed UTF-8           path relative to the source, empty for arrays
 ``views/features``        as ``features``       (M, ...): features of augmented versions of training rows
 ``views/row``             int32 (M,)            index of the row that it is a version of
-``views/number``          int32 (M,)            its number among them, from 1: see :mod:`featurestore.augment`
+``views/number``          int32 (M,)            its number among them, from 1 to 1,000: see
+                                                :mod:`featurestore.augment`
 ``failures/path``         fixed UTF-8 (F,)      inputs that gave no row
 ``failures/reason``       fixed UTF-8 (F,)      and why
 ========================  ====================  ==============================================================
 
 Fixed UTF-8 is zero-padded; bytes of file names that are no UTF-8 are kept as they are (``os.fsencode``).
+
+A row of features has one value at least. Those of all taps, and of their views, have the type that the spec says; a
+view has the shape of its row.
+
+A file may come from anybody, and what is not features is read into memory. So all columns but the features, as wide
+as they declare themselves, may take 1 KiB for each sample, view and failure, and 64 MiB beyond; attributes may have the
+sizes in :data:`ATTRIBUTES`; and a file of which much more is holes than is stored is refused. (A million rows with
+names of 200 bytes need half of that.) Texts become a str array, whose items all take four bytes for each character of
+the longest one; where that is more than 64 MiB, an array of Python's own str objects.
 
 Root attributes, fixed-length strings except the second:
 
@@ -31,10 +41,9 @@ Root attributes, fixed-length strings except the second:
 ``dataset``               name of the data set
 ``spec``                  canonical JSON of :class:`featurestore.spec.ExtractionSpec`
 ``fingerprint``           SHA-256 of ``spec``, in hexadecimal
-``class_names``           JSON list
+``class_names``           JSON list, each name once
 ``augment``               preset of all views, or ``none``
-``provenance``            JSON: ``weights`` as named by the user; ``flops``: per tap, of one forward pass up to it;
-                          ``producers``: each engine and set of library versions that computed rows of this file
+``provenance``            JSON, see :class:`Provenance`
 ``content_digest``        SHA-256 over all of the above, see :func:`content_digest`
 ========================  ==================================================================================
 
@@ -44,9 +53,11 @@ a file of the old version to the tests.
 """
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import h5py
@@ -54,6 +65,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.spec import ExtractionSpec
+from featurestore.system import documents
 
 FORMAT = "featurestore"
 FORMAT_VERSION = 1
@@ -61,14 +73,28 @@ FORMAT_VERSION = 1
 FEATURES = "features"
 ID, DIGEST, LABEL, SPLIT, PATH = "id", "digest", "label", "split", "path"
 COLUMNS = (ID, DIGEST, LABEL, SPLIT, PATH)
+TEXT_COLUMNS = (ID, DIGEST, SPLIT, PATH)
 FAILURES = "failures"
 FAILURE_COLUMNS = (PATH, REASON) = ("path", "reason")
 VIEWS = "views"
 VIEW_COLUMNS = (ROW, NUMBER) = ("row", "number")
 NO_AUGMENT = "none"
+MOST_VIEWS = 1000
+"""Of one row."""
+SPLITS = ("train", "validation", "test", "duplicate")
 
-ATTRIBUTES = ("format", "dataset", "spec", "fingerprint", "class_names", "augment", "provenance", "content_digest")
+ATTRIBUTES = {
+    "format": 64, "dataset": 4096, "spec": 2**22, "fingerprint": 64, "class_names": documents.LIMIT, "augment": 64,
+    "provenance": 2**22, "content_digest": 64,
+}  # fmt: skip
+"""Name -> most bytes."""
 VERSION_ATTRIBUTE = "format_version"
+DIGEST_CHARS = 64
+
+ROW_BYTES, SPARE_BYTES = 2**10, 64 * 2**20
+"""What all columns but the features may take for a row, and beyond."""
+PADDED_BYTES = 64 * 2**20
+"""Most bytes of a str array, see above."""
 
 SUFFIX = ".h5"
 
@@ -76,6 +102,21 @@ MAX_STEM = 240
 """Bytes of a feature file's name without its suffix: a file system takes 255, with what is behind those of drafts."""
 BLOCK_BYTES = 16 * 2**20
 """Bytes read or written at a time, so that memory does not grow with the file."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where rows come from; a part that is missing is not known.
+
+    Attributes:
+        flops: per tap, of one forward pass up to it; None where that is not known.
+        producers: each engine and set of library versions that computed rows of the file.
+        weights: as named by the user.
+    """
+
+    flops: dict[str, int | None] = field(default_factory=dict)
+    producers: list[dict[str, str]] = field(default_factory=list)
+    weights: str = ""
 
 
 def feature_names(taps: Sequence[str], group: str = "") -> dict[str, str]:
@@ -136,9 +177,9 @@ def encode(texts: Iterable[str]) -> NDArray[np.bytes_]:
 
 def decode(raw: NDArray[np.bytes_]) -> NDArray[np.str_]:
     """Inverse of :func:`encode`."""
-    if not raw.size:
-        return np.empty(0, dtype="U1")
-    return np.array([os.fsdecode(item) for item in raw.tolist()])
+    texts = np.fromiter((os.fsdecode(item) for item in raw), dtype=object, count=len(raw))
+    width = max(max(map(len, texts), default=0), 1)
+    return texts.astype(f"U{width}") if 4 * width * len(texts) <= PADDED_BYTES else texts
 
 
 def blocks(rows: int, row_bytes: int) -> Iterator[slice]:
@@ -156,16 +197,27 @@ def content_digest(file: h5py.File, taps: Sequence[str]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted({*ATTRIBUTES, VERSION_ATTRIBUTE} - {"content_digest"}):
-        digest.update(f"{name}\0{attribute_text(file.attrs[name])}\0".encode())
+        digest.update(f"{name}\0{attribute_text(file.attrs[name])}\0".encode("utf-8", "surrogateescape"))
     for name in sorted(schema(taps)):
         dataset = file[name]
         digest.update(f"{dataset.name}\0{dataset.dtype.str}\0{dataset.shape}\0".encode("utf-8", "surrogateescape"))
-        row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:], dtype=np.int64))
-        for block in blocks(dataset.shape[0], row_bytes):
-            digest.update(np.ascontiguousarray(dataset[block]).view(np.uint8).data)
+        for block in _pieces(dataset):
+            digest.update(np.ascontiguousarray(block).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _pieces(dataset: h5py.Dataset, index: tuple[int, ...] = ()) -> Iterator[NDArray[Any]]:
+    """The values in C order, in blocks of at most about :data:`BLOCK_BYTES`: one row alone may be larger."""
+    rows, *sides = dataset.shape[len(index) :]
+    row_bytes = dataset.dtype.itemsize * math.prod(sides)
+    if sides and row_bytes > BLOCK_BYTES:
+        for row in range(rows):
+            yield from _pieces(dataset, (*index, row))
+    else:
+        for block in blocks(rows, row_bytes):
+            yield dataset[(*index, block)]
 
 
 def attribute_text(value: Any) -> str:
     """An attribute's value as text, whether it is a string, bytes or a number."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -7,14 +7,23 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore.errors import StoreLockedError
-from featurestore.system.files import write_error
+from featurestore.system.documents import parse
+from featurestore.system.files import open_own, write_error
+from featurestore.system.printing import printable
 
 LOCK_NAME = "LOCK"
 PATIENCE_SECONDS = 2.0
 """How long to wait for a writer that is just ending."""
+
+
+@dataclass(frozen=True)
+class _Holder:
+    pid: int
+    host: str
 
 
 @contextmanager
@@ -27,9 +36,9 @@ def store_lock(folder: Path) -> Iterator[int]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        handle = open_own(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise write_error(folder, error) from error
+        raise write_error(folder / LOCK_NAME, error) from error
     try:
         _acquire(handle, folder)
         # Only a hint for the message above: the lock itself is the kernel's.
@@ -58,7 +67,7 @@ def _acquire(handle: int, folder: Path) -> None:
 
 def _holder(handle: int) -> str:
     try:
-        who = json.loads(os.pread(handle, 4096, 0))
-        return f"process {int(who['pid'])} on {who['host']}"
-    except (ValueError, KeyError, TypeError):
+        who = parse(os.pread(handle, 4096, 0), _Holder)
+    except (OSError, ValueError):
         return "another process"
+    return f"process {who.pid} on {printable(who.host)}"

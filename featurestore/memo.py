@@ -12,16 +12,16 @@ import platform
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from featurestore.backbones import Backbone, Outline, check, find, load_backbone
 from featurestore.backbones.keras_file import SUFFIX as KERAS_FILE
-from featurestore.errors import DiskFullError
+from featurestore.errors import WriteError
 from featurestore.runtime import version_of
 from featurestore.spec import Pool, Precision, Tap
 from featurestore.stamps import horizon, settled, stamp
+from featurestore.system import documents
 from featurestore.system.files import write_whole
 
 NAME = "backbones.memo"
@@ -62,6 +62,11 @@ class Request:
         return load_backbone(**vars(self))
 
 
+@dataclass(frozen=True)
+class _Entry(Outline):
+    witness: str
+
+
 class Memo:
     """The memo of one store, for networks that this process has not built: Keras may be configured in a running one.
 
@@ -79,10 +84,11 @@ class Memo:
         self._entries = _read(self._path)
         self._outlines: dict[Request, Outline] = {}
         for request in requests if trust and not self._closed else ():
-            entry = self._entries.get(request.text, {})
-            with suppress(KeyError, TypeError):
-                if entry["witness"] == self._witness(request):
-                    self._outlines[request] = Outline.from_dict(entry)
+            entry = self._entries.get(request.text)
+            if entry and entry.witness == self._witness(request):
+                with suppress(ValueError):  # no network is like that
+                    entry.spec()
+                    self._outlines[request] = Outline.from_dict(entry.to_dict())
 
     def recall(self, request: Request) -> Outline | None:
         """What the network is, if that is known for sure."""
@@ -91,9 +97,11 @@ class Memo:
     def remember(self, request: Request, backbone: Outline) -> None:
         """Note a network that was built just now."""
         if not self._closed and (witness := self._witness(request)):
-            self._entries[request.text] = {"witness": witness, **backbone.to_dict()}
-            with suppress(OSError, DiskFullError):  # without it the next run is only slower
-                write_whole(self._path, json.dumps(self._entries, indent=1).encode())
+            known = {f.name: getattr(backbone, f.name) for f in fields(Outline)}
+            self._entries[request.text] = _Entry(**known, witness=witness)
+            plain = {text: {"witness": entry.witness, **entry.to_dict()} for text, entry in self._entries.items()}
+            with suppress(WriteError):  # without it the next run is only slower
+                write_whole(self._path, json.dumps(plain, indent=1).encode())
 
     def _witness(self, request: Request) -> str | None:
         """SHA-256 over all that the network depends on; None while a file is too new for its stamp to be trusted."""
@@ -139,7 +147,7 @@ def _text(path: Path) -> str:
     return ""
 
 
-def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, TypeError, AttributeError):
-        return {key: dict(entry) for key, entry in json.loads(path.read_bytes()).items()}
+def _read(path: Path) -> dict[str, _Entry]:
+    with suppress(OSError, ValueError):
+        return documents.read(path, dict[str, _Entry])
     return {}

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from featurestore import layout
-from featurestore.augment import view_key
-from featurestore.errors import CorruptFileError, SpecMismatchError, StoreError
+from featurestore.augment import PRESETS, view_key
+from featurestore.errors import SpecMismatchError, StoreError
 from featurestore.journal import SUFFIX as JOURNAL_SUFFIX
 from featurestore.journal import Journal
 from featurestore.rows import Rows
@@ -139,6 +139,7 @@ def _views(previous: FeatureStore | None, views: int | None, augment: str | None
     """How many views, by which preset: what is asked for, and never fewer than there are."""
     there = 0 if previous is None else int(max(previous.view_numbers, default=0))
     if previous is not None and there:
+        _check_views(previous, there)
         if augment not in (None, previous.augment):
             raise StoreError(
                 f"{previous.path}: has views made by {previous.augment!r}: keep that preset, "
@@ -146,6 +147,24 @@ def _views(previous: FeatureStore | None, views: int | None, augment: str | None
             )
         return max(there, views or 0), previous.augment
     return (views, augment or "mild") if views else (0, layout.NO_AUGMENT)
+
+
+def _check_views(previous: FeatureStore, most: int) -> None:
+    """Every training row will get as many views as one has: so a number that few can have is not believed."""
+    if previous.augment not in PRESETS:
+        raise StoreError(
+            f"{previous.path}: has views made by {previous.augment!r}, which this version does not know: "
+            "upgrade featurestore, or pass --name to write another file"
+        )
+    if most * len(previous.rows("train")) > _SPARSEST * len(previous.view_rows):
+        raise StoreError(
+            f"{previous.path}: has {len(previous.view_rows):,} views, too few for {most:,} of each training row: "
+            "delete it, or pass --name to write another file"
+        )
+
+
+_SPARSEST = 100
+"""A file lacks views of rows whose images were gone when more views were asked for."""
 
 
 def _holds_rows(path: Path) -> bool:
@@ -191,7 +210,7 @@ def _donors(folder: Path, target: Path, spec: ExtractionSpec) -> Iterator[Featur
             continue
         try:
             donor = FeatureStore(path)
-        except CorruptFileError:
+        except StoreError:
             continue  # not asked for; `verify` names it, and here it only means to compute anew
         if donor.fingerprint == spec.fingerprint:
             yield donor

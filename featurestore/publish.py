@@ -99,7 +99,8 @@ def publish(publication: Publication, lock: int) -> None:
 def remove_drafts(folder: Path) -> None:
     """Delete what a killed run left half-written. Call under the store's lock."""
     for draft in folder.glob(f"*{DRAFT_SUFFIX}"):
-        draft.unlink(missing_ok=True)
+        if not draft.is_dir():
+            draft.unlink(missing_ok=True)
 
 
 def _child_error(target: Path, code: int, answer: bytes, complaint: bytes, needed: int) -> FeatureStoreError:

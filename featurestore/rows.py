@@ -1,11 +1,12 @@
 """Finished rows by digest, wherever they lie: in feature files and in the journals of unfinished runs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from featurestore.augment import view_key
+from featurestore.errors import CorruptFileError
 from featurestore.journal import SUFFIX as JOURNAL_SUFFIX
 from featurestore.journal import Features, Journal
 from featurestore.store import FeatureStore
@@ -77,6 +78,18 @@ class Rows:
         if digest in self._where:
             return self._where[digest][0]
         return next(journal for journal in self._journals if digest in journal).path
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that all rows are such as the network gives, per tap; the spec alone does not tell.
+
+        Raises:
+            CorruptFileError: the message names the file or journal.
+        """
+        found = [(file.path, {tap: file.features(tap).shape[1:] for tap in file.taps}) for file in self._files]
+        found += [(journal.path, {tap.name: tap.shape for tap in journal.header.taps}) for journal in self._journals]
+        for path, here in found:
+            if here != shapes:
+                raise CorruptFileError(f"{path}: its rows are not of the shape that its network gives: delete it")
 
     def origins(self) -> Iterator[tuple[Path, list[dict[str, str]], Iterable[str]]]:
         """Each file and journal: its path, the engines and library versions that made it, and its digests."""

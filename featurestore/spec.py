@@ -7,11 +7,13 @@ rows, but a new version alone does not make the old features useless.
 
 import hashlib
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from featurestore.errors import CorruptFileError
+from featurestore.system.documents import parse
 
 Pool = Literal["avg", "max", "avg+max", "flatten", "none"]
 Resize = Literal["squash", "crop", "pad"]
@@ -24,6 +26,10 @@ RESIZES: tuple[str, ...] = get_args(Resize)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DECODERS: tuple[str, ...] = get_args(Decoder)
+
+LARGEST_SIZE, MOST_TAPS = 4096, 4096
+"""Most pixels of a side, and most taps: what is beyond has no honest use, and would fill the memory."""
+_LONGEST_LAYER = 255
 
 LAST = "last"
 """Name of the tap at a backbone's output, whatever its layer is called."""
@@ -39,8 +45,8 @@ class Tap:
 
 def tap_names(taps: Sequence[Tap]) -> tuple[str, ...]:
     """What taps are called: see :attr:`ExtractionSpec.tap_names`."""
-    layers = [tap.layer for tap in taps]
-    return tuple(t.layer if layers.count(t.layer) == 1 else f"{t.layer}.{t.pool}" for t in taps)
+    times = Counter(tap.layer for tap in taps)
+    return tuple(t.layer if times[t.layer] == 1 else f"{t.layer}.{t.pool}" for t in taps)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,9 @@ class ExtractionSpec:
 
     A field added in a later version must have a default that means "as before": a field at its default is left
     out of the canonical JSON, so that old fingerprints stay valid. (The fields below without one are always in.)
+
+    Raises:
+        ValueError: a size, weights' digest or tap that no network has.
     """
 
     backbone: str
@@ -61,6 +70,20 @@ class ExtractionSpec:
     precision: Precision = "float32"
     decoder: Decoder = "pillow"
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= LARGEST_SIZE:
+            raise ValueError(f"size {self.size}: it is 1 to {LARGEST_SIZE:,} pixels")
+        if not re.fullmatch("[0-9a-f]{64}", self.weights_digest):
+            raise ValueError("weights_digest is no SHA-256")
+        if not 1 <= len(self.taps) <= MOST_TAPS:
+            raise ValueError(f"{len(self.taps):,} taps: there are 1 to {MOST_TAPS:,}")
+        for tap in self.taps:
+            # In a file it is a path.
+            if len(tap.layer) > _LONGEST_LAYER or {"", ".", ".."} & set(tap.layer.split("/")) or "\0" in tap.layer:
+                raise ValueError(f"no layer is called {tap.layer[:_LONGEST_LAYER]!r}")
+        if len(set(self.tap_names)) < len(self.taps):
+            raise ValueError("two taps of one name")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, without the fields that stand at their default."""
         plain = asdict(self)
@@ -68,23 +91,25 @@ class ExtractionSpec:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII. The fingerprint is the SHA-256 of these bytes."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return _canonical(self.to_dict())
 
     @classmethod
     def from_json(cls, text: str) -> "ExtractionSpec":
         """Inverse of :meth:`to_json`.
 
         Raises:
-            CorruptFileError: the text is no spec of this version.
+            ValueError: the text is no spec of this version; the message is a reason of one line.
         """
         try:
-            values = json.loads(text)
-            values["taps"] = tuple(Tap(**tap) for tap in values["taps"])
-            return cls(**values)
-        except (ValueError, TypeError, KeyError) as error:
-            raise CorruptFileError(
-                f"unreadable extraction spec ({error}): the file is damaged, or a newer featurestore wrote it"
+            spec = parse(text, cls)
+            # What is passed over in reading may have changed the features.
+            if spec.to_json() != _canonical(parse(text, dict[str, Any])):
+                raise ValueError("it says more than this version knows")
+        except ValueError as error:
+            raise ValueError(
+                f"unreadable extraction spec, damaged, or a newer featurestore wrote it: {error}"
             ) from error
+        return spec
 
     @property
     def tap_names(self) -> tuple[str, ...]:
@@ -100,3 +125,7 @@ class ExtractionSpec:
         """One text per field that differs, such as ``size: 224 here, 160 there``; empty when none does."""
         mine, theirs = asdict(self), asdict(other)
         return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
+
+
+def _canonical(values: dict[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))

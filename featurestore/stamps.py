@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from featurestore.errors import DiskFullError
-from featurestore.system.files import write_whole
+from featurestore.errors import WriteError
+from featurestore.system.files import read_regular, write_whole
 
 MARGIN_NS = 2 * 10**9
 """Coarsest clock of a file system in use (FAT's), in nanoseconds."""
@@ -25,6 +25,8 @@ _STAMP = struct.Struct("<QQQqq")
 _DIGEST_BYTES = 32
 _HEAD = struct.Struct("<4sI")
 _MAGIC = b"FSD1"
+_LIMIT = 100 * 2**20
+"""Most bytes of a cache, which in memory are four times as many: 1.4 million files."""
 
 
 def stamp(path: str | os.PathLike[str]) -> bytes:
@@ -87,13 +89,13 @@ class DigestCache:
         """Keep what was seen, and forget the rest. A cache that cannot be written is only slow."""
         if self._seen != self._there:
             body = b"".join(stamp + digest for stamp, digest in self._seen.items())
-            with suppress(OSError, DiskFullError):
+            with suppress(WriteError):
                 write_whole(self._path, _HEAD.pack(_MAGIC, zlib.crc32(body)) + body)
 
 
 def _read(path: Path) -> dict[bytes, bytes]:
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, _LIMIT)
         magic, crc = _HEAD.unpack_from(raw)
     except (OSError, struct.error):
         return {}

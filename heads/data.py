@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import StoreError
+from featurestore.errors import HeadError, StoreError
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore, find_file, find_files
 
@@ -72,7 +73,7 @@ class FeatureTable:
         dataset: name of the data set.
         class_names: class `i` is ``class_names[i]``.
         y: int32 (N,), indices into `class_names`.
-        splits, ids, digests: str (N,).
+        splits, digests: str (N,).
 
     Raises:
         StoreError: files of different rows, or without such a tap; the message names them.
@@ -87,14 +88,27 @@ class FeatureTable:
         self._views = [_flat(store.views(tap)) for store, tap in sources]
         self._stores = stores
         self.path, self.files = path, tuple(store.path for store in stores)
-        self.inputs = tuple(Input(s.spec, tap or s.taps[0], str(s.provenance.get("weights", ""))) for s, tap in sources)
+        self.inputs = tuple(Input(s.spec, tap or s.taps[0], s.provenance["weights"]) for s, tap in sources)
         self.dataset, self.class_names = first.dataset, first.class_names
-        self.y, self.splits, self.ids, self.digests = first.labels, first.splits, first.ids, first.digests
+        self.y, self.splits, self.digests = first.labels, first.splits, first.digests
 
     @cached_property
     def X(self) -> Features:  # noqa: N802
         """Float16 or float32 (N, D), a map of features flattened; memory-mapped and read-only if there is one input."""
         return _beside(self._parts, slice(None))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the path before what a head finds wrong with rows of this table: it does not know whose they are."""
+        try:
+            yield
+        except HeadError as error:
+            raise HeadError(f"{self.path}: {error}") from error
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """The samples' names in their source: str (N,)."""
+        return self._stores[0].ids
 
     def rows(self, *splits: str) -> NDArray[np.intp]:
         """Indices of the rows of these splits, in the file's order."""

@@ -54,8 +54,8 @@ def _write_npz(table: FeatureTable, path: Path) -> None:
             features=table.X,
             labels=table.y,
             class_names=np.array(table.class_names),
-            ids=table.ids,
-            splits=table.splits,
+            ids=table.ids.astype(str),  # objects would be pickled
+            splits=table.splits.astype(str),
         )
 
 

@@ -53,14 +53,15 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
         trials = (((X[folds != i], y[folds != i]), (X[folds == i], y[folds == i])) for i in range(folds.max() + 1))
     started, truth, probabilities = time.perf_counter(), [], []
     for train, (rows, labels) in trials:
-        head = LogisticHead(random_state=seed).fit(*train, temperature=1.0)
         proba = np.zeros((len(rows), len(table.class_names)))
-        proba[:, head.classes_] = head.predict_proba(rows)
+        with table.named():
+            head = LogisticHead(random_state=seed).fit(*train, temperature=1.0)
+            proba[:, head.classes_] = head.predict_proba(rows)
         truth.append(labels)
         probabilities.append(proba)
     seconds = time.perf_counter() - started
     found = measure(np.concatenate(truth), np.concatenate(probabilities), table.class_names)
-    flops = store.provenance.get("flops", {}).get(tap)
+    flops = store.provenance["flops"].get(tap)
     return {
         "file": str(store.path),
         "backbone": store.spec.backbone,

@@ -110,6 +110,16 @@ def test_verify_finds_one_flipped_bit_anywhere_in_the_data(file):
     FeatureStore(file).verify()
 
 
+def test_the_digest_does_not_depend_on_the_size_of_blocks(tmp_path, monkeypatch):
+    """A row may be larger than the memory: one flattened map of a file from anybody."""
+    store = FeatureStore(feature_file(tmp_path))
+    for size in (1, 13, 28, 100):
+        monkeypatch.setattr(layout, "BLOCK_BYTES", size)
+        store.verify()
+        with h5py.File(store.path) as opened:
+            assert max(block.nbytes for block in layout._pieces(opened["features"])) <= max(size, 4)
+
+
 def test_verify_files_names_the_damaged_one(file, tmp_path):
     other = tmp_path / "other.h5"
     shutil.copy(file, other)
@@ -265,6 +275,7 @@ def test_hostile_files_are_refused_before_a_value_is_read(file, tmp_path, attack
 
 
 def test_metadata_beyond_the_budget_is_refused(file, monkeypatch):
-    monkeypatch.setattr("featurestore.store.METADATA_LIMIT", 1000)
-    with pytest.raises(UnsafeFileError, match="more than 1,000"):
+    monkeypatch.setattr(layout, "SPARE_BYTES", 1000)
+    monkeypatch.setattr(layout, "ROW_BYTES", 10)
+    with pytest.raises(UnsafeFileError, match="of 1,310: file refused"):
         FeatureStore(file)

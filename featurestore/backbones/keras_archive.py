@@ -19,13 +19,13 @@ import numpy as np
 
 from featurestore.runtime import import_keras
 from featurestore.system import documents
-from featurestore.system.files import check_regular, on_disk, size_text, why
+from featurestore.system.files import check_filled, size_text, why
 
 _SLACK = 16 * 2**20
 """Bytes that a file may declare beyond its own size: its config, and what small files weigh beside their header."""
 
 _SWELLING = 4
-"""How many times larger than on the disk a file may be: some disks, and some archives, compress weights a little."""
+"""How many times larger than the file what it holds may be: some archives compress weights a little."""
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
@@ -38,7 +38,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     with _opened(path) as archive:
         sizes = {item.filename: item.file_size for item in archive.infolist()}
-        _compare("its members", sum(sizes.values()), _SWELLING * on_disk(path))
+        _compare("its members", sum(sizes.values()), _SWELLING * path.stat().st_size)
         if not {_CONFIG, _WEIGHTS} <= sizes.keys():
             raise ValueError(f"it holds no {_CONFIG} and {_WEIGHTS}")
         _check_hdf5(_seekable(archive, _WEIGHTS), sizes[_WEIGHTS])
@@ -65,16 +65,16 @@ def check_weights(path: Path) -> None:
         ValueError: it is no regular HDF5 file, or would take much more memory than its size tells.
     """
     try:
-        check_regular(path)
+        check_filled(path)
     except OSError as error:
         raise ValueError(why(error)) from error
-    _check_hdf5(path, _SWELLING * on_disk(path))
+    _check_hdf5(path, _SWELLING * path.stat().st_size)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        check_regular(path)
+        check_filled(path)
         with zipfile.ZipFile(path) as archive:
             yield archive
     except OSError as error:

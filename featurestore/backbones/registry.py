@@ -15,6 +15,7 @@ from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, We
 from featurestore.errors import BackboneError, WeightsError, suggest
 from featurestore.runtime import import_keras
 from featurestore.spec import (
+    LARGEST_SIZE,
     LAST,
     POOLS,
     PRECISIONS,
@@ -161,6 +162,8 @@ def check(
             f"size {size} is too small for {architecture.name}: it takes {architecture.min_size} and more, "
             f"{architecture.size} by default"
         )
+    if (size or architecture.size) > LARGEST_SIZE:
+        raise BackboneError(f"size {size or architecture.size} is too large: pass --size {LARGEST_SIZE} or less")
     for tap in _parse_taps(taps, pool):
         if tap.pool not in POOLS:
             raise BackboneError(f"unknown pooling {tap.pool!r}: {suggest(tap.pool, POOLS)}")

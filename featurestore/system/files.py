@@ -75,10 +75,47 @@ def check_regular(path: str | os.PathLike[str], limit: int | None = None) -> Non
     open_regular(path, limit).close()
 
 
-def on_disk(path: str | os.PathLike[str]) -> int:
-    """Bytes that a file takes on the disk, so without the holes of a sparse one; at most its size."""
-    status = os.stat(path)  # noqa: PTH116 (any kind of path)
-    return min(status.st_size, 512 * status.st_blocks)
+def check_filled(path: str | os.PathLike[str]) -> None:
+    """As :func:`check_regular`, for a file that is to be read from end to end: one that is mostly holes is refused,
+    since a sparse file of a few bytes can claim to be terabytes of zeros.
+
+    (It asks for the holes themselves. ``st_blocks`` says less: a file system that compresses makes it small, and ZFS
+    tells it only seconds after a file was written.)
+    """
+    with open_regular(path) as file:
+        handle, size = file.fileno(), os.fstat(file.fileno()).st_size
+        stored = end = 0
+        while size > _HOLES + stored * _HOLES_PER_BYTE:
+            try:
+                start = os.lseek(handle, end, os.SEEK_DATA)
+                end = os.lseek(handle, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # no more data
+                    raise OSError(errno.EINVAL, "mostly holes: a sparse file", os.fspath(path)) from error
+                return  # a file system that cannot tell
+            stored += end - start
+
+
+_HOLES, _HOLES_PER_BYTE = 64 * 2**20, 16
+"""A file may be so much larger than what is stored of it: rows of zeros can become holes when somebody copies it."""
+
+
+def open_own(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file that this program keeps for itself in a folder of anybody's making; made if `flags` say so.
+
+    Raises:
+        OSError: it cannot be opened; or it is a link, which could lead to a file of somebody else, a FIFO or a device.
+    """
+    try:
+        handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.EINVAL, "a link, not a regular file", os.fspath(path)) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
+    return handle
 
 
 def size_text(count: int) -> str:
@@ -198,7 +235,7 @@ def _target(path: Path, *, folder_allowed: bool = False) -> Path:
 
 
 def _open_draft(draft: Path) -> int:
-    return os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    return open_own(draft, os.O_RDWR | os.O_CREAT)
 
 
 def _open_folder(draft: Path) -> int:

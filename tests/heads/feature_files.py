@@ -72,7 +72,7 @@ def write_features(
     with h5py.File(path, "w") as file:
         for group, taps in (("", features), (layout.VIEWS, views)):
             for tap, name in layout.feature_names(spec.tap_names, group).items():
-                file.create_dataset(name, data=taps[tap])
+                file.create_dataset(name, data=np.asarray(taps[tap], spec.dtype))
         file[f"{layout.VIEWS}/{layout.ROW}"] = np.asarray(view_rows, np.int32)
         file[f"{layout.VIEWS}/{layout.NUMBER}"] = np.ones(len(view_rows), np.int32)
         for name, values in columns.items():

@@ -36,10 +36,10 @@ def test_select_gives_the_rows_of_one_split(digits, digits_file):
 
 
 def test_taps_are_chosen_by_name_and_maps_are_flattened(tmp_path):
-    features = {"early": np.arange(48, dtype=np.float16).reshape(4, 2, 2, 3), "late": np.ones((4, 5), np.float32)}
+    features = {"early": np.arange(48, dtype=np.float32).reshape(4, 2, 2, 3), "late": np.ones((4, 5), np.float32)}
     path = write_features(tmp_path / "taps.h5", features, [0, 1, 0, 1], ["train"] * 4, class_names=["a", "b"])
     table = load_features(path, "early")
-    assert (table.X.shape, table.X.dtype, table.inputs[0].tap) == ((4, 12), np.float16, "early")
+    assert (table.X.shape, table.X.dtype, table.inputs[0].tap) == ((4, 12), np.float32, "early")
     with pytest.raises(StoreError, match="early, late"):
         load_features(path)
 
@@ -94,7 +94,7 @@ def test_names_of_nothing_or_of_several_are_refused(folder, digits):
     X, y = digits
     with pytest.raises(StoreError, match=r"no tap 'late': name one of .*pixels\.early"):
         load_features(folder, "pixels.early+late")
-    write_features(folder / "three.h5", X, y, ["train"] * 600, class_names=["a"] * 10, spec=OTHER)
+    write_features(folder / "three.h5", X, y, ["train"] * 600, class_names=list("abcdefghij"), spec=OTHER)
     with pytest.raises(StoreError, match=r"'edges' is in three\.h5, two\.h5: name one of .*three"):
         load_features(folder, "early+edges")
 
