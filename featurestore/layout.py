@@ -29,9 +29,10 @@ view has the shape of its row.
 
 A file may come from anybody, and what is not features is read into memory. So all columns but the features, as wide
 as they declare themselves, may take 1 KiB for each sample, view and failure, and 64 MiB beyond; attributes may have the
-sizes in :data:`ATTRIBUTES`; and a file of which much more is holes than is stored is refused. (A million rows with
-names of 200 bytes need half of that.) Texts become a str array, whose items all take four bytes for each character of
-the longest one; where that is more than 64 MiB, an array of Python's own str objects.
+sizes in :data:`ATTRIBUTES`, and all that is no dataset 128 MiB together; and a file of which much more is holes than is
+stored is refused. (A million rows with names of 200 bytes need half of that.) Texts become a str array, whose items all
+take four bytes for each character of the longest one; where that is more than 64 MiB, an array of Python's own str
+objects.
 
 Root attributes, fixed-length strings except the second:
 
@@ -65,7 +66,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.spec import ExtractionSpec
-from featurestore.system import documents
 
 FORMAT = "featurestore"
 FORMAT_VERSION = 1
@@ -84,13 +84,15 @@ MOST_VIEWS = 1000
 SPLITS = ("train", "validation", "test", "duplicate")
 
 ATTRIBUTES = {
-    "format": 64, "dataset": 4096, "spec": 2**22, "fingerprint": 64, "class_names": documents.LIMIT, "augment": 64,
+    "format": 64, "dataset": 4096, "spec": 2**22, "fingerprint": 64, "class_names": 2**24, "augment": 64,
     "provenance": 2**22, "content_digest": 64,
 }  # fmt: skip
 """Name -> most bytes."""
 VERSION_ATTRIBUTE = "format_version"
 DIGEST_CHARS = 64
 
+MOST_OBJECTS, OVERHEAD_BYTES = 2**15, 128 * 2**20
+"""Most groups and datasets in a file, and most bytes outside its datasets: attributes, and what HDF5 itself writes."""
 ROW_BYTES, SPARE_BYTES = 2**10, 64 * 2**20
 """What all columns but the features may take for a row, and beyond."""
 PADDED_BYTES = 64 * 2**20

@@ -22,6 +22,7 @@ from featurestore.system.printing import printable
 
 def check_attributes(file: h5py.File) -> dict[str, str]:
     """Read the root attributes, each a fixed-length string of a sane size."""
+    _check_overhead(file)
     if "format" not in file.attrs or layout.VERSION_ATTRIBUTE not in file.attrs:
         raise CorruptFileError("an HDF5 file, but not one written by featurestore extract")
     texts = {}
@@ -42,6 +43,23 @@ def check_attributes(file: h5py.File) -> dict[str, str]:
             f"{layout.FORMAT!r} from 1 to {layout.FORMAT_VERSION}: upgrade featurestore"
         )
     return texts
+
+
+def _check_overhead(file: h5py.File) -> None:
+    """HDF5 reads an attribute whole, and more than once, to tell its size: so look at what no dataset takes first."""
+    stored = objects = 0
+
+    def count(name: str, item: Any) -> bool | None:
+        nonlocal stored, objects
+        objects += 1
+        if isinstance(item, h5py.Dataset) and item.id.get_offset() is not None:
+            stored += item.id.get_storage_size()
+        return objects > layout.MOST_OBJECTS or None
+
+    file.visititems(count)
+    overhead = os.stat(file.filename).st_size - stored  # noqa: PTH116
+    if objects > layout.MOST_OBJECTS or overhead > layout.OVERHEAD_BYTES:
+        raise UnsafeFileError(f"{objects:,} objects, and {overhead:,} bytes beside them: file refused")
 
 
 def check_datasets(file: h5py.File, spec: ExtractionSpec) -> None:

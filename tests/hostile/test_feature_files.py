@@ -19,6 +19,7 @@ from store_makers import (
     fifo,
     header,
     long_columns,
+    many_class_names,
     not_finite,
     reheader,
     retap,
@@ -102,7 +103,7 @@ def run(*arguments):
 @pytest.mark.parametrize(
     "attack",
     ["path of 7 MB", "reason of 80 MB", "a billion rows in holes", "one row of 16 GB in holes", "100 MB of class names",
-     "5 million class names", "4 million class names", "100 MB of spec"],
+     "300 MB of data set's name", "5 million class names", "4 million class names", "100 MB of spec"],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["info", "verify"])
 def test_a_hostile_file_takes_little_memory(file, attack, command):
@@ -138,6 +139,18 @@ def test_nan_is_found_by_whoever_computes_with_it(file, tmp_path):
         lambda: sweep(file, tmp_path / "sweep", preset="quick"),
     ):
         refused(attempt, file, "NaN")
+
+
+def test_a_million_classes_can_be_looked_at_but_not_judged(file, tmp_path):
+    many_class_names(1_700_000)(file)
+    code, lines, peak = run("info", file)
+    assert (code, lines) == (0, []) and peak < MOST
+    for attempt in (
+        lambda: probe(file),
+        lambda: fit_head(file, out=tmp_path / "head"),
+        lambda: sweep(file, tmp_path / "sweep", preset="quick"),
+    ):
+        refused(attempt, file, "1,700,000 classes")
 
 
 @pytest.mark.parametrize("text", ["{}", '{"weights": "x"}', '{"producers": []}', '{"later": 1}'])
