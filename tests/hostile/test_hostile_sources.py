@@ -240,12 +240,12 @@ def test_any_name_of_a_folder_names_a_data_set(tmp_path, name):
         pytest.skip("this file system does not take such a name")
     source = open_source(folder)
     source.name.encode()
-    spec = ExtractionSpec("b" * 230, "00", (Tap(),), 224, "squash", "none", "float32")
+    spec = ExtractionSpec("b" * 230, "0" * 64, (Tap(),), 224, "squash", "none", "float32")
     assert len(os.fsencode(layout.file_stem(source.name, spec))) <= layout.MAX_STEM
 
 
 def test_names_that_fitted_stay_as_they_are():
-    spec = ExtractionSpec("net", "00", (Tap(),), 224, "squash", "none", "float32")
+    spec = ExtractionSpec("net", "0" * 64, (Tap(),), 224, "squash", "none", "float32")
     rest = f"--net--{spec.fingerprint[:8]}"
     longest = "x" * (layout.MAX_STEM - len(rest))
     assert layout.file_stem(longest, spec) == longest + rest
