@@ -109,9 +109,10 @@ def _moments(division: Division, folds: Sequence[int], standardize: bool, covari
         for group in np.unique(groups[block]):
             mine = np.flatnonzero(groups[block] == group)
             rows, codes = X[mine], division.codes[block][mine]
-            member = (np.arange(C)[:, None] == codes) * share[mine]
-            weight[group] += member.sum(axis=1)
-            total[group] += member.astype(np.float32) @ rows
+            shown = np.unique(codes)
+            member = (shown[:, None] == codes) * share[mine]
+            weight[group, shown] += member.sum(axis=1)
+            total[group, shown] += member.astype(np.float32) @ rows
             if square is not None:
                 square[group] += rows.T @ (rows * share[mine, None].astype(np.float32))
     found = []

@@ -13,7 +13,7 @@ from featurestore.errors import HeadError
 from featurestore.runtime import version_of
 from heads.data import FeatureTable, load_features
 from heads.designs import HeadDesign, head_class
-from heads.evaluation import measure
+from heads.metrics import estimates_of
 from heads.persist import FittedHead, check_target, save_head
 from heads.record import Record
 
@@ -101,7 +101,7 @@ def fit_table(
     if model.held_out_ is None:
         return fitted
     scores, codes = model.held_out_
-    return fitted.with_reference(scores / model.temperature_, codes, model.classes_)
+    return fitted.with_reference(scores, model.temperature_, codes, model.classes_)
 
 
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
@@ -111,7 +111,8 @@ def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
     for split in ("validation",) if fitted.head.votes else ("train", "validation"):
         X, y = table.select(split)
         if len(y):
-            metrics[split] = measure(y, fitted.predict_proba(X), table.class_names).metrics()
+            found = estimates_of(fitted.outcomes(X, y))
+            metrics[split] = {name: each.value for name, each in found.items()}
     return replace(fitted, metrics=metrics)
 
 

@@ -21,6 +21,7 @@ from heads.data import Floats, Labels
 from heads.designs import HeadDesign
 from heads.division import Division, Judged, Report, cores
 from heads.lbfgs import Doubles
+from heads.outcomes import blocks
 
 _STRIP = 2048
 """Rows whose neighbours are looked for at a time: the others are read and scaled once for all of them."""
@@ -261,7 +262,9 @@ def judge_neighbours(
             codes, place = division.codes[trained[fold][near.place]], places[fold][rows]
             for i, head in heads:
                 k = head.n_neighbors
-                scores[i][place] = votes(codes[:, :k], near.distance[:, :k], head.weights, division.classes)
+                for part in blocks(len(place), division.classes):
+                    found = votes(codes[part, :k], near.distance[part, :k], head.weights, division.classes)
+                    scores[i][place[part]] = found
             left -= len(place)
         if left:
             return

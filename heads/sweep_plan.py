@@ -10,10 +10,13 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from heads.base import Extent
-from heads.calibration import stratified_folds
-from heads.data import FeatureTable
+from heads.calibration import stratified_folds, thinned
+from heads.data import FeatureTable, Labels
 from heads.division import BLOCK, Division, scratch
 from heads.fit import check_train
+
+_NAMED = 10
+"""Classes that a note names, at most."""
 
 
 class SweepPlan:
@@ -32,17 +35,27 @@ class SweepPlan:
         splits = ("train",) if folds is None else ("train", "validation")
         rows = table.rows(*splits)
         check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
+        classes = len(np.unique(table.y[rows]))
         if folds is not None:
-            fold = self._folds(table.y[rows], folds, seed, table.groups(rows))
+            groups = table.groups(rows)
+            whole = self._folds(table.y[rows], folds, seed, groups)
+            fold = thinned(whole, classes, seed, groups)
+            self._note_thinned(classes, whole, fold, "the others are always trained on")
         else:
             held = table.rows("validation")
             known = np.isin(table.y[held], table.y[rows])
             if not known.any():
                 raise HeadError(f"{table.path}: no validation rows of classes that train rows show: give --cv 5")
             if not known.all():
-                missing = ", ".join(table.class_names[i] for i in np.unique(table.y[held][~known]))
-                self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {missing}")
-            rows, fold = np.concatenate([rows, held[known]]), np.repeat([-1, 0], [len(rows), known.sum()])
+                missing = [table.class_names[i] for i in np.unique(table.y[held][~known])]
+                named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" * (len(missing) > _NAMED))
+                self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {named}")
+            held = held[known]
+            whole = np.zeros_like(held)
+            judged = thinned(whole, classes, seed, table.groups(held))
+            self._note_thinned(classes, whole, judged, "the others come in when the winner is refitted")
+            held = held[judged >= 0]
+            rows, fold = np.concatenate([rows, held]), np.repeat([-1, 0], [len(rows), len(held)])
         shown = np.full(len(table.y), -1)
         shown[rows] = np.arange(len(rows))
         owners = shown[table.view_rows] if views else np.empty(0, np.intp)
@@ -56,9 +69,17 @@ class SweepPlan:
         labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
         self.classes, self._codes = np.unique(labels, return_inverse=True)
         self.held_codes = self._codes[self._plain & (self._fold >= 0)]
-        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1])
+        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1], len(self.classes))
         self.judged_splits = ("validation",) if folds is None else ("train", "validation")
         self._groups = table.groups(rows)
+
+    def _note_thinned(self, classes: int, whole: Labels, kept: Labels, others: str) -> None:
+        before, after = (int((fold >= 0).sum()) for fold in (whole, kept))
+        if after < before:
+            self.notes.append(
+                f"heads are judged on {after:,} of {before:,} rows, whose scores of {classes:,} classes fit in memory: "
+                + others
+            )
 
     def _folds(self, labels: Any, folds: int, seed: int, groups: Any) -> Any:
         if not 2 <= folds <= np.bincount(labels).max():

@@ -209,19 +209,20 @@ def test_uncalibrated_answers_are_those_of_temperature_1(gap_file):
     fitted = fit_head(gap_file, "logreg")
     fitted.head.temperature_ = 1.0
     assert answers(fitted, gap_file, "validation").uncalibrated() is None
-    plain = answers(fitted, gap_file, "validation").proba
+    plain = answers(fitted, gap_file, "validation").outcomes
     fitted.head.temperature_ = 2.5
     found = answers(fitted, gap_file, "validation")
-    np.testing.assert_allclose(found.uncalibrated(), plain, atol=1e-9)
-    assert np.abs(found.proba - plain).max() > 0.01 and (plain[:, 1] == 0).all()
+    np.testing.assert_array_equal(found.uncalibrated().greatest, plain.greatest)
+    assert np.abs(found.outcomes.greatest - plain.greatest).max() > 0.01 and (plain.predicted != 1).all()
 
 
-def test_rows_whose_probability_is_1_keep_their_order_without_the_temperature(gap_file):
-    fitted = fit_head(gap_file, "logreg")
-    fitted.head.temperature_ = 2.5
-    found = replace(answers(fitted, gap_file, "validation"), proba=softmax(np.array([[0, 40.0], [0, 60.0], [0, 50.0]])))
-    assert (found.proba[:, 1] == 1).all()
-    np.testing.assert_allclose(log_odds(found.uncalibrated()), [100, 150, 125])
+def test_rows_whose_probability_is_1_keep_their_order_without_the_temperature(pair_file):
+    fitted = fit_head(pair_file, "logreg")
+    fitted.head.coef_, fitted.head.temperature_ = 100 * fitted.head.coef_, 2.5
+    found = answers(fitted, pair_file, "validation")
+    assert (found.outcomes.greatest == 1).any()
+    scores = fitted.head.decision_function(load_features(pair_file).select("validation")[0])
+    np.testing.assert_allclose(log_odds(found.uncalibrated().two_columns), scores[:, 1] - scores[:, 0], rtol=1e-5)
 
 
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1))
