@@ -68,16 +68,21 @@ def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) ->
     numbers = stratified_folds(codes, min(10, len(codes) // _ENOUGH) if many else _FOLDS, seed, groups)
     if many:
         numbers = np.where(numbers == 0, 0, -1)
-    numbers = thinned(numbers, int(codes.max()) + 1, seed, groups)
+    numbers = thinned(numbers, max(_ENOUGH, held_most(int(codes.max()) + 1) // 4), seed, groups)
     return numbers if numbers.max() >= 0 else None
 
 
-def thinned(numbers: Labels, classes: int, seed: int, groups: Labels | None = None) -> Labels:
-    """Folds (N,) in which no more rows are held out than have scores that fit in memory: the others get -1.
+def held_most(classes: int) -> int:
+    """Rows held out whose scores fit in memory: more than anybody has, unless there are thousands of classes."""
+    return max(_SCORES // classes, 1)
 
-    That is all of them unless there are thousands of classes. Groups stay whole.
+
+def thinned(numbers: Labels, most: int, seed: int, groups: Labels | None = None) -> Labels:
+    """Folds (N,) in which no more than so many rows are held out, drawn by `seed`; the others get -1.
+
+    Groups stay whole, and one is always left.
     """
-    held, most = np.flatnonzero(numbers >= 0), max(_SCORES // classes, 1)
+    held = np.flatnonzero(numbers >= 0)
     if len(held) <= most:
         return numbers
     owners = np.arange(len(held)) if groups is None else np.unique(groups[held], return_inverse=True)[1]

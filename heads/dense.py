@@ -7,7 +7,7 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from heads.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_many_classes
-from heads.calibration import thinned
+from heads.calibration import held_most, thinned
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 from heads.division import Division, cores
@@ -48,7 +48,8 @@ class DenseHead(Head):
     ) -> HeldOut | None:
         division = Division.of(training)
         if validation is not None:  # of thousands of classes, as many as have scores that fit in memory
-            kept = thinned(np.zeros_like(validation[1]), len(self.classes_), self.random_state) == 0
+            most = held_most(len(self.classes_))
+            kept = thinned(np.zeros_like(validation[1]), most, self.random_state) == 0
             validation = validation[0][kept], validation[1][kept]
         batches = Batches(division, division.folds, False, self.random_state, stopping=validation)
         member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self.random_state)

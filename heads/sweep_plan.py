@@ -10,7 +10,7 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from heads.base import Extent
-from heads.calibration import stratified_folds, thinned
+from heads.calibration import held_most, stratified_folds, thinned
 from heads.data import FeatureTable, Labels
 from heads.division import BLOCK, Division, scratch
 from heads.fit import check_train
@@ -39,7 +39,7 @@ class SweepPlan:
         if folds is not None:
             groups = table.groups(rows)
             whole = self._folds(table.y[rows], folds, seed, groups)
-            fold = thinned(whole, classes, seed, groups)
+            fold = thinned(whole, held_most(classes), seed, groups)
             self._note_thinned(classes, whole, fold, "the others are always trained on")
         else:
             held = table.rows("validation")
@@ -52,7 +52,7 @@ class SweepPlan:
                 self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {named}")
             held = held[known]
             whole = np.zeros_like(held)
-            judged = thinned(whole, classes, seed, table.groups(held))
+            judged = thinned(whole, held_most(classes), seed, table.groups(held))
             self._note_thinned(classes, whole, judged, "the others come in when the winner is refitted")
             held = held[judged >= 0]
             rows, fold = np.concatenate([rows, held]), np.repeat([-1, 0], [len(rows), len(held)])
@@ -82,8 +82,10 @@ class SweepPlan:
             )
 
     def _folds(self, labels: Any, folds: int, seed: int, groups: Any) -> Any:
-        if not 2 <= folds <= np.bincount(labels).max():
-            raise HeadError(f"--cv {folds}: give 2 to {np.bincount(labels).max()}, the rows of the largest class")
+        most = int(np.bincount(labels).max())
+        if not 2 <= folds <= most:
+            least = f"2 to {most}" if most > 2 else "2" if most == 2 else "0"
+            raise HeadError(f"--cv {folds}: give {least}, as the largest class has {most} rows")
         fold = stratified_folds(labels, folds, seed, groups)
         if never := int((fold < 0).sum()):
             self.notes.append(f"{never} rows are never held out: no other images of their class would be left")

@@ -223,7 +223,7 @@ def evaluation(found: dict[str, Any]) -> str:
         *(["\n".join(about)] if about else []),
         table([f"{found['split']} ({found['rows']} rows)", "value", "95 % from", "to"], metrics),
         *([table(["class", "precision", "recall", "f1", "rows"], classes), _matrix(found)]
-          if "confusion_matrix" in found else [_worst(classes), _mistakes(found)]),
+          if "confusion_matrix" in found else [_worst(classes), *_mistakes(found)]),
         *(["\n".join(remarks)] if remarks else []),
     ])  # fmt: skip
 
@@ -241,13 +241,11 @@ def _worst(classes: list[list[Any]]) -> str:
     return f"{shown}\n… the worst of {len(known):,} classes that have rows, of {len(classes):,} in all (see --json)"
 
 
-def _mistakes(found: dict[str, Any]) -> str:
+def _mistakes(found: dict[str, Any]) -> list[str]:
     """Instead of a matrix of thousands of classes."""
     shown = [[pair["class"], pair["predicted"], pair["rows"]] for pair in found.get("confused", [])[:_LISTED]]
-    many = f"{len(found['per_class']):,}"
-    return f"the most frequent mistakes (a matrix of {many} × {many} classes is left out)\n" + table(
-        ["true class", "predicted as", "rows"], shown
-    )
+    title = f"the most frequent mistakes (a matrix of {len(found['per_class']):,} classes is left out)"
+    return [f"{title}\n{table(['true class', 'predicted as', 'rows'], shown)}"] if shown else []
 
 
 def threshold(found: dict[str, Any]) -> list[str]:
