@@ -15,7 +15,7 @@ _ENOUGH = 1000
 """Scores that a temperature needs, at most."""
 _SCORES = 2**26
 """Scores of rows held out that are kept of one head, at most: 256 MiB. Of a thousand classes, 67,000 rows; of 20,000,
-3,355, whose accuracy is known to 0.9 %."""
+3,355, whose accuracy is known to 0.9 % or better."""
 _COLDEST, _STEPS, _PRECISE = 7.0, 60, 1e-7
 """Greatest size of a temperature's logarithm, most steps of the search for it, and the step that ends it."""
 
