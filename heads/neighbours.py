@@ -30,6 +30,10 @@ _MORE = 8
 """Candidates beyond those asked for, so that rounding seldom leaves a doubt."""
 
 
+_SCORES = 2**28
+"""Scores of designs that are judged together, at most: a gigabyte."""
+
+
 @dataclass(frozen=True)
 class Side:
     """Rows to compare, wherever they lie.
@@ -248,7 +252,9 @@ def judge_neighbours(
         head: Any = design.build(seed)
         division.check([head])
         groups[head.standardize, head.metric].append((i, head))
-    for (standardize, metric), heads in groups.items():
+    size = max(1, _SCORES // max(1, len(division.judged) * division.classes))
+    runs = [(how, some[i : i + size]) for how, some in groups.items() for i in range(0, len(some), size)]
+    for (standardize, metric), heads in runs:
         start = time.perf_counter()
         pairs, trained, places = [], [], []
         for fold in range(division.folds):
