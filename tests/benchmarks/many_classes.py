@@ -18,7 +18,7 @@ import numpy as np
 from common import CLI
 
 sys.path.append(str(Path(__file__).parents[1] / "heads"))
-from feature_files import write_features  # noqa: E402
+from feature_files import write_features
 
 COMMANDS = [f"fit-head:{kind}" for kind in ("centroid", "lda", "knn", "svm", "logreg", "ridge")]
 COMMANDS += ["evaluate", "probe", "sweep:quick"]
