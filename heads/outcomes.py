@@ -57,6 +57,7 @@ class Outcomes(NamedTuple):
                 column have probability 0.
             classes: how many there are then.
         """
+        y = np.asarray(y, np.intp)  # of a file's int32, the number of a cell of many classes would be too large
         parts = [cls._of(y[part], proba[part], columns, classes) for part in blocks(*proba.shape)]
         return cls.joined(parts)
 

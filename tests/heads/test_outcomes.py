@@ -81,7 +81,7 @@ def test_the_pairs_that_occur_are_the_matrix(classes, rows, seed):
 
 def test_metrics_of_twenty_thousand_classes_need_no_matrix_of_them():
     """It would take 3.2 GB."""
-    y, proba = np.arange(0, 20_000, 100), np.zeros((200, 20_000), np.float32)
+    y, proba = np.arange(0, 20_000, 100, dtype=np.int32), np.zeros((200, 20_000), np.float32)
     proba[np.arange(200), y] = 1
     proba[:20] = np.roll(proba[:20], 1, axis=1)
     tracemalloc.start()
@@ -90,3 +90,9 @@ def test_metrics_of_twenty_thousand_classes_need_no_matrix_of_them():
     tracemalloc.stop()
     assert peak < 200e6
     assert found["accuracy"].value == found["balanced_accuracy"].value == 0.9
+
+
+def test_classes_of_a_file_do_not_overflow():
+    y = np.array([59_999, 3], np.int32)
+    found = Confusion.of(Outcomes.of(y, np.eye(2), np.array([3, 59_999]), 60_000))
+    assert (found.true.tolist(), found.predicted.tolist()) == ([3, 59_999], [59_999, 3])
