@@ -15,6 +15,7 @@ from heads.calibration import calibrate, temperature_folds
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import KINDS, head_class, parameter
 from heads.moments import moments
+from heads.outcomes import Outcomes, blocks
 from heads.scores import softmax
 
 Views = tuple[ArrayLike, ArrayLike]
@@ -28,6 +29,9 @@ State = dict[str, Any]
 
 WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 """Files of a saved head: arrays alone, or a scikit-learn estimator with them."""
+
+SWEPT = 5000
+"""Classes up to which a sweep judges heads that learn in steps."""
 
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 """Help of that hyperparameter."""
@@ -57,16 +61,27 @@ class Scaling(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """What heads are to be judged on: rows in all, the fewest that one is fitted to, and columns."""
+    """What heads are to be judged on: rows in all, the fewest that one is fitted to, columns and classes."""
 
     rows: int
     fewest: int
     columns: int
+    classes: int
 
     @classmethod
-    def of(cls, fold: Labels, columns: int) -> "Extent":
+    def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":
         """Of rows by the fold that each is held out in; -1 is never held out."""
-        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns)
+        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns, classes)
+
+
+def too_many_classes(extent: Extent) -> str | None:
+    """Why a sweep leaves out a kind of head that learns in steps, each of which takes all scores of all rows."""
+    if extent.classes <= SWEPT:
+        return None
+    return (
+        f"each of its hundreds of steps takes {extent.rows:,} rows × {extent.classes:,} classes, and of more than "
+        f"{SWEPT:,} classes a sweep would take hours: fit it alone with  fit-head,  or sweep lda, centroid or knn"
+    )
 
 
 def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
@@ -219,6 +234,17 @@ class Head:
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities (N, C), each row with sum 1."""
         return softmax(self.decision_function(X) / self.temperature_)
+
+    def outcomes(self, X: ArrayLike, y: ArrayLike, classes: int) -> Outcomes:
+        """What the probabilities say of rows X (N, D) of classes y (N,), of which there are `classes` in all.
+
+        Classes that the training rows lack have probability 0. The probabilities are made block by block, and dropped.
+        """
+        features, y = as_features(X), np.asarray(y, np.intp)
+        return Outcomes.joined([
+            Outcomes.of(y[part], self.predict_proba(features[part]), self.classes_, classes)
+            for part in blocks(len(features), len(self.classes_))
+        ])  # fmt: skip
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Accuracy."""

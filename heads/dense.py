@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays
+from heads.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_many_classes
+from heads.calibration import held_most, thinned
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 from heads.division import Division, cores
@@ -46,6 +47,10 @@ class DenseHead(Head):
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training)
+        if validation is not None:  # of thousands of classes, as many as have scores that fit in memory
+            most = held_most(len(self.classes_))
+            kept = thinned(np.zeros_like(validation[1]), most, self.random_state) == 0
+            validation = validation[0][kept], validation[1][kept]
         batches = Batches(division, division.folds, False, self.random_state, stopping=validation)
         member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self.random_state)
         net, layers, scores = Net(member.settings), list[tuple[Floats, Floats]](), None
@@ -61,6 +66,10 @@ class DenseHead(Head):
         losses = {"train": member.learnt, "validation": member.losses}
         self.history_ = {name: [round(loss, 4) for loss in some if np.isfinite(loss)] for name, some in losses.items()}
         return (scores, batches.codes) if scores is not None and batches.unseen else None
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle`: of many classes, the time."""
+        return too_many_classes(extent)
 
     def _scores(self, X: Floats) -> Floats:
         for weights, bias in self.layers_[:-1]:

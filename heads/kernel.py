@@ -16,6 +16,9 @@ from heads.gram import EACH, SHARED
 from heads.neighbours import Side, nearest, votes
 from heads.scores import two_columns
 
+_COMPARED, _PAIRWISE = 1000, 2**25
+"""Classes that an SVM takes at most, and how many values of their pairs are computed at a time: 256 MiB."""
+
 
 @dataclass(kw_only=True, eq=False)
 class KernelHead(Head):
@@ -68,13 +71,20 @@ class KernelHead(Head):
         raise NotImplementedError
 
 
+def decisions(model: Any, X: NDArray[np.floating[Any]], classes: int) -> NDArray[np.float64]:
+    """Scores (N, C) that an SVC gives, which compares each two classes: some rows at a time."""
+    size = max(1, _PAIRWISE // (classes * (classes - 1) // 2))
+    parts = [two_columns(model.decision_function(X[start : start + size])) for start in range(0, len(X), size)]
+    return np.concatenate(parts) if parts else np.empty((0, classes))
+
+
 def out_of_fold(make: Callable[[], Any], training: Training, folds: Labels) -> HeldOut:
     """Scores of the plain rows that are held out, each from an estimator that saw neither the row nor a view of it."""
     Z, codes = training.plain
     scores = np.empty((len(codes), codes.max() + 1))
     for fold in range(folds.max() + 1):
         held = folds == fold
-        scores[held] = two_columns(training.of(~held).fit(make()).decision_function(Z[held]))
+        scores[held] = decisions(training.of(~held).fit(make()), Z[held], scores.shape[1])
     return scores[folds >= 0], codes[folds >= 0]
 
 
@@ -99,11 +109,15 @@ class SVMHead(KernelHead):
     def _fit(
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
     ) -> HeldOut | None:
+        if why := _too_many_pairs(len(self.classes_)):
+            raise HeadError(f"the head 'svm': {why}")
         super()._fit(training, scaling, validation, folds)
         return None if folds is None else out_of_fold(self.estimator, training, folds)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
         """See :meth:`Head.obstacle`: the Gram matrix of all rows."""
+        if why := _too_many_pairs(extent.classes):
+            return why
         machine, needed = machine_memory(), (SHARED + EACH) * extent.rows**2
         limit = machine // 2 if max_memory is None else max_memory
         if needed <= limit:
@@ -116,7 +130,7 @@ class SVMHead(KernelHead):
         )
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
-        return two_columns(self.model_.decision_function(self.scaling_.apply(X)))
+        return decisions(self.model_, self.scaling_.apply(X), len(self.classes_))
 
     def _layout(self, model: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
         vectors, classes = len(model.support_vectors_), len(self.classes_)
@@ -129,6 +143,15 @@ class SVMHead(KernelHead):
             "_dual_coef_": ("f", (classes - 1, vectors)),
             "_intercept_": ("f", (classes * (classes - 1) // 2,)),
         }
+
+
+def _too_many_pairs(classes: int) -> str | None:
+    if classes <= _COMPARED:
+        return None
+    return (
+        f"it compares each two of {classes:,} classes, {classes * (classes - 1) // 2:,} pairs, and takes at most "
+        f"{_COMPARED:,} classes: take lda, centroid or knn"
+    )
 
 
 @dataclass(kw_only=True, eq=False)
@@ -155,7 +178,8 @@ class KNNHead(KernelHead):
     def _fit(
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
     ) -> HeldOut | None:
-        if why := self.obstacle(Extent(len(training.Z), len(training.Z), self.n_features_in_), None):
+        rows = len(training.Z)
+        if why := self.obstacle(Extent(rows, rows, self.n_features_in_, len(self.classes_)), None):
             raise HeadError(f"n_neighbors={self.n_neighbors}, but {why}")
         return super()._fit(training._replace(weights=None), scaling, validation, folds)  # votes have no weights
 

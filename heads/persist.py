@@ -25,6 +25,7 @@ from featurestore.system.files import sync, write_error
 from heads.base import MODEL, WEIGHTS, Head, State
 from heads.data import FeatureTable, Input
 from heads.designs import HeadDesign
+from heads.outcomes import Outcomes
 from heads.record import MEASURED, ROWS, Record
 from heads.shift import Reference
 
@@ -90,18 +91,21 @@ class FittedHead:
     path: Path | None = None
 
     def with_reference(
-        self, scores: NDArray[np.floating[Any]], codes: NDArray[np.intp], classes: NDArray[np.intp]
+        self,
+        scores: NDArray[np.floating[Any]],
+        temperature: float,
+        codes: NDArray[np.intp],
+        classes: NDArray[np.intp],
     ) -> "FittedHead":
         """The head with a record of how it scores rows that it was not fitted on.
 
         Args:
-            scores: (J, C), divided by the temperature.
+            scores: (J, C).
+            temperature: of these.
             codes: their classes, as numbers of the columns (J,).
             classes: the class of each column (C,).
         """
-        of_all = np.full((len(scores), len(self.class_names)), -np.inf)
-        of_all[:, classes] = scores
-        reference = Reference.of(of_all, classes[codes])
+        reference = Reference.of(scores, codes, temperature, classes, len(self.class_names))
         return replace(self, record=self.record and replace(self.record, reference=reference))
 
     def check_features(self, features: FeatureTable) -> None:
@@ -135,6 +139,10 @@ class FittedHead:
         proba = np.zeros((len(known), len(self.class_names)))
         proba[:, self.head.classes_] = known
         return proba
+
+    def outcomes(self, X: ArrayLike, y: ArrayLike) -> Outcomes:
+        """What the probabilities say of feature rows X (N, D) of these classes (N,), in bounded memory."""
+        return self.head.outcomes(X, y, len(self.class_names))
 
     def to_dict(self) -> dict[str, Any]:
         """All but the state of the head, as plain JSON types."""

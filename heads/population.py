@@ -24,9 +24,10 @@ from heads.calibration import fit_temperature
 from heads.data import Floats
 from heads.designs import HeadDesign
 from heads.division import Division, Judged, Report, cores, scratch
-from heads.evaluation import measure
 from heads.members import Batches, Member, scores_of, threads_for, train_epoch
+from heads.metrics import estimates_of
 from heads.nets import Net, Pool
+from heads.outcomes import Outcomes, blocks
 from heads.scores import log_loss, softmax
 
 _CACHED = 350_000
@@ -279,9 +280,9 @@ def _goodness(parts: Sequence[Floats | None], division: Division, metric: str) -
     if metric == "log_loss":
         scores = scores / fit_temperature(scores, codes)
         return -fmean(log_loss(scores[fold == f], codes[fold == f]) for f in range(division.folds))
-    proba, names = softmax(scores), [str(i) for i in range(division.classes)]
-    found = [measure(codes[fold == f], proba[fold == f], names) for f in range(division.folds)]
-    return fmean(each.metrics().get(metric, -inf) for each in found)
+    outcomes = Outcomes.joined([Outcomes.of(codes[part], softmax(scores[part])) for part in blocks(*scores.shape)])
+    found = [estimates_of(outcomes.rows(fold == f)) for f in range(division.folds)]
+    return fmean(each[metric].value if metric in each else -inf for each in found)
 
 
 def _bundles(

@@ -89,4 +89,4 @@ def _tuning(path: Path, fitted: FittedHead, values: dict[str, Any]) -> Run:
 
 
 def _evaluation(values: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(**{"roc_auc": None} | dict(values))
+    return Evaluation(**{"roc_auc": None, "confusion_matrix": None} | dict(values))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.errors import DesignError, HeadError, suggest
 from featurestore.system.files import write_error
@@ -18,8 +17,8 @@ from heads.calibration import fit_temperature, stratified_folds
 from heads.data import Floats, Labels
 from heads.designs import HeadDesign, head_class
 from heads.division import Division, Judged
-from heads.evaluation import measure
-from heads.metrics import standard_error
+from heads.metrics import estimates_of
+from heads.outcomes import Outcomes, blocks
 from heads.scores import softmax
 
 FILE = "trials.jsonl"
@@ -93,27 +92,31 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def held_proba(design: HeadDesign, scores: Floats, codes: Labels) -> NDArray[np.float64]:
-    """Probabilities (J, C) from scores of held-out rows: one temperature makes them so, as it does in a saved head."""
-    votes = head_class(design.kind).votes
-    return scores.astype(np.float64) if votes else softmax(scores / fit_temperature(scores, codes))
+def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes:
+    """What scores (J, C) of held-out rows say: one temperature makes them probabilities, as it does in a saved head."""
+    if head_class(design.kind).votes:
+        return Outcomes.of(codes, scores)
+    temperature = fit_temperature(scores, codes)
+    return Outcomes.joined([
+        Outcomes.of(codes[part], softmax(scores[part] / temperature)) for part in blocks(*scores.shape)
+    ])  # fmt: skip
 
 
 def judge_trial(features: str, design: HeadDesign, division: Division, judged: Judged, metric: str) -> Trial:
     """The trial that a design's scores on held-out rows amount to."""
     codes, fold = division.codes[division.judged], division.fold[division.judged]
-    proba = held_proba(design, judged.scores, codes)
-    names = [str(i) for i in range(division.classes)]
+    outcomes = held_outcomes(design, judged.scores, codes)
 
     def metrics(rows: Any) -> dict[str, float]:
-        return measure(codes[rows], proba[rows], names).metrics()
+        return {name: each.value for name, each in estimates_of(outcomes.rows(rows)).items()}
 
     each = [metrics(fold == f) for f in range(division.folds)]
     kept = [m for m in METRICS if any(m in one for one in each)]
     scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
     values, parts = np.array(scores[metric]), scores[metric]
     if division.folds == 1:
-        error = standard_error(codes, proba, metric)
+        whole = estimates_of(outcomes)
+        error = whole[metric].error if metric in whole else float("nan")
         tenth = stratified_folds(codes, _PARTS, 0)
         parts = [metrics(tenth == i).get(metric, float("nan")) for i in range(tenth.max() + 1)]
     else:
