@@ -257,6 +257,10 @@ class Head:
         """What the fitted head consists of, beside ``classes_``, ``n_features_in_`` and ``temperature_``."""
         raise NotImplementedError
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the float32 arrays of :meth:`state`, by the parameters, ``classes_`` and ``n_features_in_`` alone."""
+        raise NotImplementedError
+
     def restore(self, state: State) -> None:
         """Inverse of :meth:`state`, on a head of the same parameters whose other fitted attributes are set.
 
@@ -303,5 +307,16 @@ def check_arrays(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
         raise ValueError(f"it holds {', '.join(sorted(state))}, not {', '.join(sorted(shapes))}")
     for name, shape in shapes.items():
         value = state[name]
-        if value.dtype != np.float32 or value.shape != shape or not np.isfinite(value).all():
-            raise ValueError(f"{name} is {value.dtype} {value.shape}, not finite float32 {shape}")
+        check_array(name, value, np.float32, shape)
+
+
+def check_array(name: str, value: Any, kind: type[np.generic], shape: tuple[int, ...]) -> None:
+    """Check that a value from a file is an array of this type and shape, of finite numbers.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{name} is a {type(value).__name__}, not an array")
+    if value.dtype != kind or value.shape != shape or not np.isfinite(value).all():
+        raise ValueError(f"{name} is {value.dtype} {value.shape}, not finite {np.dtype(kind).name} {shape}")

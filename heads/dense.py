@@ -78,16 +78,19 @@ class DenseHead(Head):
             name: array for i, layer in enumerate(self.layers_) for name, array in zip(_names(i), layer, strict=True)
         }
 
-    def restore(self, state: State) -> None:
-        """See :meth:`Head.restore`."""
-        widths = list(pairwise((self.n_features_in_, *self.hidden, len(self.classes_))))
-        shapes = {
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Head.shapes`."""
+        widths = pairwise((self.n_features_in_, *self.hidden, len(self.classes_)))
+        return {
             name: shape
             for i, (n, m) in enumerate(widths)
             for name, shape in zip(_names(i), ((n, m), (m,)), strict=True)
         }
-        check_arrays(state, shapes)
-        self.layers_ = [(state[w], state[b]) for w, b in map(_names, range(len(widths)))]
+
+    def restore(self, state: State) -> None:
+        """See :meth:`Head.restore`."""
+        check_arrays(state, self.shapes())
+        self.layers_ = [(state[w], state[b]) for w, b in map(_names, range(len(self.hidden) + 1))]
 
 
 def _names(layer: int) -> tuple[str, str]:

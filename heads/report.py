@@ -70,7 +70,7 @@ def report(
     file, run, notes = page.target(out), open_run(Path(path)), list[str]()
     if png is not None:
         _png_renderer()
-    given = features or (run.sweep or {}).get("features")
+    given = features or (run.sweep.get("features") if run.sweep else None)
     judged = _answers(run.fitted, given, features is not None, notes)
     stores = [FeatureStore(each) for each in dict.fromkeys(judged.table.files)] if judged else []
     facts = _facts(run, judged, notes)

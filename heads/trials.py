@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import DesignError, HeadError, suggest
+from featurestore.system.documents import LIMIT, parse
+from featurestore.system.files import check_regular, why
 from heads.calibration import fit_temperature, stratified_folds
 from heads.data import Floats, Labels
 from heads.designs import HeadDesign, head_class
 from heads.division import Division, Judged
+from heads.documents import LogDocument, TrialDocument
 from heads.evaluation import measure
 from heads.metrics import standard_error
 from heads.scores import softmax
@@ -75,13 +78,25 @@ class Trial:
         return values | {"mean": _or_none(self.mean), "error": _or_none(self.error)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Trial":
-        """Inverse of :meth:`to_dict`."""
-        design = HeadDesign(values["design"]["kind"], values["design"]["params"])
-        numbers = {name: _or_nan(values[name]) for name in ("mean", "error")}
-        scores = {metric: [_or_nan(each) for each in some] for metric, some in values["scores"].items()}
-        lists = {name: [_or_nan(each) for each in values.get(name, [])] for name in ("losses", "parts")}
-        return cls(**values | numbers | lists | {"design": design, "scores": scores})
+    def from_dict(cls, values: TrialDocument) -> "Trial":
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            DesignError: no such design.
+        """
+        return cls(
+            values["features"],
+            HeadDesign(values["design"]["kind"], values["design"]["params"]),
+            {metric: _numbers(some) for metric, some in values["scores"].items()},
+            _or_nan(values["mean"]),
+            _or_nan(values["error"]),
+            values["seconds"],
+            values["size"],
+            values["stopped"],
+            _numbers(values.get("losses", [])),
+            _numbers(values.get("parts", [])),
+            values.get("cut", False),
+        )
 
 
 def _or_none(value: float) -> float | None:
@@ -90,6 +105,10 @@ def _or_none(value: float) -> float | None:
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [_or_nan(value) for value in values]
 
 
 def held_proba(design: HeadDesign, scores: Floats, codes: Labels) -> NDArray[np.float64]:
@@ -212,7 +231,12 @@ class TrialLog:
         except OSError as error:
             raise HeadError(f"{folder}: no folder for trials ({error.strerror}): choose another --out") from error
         self.trials: list[Trial] = []
-        self._file = self.path.open("a+b")
+        try:
+            if os.path.lexists(self.path):
+                check_regular(self.path, LIMIT)
+            self._file = self.path.open("a+b")
+        except OSError as error:
+            raise self._unreadable(why(error)) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -227,17 +251,19 @@ class TrialLog:
 
     def _read(self, lines: Sequence[bytes], settings: dict[str, Any]) -> None:
         try:
-            first, *rest = (json.loads(line) for line in lines)
-            before = dict(first["sweep"])
-            self.trials = [Trial.from_dict(values) for values in rest]
-        except (ValueError, TypeError, KeyError, AttributeError, DesignError) as error:
-            raise HeadError(f"{self.path}: no list of trials ({error}): delete it, or choose another --out") from error
+            before = parse(lines[0], LogDocument)["sweep"]
+            self.trials = [Trial.from_dict(parse(line, TrialDocument)) for line in lines[1:]]
+        except (ValueError, DesignError) as error:
+            raise self._unreadable(str(error)) from error
         differing = [name for name in settings if before.get(name) != settings[name]]
         if differing:
             raise HeadError(
                 f"{self.path}: trials of another sweep, which differs in {', '.join(differing)}: "
                 "delete the folder, or choose another --out"
             )
+
+    def _unreadable(self, reason: str) -> HeadError:
+        return HeadError(f"{self.path}: no list of trials ({reason}): delete it, or choose another --out")
 
     def add(self, trial: Trial) -> None:
         """Keep a trial, safe on disk."""
