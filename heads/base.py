@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
+from featurestore.runtime import machine_memory
 from heads.calibration import calibrate, temperature_folds
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import KINDS, head_class, parameter
@@ -290,6 +291,24 @@ class Head:
 
         target = TargetTags(required=True)
         return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
+
+
+def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str | None:
+    """Why something that takes so many bytes cannot be had; None if it can.
+
+    Args:
+        needed: bytes.
+        max_memory: that may be used; None: half of the machine's.
+        what: takes them, as the beginning of a sentence.
+        less: what to give, so that it takes less.
+    """
+    machine = machine_memory()
+    limit = machine // 2 if max_memory is None else max_memory
+    if needed <= limit:
+        return None
+    unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")
+    more = f"--max-memory {-(-needed // unit)}{name}, or " if needed <= machine else ""
+    return f"{what} {needed / unit:,.3g} {name}, but {limit / unit:.3g} {name} may be used: give {more}{less}"
 
 
 def kinds_of_layers() -> list[str]:

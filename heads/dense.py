@@ -6,12 +6,15 @@ from itertools import pairwise
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays
+from heads.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_large
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 from heads.division import Division, cores
 from heads.members import Batches, Member, threads_for, train_epoch
-from heads.nets import Net
+from heads.nets import Net, Shape
+
+_EACH = 20
+"""Bytes for each weight while a net is trained: itself, its gradient, two moments, and the best weights so far."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -42,9 +45,16 @@ class DenseHead(Head):
     batch_size: int = parameter(64, "rows in a step", low=1, high=1_000_000)
     patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
 
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle`: the weights, with what AdamW keeps for each."""
+        numbers = Shape((extent.columns, *self.hidden, 2), self.batch_norm).numbers
+        return too_large(_EACH * numbers, max_memory, f"the {numbers:,} numbers of its weights take", "fewer units")
+
     def _fit(
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
     ) -> HeldOut | None:
+        if why := self.obstacle(Extent(len(training.Z), len(training.Z), self.n_features_in_), None):
+            raise HeadError(f"hidden={','.join(map(str, self.hidden))}: {why}")
         division = Division.of(training)
         batches = Batches(division, division.folds, False, self.random_state, stopping=validation)
         member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self.random_state)

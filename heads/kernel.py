@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
-from featurestore.runtime import machine_memory
-from heads.base import MODEL, STANDARDIZE, Extent, Head, HeldOut, Scaling, State, check_array, check_arrays
+from heads.base import MODEL, STANDARDIZE, Extent, Head, HeldOut, Scaling, State, check_array, check_arrays, too_large
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 from heads.gram import EACH, SHARED
@@ -120,16 +119,8 @@ class SVMHead(KernelHead):
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
         """See :meth:`Head.obstacle`: the Gram matrix of all rows."""
-        machine, needed = machine_memory(), (SHARED + EACH) * extent.rows**2
-        limit = machine // 2 if max_memory is None else max_memory
-        if needed <= limit:
-            return None
-        unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")
-        more = f"--max-memory {-(-needed // unit)}{name}, or " if needed <= machine else ""
-        return (
-            f"{extent.rows:,} rows: their kernel takes {needed / unit:.3g} {name}, but {limit / unit:.3g} {name} "
-            f"may be used: give {more}fewer rows"
-        )
+        needed = (SHARED + EACH) * extent.rows**2
+        return too_large(needed, max_memory, f"{extent.rows:,} rows: their kernel takes", "fewer rows")
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return two_columns(self.model_.decision_function(self.scaling_.apply(X)))

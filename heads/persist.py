@@ -117,9 +117,15 @@ class FittedHead:
         """Probabilities (N, len(class_names)) of feature rows X (N, D).
 
         Raises:
-            HeadError: rows of another width, NaN or infinity.
+            HeadError: rows of another width, NaN or infinity, or so large that its scores are.
         """
-        known = self.head.predict_proba(X)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                known = self.head.predict_proba(X)
+        except HeadError as error:
+            raise HeadError(f"{self.path or 'the head'}: {error}") from error
+        if bad := int((~np.isfinite(known).all(axis=1)).sum()):
+            raise HeadError(f"{self.path or 'the head'}: its answers to {bad} of {len(known)} rows are no numbers")
         proba = np.zeros((len(known), len(self.class_names)))
         proba[:, self.head.classes_] = known
         return proba
@@ -194,7 +200,7 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
         _sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise HeadError(f"{folder}: cannot save the head there: {error.strerror or error}") from error
+        raise HeadError(f"{folder}: cannot save the head there: {why(error)}") from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return replace(fitted, path=folder)

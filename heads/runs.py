@@ -1,5 +1,6 @@
 """What a folder holds: a sweep, a fine-tuned model, or a saved head alone."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,11 +48,11 @@ def open_run(path: Path) -> Run:
     Raises:
         HeadError: it holds none of these, one that is not finished, or one that cannot be read.
     """
-    if (path / HEAD).exists():
+    if os.path.lexists(path / HEAD):
         fitted = load_head(path)
         return Run(path, fitted, history=fitted.head.history_)
     for name, inner, read in ((SUMMARY, WINNER, _sweep), (TUNING, TUNED, _tuning)):
-        if (path / name).exists():
+        if os.path.lexists(path / name):
             fitted = load_head(path / inner)
             try:
                 return read(path, fitted)

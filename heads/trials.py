@@ -243,8 +243,12 @@ class TrialLog:
             raise HeadError(f"{folder}: another sweep works there: wait for it, or choose another --out") from error
         self._file.seek(0)
         whole = self._file.read().split(b"\n")[:-1]  # after the last line break stands what a killed sweep left
-        if whole:
-            self._read(whole, settings)
+        try:
+            if whole:
+                self._read(whole, settings)
+        except HeadError:
+            self._file.close()  # and its lock with it
+            raise
         self._file.truncate(sum(len(line) + 1 for line in whole))
         if not whole:
             self._write({"sweep": settings})
