@@ -30,6 +30,10 @@ State = dict[str, Any]
 WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 """Files of a saved head: arrays alone, or a scikit-learn estimator with them."""
 
+_LARGEST = 1e15
+"""Size of a feature up to which sums of squares over millions of rows are numbers in float32."""
+UNUSABLE = f"features hold NaN, infinity or numbers beyond {_LARGEST:g}"
+
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 """Help of that hyperparameter."""
 
@@ -81,21 +85,27 @@ def as_features(X: ArrayLike) -> Floats:
     """Rows as float32 (N, D).
 
     Raises:
-        HeadError: no matrix, or NaN or infinity in it.
+        HeadError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
     """
     raw = np.asarray(X)
     if raw.ndim != 2:
         raise HeadError(f"features have shape {raw.shape}: give a matrix of one row per sample")
     with np.errstate(over="ignore"):  # the check below names the rows
         features = raw.astype(np.float32, copy=False)
-    # A sum in float64 over float32 values is finite if and only if all of them are.
-    bad = np.flatnonzero(~np.isfinite(features.sum(axis=1, dtype=np.float64)))
-    if bad.size:
+    if (bad := np.flatnonzero(unusable(features))).size:
         raise HeadError(
-            f"features hold NaN or infinity in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
+            f"{UNUSABLE} in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
             "leave these rows out, or extract them again"
         )
     return features
+
+
+def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Which rows (N,) hold what is said in :data:`UNUSABLE`."""
+    if not features.shape[1]:
+        raise HeadError("features have no columns: extract them again")
+    # Neither comparison is true of NaN.
+    return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
 
 
 @dataclass(kw_only=True, eq=False)

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import StoreError
+from featurestore.errors import HeadError, StoreError
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore, find_file, find_files
 
@@ -85,11 +86,25 @@ class FeatureTable:
             _check_same_rows(first, other)
         self._parts = [_flat(store.features(tap)) for store, tap in sources]
         self._views = [_flat(store.views(tap)) for store, tap in sources]
+        for store, part, views in zip(stores, self._parts, self._views, strict=True):
+            if not part.shape[1] or (len(views) and views.shape[1] != part.shape[1]):
+                raise StoreError(
+                    f"{store.path}: has {part.shape[1]} features of an image and {views.shape[1]} of a view: "
+                    "extract it again"
+                )
         self._stores = stores
         self.path, self.files = path, tuple(store.path for store in stores)
         self.inputs = tuple(Input(s.spec, tap or s.taps[0], str(s.provenance.get("weights", ""))) for s, tap in sources)
         self.dataset, self.class_names = first.dataset, first.class_names
         self.y, self.splits, self.ids, self.digests = first.labels, first.splits, first.ids, first.digests
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """What is wrong with features is said with the name of their file."""
+        try:
+            yield
+        except HeadError as error:
+            raise HeadError(f"{self.path}: {error}") from error
 
     @cached_property
     def X(self) -> Features:  # noqa: N802

@@ -222,7 +222,8 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
         rows, before = rows[new], before[new]
         seen = CHOSEN if (before == CHOSEN).any() else None
     labels = known_classes(fitted, table.class_names, table.path)[table.y[rows]]
-    proba = fitted.predict_proba(table.read(rows, rows[:0]))
+    with table.named():
+        proba = fitted.predict_proba(table.read(rows, rows[:0]))
     return Answers(fitted, table, split, rows, labels, proba, seen, int((~new).sum()) if new.any() else 0)
 
 

@@ -80,10 +80,11 @@ def fit_table(
     check_train(table, known)
     versions = table.views(*splits[0]) if views else None
     start = time.perf_counter()
-    model = design.build(seed).fit(
-        *known["train"], validation=known.get("validation"), views=versions,
-        groups=table.groups(table.rows(*splits[0])), temperature=temperature,
-    )  # fmt: skip
+    with table.named():
+        model = design.build(seed).fit(
+            *known["train"], validation=known.get("validation"), views=versions,
+            groups=table.groups(table.rows(*splits[0])), temperature=temperature,
+        )  # fmt: skip
     fitted = FittedHead(
         head=model,
         design=design,
@@ -111,7 +112,8 @@ def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
     for split in ("validation",) if fitted.head.votes else ("train", "validation"):
         X, y = table.select(split)
         if len(y):
-            metrics[split] = measure(y, fitted.predict_proba(X), table.class_names).metrics()
+            with table.named():
+                metrics[split] = measure(y, fitted.predict_proba(X), table.class_names).metrics()
     return replace(fitted, metrics=metrics)
 
 

@@ -53,9 +53,10 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
         trials = (((X[folds != i], y[folds != i]), (X[folds == i], y[folds == i])) for i in range(folds.max() + 1))
     started, truth, probabilities = time.perf_counter(), [], []
     for train, (rows, labels) in trials:
-        head = LogisticHead(random_state=seed).fit(*train, temperature=1.0)
         proba = np.zeros((len(rows), len(table.class_names)))
-        proba[:, head.classes_] = head.predict_proba(rows)
+        with table.named():
+            head = LogisticHead(random_state=seed).fit(*train, temperature=1.0)
+            proba[:, head.classes_] = head.predict_proba(rows)
         truth.append(labels)
         probabilities.append(proba)
     seconds = time.perf_counter() - started

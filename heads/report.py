@@ -74,7 +74,7 @@ def report(
     judged = _answers(run.fitted, given, features is not None, notes)
     stores = [FeatureStore(each) for each in dict.fromkeys(judged.table.files)] if judged else []
     facts = _facts(run, judged, notes)
-    seen = audit(judged.table) if judged else None
+    seen = _audit(judged.table) if judged else None
     pictures = _Pictures(judged.table, stores[0], source, progress) if judged and source else None
     facts["mistakes"] = _mistakes(judged) if judged else []
     facts |= _doubts(judged.table, seen) if judged and seen else {"alike": [], "suspects": []}
@@ -139,6 +139,11 @@ def _facts(run: Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]
         "rates": thresholds(judged.y, judged.proba) if both else None,
         "base": float(np.bincount(judged.y).max() / len(judged.y)),
     }
+
+
+def _audit(table: FeatureTable) -> Audit:
+    with table.named():
+        return audit(table)
 
 
 def _mistakes(judged: Answers) -> list[dict[str, Any]]:

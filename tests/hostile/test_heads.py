@@ -1,4 +1,4 @@
-"""Heads, sweeps and fine-tuned models from anybody: each ends in one line, at once, in little memory, and runs nothing."""
+"""Heads and runs from anybody: each ends in one line, at once, in little memory, and runs nothing."""
 
 import json
 import os
@@ -10,12 +10,14 @@ from pathlib import Path
 import head_makers as make
 import numpy as np
 import pytest
+from feature_files import write_features
 from head_folders import COLUMNS, write_all
 from head_makers import HEAD, IRREGULAR, MODEL, ROWS, WEIGHTS, document, setting
 
 from featurestore.errors import FeatureStoreError
 from heads import evaluate, fit_head, load_head, sweep
 from heads.evaluation import Evaluation
+from heads.probe import probe
 from heads.report import report
 from heads.runs import open_run
 
@@ -389,5 +391,34 @@ def test_an_evaluation_is_described_as_it_is():
 def test_answers_that_are_no_numbers_are_refused(good, folder):
     path = folder("logreg")
     document(path / HEAD, setting("temperature", to=1e-30))
-    head, huge = load_head(path), np.full((2, COLUMNS), 3e38, np.float32)
+    head, huge = load_head(path), np.full((2, COLUMNS), 9e14, np.float32)
     refused(lambda: head.predict_proba(huge), path, "no numbers")
+
+
+SPOILT = {
+    "nan": (lambda X: np.where(np.arange(len(X))[:, None] == 7, np.nan, X), "features hold NaN"),
+    "huge": (lambda X: X * np.float32(1e20), "beyond 1e+15"),
+    "infinite": (lambda X: X + np.float32(np.inf), "features hold NaN"),
+    "none": (lambda X: X[:, :0], "0 features"),
+    "wide": (lambda X: np.hstack([X, X]), "rows of 16 features"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_features_that_are_no_features(good, tmp_path, name):
+    spoil, fragment = SPOILT[name]
+    X, splits = np.ones((40, COLUMNS), np.float32), np.resize(["train", "train", "validation", "test"], 40)
+    file = write_features(tmp_path / "f.h5", spoil(X), np.resize([0, 1], 40), splits, class_names=["a", "b"])
+    refused(lambda: evaluate(good / "knn", file), file, fragment)
+    refused(lambda: report(good / "knn", tmp_path / "page.html", features=file), file, fragment)
+    if name not in ("wide", "nan"):
+        for attempt in (lambda: fit_head(file), lambda: sweep(file, tmp_path / "run"), lambda: probe(file)):
+            refused(attempt, file, fragment)
+
+
+def test_views_of_another_width(tmp_path):
+    X = np.ones((8, COLUMNS), np.float32)
+    file = write_features(
+        tmp_path / "f.h5", X, [0, 1] * 4, ["train"] * 8, class_names=["a", "b"], views=X[:2, :3], view_rows=[0, 1]
+    )
+    refused(lambda: fit_head(file), file, "8 features of an image and 3 of a view")
