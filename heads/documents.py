@@ -225,7 +225,7 @@ class TuningDocument(TypedDict):
     boundary: str | None
     memory: NotRequired[Count]
     seconds: SecondsDocument
-    notes: list[str]
+    notes: NotRequired[list[str]]
     failures: list[Annotated[list[str], Meta(min_length=2, max_length=2)]]
     settings: dict[Name, Any]
     path: str
