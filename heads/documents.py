@@ -17,7 +17,8 @@ Name = Annotated[str, Meta(max_length=200)]
 Interval = Annotated[list[Number], Meta(min_length=2, max_length=2)]
 Split = Literal["train", "validation", "test"]
 
-MOST_CLASSES = 2**20
+MOST_CLASSES, MOST_TRIALS = 2**20, 50_000
+"""Of trials as a sweep writes them, so many fill the largest document."""
 
 
 class DesignDocument(TypedDict):
@@ -176,7 +177,7 @@ class SweepDocument(TypedDict):
 
     settings: SettingsDocument
     features: NotRequired[str]
-    trials: list[TrialDocument]
+    trials: Annotated[list[TrialDocument], Meta(max_length=MOST_TRIALS)]
     winner: TrialDocument
     ensemble: NotRequired[TogetherDocument | None]
     calibration: CalibrationDocument | None

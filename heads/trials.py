@@ -33,7 +33,7 @@ _PARTS = 10
 """Parts of a single fold on which designs are compared pair by pair."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One design on one table of features.
 

@@ -112,10 +112,15 @@ def trials_within_limits(path: Path) -> None:
     values = json.loads(path.read_text())
     trial = json.dumps(values["trials"][0] | {"scores": {}, "losses": [], "parts": []}, separators=(",", ":"))
     values["trials"] = []
-    text = json.dumps(values).replace(
-        '"trials": []', '"trials": [' + ",".join([trial] * (30 * 10**6 // len(trial))) + "]"
-    )
+    text = json.dumps(values).replace('"trials": []', '"trials": [' + ",".join([trial] * 50_000) + "]")
     path.write_text(text)
+
+
+def many_lines(path: Path) -> None:
+    """A list of trials as long as the reader lets through."""
+    first, trial, *_ = path.read_bytes().splitlines(keepends=True)
+    short = json.dumps(json.loads(trial) | {"scores": {}, "losses": [], "parts": []}, separators=(",", ":"))
+    path.write_bytes(first + (short.encode() + b"\n") * (33 * 10**6 // (len(short) + 1)))
 
 
 # --------------------------------------------------------------------------------------------------- tensors

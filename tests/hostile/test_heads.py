@@ -110,6 +110,13 @@ def test_nothing_large_is_read(good, folder, tmp_path, given):
     assert peak < MOST
 
 
+def test_as_many_trials_as_may_be_take_little_memory(good, folder):
+    path = folder("run")
+    make.many_lines(path / "trials.jsonl")
+    code, lines, peak = run("sweep", good / "f.h5", "--out", path, "--space", good / "space.toml", "--cv", 3)
+    assert (code, len(lines)) == (1, 1) and str(path / "trials.jsonl") in lines[0] and peak < MOST, peak
+
+
 def test_as_many_rows_as_may_be_take_little_memory(good, folder):
     path = folder("logreg")
     make.rows_within_limits(path / ROWS)
