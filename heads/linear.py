@@ -57,10 +57,14 @@ class LinearHead(Head):
         """See :meth:`Head.state`."""
         return {"coef": self.coef_, "intercept": self.intercept_}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Head.shapes`."""
+        classes = len(self.classes_)
+        return {"coef": (self.n_features_in_, classes), "intercept": (classes,)}
+
     def restore(self, state: State) -> None:
         """See :meth:`Head.restore`."""
-        classes = len(self.classes_)
-        check_arrays(state, {"coef": (self.n_features_in_, classes), "intercept": (classes,)})
+        check_arrays(state, self.shapes())
         self.coef_, self.intercept_ = state["coef"], state["intercept"]
 
 

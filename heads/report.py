@@ -78,7 +78,7 @@ def report(
     judged = _answers(run.fitted, given, features is not None, notes)
     stores = [FeatureStore(each) for each in dict.fromkeys(judged.table.files)] if judged else []
     facts = _facts(run, judged, notes)
-    seen = audit(judged.table) if judged else None
+    seen = _audit(judged.table) if judged else None
     pictures = _Pictures(judged.table, stores[0], source, progress) if judged and source else None
     facts["mistakes"] = _mistakes(judged) if judged else []
     facts |= _doubts(judged.table, seen) if judged and seen else {"alike": [], "suspects": []}
@@ -147,6 +147,11 @@ def _same_answers(one: Evaluation, other: Evaluation) -> bool:
     if one.confusion_matrix is None:  # of so many classes there is no matrix
         return one.per_class == other.per_class and one.confused == other.confused
     return one.confusion_matrix == other.confusion_matrix
+
+
+def _audit(table: FeatureTable) -> Audit:
+    with table.named():
+        return audit(table)
 
 
 def _mistakes(judged: Answers) -> list[dict[str, Any]]:

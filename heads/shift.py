@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.system.tensors import Layout
 from heads.data import Floats, Labels
 from heads.metrics import log_odds
 from heads.outcomes import Outcomes, blocks
@@ -22,6 +23,8 @@ Doubles = NDArray[np.float64]
 _LEVELS = np.linspace(0, 1, 101)
 _LIMIT = 700.0
 """Log-odds beyond which a probability is 0 or 1 to rounding: those of all such rows are the same."""
+_MOST_ROWS = 2**40
+"""Of a class: far more than there are anywhere, and so that sums are exact."""
 _FAR = 1e30
 """Beyond all scores."""
 _CHANCE = 0.001
@@ -85,20 +88,24 @@ class Reference:
         """By name, to be saved."""
         return {"counts": self.counts, "margins": self.margins}
 
+    @staticmethod
+    def layout(classes: int) -> Layout:
+        """Types and shapes of :meth:`to_arrays`."""
+        return {"counts": (np.int64, (classes,)), "margins": (np.float32, (classes, len(_LEVELS)))}
+
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Reference":
-        """Inverse of :meth:`to_arrays`.
+        """Inverse of :meth:`to_arrays`, from arrays of :meth:`layout`.
 
         Raises:
-            ValueError: they are not such arrays.
+            ValueError: their numbers are not such.
         """
-        counts, margins = (np.asarray(arrays.get(name, ())) for name in ("counts", "margins"))
-        if counts.ndim != 1 or counts.dtype.kind not in "iu" or margins.shape != (len(counts), len(_LEVELS)):
-            raise ValueError(f"counts {counts.dtype} {counts.shape} and margins {margins.shape} are no reference")
+        counts, margins = arrays["counts"], arrays["margins"]
         known = margins[counts > 0]
-        if (counts < 0).any() or not np.isfinite(known).all() or (np.diff(known, axis=1) < 0).any():
+        damaged = not np.isfinite(known).all() or (np.diff(known, axis=1) < 0).any() or (np.abs(known) > _LIMIT).any()
+        if damaged or not len(known) or (counts < 0).any() or (counts > _MOST_ROWS).any():
             raise ValueError("a reference's counts or margins are damaged")
-        return cls(counts.astype(np.int64), margins.astype(np.float32))
+        return cls(counts, margins)
 
 
 def differences(reference: Reference, outcomes: Outcomes, class_names: Sequence[str]) -> list[str]:

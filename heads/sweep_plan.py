@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import Extent
+from heads.base import UNUSABLE, Extent, unusable
 from heads.calibration import held_most, stratified_folds, thinned
 from heads.data import FeatureTable, Labels
 from heads.division import BLOCK, Division, scratch
@@ -113,6 +113,6 @@ class SweepPlan:
                 plain = self._plain[start : start + BLOCK]
                 order = np.argsort(~plain, kind="stable")
                 X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
-            if not np.isfinite(X.sum(axis=1, dtype=np.float64)).all():
-                raise HeadError(f"{table.path}: features hold NaN or infinity: leave these rows out, or extract again")
+            if unusable(X).any():
+                raise HeadError(f"{table.path}: {UNUSABLE}: leave these rows out, or extract again")
             yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)

@@ -299,7 +299,7 @@ def finetune(found: dict[str, Any]) -> str:
         f"{change['right']} rows became right, {change['wrong']} wrong{chance}",
         found["recommendation"],
     ]
-    return "\n".join([*lines, *_remarks(found | {"skipped": {}}), f"saved: {found['path']}"])
+    return "\n".join([*lines, *_remarks({"skipped": {}, "notes": []} | found), f"saved: {found['path']}"])
 
 
 def demo(result: dict[str, Any]) -> str:

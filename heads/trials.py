@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import DesignError, HeadError, suggest
-from featurestore.system.files import write_error
+from featurestore.system.documents import LIMIT, parse
+from featurestore.system.files import check_regular, why, write_error
 from heads.calibration import fit_temperature, stratified_folds
 from heads.data import Floats, Labels
 from heads.designs import HeadDesign, head_class
 from heads.division import Division, Judged
+from heads.documents import LogDocument, TrialDocument
 from heads.metrics import estimates_of
 from heads.outcomes import Outcomes, blocks
 from heads.scores import softmax
@@ -30,7 +32,7 @@ _PARTS = 10
 """Parts of a single fold on which designs are compared pair by pair."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One design on one table of features.
 
@@ -75,13 +77,25 @@ class Trial:
         return values | {"mean": _or_none(self.mean), "error": _or_none(self.error)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Trial":
-        """Inverse of :meth:`to_dict`."""
-        design = HeadDesign(values["design"]["kind"], values["design"]["params"])
-        numbers = {name: _or_nan(values[name]) for name in ("mean", "error")}
-        scores = {metric: [_or_nan(each) for each in some] for metric, some in values["scores"].items()}
-        lists = {name: [_or_nan(each) for each in values.get(name, [])] for name in ("losses", "parts")}
-        return cls(**values | numbers | lists | {"design": design, "scores": scores})
+    def from_dict(cls, values: TrialDocument) -> "Trial":
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            DesignError: no such design.
+        """
+        return cls(
+            values["features"],
+            HeadDesign(values["design"]["kind"], values["design"]["params"]),
+            {metric: _numbers(some) for metric, some in values["scores"].items()},
+            _or_nan(values["mean"]),
+            _or_nan(values["error"]),
+            values["seconds"],
+            values["size"],
+            values["stopped"],
+            _numbers(values.get("losses", [])),
+            _numbers(values.get("parts", [])),
+            values.get("cut", False),
+        )
 
 
 def _or_none(value: float) -> float | None:
@@ -90,6 +104,10 @@ def _or_none(value: float) -> float | None:
 
 def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [_or_nan(value) for value in values]
 
 
 def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes:
@@ -213,6 +231,11 @@ class TrialLog:
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.path = folder / FILE
         try:
+            if os.path.lexists(self.path):
+                check_regular(self.path, LIMIT)
+        except OSError as error:
+            raise self._unreadable(why(error)) from error
+        try:
             folder.mkdir(parents=True, exist_ok=True)
             # Without a buffer, which would be written once more on closing, and fail once more on a full disk.
             self._file = self.path.open("a+b", buffering=0)
@@ -240,17 +263,19 @@ class TrialLog:
 
     def _read(self, lines: Sequence[bytes], settings: dict[str, Any]) -> None:
         try:
-            first, *rest = (json.loads(line) for line in lines)
-            before = dict(first["sweep"])
-            self.trials = [Trial.from_dict(values) for values in rest]
-        except (ValueError, TypeError, KeyError, AttributeError, DesignError) as error:
-            raise HeadError(f"{self.path}: no list of trials ({error}): delete it, or choose another --out") from error
+            before = parse(lines[0], LogDocument)["sweep"]
+            self.trials = [Trial.from_dict(parse(line, TrialDocument)) for line in lines[1:]]
+        except (ValueError, DesignError) as error:
+            raise self._unreadable(str(error)) from error
         differing = [name for name in settings if before.get(name) != settings[name]]
         if differing:
             raise HeadError(
                 f"{self.path}: trials of another sweep, which differs in {', '.join(differing)}: "
                 "delete the folder, or choose another --out"
             )
+
+    def _unreadable(self, reason: str) -> HeadError:
+        return HeadError(f"{self.path}: no list of trials ({reason}): delete it, or choose another --out")
 
     def add(self, trial: Trial) -> None:
         """Keep a trial, safe on disk.

@@ -32,8 +32,8 @@ _REASONS = {
 
 def why(error: OSError) -> str:
     """The reason in an operating system's error, without the path: ``permission denied``."""
-    text = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    text = error.strerror or str(error)
+    return _REASONS.get(error.errno or 0) or text[:1].lower() + text[1:]
 
 
 def open_regular(path: str | os.PathLike[str], limit: int | None = None) -> BinaryIO:

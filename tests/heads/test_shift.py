@@ -132,7 +132,7 @@ def test_a_reference_is_saved_as_arrays_and_checked():
     arrays = reference.to_arrays()
     again = Reference.from_arrays(arrays)
     assert all(np.array_equal(again.to_arrays()[name], value) for name, value in arrays.items())
-    for bad in ({}, arrays | {"counts": arrays["counts"][:2]}, arrays | {"margins": -arrays["margins"]}):
+    for bad in (arrays | {"counts": -arrays["counts"]}, arrays | {"margins": -arrays["margins"]}):
         with pytest.raises(ValueError):
             Reference.from_arrays(bad)
 
