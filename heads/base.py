@@ -252,7 +252,7 @@ class Head:
         """
         features, y = as_features(X), np.asarray(y, np.intp)
         return Outcomes.joined([
-            Outcomes.of(y[part], self.predict_proba(features[part]), self.classes_, classes)
+            Outcomes.of(y[part], finite(self.predict_proba(features[part])), self.classes_, classes)
             for part in blocks(len(features), len(self.classes_))
         ])  # fmt: skip
 
@@ -326,6 +326,17 @@ class Head:
 
         target = TargetTags(required=True)
         return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
+
+
+def finite(proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities (N, C) themselves.
+
+    Raises:
+        HeadError: some are none; weights can be so large that their sums are no numbers.
+    """
+    if bad := int((~np.isfinite(proba).all(axis=1)).sum()):
+        raise HeadError(f"its answers to {bad} of {len(proba)} rows are no numbers")
+    return proba
 
 
 def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str | None:

@@ -10,6 +10,8 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import shorten
@@ -25,7 +27,7 @@ from featurestore.system.documents import LIMIT, parse
 from featurestore.system.files import read_regular, sync, why, write_error
 from featurestore.system.tensors import open_tensors
 from heads.archives import read_model
-from heads.base import MODEL, WEIGHTS, Head, State
+from heads.base import MODEL, WEIGHTS, Head, State, finite
 from heads.data import FeatureTable, Input
 from heads.designs import HeadDesign
 from heads.documents import HeadDocument, HeadVersion
@@ -123,20 +125,25 @@ class FittedHead:
         Raises:
             HeadError: rows of another width, NaN or infinity, or so large that its scores are.
         """
-        try:
-            with np.errstate(over="ignore", invalid="ignore"):
-                known = self.head.predict_proba(X)
-        except HeadError as error:
-            raise HeadError(f"{self.path or 'the head'}: {error}") from error
-        if bad := int((~np.isfinite(known).all(axis=1)).sum()):
-            raise HeadError(f"{self.path or 'the head'}: its answers to {bad} of {len(known)} rows are no numbers")
+        with self._named():
+            known = finite(self.head.predict_proba(X))
         proba = np.zeros((len(known), len(self.class_names)))
         proba[:, self.head.classes_] = known
         return proba
 
     def outcomes(self, X: ArrayLike, y: ArrayLike) -> Outcomes:
         """What the probabilities say of feature rows X (N, D) of these classes (N,), in bounded memory."""
-        return self.head.outcomes(X, y, len(self.class_names))
+        with self._named():
+            return self.head.outcomes(X, y, len(self.class_names))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the folder before what the head finds wrong: its weights may be somebody else's."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield
+        except HeadError as error:
+            raise HeadError(f"{self.path or 'the head'}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """All but the state of the head, as plain JSON types."""

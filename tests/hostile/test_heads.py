@@ -400,6 +400,7 @@ def test_answers_that_are_no_numbers_are_refused(good, folder):
     document(path / HEAD, setting("temperature", to=1e-30))
     head, huge = load_head(path), np.full((2, COLUMNS), 9e14, np.float32)
     refused(lambda: head.predict_proba(huge), path, "no numbers")
+    refused(lambda: head.outcomes(huge, [0, 1]), path, "no numbers")
 
 
 SPOILT = {
