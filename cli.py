@@ -8,6 +8,7 @@ import typer
 from heads import terminal, text
 from heads.terminal import (
     BackboneWeights,
+    Contained,
     Exclude,
     FileOrDir,
     HeadDir,
@@ -51,9 +52,7 @@ def extract(
     weights: Annotated[
         list[str] | None, typer.Option(help="imagenet (default), random, or a file; for all backbones, or one each.")
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels; the backbone's own by default.")
-    ] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the input in pixels; by default the backbone's.")] = None,
     tap: Annotated[
         list[str] | None, typer.Option(metavar="LAYER[=POOL]", help="Layer or glob to take; `last` by default.")
     ] = None,
@@ -78,6 +77,7 @@ def extract(
     label_column: LabelColumn = None,
     split_column: SplitColumn = None,
     exclude: Exclude = None,
+    contained: Contained = False,
     name: Name = None,
     prune: Annotated[bool, typer.Option("--prune", help="Drop rows of images that SOURCE no longer holds.")] = False,
     rehash: Annotated[
@@ -92,7 +92,7 @@ def extract(
     """Run a frozen backbone once over SOURCE and keep its features in a file in the store."""
     from featurestore.extraction import extract_all
 
-    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name)
+    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name, contained)
     with terminal.progress(quiet or as_json) as progress:
         results = extract_all(
             opened, store, terminal.networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
@@ -114,6 +114,7 @@ def inspect(
     label_column: LabelColumn = None,
     split_column: SplitColumn = None,
     exclude: Exclude = None,
+    contained: Contained = False,
     name: Name = None,
     page: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Write a page of pictures that opens from disk.")
@@ -124,7 +125,7 @@ def inspect(
     """Show what SOURCE holds: classes, splits, image sizes, duplicates, files that cannot be read."""
     from featurestore.inspection import inspect_source
 
-    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name)
+    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name, contained)
     with terminal.progress(quiet or as_json) as progress:
         found = inspect_source(opened, progress, page=page)
     terminal.show(found, as_json, quiet, text.inspection)
@@ -294,7 +295,7 @@ def report(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_HEAD_DIR", help="Folder of a sweep, or of a saved head.")],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("report.html"),
     features: Annotated[
-        str | None, typer.Option(metavar="FILE_OR_DIR", help="Its features; by default where the sweep had them.")
+        str | None, typer.Option(metavar="FILE_OR_DIR", help="Its features; by default the sweep's, if on disk.")
     ] = None,
     source: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="What was extracted, for pictures: the folder, CSV or .npz.")
@@ -337,6 +338,7 @@ def finetune(
     label_column: LabelColumn = None,
     split_column: SplitColumn = None,
     exclude: Exclude = None,
+    contained: Contained = False,
     seed: Annotated[int, typer.Option(help="Of everything random in the training.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -345,7 +347,7 @@ def finetune(
     from heads.finetune import finetune as run
     from heads.training import Recipe
 
-    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude)
+    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, None, contained)
     recipe = Recipe(
         unfreeze=unfreeze, epochs=epochs, learning_rate=learning_rate, patience=patience, batch_size=batch_size,
         augment=augment, views=views, cache=not no_cache, dtype=dtype, seed=seed,  # type: ignore[arg-type]

@@ -1,18 +1,25 @@
 """Arrays of images and labels: which ones serve, and how they lie in an ``.npz``."""
 
-from collections.abc import Mapping, Sequence
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
+from numpy.lib import format
 from numpy.typing import NDArray
 
 from featurestore.errors import SourceError
-from featurestore.images import scale16
-from featurestore.system.files import why
+from featurestore.picture import scale16
+from featurestore.runtime import machine_memory
+from featurestore.system.files import open_regular, size_text, why
 
 _KEYS = (("x", "y"), ("images", "labels"))
+
+_HEAD = 2**16
+"""Bytes in which an array of an archive must have said what it is."""
 
 
 def checked_images(images: NDArray[Any], name: str) -> NDArray[Any]:
@@ -54,6 +61,9 @@ def classes(labels: NDArray[Any], class_names: Sequence[str] | None, name: str) 
         labels = labels.astype(str)
     values, index = np.unique(labels, return_inverse=True)
     names = tuple(str(value) for value in (values if class_names is None else class_names))
+    if class_names is not None and len(set(names)) < len(names):
+        twice = next(each for each in names if names.count(each) > 1)
+        raise SourceError(f"{name}: class name {twice!r} stands twice: each class needs its own")
     known = list(values) if class_names is None else names if labels.dtype.kind == "U" else range(len(names))
     position = {value: i for i, value in enumerate(known)}
     for value in values:
@@ -74,23 +84,65 @@ def read_npz(path: Path) -> dict[str, Any]:
         SourceError: not an ``.npz`` of plain arrays, or without such keys.
     """
     try:
-        with path.open("rb") as stream, NpzFile(stream, allow_pickle=False) as file:
+        with open_regular(path) as stream, ZipFile(stream) as archive:
+            file = _Arrays(archive)
             found = _pick(file)
             if found and "class_names" in file:
-                found["class_names"] = file["class_names"].tolist()
+                found["class_names"] = _one_row(file["class_names"], "class_names").tolist()
             keys = ", ".join(file)
     except Exception as error:  # a damaged archive raises what it likes
-        reason = why(error) if isinstance(error, OSError) else error
-        raise SourceError(f"{path}: not an .npz of plain arrays ({reason}): write it with numpy.savez") from error
+        reason = why(error) if isinstance(error, OSError) else " ".join(str(error).split())[:200]
+        raise SourceError(
+            f"{path}: not an .npz of plain arrays ({reason or type(error).__name__}): write it with numpy.savez"
+        ) from error
     if not found:
-        raise SourceError(f"{path}: needs keys x and y, images and labels, or x_train, y_train, …: it has {keys}")
+        raise SourceError(f"{path}: needs keys x and y, images and labels, or x_train, y_train, …: it has {keys[:200]}")
     return found
+
+
+class _Arrays(Mapping[str, NDArray[Any]]):
+    """Those of an archive: what one declares at its beginning is looked at before it is unpacked."""
+
+    def __init__(self, archive: ZipFile) -> None:
+        self._archive = archive
+        self._members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        self._left = machine_memory() // 2
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        with self._archive.open(self._members[key]) as file:
+            head = io.BytesIO(file.read(_HEAD))
+        version = format.read_magic(head)
+        read = format.read_array_header_1_0 if version == (1, 0) else format.read_array_header_2_0
+        shape, _, dtype = read(head)
+        if dtype.hasobject:
+            raise ValueError(f"{key} holds Python objects")
+        size = dtype.itemsize * math.prod(shape)
+        self._left -= size
+        if min(shape, default=0) < 0:
+            raise ValueError(f"{key} of shape {shape}")
+        if self._left < 0:
+            raise ValueError(f"{key} takes {size_text(size)}, and all together more than half of this machine's memory")
+        with self._archive.open(self._members[key]) as file:
+            return format.read_array(file, allow_pickle=False)
+
+
+def _one_row(array: NDArray[Any], key: str) -> NDArray[Any]:
+    if array.ndim != 1:
+        raise ValueError(f"{key} of shape {array.shape}, where one row is expected")
+    return array
 
 
 def _pick(file: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     for x, y in _KEYS:
         if x in file and y in file:
-            return {"images": file[x], "labels": file[y], "splits": file.get("split")}
+            splits = _one_row(file["split"], "split") if "split" in file else None
+            return {"images": file[x], "labels": file[y], "splits": splits}
     words = [key[2:] for key in file if key.startswith("x_") and f"y_{key[2:]}" in file]
     if not words:
         return {}

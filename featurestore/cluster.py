@@ -23,13 +23,15 @@ from featurestore import engines
 from featurestore.backbones import Backbone
 from featurestore.backbones.architecture import one_line
 from featurestore.compute import Job, Progress, compute, prepare
-from featurestore.dataset import Sample, Source
+from featurestore.dataset import Source
 from featurestore.errors import FeatureStoreError, ImageError, SourceError, StoreError, WeightsError, missing
 from featurestore.journal import Journal, JournalHeader
 from featurestore.memo import Request
 from featurestore.plan import Plan
 from featurestore.rows import Rows
+from featurestore.samples import Sample
 from featurestore.spec import ExtractionSpec
+from featurestore.system.children import safely
 
 SHARDS_PER_WORKER, SHARD_BATCHES = 8, 32
 """Shards are small enough that workers end together, and that a worker that dies takes little with it."""
@@ -151,7 +153,7 @@ def _backend(cluster: str) -> Iterator[int]:
     from joblib import parallel_config
 
     if cluster.isdecimal():
-        with parallel_config("loky", n_jobs=int(cluster)):
+        with safely(), parallel_config("loky", n_jobs=int(cluster)):
             yield int(cluster)
         return
     from dask.distributed import CancelledError, Client, KilledWorker

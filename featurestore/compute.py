@@ -14,9 +14,9 @@ from featurestore.errors import BackboneError, ImageError, SpecMismatchError, St
 from featurestore.forward import DECODERS, Lane, Outcome, Pixels, ahead, batched
 from featurestore.journal import Journal, JournalHeader, TapLayout
 from featurestore.plan import Item, Plan
-from featurestore.publish import check_space
 from featurestore.runtime import machine_memory
 from featurestore.spec import Dtype, ExtractionSpec
+from featurestore.system.files import check_space
 from featurestore.timing import Timing
 
 Progress = Callable[[str, int, int], None]

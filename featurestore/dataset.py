@@ -10,72 +10,31 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.arrays import checked_images, classes, read_npz, to_uint8
 from featurestore.errors import ImageError, SourceError, suggest
-from featurestore.images import read_file
+from featurestore.images import file_in_turn, hash_file, read_file
 from featurestore.manifest import Finder, read_manifest
+from featurestore.samples import Dataset, Failure, Sample
 from featurestore.stamps import DigestCache, stamp
 from featurestore.system.files import why
-from featurestore.walk import SPLIT_WORDS, Tree, has_split_folders, split_of
+from featurestore.walk import OUTSIDE, SPLIT_WORDS, Tree, has_split_folders, inside, split_of
 
 _PORTION = 512
 
 Data = bytes | NDArray[np.uint8]
 Row = tuple[str, str, str, str]  # id, path, class, split
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image of a source.
-
-    Attributes:
-        id: its name in the source: the path, the manifest's cell, or the index in the array.
-        path: relative POSIX path in the source's folder; "" for arrays.
-        digest: SHA-256, 64 hex digits, of the file's bytes, or of an array's dtype, shape and bytes; "" until the
-            image was read.
-        label: index into the class names.
-        split: train, validation, test, duplicate, or "" while not assigned.
-    """
-
-    id: str
-    path: str
-    digest: str
-    label: int
-    split: str
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An input that gave no sample, and why."""
-
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What a source holds: samples sorted by id, failures sorted by path, and counts of what was passed over.
-
-    A partial one adds to what a file holds: rows of images that it does not name stay there.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    samples: list[Sample]
-    failures: list[Failure] = field(default_factory=list)
-    skipped: dict[str, int] = field(default_factory=dict)
-    partial: bool = False
 
 
 class Source(ABC):
@@ -140,6 +99,13 @@ class Source(ABC):
             raise ImageError("changed since it was read first")
         return data
 
+    @contextmanager
+    def reading(self, sample: Sample) -> Iterator[Data]:
+        """As :meth:`read`, for as long as the data are needed: threads share what all of them hold of files' bytes."""
+        path = self._file(sample)
+        with file_in_turn(path) if path else nullcontext():
+            yield self.read(sample)
+
     def _digests(
         self, part: Sequence[Sample], pool: ThreadPoolExecutor, cache: DigestCache | None
     ) -> list[str | Failure]:
@@ -151,17 +117,23 @@ class Source(ABC):
         return cache.complete(self._stamps(part), read) if cache else read(range(len(part)))
 
     def _digest(self, sample: Sample) -> str | Failure:
+        path = self._file(sample)
         try:
-            return digest_of(self._load(sample))
+            return hash_file(path) if path else digest_of(self._load(sample))
         except ImageError as error:
             return Failure(sample.path, str(error))
 
     @abstractmethod
     def _load(self, sample: Sample) -> Data: ...
 
+    def _file(self, sample: Sample) -> str:
+        """Path of the file that holds the sample's data, and nothing else; "" where there is none."""
+        return ""
+
     def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
         """See :mod:`featurestore.stamps`; empty where the data is no file."""
-        return [b""] * len(samples)
+        paths = map(self._file, samples)
+        return [stamp(path) if path else b"" for path in paths]
 
 
 class FileSource(Source):
@@ -178,10 +150,10 @@ class FileSource(Source):
         return part
 
     def _load(self, sample: Sample) -> Data:
-        return read_file(f"{self._root}/{sample.path}")
+        return read_file(self._file(sample))
 
-    def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
-        return [stamp(f"{self._root}/{sample.path}") for sample in samples]
+    def _file(self, sample: Sample) -> str:
+        return f"{self._root}/{sample.path}"
 
 
 class FolderSource(FileSource):
@@ -191,9 +163,9 @@ class FolderSource(FileSource):
         SourceError: no images, a single class, a doubtful mixture of the layouts, or an `exclude` that names no folder.
     """
 
-    def __init__(self, root: Path, *, name: str, exclude: Iterable[str] = ()) -> None:
+    def __init__(self, root: Path, *, name: str, exclude: Iterable[str] = (), contained: bool = False) -> None:
         exclude = frozenset(exclude)
-        tree = Tree(root, exclude)
+        tree = Tree(root, exclude, contained=contained)
         _check_known(exclude, tree.names, root)
         above = 1 if has_split_folders(tree.images, root) else 0
         rows: list[Row] = []
@@ -211,7 +183,8 @@ class ManifestSource(FileSource):
     """A CSV that gives each image's file and class, and perhaps its split; and the folder where the images lie.
 
     A cell names a file by its path in the folder, with or without its suffix, or by the end of that path: a bare
-    name or id finds the one file called so in whatever folder.
+    name or id finds the one file called so in whatever folder. An absolute path, or one that leads out of the folder
+    (``../more/1.jpg``), is taken as it is, unless the source is to be contained.
 
     Args:
         manifest: see :func:`featurestore.manifest.read_manifest`.
@@ -219,6 +192,7 @@ class ManifestSource(FileSource):
         columns: names of the path, label and split columns; None to look for the usual ones.
         name: names the dataset.
         exclude: classes to leave out.
+        contained: see :func:`open_source`.
 
     Raises:
         SourceError: whatever makes the table ambiguous, with its line; no image there; a single class.
@@ -232,8 +206,10 @@ class ManifestSource(FileSource):
         name: str,
         columns: Sequence[str | None] = (None, None, None),
         exclude: Iterable[str] = (),
+        contained: bool = False,
     ) -> None:
-        exclude, finder, skipped = frozenset(exclude), Finder(root), Counter[str]()
+        exclude, finder, skipped = frozenset(exclude), Finder(root, contained=contained), Counter[str]()
+        stays = inside(root) if contained else None
         rows: list[Row] = []
         failures: list[Failure] = []
         lines: dict[str, int] = {}
@@ -247,7 +223,10 @@ class ManifestSource(FileSource):
             if label in exclude:
                 skipped["of an excluded class"] += 1
             elif path := finder.find(cell, where):
-                rows.append((cell, path, label, split))
+                if stays is None or stays(path):
+                    rows.append((cell, path, label, split))
+                else:
+                    failures.append(Failure(cell, f"{OUTSIDE} ({manifest.name}, line {number})"))
             else:
                 failures.append(Failure(cell, f"no such file ({manifest.name}, line {number})"))
         _check_known(exclude, labels, manifest)
@@ -317,6 +296,7 @@ def open_source(
     split_column: str | None = None,
     exclude: Iterable[str] = (),
     name: str | None = None,
+    contained: bool = False,
 ) -> Source:
     """The source at `path`: a folder, a folder with a CSV of `labels`, a CSV beside its images, or an ``.npz``.
 
@@ -326,6 +306,7 @@ def open_source(
         path_column, label_column, split_column: columns of the manifest.
         exclude: folders or, of a manifest, classes to leave out.
         name: of the dataset; by default the base name of `path`, without a file's suffix.
+        contained: refuse files outside the source's folder, where a manifest's paths or symlinks may lead.
 
     Raises:
         SourceError: it is none of these, or cannot serve.
@@ -337,16 +318,18 @@ def open_source(
     except OSError as error:
         raise SourceError(f"{path}: {why(error)}") from error
     name = name or (path.resolve().name if kind == "folder" else path.stem)
+    name = os.fsencode(name).decode("utf-8", "backslashreplace")  # a name is text, and stands in the feature file
+    options: dict[str, Any] = {"name": name, "exclude": exclude, "contained": contained}
     if labels is not None:
         if kind != "folder":
             raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
-        return ManifestSource(Path(labels), path, name=name, columns=columns, exclude=exclude)
+        return ManifestSource(Path(labels), path, columns=columns, **options)
     if kind in (".csv", ".tsv"):
-        return ManifestSource(path, path.parent, name=name, columns=columns, exclude=exclude)
+        return ManifestSource(path, path.parent, columns=columns, **options)
     if any(columns):
         raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
     if kind == "folder":
-        return FolderSource(path, name=name, exclude=exclude)
+        return FolderSource(path, **options)
     if kind != ".npz":
         raise SourceError(f"{path}: is neither a folder, nor a .csv, nor an .npz")
     if exclude:

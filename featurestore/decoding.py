@@ -3,15 +3,18 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from featurestore import augment, engines, images
-from featurestore.dataset import FileSource, Sample, Source
+from featurestore.dataset import FileSource, Source
 from featurestore.errors import ImageError, StoreError
 from featurestore.forward import DECODERS, Pixels, ahead, batched
 from featurestore.plan import Item
+from featurestore.samples import Sample
 from featurestore.spec import Decoder, Resize
+from featurestore.system.children import safely
 
 CHUNK = 16
 """Images that a process decodes at a time."""
@@ -49,15 +52,15 @@ def _decode(source: Source, resize: Resize, how: Decoder, task: Task) -> Decoded
     start = time.perf_counter()
     between = start
     try:
-        data = source.read(sample)
-        between = time.perf_counter()
-        plain = images.decode_sizes(data, {wish.size for wish in wishes if wish.items}, resize, how)
+        with source.reading(sample) as data:
+            between = time.perf_counter()
+            plain = images.decode_sizes(data, {wish.size for wish in wishes if wish.items}, resize, how)
         found: list[dict[Item, Pixels]] = [
             {item: augment.view(plain[size], item.key, preset) if item.number else plain[size] for item in items}
             for size, preset, items in wishes
         ]
     except ImageError as error:
-        found = [dict.fromkeys(wish.items, error) for wish in wishes]
+        found = [dict.fromkeys(wish.items, error.alone()) for wish in wishes]
     return Decoded(found, between - start, time.perf_counter() - between)
 
 
@@ -73,10 +76,15 @@ def decode_ahead(
         yield from (found for _, found in ahead(tasks, decoder(source, resize, how), window))
         return
     from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.backend import get_context
 
+    processes, lock = DECODERS - 1, get_context("loky").Lock
     work = partial(_chunk, decoder(source.part([]), resize, how))
     try:
-        with ProcessPoolExecutor(DECODERS - 1) as pool:
+        with (
+            safely(),
+            ProcessPoolExecutor(processes, initializer=_divide, initargs=(processes, lock(), lock())) as pool,
+        ):
             for _, found in ahead(batched(tasks, CHUNK), work, max(2 * DECODERS, window // CHUNK), pool):
                 yield from found
     except BrokenExecutor as error:
@@ -84,6 +92,12 @@ def decode_ahead(
             f"{source.name}: a process that decodes images died (out of memory?): what is finished is kept; run the "
             "same command again"
         ) from error
+
+
+def _divide(processes: int, *gates: AbstractContextManager[Any]) -> None:
+    """In a new process: what may be in memory is for all of them."""
+    for budget, gate in zip((images.FILES, images.PIXELS), gates, strict=True):
+        budget.divide(processes, gate)
 
 
 def _processes(source: Source, count: int) -> bool:

@@ -19,6 +19,10 @@ class SourceError(FeatureStoreError):
 class ImageError(FeatureStoreError):
     """One image that gives no pixels. Recorded in the file's ``failures``; it never stops a run."""
 
+    def alone(self) -> "ImageError":
+        """To keep: without the traceback, whose frames would keep the half-decoded image."""
+        return ImageError(*self.args)
+
 
 class BackboneError(FeatureStoreError):
     """An unknown backbone, or an input size, tap or pooling that it cannot serve."""

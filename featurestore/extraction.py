@@ -14,13 +14,14 @@ from featurestore import backbones, engines, layout
 from featurestore.cluster import check as check_cluster
 from featurestore.cluster import compute_on
 from featurestore.compute import Job, Note, Progress, compute, nothing_to_compute
-from featurestore.dataset import Dataset, Failure, Sample, Source, open_source
+from featurestore.dataset import Source, open_source
 from featurestore.errors import BackboneError, SourceError, suggest
 from featurestore.lock import store_lock
 from featurestore.memo import Memo, Request
 from featurestore.plan import Plan, make_plan
 from featurestore.publish import Publication, publish, remove_drafts
 from featurestore.runtime import check_keras
+from featurestore.samples import Dataset, Failure, Sample
 from featurestore.spec import DECODERS, DTYPES, LAST, RESIZES, Decoder, Dtype, Pool, Precision, Resize
 from featurestore.splits import split_table
 from featurestore.stamps import DigestCache
@@ -158,7 +159,8 @@ def extract_all(
         source = open_source(source)
     with store_lock(folder) as lock, ExitStack() as opened:
         remove_drafts(folder)
-        cache = DigestCache(folder / f"{layout.safe_name(source.name)}.stamps", trust=trust)
+        stem = layout.shortened(layout.safe_name(source.name), layout.MAX_STEM)
+        cache = DigestCache(folder / f"{stem}.stamps", trust=trust)
         dataset = source.dataset(lambda done, total: report("reading", done, total), cache=cache)
 
         def job_of(backbone: backbones.Outline) -> Job:

@@ -4,29 +4,57 @@ Every input that gives no pixels ends as an :class:`~featurestore.errors.ImageEr
 hostile file costs neither the run nor the machine. All functions may run in many threads at once.
 """
 
+import ctypes
+import hashlib
 import io
 import logging
 import os
+import struct
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from traceback import clear_frames
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, _imaging, features
 
 from featurestore.errors import ImageError
+from featurestore.picture import Picture
+from featurestore.runtime import machine_memory
 from featurestore.spec import Decoder, Resize
-from featurestore.system.files import read_regular, why
+from featurestore.system.budget import Budget
+from featurestore.system.files import open_regular, read_regular, why
 
 MAX_BYTES = 512 * 2**20
 """Larger files are refused unread."""
 
 MAX_PIXELS = 2**31 // 12
-"""Larger images (178,956,970 pixels: half a gigabyte as RGB) are refused from their header."""
+"""Larger images (178,956,970 pixels: 0.7 GB in Pillow, as RGB) are refused from their header."""
+
+MAX_SIDE = 2**22
+"""Longer or wider images are refused too: resizing them would cost a multiple of their pixels."""
+
+MAX_PARTS = 2**18
+"""A TIFF of more strips or tiles is refused."""
 
 _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
+
+# A photograph of 24 megapixels is 96 MB, so that each core has its own in flight, and hostile files cost no more than
+# honest ones do. Files and pixels together take a quarter of the memory at most.
+_IN_FLIGHT = min(machine_memory() // 8, (os.cpu_count() or 1) * 128 * 2**20)
+
+FILES, PIXELS = Budget(_IN_FLIGHT), Budget(_IN_FLIGHT)
+"""What all threads together hold of files' bytes, and of decoded images. Who needs both takes the bytes first."""
+
+_BLOCK = 2**20
+
+LARGE_FILE = 16 * 2**20
+"""Larger files are read as a whole only if they begin as images do."""
+
+LARGE_IMAGE = 128 * 2**20
+"""Bytes of an image after which memory is given back to the system at once."""
 
 # Raster formats that are decoded in this process. Never EPS, which Pillow hands to ghostscript.
 _SUFFIXES = {
@@ -45,21 +73,30 @@ _FORMATS = [name for name in _SUFFIXES if name not in _LACKING]
 IMAGE_SUFFIXES = frozenset(f".{suffix}" for name in _FORMATS for suffix in _SUFFIXES[name].split())
 """Lower-case, with their dot: what a file must be called to be taken for an image."""
 
-_TRANSPOSED = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# Tags of TIFF, and of EXIF.
+_HEIGHT, _PHOTOMETRIC, _ORIENTATION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 257, 262, 274, 278, 322, 323
+_PARTS = (273, 279, 324, 325)  # places and sizes of strips and tiles
+_MINISWHITE = 0
+
+# What decoding costs at most, in bytes per pixel: Pillow's own pixels, by mode, and what its decoders hold beside.
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
+_DECODER_BYTES = {"WEBP": 12, "AVIF": 12}
+_PROGRESSIVE_BYTES = 8
+_TILE_BYTES = 8
 
 # Here, once, because drivers, warnings and logs belong to the process, and `decode` runs in threads. Pillow warns of
 # damaged metadata, and of images half as large as those that we refuse.
 Image.init()
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+# libtiff writes its complaints about a damaged file to file descriptor 2, which belongs to the whole process, while
+# Pillow raises an error anyway. Its handlers are found through the library that Pillow has loaded, whether that came
+# with it or with the system; in a build that hides them, the complaints stay.
+with suppress(OSError, AttributeError):
+    _libtiff = ctypes.CDLL(_imaging.__file__)
+    _libtiff.TIFFSetErrorHandler(None)
+    _libtiff.TIFFSetWarningHandler(None)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -76,6 +113,51 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     if not data:
         raise ImageError("empty file")
     return data
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256, in hexadecimal, of what :func:`read_file` gives: a block at a time.
+
+    Raises:
+        ImageError: as there.
+    """
+    digest, left = hashlib.sha256(), MAX_BYTES  # which holds even for a file that grows meanwhile
+    try:
+        with open_regular(path, MAX_BYTES) as file:
+            while block := file.read(min(_BLOCK, left)):
+                digest.update(block)
+                left -= len(block)
+    except OSError as error:
+        raise ImageError(why(error)) from error
+    if left == MAX_BYTES:
+        raise ImageError("empty file")
+    return digest.hexdigest()
+
+
+@contextmanager
+def file_in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A share of :data:`FILES`, for as long as the bytes of a file are held.
+
+    Raises:
+        ImageError: it is not there; or it is large, and no image.
+    """
+    try:
+        size = os.stat(path).st_size  # noqa: PTH116 (twice as fast as a Path)
+    except OSError as error:
+        raise ImageError(why(error)) from error
+    with FILES.share(min(size, MAX_BYTES)):
+        if LARGE_FILE < size <= MAX_BYTES:
+            _check_beginning(path)
+        yield
+
+
+def _check_beginning(path: str | os.PathLike[str]) -> None:
+    """Refuse what its first bytes tell to be no image, or too large a one."""
+    try:
+        with open_regular(path) as file, _one_error():
+            _check_size(_open(file))
+    except OSError as error:
+        raise ImageError(why(error)) from error
 
 
 def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
@@ -115,13 +197,19 @@ def decode_sizes(
             none depends on the others.
     """
     if decoder == "draft":
-        return {size: resized(open_image(data, size), size, resize) for size in sizes}
-    image = open_image(data)
-    return {size: resized(image, size, resize) for size in sizes}
+        return {size: _decode_one(data, size, resize) for size in sizes}
+    with opened(data) as picture:
+        return {size: resized(picture, size, resize) for size in sizes}
 
 
-def open_image(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Image.Image:
-    """The first half of :func:`decode`: upright, in mode RGB, in its own size.
+def _decode_one(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
+    with opened(data, size) as picture:
+        return resized(picture, size, resize)
+
+
+@contextmanager
+def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Iterator[Picture]:
+    """The first half of :func:`decode`: an image in its own size. It holds its share of :data:`PIXELS` meanwhile.
 
     Args:
         data: see there.
@@ -130,14 +218,36 @@ def open_image(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> 
     Raises:
         ImageError: as there.
     """
+    if isinstance(data, np.ndarray):
+        yield _from_array(data)
+        return
     with _one_error():
-        return _from_array(data) if isinstance(data, np.ndarray) else _from_bytes(data, at_least)
+        image = _open(io.BytesIO(data))
+        _check_size(image)
+        if at_least:
+            image.draft(None, (at_least, at_least))
+        cost = _cost(image)
+    with PIXELS.share(cost):
+        try:
+            with _one_error():
+                picture = _loaded(image)
+            yield picture
+        finally:
+            image.close()
+            if cost > LARGE_IMAGE:
+                _give_back()
 
 
-def resized(image: Image.Image, size: int, resize: Resize) -> NDArray[np.uint8]:
+def resized(picture: Picture, size: int, resize: Resize) -> NDArray[np.uint8]:
     """The second half of :func:`decode`."""
     with _one_error():
-        return np.asarray(_resized(image, size, resize))
+        return np.asarray(picture.resized(size, resize))
+
+
+def _give_back() -> None:
+    """Return freed memory to the system: of each thread, the C library keeps as much as its largest image took."""
+    with suppress(OSError, AttributeError):  # glibc has it, and no other library needs it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
@@ -152,71 +262,89 @@ def _one_error() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageError(_TOO_LARGE) from error
     except Exception as error:  # a damaged file can raise anything at all
+        clear_frames(error.__traceback__)  # they hold the half-decoded image, for as long as somebody holds the error
         raise ImageError(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
 
-def scale16(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Integers in [0, 65535] to the nearest uint8 of [0, 255]; any shape."""
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _from_array(pixels: NDArray[np.uint8]) -> Image.Image:
+def _from_array(pixels: NDArray[np.uint8]) -> Picture:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
         raise ImageError(f"pixels must be uint8 of shape (H, W) or (H, W, C), not {pixels.dtype} {pixels.shape}")
     grey = pixels.ndim == 3 and pixels.shape[2] == 1
-    return Image.fromarray(pixels[:, :, 0] if grey else pixels).convert("RGB")
+    with _one_error():
+        return Picture(Image.fromarray(pixels[:, :, 0] if grey else pixels))
 
 
-def _from_bytes(data: bytes, at_least: int | None) -> Image.Image:
-    """A decoded image, upright, in mode RGB."""
-    image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
-    if image.width * image.height > MAX_PIXELS:  # Pillow's own limit may have been switched off
+def _open(file: BinaryIO) -> Image.Image:
+    """An image of which the header was read, and no more."""
+    with suppress(struct.error):  # what is cut off there is for Pillow to complain of
+        _check_parts(file)
+    file.seek(0)
+    return Image.open(file, formats=_FORMATS)
+
+
+def _check_parts(file: BinaryIO) -> None:
+    """Refuse a TIFF that claims to have too many parts, of each of which Pillow would make an object."""
+    order = {b"II": "<", b"MM": ">"}.get(file.read(2))
+    if order is None:
+        return
+
+    def read(kinds: str) -> tuple[int, ...]:
+        return struct.unpack(order + kinds, file.read(struct.calcsize(order + kinds)))
+
+    large = read("H") == (43,)  # BigTIFF
+    (place,) = read("4xQ" if large else "I")
+    file.seek(place)
+    (entries,) = read("Q" if large else "H")
+    for _ in range(min(entries, 2**16)):
+        tag, _, count, _ = read("HHQQ" if large else "HHII")
+        if tag in _PARTS and count > MAX_PARTS:
+            raise ImageError(f"more than {MAX_PARTS:,} strips or tiles")
+
+
+def _check_size(image: Image.Image) -> None:
+    if max(image.width * image.height, _tile(image)) > MAX_PIXELS:  # Pillow's own limit may have been switched off
         raise ImageError(_TOO_LARGE)
-    if at_least:
-        image.draft(None, (at_least, at_least))
+    if max(image.size) > MAX_SIDE:
+        raise ImageError(f"more than {MAX_SIDE:,} pixels wide or high")
+
+
+def _tags(image: Image.Image) -> Mapping[int, Any]:
+    """Of a TIFF."""
+    return getattr(image, "tag_v2", {})
+
+
+def _tile(image: Image.Image) -> int:
+    """Pixels of a TIFF that are decoded at a time. A tile may be much larger than the image that shows a part of it."""
+    tags = _tags(image)
+    if _TILE_WIDTH in tags:
+        return int(tags[_TILE_WIDTH] * tags.get(_TILE_HEIGHT, 1))
+    return image.width * min(tags[_ROWS_PER_STRIP], tags[_HEIGHT]) if _ROWS_PER_STRIP in tags else 0
+
+
+def _cost(image: Image.Image) -> int:
+    """Bytes that it takes to decode an image, at most."""
+    each = _PIXEL_BYTES.get(image.mode, 4) + _DECODER_BYTES.get(image.format or "", 0)
+    if image.info.get("progressive"):
+        each += _PROGRESSIVE_BYTES
+    if _tags(image).get(_ORIENTATION, 1) != 1:  # Pillow turns a TIFF as a whole
+        each *= 2
+    return image.width * image.height * each + _tile(image) * _TILE_BYTES
+
+
+def _loaded(image: Image.Image) -> Picture:
     image.load()
-    orientation = _orientation(image)
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    elif image.mode == "F":
+    if image.mode == "F":
         raise ImageError("floating-point pixels have no fixed range: convert the file to 8 or 16 bits")
-    image = image if image.mode == "RGB" else image.convert("RGB")
-    return image.transpose(_TRANSPOSED[orientation]) if orientation in _TRANSPOSED else image
+    # Pillow opens some 16-bit files as 32-bit ones.
+    if image.mode == "I" and not 0 <= image.getextrema()[0] <= image.getextrema()[1] <= 0xFFFF:  # type: ignore[operator]
+        raise ImageError("32-bit pixels have no fixed range: convert the file to 8 or 16 bits")
+    # Pillow turns white and black round where white is 0, but not with 16 bits.
+    white_is_zero = image.mode.startswith("I;16") and _tags(image).get(_PHOTOMETRIC) == _MINISWHITE
+    return Picture(image, _orientation(image), white_is_zero=white_is_zero)
 
 
 def _orientation(image: Image.Image) -> Any:
     try:
-        return image.getexif().get(0x0112)
+        return image.getexif().get(_ORIENTATION)
     except Exception:  # damaged metadata beside good pixels
         return None
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """From grey of 16 bits, or of 32 that hold no more (Pillow opens some 16-bit files so)."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise ImageError("32-bit pixels have no fixed range: convert the file to 8 or 16 bits")
-    return Image.fromarray(scale16(values))
-
-
-def _resized(image: Image.Image, size: int, resize: Resize) -> Image.Image:
-    width, height = image.size
-    if resize == "crop":
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        image = image.crop((left, top, left + side, top + side))
-    if resize != "pad":
-        return _scaled(image, size, size)
-    scale = size / max(width, height)
-    inner = max(1, round(width * scale)), max(1, round(height * scale))
-    canvas = Image.new("RGB", (size, size))
-    canvas.paste(_scaled(image, *inner), ((size - inner[0]) // 2, (size - inner[1]) // 2))
-    return canvas
-
-
-def _scaled(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Resize one side after the other; the order decides the rounding, and that of Pillow depends on its version."""
-    # Shrink before stretching: a strip of 1×60000 must not become one of 224×60000 on its way to 224×224.
-    shrink_first = image.width < width and height < image.height
-    image = image.resize((image.width, height) if shrink_first else (width, image.height), Image.Resampling.BILINEAR)
-    return image.resize((width, height), Image.Resampling.BILINEAR)

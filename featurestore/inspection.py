@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.dataset import Sample, Source
+from featurestore.dataset import Source
 from featurestore.errors import ImageError
-from featurestore.images import open_image
+from featurestore.images import opened
 from featurestore.page import thumbnail, write
+from featurestore.samples import Sample
 from featurestore.splits import assign_splits, split_table
 from featurestore.system.files import check_writable
 
@@ -118,10 +119,10 @@ def looks(source: Source, samples: Sequence[Sample], shown: set[str]) -> Iterato
 
     def look(sample: Sample) -> Look | ImageError:
         try:
-            image = open_image(source.read(sample))
-            return *image.size, thumbnail(image) if sample.digest in shown else ""
+            with source.reading(sample) as data, opened(data) as picture:
+                return *picture.size, thumbnail(picture) if sample.digest in shown else ""
         except ImageError as error:
-            return error
+            return error.alone()
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(samples), 1024):  # a million futures at once would fill the memory

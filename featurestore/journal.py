@@ -12,7 +12,6 @@ A row is the bytes of each tap's features, one tap after the other, as the heade
 appears under its final name in one piece (rename), so only the last batch can be torn; it is cut off on opening.
 """
 
-import errno
 import json
 import math
 import os
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptFileError, DiskFullError
+from featurestore.errors import CorruptFileError
 from featurestore.layout import BLOCK_BYTES
 from featurestore.system.documents import parse
 from featurestore.system.files import check_filled, open_own, why, write_error, write_whole
@@ -226,13 +225,3 @@ def _damaged(path: Path, reason: str) -> CorruptFileError:
         f"{path}: the journal of an unfinished run is damaged ({reason}): "
         "delete it, and the rows in it will be extracted again"
     )
-
-
-def disk_error(path: Path, error: OSError) -> OSError | DiskFullError:
-    """The error to raise for a failed write: our own when the disk or quota is full, else the system's."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return DiskFullError(
-            f"{path}: {os.strerror(error.errno)}: what is finished is kept; "
-            "free some space and run the same command again"
-        )
-    return error

@@ -99,6 +99,9 @@ PADDED_BYTES = 64 * 2**20
 """Most bytes of a str array, see above."""
 
 SUFFIX = ".h5"
+
+MAX_STEM = 240
+"""Bytes of a feature file's name without its suffix: a file system takes 255, with what is behind those of drafts."""
 BLOCK_BYTES = 16 * 2**20
 """Bytes read or written at a time, so that memory does not grow with the file."""
 
@@ -147,7 +150,19 @@ def children(names: Iterable[str]) -> dict[str, set[str]]:
 
 def file_stem(dataset: str, spec: ExtractionSpec) -> str:
     """Name of a feature file without its suffix: data set, backbone, start of the fingerprint."""
-    return f"{safe_name(dataset)}--{safe_name(spec.backbone)}--{spec.fingerprint[:8]}"
+    first, second, third = safe_name(dataset), safe_name(spec.backbone), spec.fingerprint[:8]
+    if len(os.fsencode(f"{first}--{second}--{third}")) > MAX_STEM:
+        first, second = shortened(first, MAX_STEM // 2 - 6), shortened(second, MAX_STEM // 2 - 6)
+    return f"{first}--{second}--{third}"
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many bytes; where something is cut off, the start of a digest says what it was."""
+    raw = os.fsencode(name)
+    if len(raw) <= most:
+        return name
+    mark = f"-{hashlib.sha256(raw).hexdigest()[:8]}"
+    return raw[: most - len(mark)].decode(errors="ignore") + mark
 
 
 def safe_name(text: str) -> str:

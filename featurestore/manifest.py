@@ -1,16 +1,18 @@
 """Reading a CSV that lists images: its rows, and the file that each of them means."""
 
 import csv
+import io
 import itertools
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from posixpath import basename, normpath, relpath, splitext
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from featurestore.errors import SourceError
-from featurestore.system.files import why
+from featurestore.runtime import machine_memory
+from featurestore.system.files import open_regular, why
 from featurestore.walk import Tree
 
 # Usual names of the columns, the likeliest first; in lower case, with "_" for a space.
@@ -19,6 +21,16 @@ _USUAL = {
     "label": "label labels class class_name category breed species target y",
     "split": "split set subset partition",
 }
+
+
+MAX_BYTES, MAX_LINE = 512 * 2**20, 10**6
+"""Most bytes of a manifest, and most characters of one line: what has more is another file, or means harm."""
+
+MAX_ROWS = machine_memory() // 4 // 1024
+"""A row costs up to a kilobyte of memory, and all of them a quarter of it at most."""
+
+_NAMED = 40
+"""Columns that a message names at most, and characters of each."""
 
 
 class Line(NamedTuple):
@@ -40,13 +52,17 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
     Raises:
         SourceError: not such a file, columns that are not there, or an empty cell, with its line.
     """
-    number = 1
+    number, rows = 1, 0
     try:
         # surrogateescape: a file's name need not be UTF-8.
-        with manifest.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            first = file.readline()
+        with (
+            open_regular(manifest, MAX_BYTES) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
+        ):
+            lines = _lines(file, manifest)
+            first = next(lines, "")
             delimiter = max(",;\t", key=first.count)
-            table = csv.reader(itertools.chain([first], file), delimiter=delimiter, strict=True)
+            table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(table, [])]
             path_at, label_at, split_at = _columns(header, chosen, manifest)
             for cells in table:
@@ -57,6 +73,10 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
                 if not {path_at, label_at} <= row.keys():
                     missing = "label" if path_at in row else "path"
                     raise SourceError(f"{manifest}, line {number}: no {missing}: fill in the cell or drop the line")
+                if (rows := rows + 1) > MAX_ROWS:
+                    raise SourceError(
+                        f"{manifest}: more than {MAX_ROWS:,} rows, too many for the memory of this machine: divide it"
+                    )
                 yield Line(number, row[path_at], row[label_at], None if split_at is None else row.get(split_at, ""))
     except OSError as error:
         raise SourceError(f"{manifest}: {why(error)}") from error
@@ -64,8 +84,20 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
         raise SourceError(f"{manifest}, after line {number}: not a table of cells ({error})") from error
 
 
+def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
+    """The lines of a table, none of which fills the memory."""
+    for number in itertools.count(1):
+        line = file.readline(MAX_LINE + 1)
+        if len(line) > MAX_LINE:
+            raise SourceError(f"{manifest}, line {number}: longer than {MAX_LINE:,} characters: give a CSV")
+        if not line:
+            return
+        yield line
+
+
 def _columns(header: list[str], chosen: Sequence[str | None], manifest: Path) -> tuple[int, int, int | None]:
-    there = f"its columns are {', '.join(map(repr, header))}"
+    more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
+    there = f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
     lower = [name.lower().replace(" ", "_") for name in header]
     found: dict[str, int] = {}
     for (role, usual), choice in zip(_USUAL.items(), chosen, strict=True):
@@ -80,10 +112,13 @@ def _columns(header: list[str], chosen: Sequence[str | None], manifest: Path) ->
 
 
 class Finder:
-    """Finds the files below `root` that a manifest means. One walk, when first a path is not simply there."""
+    """Finds the files that a manifest means, below `root` and, by their paths, elsewhere.
 
-    def __init__(self, root: Path) -> None:
-        self._root = str(root)
+    There is one walk, when first a path is not simply there; `contained`: see :class:`featurestore.walk.Tree`.
+    """
+
+    def __init__(self, root: Path, *, contained: bool = False) -> None:
+        self._root, self._contained = str(root), contained
 
     def find(self, cell: str, where: str) -> str | None:
         """The path, relative to the root, that a cell names: in full, without its suffix, or by its end.
@@ -107,7 +142,7 @@ class Finder:
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         paths: dict[str, list[str]] = {}
-        for path in sorted(Tree(Path(self._root)).images):
+        for path in sorted(Tree(Path(self._root), contained=self._contained).images):
             paths.setdefault(_stem(path), []).append(path)
         return paths
 

@@ -11,7 +11,9 @@ from PIL import Image
 
 from featurestore.figure import bar, scatter
 from featurestore.images import resized
+from featurestore.picture import Picture
 from featurestore.system.files import write_whole
+from featurestore.system.printing import as_utf8
 
 THUMBNAIL = 112
 """Side of a thumbnail in pixels: sharp at the 72 to 96 that the style gives it, and at worst 12 KB of text."""
@@ -68,12 +70,11 @@ def in_our_font(text: str) -> bool:
 
 def printable(text: str) -> str:
     """Text without control characters, which HTML and SVG forbid, and with bytes that are no text spelt out."""
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return re.sub(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", text)
+    return re.sub(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", as_utf8(text))
 
 
-def thumbnail(image: Image.Image) -> str:
+def thumbnail(picture: Picture) -> str:
     """The central square of an image as a data URI; small ones are left to the browser to enlarge."""
-    pixels, file = resized(image, min(THUMBNAIL, *image.size), "crop"), io.BytesIO()
+    pixels, file = resized(picture, min(THUMBNAIL, *picture.size), "crop"), io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=75, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from featurestore import layout
 from featurestore.augment import PRESETS, view_key
-from featurestore.dataset import Dataset, Sample
 from featurestore.errors import SpecMismatchError, StoreError
 from featurestore.journal import SUFFIX as JOURNAL_SUFFIX
 from featurestore.journal import Journal
 from featurestore.rows import Rows
+from featurestore.samples import Dataset, Sample
 from featurestore.spec import ExtractionSpec
 from featurestore.splits import DUPLICATE, assign_splits
 from featurestore.store import FeatureStore

@@ -26,12 +26,10 @@ from featurestore.journal import TapLayout
 from featurestore.rows import Rows
 from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore
-from featurestore.system.files import size_text, sync, write_error
+from featurestore.system.children import environment
+from featurestore.system.files import check_space, sync, write_error
 
 DRAFT_SUFFIX = ".tmp"
-
-_HOME = str(Path(__file__).parents[1])
-"""Where the child finds this package, also when it is not installed."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def publish(publication: Publication, lock: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=(lock,),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [_HOME, os.environ.get("PYTHONPATH")]))},
+        env=environment(),
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     try:
@@ -96,21 +94,6 @@ def publish(publication: Publication, lock: int) -> None:
         process.wait()
         process.stdin.close()
         remove_drafts(target.parent)
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Refuse to start what cannot be finished.
-
-    Raises:
-        DiskFullError: less than `needed` bytes are free in `folder`.
-    """
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
-    if free < needed:
-        raise DiskFullError(
-            f"{folder}: {size_text(needed)} needed, {size_text(free)} free: what is finished is kept; "
-            "free some space and run the same command again"
-        )
 
 
 def remove_drafts(folder: Path) -> None:

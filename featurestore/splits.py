@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from featurestore.dataset import Sample
+from featurestore.samples import Sample
 
 SPLITS = ("train", "validation", "test")
 """From the weakest to the strongest: an image given in two of them counts in the stronger one."""

@@ -192,7 +192,8 @@ def find_files(path: str | os.PathLike[str]) -> list[Path]:
     """The feature file at `path`, or all feature files in the folder `path`, sorted.
 
     Args:
-        path: or the ``https://`` or ``s3://`` address of a feature file, see :mod:`featurestore.remote`.
+        path: or the ``https://`` or ``s3://`` address of a feature file, see :mod:`featurestore.remote`. What a file
+            gives, and nobody here, is a :class:`featurestore.remote.Recorded`.
 
     Raises:
         StoreError: nothing there.

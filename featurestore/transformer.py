@@ -1,7 +1,7 @@
 """A frozen backbone as a step of a scikit-learn pipeline. Importing this module imports scikit-learn."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +11,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 
 from featurestore.arrays import checked_images, to_uint8
 from featurestore.backbones import DEFAULT
-from featurestore.dataset import Data, Dataset, Sample, Source
+from featurestore.dataset import Data, Source
 from featurestore.engines import AUTO
 from featurestore.errors import ImageError, SourceError, StoreLockedError
 from featurestore.extraction import Extraction, extract
 from featurestore.images import read_file
+from featurestore.samples import Dataset, Sample
 from featurestore.spec import LAST, Pool, Precision, Resize
-from featurestore.stamps import stamp
 from featurestore.store import FeatureStore
 
 Images = ArrayLike | Iterable[str | os.PathLike[str]]
@@ -135,6 +135,6 @@ class _Given(Source):
         item = self._items[self._index[sample.id]]
         return read_file(item) if isinstance(item, str) else to_uint8(item)
 
-    def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
-        items = [self._items[self._index[sample.id]] for sample in samples]
-        return [stamp(item) if isinstance(item, str) else b"" for item in items]
+    def _file(self, sample: Sample) -> str:
+        item = self._items[self._index[sample.id]]
+        return item if isinstance(item, str) else ""

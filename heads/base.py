@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
+from featurestore.runtime import machine_memory
 from heads.calibration import calibrate, temperature_folds
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import KINDS, head_class, parameter
 from heads.moments import moments
+from heads.outcomes import Outcomes, blocks
 from heads.scores import softmax
 
 Views = tuple[ArrayLike, ArrayLike]
@@ -28,6 +30,12 @@ State = dict[str, Any]
 
 WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 """Files of a saved head: arrays alone, or a scikit-learn estimator with them."""
+
+SWEPT = 5000
+"""Classes up to which a sweep judges heads that learn in steps."""
+_LARGEST = 1e15
+"""Size of a feature up to which sums of squares over millions of rows are numbers in float32."""
+UNUSABLE = f"features hold NaN, infinity or numbers beyond {_LARGEST:g}"
 
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 """Help of that hyperparameter."""
@@ -57,16 +65,27 @@ class Scaling(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """What heads are to be judged on: rows in all, the fewest that one is fitted to, and columns."""
+    """What heads are to be judged on: rows in all, the fewest that one is fitted to, columns and classes."""
 
     rows: int
     fewest: int
     columns: int
+    classes: int
 
     @classmethod
-    def of(cls, fold: Labels, columns: int) -> "Extent":
+    def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":
         """Of rows by the fold that each is held out in; -1 is never held out."""
-        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns)
+        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns, classes)
+
+
+def too_many_classes(extent: Extent) -> str | None:
+    """Why a sweep leaves out a kind of head that learns in steps, each of which takes all scores of all rows."""
+    if extent.classes <= SWEPT:
+        return None
+    return (
+        f"each of its hundreds of steps takes {extent.rows:,} rows × {extent.classes:,} classes, and of more than "
+        f"{SWEPT:,} classes a sweep would take hours: fit it alone with  fit-head,  or sweep lda, centroid or knn"
+    )
 
 
 def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
@@ -80,21 +99,27 @@ def as_features(X: ArrayLike) -> Floats:
     """Rows as float32 (N, D).
 
     Raises:
-        HeadError: no matrix, or NaN or infinity in it.
+        HeadError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
     """
     raw = np.asarray(X)
     if raw.ndim != 2:
         raise HeadError(f"features have shape {raw.shape}: give a matrix of one row per sample")
     with np.errstate(over="ignore"):  # the check below names the rows
         features = raw.astype(np.float32, copy=False)
-    # A sum in float64 over float32 values is finite if and only if all of them are.
-    bad = np.flatnonzero(~np.isfinite(features.sum(axis=1, dtype=np.float64)))
-    if bad.size:
+    if (bad := np.flatnonzero(unusable(features))).size:
         raise HeadError(
-            f"features hold NaN or infinity in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
+            f"{UNUSABLE} in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
             "leave these rows out, or extract them again"
         )
     return features
+
+
+def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Which rows (N,) hold what is said in :data:`UNUSABLE`."""
+    if not features.shape[1]:
+        raise HeadError("features have no columns: extract them again")
+    # Neither comparison is true of NaN.
+    return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -220,6 +245,17 @@ class Head:
         """Probabilities (N, C), each row with sum 1."""
         return softmax(self.decision_function(X) / self.temperature_)
 
+    def outcomes(self, X: ArrayLike, y: ArrayLike, classes: int) -> Outcomes:
+        """What the probabilities say of rows X (N, D) of classes y (N,), of which there are `classes` in all.
+
+        Classes that the training rows lack have probability 0. The probabilities are made block by block, and dropped.
+        """
+        features, y = as_features(X), np.asarray(y, np.intp)
+        return Outcomes.joined([
+            Outcomes.of(y[part], self.predict_proba(features[part]), self.classes_, classes)
+            for part in blocks(len(features), len(self.classes_))
+        ])  # fmt: skip
+
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Accuracy."""
         return float((self.predict(X) == np.asarray(y)).mean())
@@ -257,6 +293,10 @@ class Head:
         """What the fitted head consists of, beside ``classes_``, ``n_features_in_`` and ``temperature_``."""
         raise NotImplementedError
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the float32 arrays of :meth:`state`, by the parameters, ``classes_`` and ``n_features_in_`` alone."""
+        raise NotImplementedError
+
     def restore(self, state: State) -> None:
         """Inverse of :meth:`state`, on a head of the same parameters whose other fitted attributes are set.
 
@@ -288,6 +328,24 @@ class Head:
         return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
 
 
+def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str | None:
+    """Why something that takes so many bytes cannot be had; None if it can.
+
+    Args:
+        needed: bytes.
+        max_memory: that may be used; None: half of the machine's.
+        what: takes them, as the beginning of a sentence.
+        less: what to give, so that it takes less.
+    """
+    machine = machine_memory()
+    limit = machine // 2 if max_memory is None else max_memory
+    if needed <= limit:
+        return None
+    unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")
+    more = f"--max-memory {-(-needed // unit)}{name}, or " if needed <= machine else ""
+    return f"{what} {needed / unit:,.3g} {name}, but {limit / unit:.3g} {name} may be used: give {more}{less}"
+
+
 def kinds_of_layers() -> list[str]:
     """The kinds of heads that are nets, see :meth:`Head.as_layers`."""
     return [kind for kind in KINDS if head_class(kind).as_layers is not Head.as_layers]
@@ -303,5 +361,16 @@ def check_arrays(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
         raise ValueError(f"it holds {', '.join(sorted(state))}, not {', '.join(sorted(shapes))}")
     for name, shape in shapes.items():
         value = state[name]
-        if value.dtype != np.float32 or value.shape != shape or not np.isfinite(value).all():
-            raise ValueError(f"{name} is {value.dtype} {value.shape}, not finite float32 {shape}")
+        check_array(name, value, np.float32, shape)
+
+
+def check_array(name: str, value: Any, kind: type[np.generic], shape: tuple[int, ...]) -> None:
+    """Check that a value from a file is an array of this type and shape, of finite numbers.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{name} is a {type(value).__name__}, not an array")
+    if value.dtype != kind or value.shape != shape or not np.isfinite(value).all():
+        raise ValueError(f"{name} is {value.dtype} {value.shape}, not finite {np.dtype(kind).name} {shape}")

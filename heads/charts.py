@@ -123,6 +123,22 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Chart:
     return Chart("confusion", "Confusion matrix", figure.svg(alt), note, heading, rows)
 
 
+def mistakes(confused: Sequence[Mapping[str, Any]], classes: int, most: int = 30) -> Chart:
+    """The most frequent pairs of a true class and a predicted one, where a matrix of all classes would be a blur."""
+    shown = confused[:most]
+    height, n = max(60, 18 * len(shown)), len(shown)
+    figure = Figure(Axis(0, shown[0]["rows"], "rows"), Axis(0, n, ticks=()), height=height, left=192)
+    for i, pair in enumerate(shown):
+        figure.line("thick l1", [0, pair["rows"]], [n - i - 0.5] * 2)
+        words = f"{shortened(pair['class'], 14)} → {shortened(pair['predicted'], 14)}"
+        figure.text(-6, height * (i + 0.5) / n + 4, words, "end")
+    rows = [[pair["class"], pair["predicted"], f"{pair['rows']:,}"] for pair in confused]
+    note = f"The matrix of {classes:,} × {classes:,} classes is left out: these are its largest cells off the diagonal."
+    alt = f"Rows of the {n} most frequent mistakes; the table gives the numbers."
+    heading = ["true class", "predicted as", "rows"]
+    return Chart("confusion", "The most frequent mistakes", figure.svg(alt), note, heading, rows)
+
+
 def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = 60) -> Chart:
     """Recall of each class with its interval, and precision; the worst first."""
     known = sorted((c for c in per_class if c["support"]), key=lambda c: (c["recall"], c["class"]))

@@ -6,12 +6,16 @@ from itertools import pairwise
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays
+from heads.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_large, too_many_classes
+from heads.calibration import held_most, thinned
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import parameter
 from heads.division import Division, cores
 from heads.members import Batches, Member, threads_for, train_epoch
-from heads.nets import Net
+from heads.nets import Net, Shape
+
+_EACH = 20
+"""Bytes for each weight while a net is trained: itself, its gradient, two moments, and the best weights so far."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -42,10 +46,24 @@ class DenseHead(Head):
     batch_size: int = parameter(64, "rows in a step", low=1, high=1_000_000)
     patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
 
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle`: of many classes, the time; and the weights, with what AdamW keeps for each."""
+        return too_many_classes(extent) or self._too_large(extent.columns, extent.classes, max_memory)
+
+    def _too_large(self, columns: int, classes: int, max_memory: int | None) -> str | None:
+        numbers = Shape((columns, *self.hidden, classes), self.batch_norm).numbers
+        return too_large(_EACH * numbers, max_memory, f"the {numbers:,} numbers of its weights take", "fewer units")
+
     def _fit(
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
     ) -> HeldOut | None:
+        if why := self._too_large(self.n_features_in_, len(self.classes_), None):
+            raise HeadError(f"hidden={','.join(map(str, self.hidden))}: {why}")
         division = Division.of(training)
+        if validation is not None:  # of thousands of classes, as many as have scores that fit in memory
+            most = held_most(len(self.classes_))
+            kept = thinned(np.zeros_like(validation[1]), most, self.random_state) == 0
+            validation = validation[0][kept], validation[1][kept]
         batches = Batches(division, division.folds, False, self.random_state, stopping=validation)
         member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self.random_state)
         net, layers, scores = Net(member.settings), list[tuple[Floats, Floats]](), None
@@ -78,16 +96,19 @@ class DenseHead(Head):
             name: array for i, layer in enumerate(self.layers_) for name, array in zip(_names(i), layer, strict=True)
         }
 
-    def restore(self, state: State) -> None:
-        """See :meth:`Head.restore`."""
-        widths = list(pairwise((self.n_features_in_, *self.hidden, len(self.classes_))))
-        shapes = {
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Head.shapes`."""
+        widths = pairwise((self.n_features_in_, *self.hidden, len(self.classes_)))
+        return {
             name: shape
             for i, (n, m) in enumerate(widths)
             for name, shape in zip(_names(i), ((n, m), (m,)), strict=True)
         }
-        check_arrays(state, shapes)
-        self.layers_ = [(state[w], state[b]) for w, b in map(_names, range(len(widths)))]
+
+    def restore(self, state: State) -> None:
+        """See :meth:`Head.restore`."""
+        check_arrays(state, self.shapes())
+        self.layers_ = [(state[w], state[b]) for w, b in map(_names, range(len(self.hidden) + 1))]
 
 
 def _names(layer: int) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from featurestore.backbones import Backbone, load_backbone
 from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
 from featurestore.forward import Lane, Pixels, ahead, batched
-from featurestore.images import decode_sizes, read_file
+from featurestore.images import decode_sizes, file_in_turn, read_file
 from featurestore.spec import Decoder, ExtractionSpec, Resize
 from featurestore.walk import Tree
 from heads.persist import FittedHead, load_head
@@ -124,10 +124,11 @@ class Predictor:
     def _pixels(self, path: Path) -> list[Pixels]:
         """One image for each backbone, decoded once (for each resize rule)."""
         try:
-            data = read_file(path)
-            found = {rule: decode_sizes(data, sizes, *rule) for rule, sizes in self._sizes.items()}
+            with file_in_turn(path):
+                data = read_file(path)
+                found = {rule: decode_sizes(data, sizes, *rule) for rule, sizes in self._sizes.items()}
         except ImageError as error:
-            return [error for _ in self._networks]
+            return [error.alone()] * len(self._networks)
         return [found[spec.resize, spec.decoder][spec.size] for spec in self._networks]
 
 

@@ -9,9 +9,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from featurestore.errors import DesignError, suggest
+from featurestore.system.documents import parse
+from heads.documents import DesignDocument
 
 if TYPE_CHECKING:
     from heads.base import Head
@@ -43,6 +46,13 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 
 Standardisation is their batch normalisation of the features.
 """
+
+_LONGEST = 100
+"""Numbers that a hyperparameter may have."""
+_SHOWN = 200
+"""Characters of a wrong value that its message repeats."""
+_MOST_MEMBERS = 1000
+"""Designs that one head may be made of."""
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -79,6 +89,8 @@ class Parameter:
             return {"true": True, "false": False}[text.lower()]
         if isinstance(self.default, tuple):
             items = text.split(",") if isinstance(value, str | int) else [str(item) for item in value]
+            if len(items) > _LONGEST:
+                raise ValueError
             return () if items == ["0"] else tuple(self._in_range(int(item)) for item in items)
         return self._in_range(int(text) if isinstance(self.default, int) else float(text))
 
@@ -92,7 +104,8 @@ class Parameter:
         """The values it takes, in words."""
         words = ["true", "false"] if isinstance(self.default, bool) else list(self.choices)
         if self.low < self.high:
-            kinds = {int: "a whole number", tuple: "0 or whole numbers, separated by commas, each"}
+            several = f"0 or whole numbers, separated by commas, {_LONGEST} at most, each"
+            kinds = {int: "a whole number", tuple: several}
             words.append(f"{kinds.get(type(self.default), 'a number')} from {self.low:g} to {self.high:g}")
         return " or ".join(words)
 
@@ -102,16 +115,18 @@ class DesignsParameter(Parameter):
 
     def read(self, value: Any) -> tuple[str, ...]:
         """See :meth:`Parameter.read`; the designs are checked, and written anew."""
-        texts = json.loads(value) if isinstance(value, str) else value
+        texts = parse(value, list[str]) if isinstance(value, str) else value
+        if not 1 < len(texts) <= _MOST_MEMBERS:
+            raise ValueError
         designs = [HeadDesign.from_json(text) for text in texts]
-        if not 1 < len(designs) <= 1000 or any(design.kind == ENSEMBLE for design in designs):
+        if any(design.kind == ENSEMBLE for design in designs):
             raise ValueError
         return tuple(design.to_json() for design in designs)
 
     @property
     def allowed(self) -> str:
         """See :attr:`Parameter.allowed`."""
-        return "a JSON list of two designs or more"
+        return f"a JSON list of 2 to {_MOST_MEMBERS:,} designs, none of which is of several"
 
 
 def parameter(
@@ -181,8 +196,9 @@ class HeadDesign:
         try:
             return known.read(value)
         except (ValueError, LookupError, TypeError, OverflowError) as error:
+            given = shorten(str(value), _SHOWN)
             raise DesignError(
-                f"head {self.kind!r} takes no {name}={value}: give {known.allowed} ({known.help})"
+                f"head {self.kind!r} takes no {name}={given}: give {known.allowed} ({known.help})"
             ) from error
 
     def __hash__(self) -> int:
@@ -218,9 +234,9 @@ class HeadDesign:
             DesignError: the text is no design.
         """
         try:
-            values = json.loads(text)
+            values = parse(text, DesignDocument)
             return cls(values["kind"], values["params"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, AttributeError) as error:  # the latter where it is no text
             raise DesignError(f"unreadable head design ({error}): give the JSON of a kind and its params") from error
 
     def build(self, seed: int = 0) -> "Head":

@@ -21,11 +21,15 @@ _WIDEST = 8192
 
 
 class Moments(NamedTuple):
-    """Of the training rows of one fold, scaled: weight (C,) and mean (C, D) of each class, covariance (D, D) within."""
+    """Of the training rows of one fold, scaled: weight (C,) and mean (C, D) of each class, covariance (D, D) within.
+
+    What is below `rounding` in that covariance is nothing but rounding: it is all there is if each class has one row.
+    """
 
     weight: Doubles
     mean: Doubles
     covariance: Doubles | None
+    rounding: float
 
 
 @dataclass(kw_only=True, eq=False)
@@ -78,7 +82,7 @@ class LDAHead(DiscriminantHead):
         spread = np.trace(moments.covariance) / len(moments.covariance)
         shrunk = moments.covariance * (1 - self.shrinkage)
         # A floor for features without any spread within classes.
-        shrunk.flat[:: len(shrunk) + 1] += max(self.shrinkage * spread, 1e-12)
+        shrunk.flat[:: len(shrunk) + 1] += max(self.shrinkage * spread, moments.rounding, 1e-12)
         coef = cho_solve(cho_factor(shrunk, lower=True, overwrite_a=True), moments.mean.T).T
         prior = np.log(moments.weight / moments.weight.sum())
         return coef, prior - np.einsum("cd,cd->c", coef, moments.mean) / 2
@@ -109,9 +113,10 @@ def _moments(division: Division, folds: Sequence[int], standardize: bool, covari
         for group in np.unique(groups[block]):
             mine = np.flatnonzero(groups[block] == group)
             rows, codes = X[mine], division.codes[block][mine]
-            member = (np.arange(C)[:, None] == codes) * share[mine]
-            weight[group] += member.sum(axis=1)
-            total[group] += member.astype(np.float32) @ rows
+            shown = np.unique(codes)
+            member = (shown[:, None] == codes) * share[mine]
+            weight[group, shown] += member.sum(axis=1)
+            total[group, shown] += member.astype(np.float32) @ rows
             if square is not None:
                 square[group] += rows.T @ (rows * share[mine, None].astype(np.float32))
     found = []
@@ -120,11 +125,14 @@ def _moments(division: Division, folds: Sequence[int], standardize: bool, covari
         scaling = division.scaling(fold, standardize)
         n = weight[kept].sum(axis=0)
         mean = total[kept].sum(axis=0) / n[:, None]
-        within = None
+        within, rounding = None, 0.0
         if square is not None:
-            within = square[kept].sum(axis=0) - (mean.T * n) @ mean
-            within /= n.sum() * np.outer(scaling.scale, scaling.scale)
-        found.append(Moments(n, (mean + shift - scaling.mean) / scaling.scale, within))
+            within, units = square[kept].sum(axis=0), n.sum() * np.outer(scaling.scale, scaling.scale)
+            # The spectral norm of a matrix of random errors grows with the root of its side.
+            rounding = 4 * float(np.finfo(np.float32).eps * np.sqrt(D) * (np.diag(within) / np.diag(units)).mean())
+            within -= (mean.T * n) @ mean
+            within /= units
+        found.append(Moments(n, (mean + shift - scaling.mean) / scaling.scale, within, rounding))
     return found
 
 

@@ -15,7 +15,7 @@ from heads.data import Floats
 from heads.designs import HeadDesign
 from heads.division import Division, Judged, Report
 from heads.gram import EACH, SHARED, Doubles, Gram
-from heads.scores import two_columns
+from heads.kernel import decisions
 
 _TASKS = 4
 """Tasks per core, at least: they differ in length, and no core shall wait for the last one."""
@@ -124,7 +124,7 @@ def _judge(gram: Gram, division: Division, fold: int, group: Group, deadline: fl
         if not free:
             with config_context(assume_finite=True):
                 model = head.estimator().set_params(kernel="precomputed", cache_size=cache)
-                scores = two_columns(model.fit(kernel, codes, weights).decision_function(seen))
+                scores = decisions(model.fit(kernel, codes, weights), seen, division.classes)
             # C bounds the coefficients. If it holds none of them back, a greater C has the same optimum.
             bound = head.C * weights[model.support_]
             free = bool((np.abs(model.dual_coef_).max(axis=0) < bound * (1 - 1e-9)).all())

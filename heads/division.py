@@ -118,7 +118,7 @@ class Division:
         Raises:
             HeadError: one of them cannot.
         """
-        extent = Extent.of(self.fold, self.X.shape[1])
+        extent = Extent.of(self.fold, self.X.shape[1], self.classes)
         for head in heads:
             if why := head.obstacle(extent, max_memory):
                 raise HeadError(f"{type(head).__name__}: {why}")
@@ -152,7 +152,7 @@ class Division:
         for start in range(0, len(self.codes), BLOCK):
             yield slice(start, min(start + BLOCK, len(self.codes)))
 
-    def parts(self, count: int) -> list[list[slice]]:
+    def parts(self, count: int, block: int = BLOCK) -> list[list[slice]]:
         """All rows in so many parts of equal size, each in blocks; where rows lie fold by fold, blocks do too."""
         edges = np.flatnonzero(np.diff(self.fold)) + 1
         if len(edges) > self.folds:
@@ -160,8 +160,8 @@ class Division:
         parts: list[list[slice]] = [[] for _ in range(count)]
         for run in np.split(np.arange(len(self.fold)), edges):
             for part, rows in zip(parts, np.array_split(run, count), strict=True):
-                blocks = np.array_split(rows, -(-len(rows) // BLOCK)) if len(rows) else []
-                part.extend(slice(int(block[0]), int(block[-1]) + 1) for block in blocks)
+                blocks = np.array_split(rows, -(-len(rows) // block)) if len(rows) else []
+                part.extend(slice(int(each[0]), int(each[-1]) + 1) for each in blocks)
         return parts
 
     @cached_property

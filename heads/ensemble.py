@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.base import MODEL, WEIGHTS, Head, HeldOut, Scaling, State
+from heads.base import MODEL, WEIGHTS, Head, HeldOut, Scaling, State, check_array
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import DesignsParameter, HeadDesign, parameter
 
@@ -75,17 +75,30 @@ class EnsembleHead(Head):
         states = {f"{i}.{name}": value for i, head in enumerate(self.heads_) for name, value in head.state().items()}
         return {"temperatures": temperatures, **states}
 
+    def _bare(self) -> list[Head]:
+        """The heads, without what was fitted."""
+        heads = [design.build(self.random_state) for design in self.designs]
+        for head in heads:
+            head.classes_, head.n_features_in_, head.history_ = np.arange(len(self.classes_)), self.n_features_in_, {}
+        return heads
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Head.shapes`."""
+        heads = self._bare()
+        parts = {f"{i}.{name}": shape for i, head in enumerate(heads) for name, shape in head.shapes().items()}
+        return {"temperatures": (len(heads),), **parts}
+
     def restore(self, state: State) -> None:
         """See :meth:`Head.restore`."""
-        designs = self.designs
-        temperatures = state["temperatures"]
-        if temperatures.shape != (len(designs),) or not ((temperatures > 0) & np.isfinite(temperatures)).all():
-            raise ValueError("its temperatures are not those of its heads")
-        self.heads_ = []
-        for i, design in enumerate(designs):
-            head = design.build(self.random_state)
-            head.classes_, head.n_features_in_ = np.arange(len(self.classes_)), self.n_features_in_
-            head.temperature_, head.history_ = float(temperatures[i]), {}
-            prefix = f"{i}."
-            head.restore({name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)})
-            self.heads_.append(head)
+        heads, temperatures = self._bare(), state["temperatures"]
+        check_array("temperatures", temperatures, np.float32, (len(heads),))
+        if not (temperatures > 0).all():
+            raise ValueError("its temperatures are not above 0")
+        parts: dict[str, State] = {}
+        for name, value in state.items():
+            number, _, rest = name.partition(".")
+            parts.setdefault(number, {})[rest] = value
+        for i, head in enumerate(heads):
+            head.temperature_ = float(temperatures[i])
+            head.restore(parts.get(str(i), {}))
+        self.heads_ = heads

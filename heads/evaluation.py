@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store import FeatureStore, find_files
-from heads.data import FeatureTable
-from heads.metrics import TOO_FEW, confusion_matrix, estimates, mcnemar, wilson
+from heads.data import Features, FeatureTable
+from heads.metrics import TOO_FEW, estimates_of, mcnemar, wilson
+from heads.outcomes import Confusion, Outcomes
 from heads.persist import FittedHead, load_head
 from heads.record import CHOSEN, FITTED, note_measured
-from heads.scores import softmax
 from heads.shift import best_threshold, differences
 
 Array = NDArray[np.float64]
 
 _TAILS = (2.5, 97.5)
 """Percentiles that bound a 95 % interval."""
+
+TABLED, _PAIRS = 1000, 100
+"""Classes up to which a table of all confusions is given; how many pairs of classes are named instead of it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Evaluation:
         log_loss: mean negative natural logarithm of the true class's probability.
         roc_auc: area under the ROC curve; None unless there are two classes, and rows of both.
         intervals: metric -> bounds of its 95 % interval, see :mod:`heads.metrics`.
-        confusion_matrix: rows of class i that were predicted as class j, at [i][j].
+        confusion_matrix: rows of class i that were predicted as class j, at [i][j]; None of more than :data:`TABLED`
+            classes.
         per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (95 %, Wilson's) if
             it has rows. A share of nothing is 0.
         seen: what the head had done with these rows before, :data:`heads.record.FITTED` or :data:`heads.record.CHOSEN`:
@@ -47,6 +52,7 @@ class Evaluation:
         without_interval: metric -> why it has no interval, such as "too few rows".
         shift: how the rows differ from those that the head was fitted on, see :func:`heads.shift.differences`.
         threshold: with two classes, where to part them, see :func:`heads.shift.best_threshold`.
+        confused: of more than :data:`TABLED` classes, the most frequent mistakes: ``class``, ``predicted``, ``rows``.
     """
 
     split: str
@@ -57,7 +63,7 @@ class Evaluation:
     log_loss: float
     roc_auc: float | None
     intervals: dict[str, list[float]]
-    confusion_matrix: list[list[int]]
+    confusion_matrix: list[list[int]] | None
     per_class: list[dict[str, Any]]
     without_interval: dict[str, str] = field(default_factory=dict)
     shift: list[str] = field(default_factory=list)
@@ -65,6 +71,7 @@ class Evaluation:
     seen: str | None = None
     left_out: int | None = None
     measured: int | None = None
+    confused: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; without ``roc_auc`` and what stands below ``per_class`` where there is nothing to say."""
@@ -89,20 +96,30 @@ def measure(y: ArrayLike, proba: ArrayLike, class_names: Sequence[str], *, split
         class_names: all classes, at least two.
         split: name of the split the rows are of.
     """
-    y, proba = np.asarray(y, np.intp), np.asarray(proba, np.float64)
-    found, confusion = estimates(y, proba), confusion_matrix(y, proba)
+    return measure_outcomes(Outcomes.of(np.asarray(y, np.intp), np.asarray(proba)), class_names, split)
+
+
+def measure_outcomes(outcomes: Outcomes, class_names: Sequence[str], split: str) -> Evaluation:
+    """As :func:`measure`."""
+    found, confusion = estimates_of(outcomes), Confusion.of(outcomes)
+    counts = zip(*(each.tolist() for each in (confusion.hits, confusion.support, confusion.answered)), strict=True)
+    tabled = len(class_names) <= TABLED
     return Evaluation(
         split=split,
-        rows=len(y),
+        rows=len(outcomes.y),
         accuracy=found["accuracy"].value,
         balanced_accuracy=found["balanced_accuracy"].value,
         macro_f1=found["macro_f1"].value,
         log_loss=found["log_loss"].value,
         roc_auc=found["roc_auc"].value if "roc_auc" in found else None,
         intervals={name: list(each.interval) for name, each in found.items() if each.interval},
-        confusion_matrix=confusion.tolist(),
-        per_class=[_class_metrics(name, confusion, i) for i, name in enumerate(class_names)],
+        confusion_matrix=confusion.matrix().tolist() if tabled else None,
+        per_class=[_class_metrics(name, *each) for name, each in zip(class_names, counts, strict=True)],
         without_interval={name: TOO_FEW for name, each in found.items() if not each.interval},
+        confused=[
+            {"class": class_names[true], "predicted": class_names[predicted], "rows": rows}
+            for true, predicted, rows in (() if tabled else confusion.mistakes(_PAIRS))
+        ],
     )
 
 
@@ -163,8 +180,7 @@ class Answers:
         table: the features, of all splits.
         split: which rows were asked for.
         rows: their indices in the table (N,).
-        y: their true classes (N,), as the head numbers them.
-        proba: their probabilities (N, C).
+        outcomes: their true classes, as the head numbers them, and what the probabilities say.
         seen: see :class:`Evaluation`.
         left_out: how many rows of the split the head was fitted on, if these are others.
     """
@@ -173,8 +189,7 @@ class Answers:
     table: FeatureTable
     split: str
     rows: NDArray[np.intp]
-    y: NDArray[np.intp]
-    proba: Array
+    outcomes: Outcomes
     seen: str | None = None
     left_out: int = 0
 
@@ -185,7 +200,7 @@ class Answers:
             folder: of the head, where measures on test rows are counted.
         """
         names = self.fitted.class_names
-        found = measure(self.y, self.proba, names, split=self.split)
+        found, outcomes = measure_outcomes(self.outcomes, names, self.split), self.outcomes
         if self.seen:
             how = f"{self.seen} {'on' if self.seen == FITTED else 'by'} these"
             why = dict.fromkeys((*found.intervals, *found.without_interval), how)
@@ -195,17 +210,18 @@ class Answers:
             counted = note_measured(folder, self.split, self.table.digests[self.rows].tolist())
         reference = self.fitted.record and self.fitted.record.reference
         return replace(
-            found, left_out=self.left_out or None, measured=counted, threshold=best_threshold(self.y, self.proba),
-            shift=differences(reference, self.y, self.proba, names) if reference else [],
+            found, left_out=self.left_out or None, measured=counted,
+            threshold=best_threshold(outcomes.y, outcomes.two_columns) if outcomes.classes == 2 else None,
+            shift=differences(reference, outcomes, names) if reference else [],
         )  # fmt: skip
 
-    def uncalibrated(self) -> Array | None:
-        """As `proba`, with the head's temperature left out; None where there is none."""
-        temperature = self.fitted.head.temperature_
-        if temperature == 1:
+    def uncalibrated(self) -> Outcomes | None:
+        """As `outcomes`, with the head's temperature left out; None where there is none."""
+        if self.fitted.head.temperature_ == 1:
             return None
-        with np.errstate(divide="ignore"):  # a class without training rows has probability 0
-            return softmax(np.log(self.proba) * temperature)  # the scores, up to a constant in each row
+        head = copy(self.fitted.head)
+        head.temperature_ = 1.0
+        return replace(self.fitted, head=head).outcomes(_read(self.table, self.rows), self.outcomes.y)
 
 
 def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable, split: str = "test") -> Answers:
@@ -223,8 +239,12 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
         seen = CHOSEN if (before == CHOSEN).any() else None
     labels = known_classes(fitted, table.class_names, table.path)[table.y[rows]]
     with table.named():
-        proba = fitted.predict_proba(table.read(rows, rows[:0]))
-    return Answers(fitted, table, split, rows, labels, proba, seen, int((~new).sum()) if new.any() else 0)
+        outcomes = fitted.outcomes(_read(table, rows), labels)
+    return Answers(fitted, table, split, rows, outcomes, seen, int((~new).sum()) if new.any() else 0)
+
+
+def _read(table: FeatureTable, rows: NDArray[np.intp]) -> Features:
+    return table.read(rows, rows[:0])
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
@@ -255,8 +275,7 @@ def known_classes(fitted: FittedHead, names: Sequence[str], where: Path | str) -
     return np.array([known[name] for name in names], np.intp)
 
 
-def _class_metrics(name: str, confusion: NDArray[np.int64], i: int) -> dict[str, Any]:
-    hits, support, predicted = int(confusion[i, i]), int(confusion[i].sum()), int(confusion[:, i].sum())
+def _class_metrics(name: str, hits: int, support: int, predicted: int) -> dict[str, Any]:
     found = {
         "class": name,
         "precision": hits / max(predicted, 1),

@@ -12,6 +12,7 @@ from featurestore.errors import missing
 from featurestore.layout import blocks
 from featurestore.store import FeatureStore, find_file
 from featurestore.system.files import replacing_files
+from featurestore.system.printing import as_utf8
 from heads.data import FeatureTable, load_features
 
 
@@ -63,17 +64,18 @@ def _write_parquet(table: FeatureTable, path: Path) -> None:
     from pyarrow import parquet
 
     width = table.X.shape[1]
-    names = np.array(table.class_names)[table.y]
+    class_names, ids = [as_utf8(name) for name in table.class_names], [as_utf8(key) for key in table.ids.tolist()]
+    names = [class_names[label] for label in table.y.tolist()]
     # Few readers of Parquet know float16.
     schema = pa.schema(
         {"id": pa.string(), "label": pa.string(), "split": pa.string(), "features": pa.list_(pa.float32(), width)},
-        metadata={"class_names": json.dumps(table.class_names)},
+        metadata={"class_names": json.dumps(class_names)},
     )
     with parquet.ParquetWriter(path, schema) as writer:
         for rows in blocks(len(table.y), 4 * width):
             values = np.asarray(table.X[rows], np.float32).ravel()
             features = pa.FixedSizeListArray.from_arrays(pa.array(values), width)
-            columns = [*(pa.array(each[rows].tolist()) for each in (table.ids, names, table.splits)), features]
+            columns = [*(pa.array(each[rows]) for each in (ids, names, table.splits.tolist())), features]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
@@ -81,8 +83,9 @@ def _write_h5ad(table: FeatureTable, path: Path) -> None:
     import anndata
     import pandas as pd
 
-    rows = {"label": pd.Categorical.from_codes(table.y, table.class_names), "split": pd.Categorical(table.splits)}
-    anndata.AnnData(np.asarray(table.X), obs=pd.DataFrame(rows, index=table.ids)).write_h5ad(path)
+    names, ids = [as_utf8(name) for name in table.class_names], [as_utf8(key) for key in table.ids.tolist()]
+    rows = {"label": pd.Categorical.from_codes(table.y, names), "split": pd.Categorical(table.splits)}
+    anndata.AnnData(np.asarray(table.X), obs=pd.DataFrame(rows, index=ids)).write_h5ad(path)
 
 
 WRITERS: dict[str, Callable[[FeatureTable, Path], None]] = {

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from heads.base import as_features, standardise
 from heads.data import Features, FeatureTable, Floats, Labels
 from heads.metrics import log_odds, wilson
+from heads.outcomes import Outcomes
 
 Doubles = NDArray[np.float64]
 
@@ -31,14 +32,13 @@ _DOUBT = 0.7
 """Share of its neighbours that must be of one other class for a label to be suspect."""
 
 
-def reliability(y: Labels, proba: Doubles, bins: int = 10) -> dict[str, Any]:
+def reliability(outcomes: Outcomes, bins: int = 10) -> dict[str, Any]:
     """How often predictions of each confidence are right.
 
     (Guo et al., "On calibration of modern neural networks", ICML 2017.)
 
     Args:
-        y: true classes (N,).
-        proba: probabilities (N, C).
+        outcomes: of probabilities.
         bins: of equal width.
 
     Returns:
@@ -46,7 +46,7 @@ def reliability(y: Labels, proba: Doubles, bins: int = 10) -> dict[str, Any]:
         ``interval`` (95 %, Wilson's) and ``rows``; ``error``: the expected calibration error, the mean difference of
         confidence and accuracy over all rows.
     """
-    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == y
+    confidence, right = outcomes.greatest, outcomes.right
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     found = []
     for i in np.unique(place):
@@ -57,7 +57,7 @@ def reliability(y: Labels, proba: Doubles, bins: int = 10) -> dict[str, Any]:
             "interval": wilson(hits, rows), "rows": rows,
         })  # fmt: skip
     gaps = np.bincount(place, confidence - right)
-    return {"bins": found, "error": float(np.abs(gaps).sum() / len(y))}
+    return {"bins": found, "error": float(np.abs(gaps).sum() / len(right))}
 
 
 def thresholds(y: Labels, proba: Doubles) -> dict[str, list[float]]:

@@ -32,9 +32,9 @@ from heads.evaluation import known_classes, measure, paired_difference
 from heads.fit import library_versions
 from heads.joined import Array, Joined, Trunk, check_joinable
 from heads.material import Material, Rows, from_cache, from_pixels, placed
-from heads.persist import FittedHead, check_target, load_head, save_head
+from heads.persist import FittedHead, check_target, load_head, reason, save_head
 from heads.record import Record, note_measured
-from heads.runs import TUNED, TUNING
+from heads.runs import TUNED, TUNING, read_tuning
 from heads.scores import softmax
 from heads.training import Checkpoint, Recipe, best_epoch, check_settings, logits, train
 
@@ -295,14 +295,14 @@ def _digest(fitted: FittedHead) -> str:
 def _finished(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """What the same run found before, if it has come to its end: its test rows are not read again."""
     path = out / TUNING
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        found = dict(json.loads(path.read_bytes()))
-        check_settings(path, found["settings"], settings)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HeadError(f"{path}: not readable ({error}): delete it, or choose another --out") from error
-    return found
+        found = read_tuning(out)
+    except (OSError, ValueError) as error:
+        raise HeadError(f"{path}: not readable ({reason(error)}): delete it, or choose another --out") from error
+    check_settings(path, found["settings"], settings)
+    return dict(found)
 
 
 def _recommendation(difference: dict[str, Any], rows: int, split: str) -> str:

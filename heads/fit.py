@@ -14,7 +14,7 @@ from featurestore.runtime import machine_memory, version_of
 from featurestore.system.files import size_text
 from heads.data import FeatureTable, load_features
 from heads.designs import HeadDesign, head_class
-from heads.evaluation import measure
+from heads.metrics import estimates_of
 from heads.persist import FittedHead, check_target, save_head
 from heads.record import Record
 
@@ -103,7 +103,7 @@ def fit_table(
     if model.held_out_ is None:
         return fitted
     scores, codes = model.held_out_
-    return fitted.with_reference(scores / model.temperature_, codes, model.classes_)
+    return fitted.with_reference(scores, model.temperature_, codes, model.classes_)
 
 
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
@@ -114,8 +114,8 @@ def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
         X, y = table.select(split)
         if len(y):
             with table.named():
-                proba = fitted.predict_proba(X)
-            metrics[split] = measure(y, proba, table.class_names).metrics()
+                found = estimates_of(fitted.outcomes(X, y))
+            metrics[split] = {name: each.value for name, each in found.items()}
     return replace(fitted, metrics=metrics)
 
 

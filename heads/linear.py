@@ -8,11 +8,12 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from heads.base import Head, HeldOut, Layers, Scaling, State, check_arrays
+from heads.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_many_classes
 from heads.data import Floats, Labels, Rows, Training
 from heads.designs import HeadDesign, parameter
 from heads.division import Division, Judged, Report
 from heads.lbfgs import Doubles
+from heads.outcomes import blocks
 from heads.paths import (
     LOGISTIC,
     MAX_ITER,
@@ -56,10 +57,14 @@ class LinearHead(Head):
         """See :meth:`Head.state`."""
         return {"coef": self.coef_, "intercept": self.intercept_}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Head.shapes`."""
+        classes = len(self.classes_)
+        return {"coef": (self.n_features_in_, classes), "intercept": (classes,)}
+
     def restore(self, state: State) -> None:
         """See :meth:`Head.restore`."""
-        classes = len(self.classes_)
-        check_arrays(state, {"coef": (self.n_features_in_, classes), "intercept": (classes,)})
+        check_arrays(state, self.shapes())
         self.coef_, self.intercept_ = state["coef"], state["intercept"]
 
 
@@ -80,6 +85,10 @@ class PathHead(LinearHead):
     )
     max_iter: int = parameter(MAX_ITER, "most iterations of the solver", low=1, high=1_000_000)
     tol: float = parameter(TOL, "share of the objective that may be left to gain", low=1e-12, high=1.0)
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle`: of many classes, the time."""
+        return too_many_classes(extent)
 
     @property
     def inverse_penalty(self) -> float:
@@ -104,9 +113,10 @@ def _solve(
     joint = first.joint if classes > 2 else None
     targets = [-1] if joint else range(classes) if classes > 2 else [1]
     variants = [
-        Variant(fold, division.scaling(fold, standardize), _class_weight(division, fold, name, first, target), target)
+        Variant(fold, scaling, weights, target, first.weigh_target_only and classes > 2)
         for name in sorted({head.class_weight for head in heads})
         for fold in folds
+        for scaling, weights in [(division.scaling(fold, standardize), _class_weight(division, fold, name))]
         for target in targets
     ]
     values = sorted({head.inverse_penalty for head in heads})
@@ -114,14 +124,11 @@ def _solve(
     return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, **options)
 
 
-def _class_weight(division: Division, fold: int, name: str, head: PathHead, target: int) -> Doubles | None:
+def _class_weight(division: Division, fold: int, name: str) -> Doubles | None:
     if name == "none":
         return None
     counts = division.class_weight(fold)
-    weights = counts.sum() / (len(counts) * np.maximum(counts, 1))
-    if head.weigh_target_only and len(counts) > 2:
-        weights[np.arange(len(counts)) != target] = 1
-    return np.asarray(weights, np.float64)
+    return np.asarray(counts.sum() / (len(counts) * np.maximum(counts, 1)), np.float64)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -161,7 +168,8 @@ def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercep
     """Scores (J, C) of ``division.judged``, each row by the coefficients (F, C, D) of the fold that holds it out."""
     scores = np.empty((len(division.judged), division.classes), np.float32)
     start = 0
-    for rows in np.array_split(division.judged, -(-len(division.judged) // 4096)):
+    size = min(4096, next(blocks(len(division.judged), division.classes)).stop)
+    for rows in np.array_split(division.judged, -(-len(division.judged) // size)):
         X, part = np.asarray(division.X[rows], np.float32), scores[start : start + len(rows)]
         for i, fold in enumerate(folds):
             held = division.fold[rows] == fold

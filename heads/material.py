@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from featurestore.augment import view_key
 from featurestore.compute import Progress
-from featurestore.dataset import Sample, Source
+from featurestore.dataset import Source
 from featurestore.decoding import Task, Wish, decode_ahead
 from featurestore.errors import HeadError, ImageError
 from featurestore.extraction import extract
 from featurestore.forward import DECODERS
 from featurestore.plan import Item
+from featurestore.samples import Sample
 from featurestore.spec import ExtractionSpec
 from featurestore.splits import DUPLICATE, assign_splits
 from featurestore.store import FeatureStore

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from heads.calibration import stratified_folds
+from heads.calibration import held_most, stratified_folds, thinned
 from heads.data import Floats, Labels, Rows
 from heads.division import BLOCK, Division
 from heads.nets import Net, Pool, Settings, Shape, thread_pool
@@ -150,7 +150,8 @@ class Batches:
             return rows, rows[:0]
         images, first, place = np.unique(division.image[rows], return_index=True, return_inverse=True)
         groups = None if division.groups is None else division.groups[images]
-        held = (stratified_folds(division.codes[rows[first]], _HELD_OUT, self._seed, groups) == 0)[place]
+        fold = stratified_folds(division.codes[rows[first]], _HELD_OUT, self._seed, groups)
+        held = (thinned(np.where(fold == 0, 0, -1), held_most(division.classes), self._seed, groups) == 0)[place]
         return rows[~held], rows[held & division.plain[rows]]
 
     @cached_property

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.data import Labels
+from heads.outcomes import Confusion, Outcomes
 
 Doubles = NDArray[np.float64]
 Floating = NDArray[np.floating[Any]]
@@ -55,30 +56,21 @@ def estimates(y: Labels, proba: Floating) -> dict[str, Estimate]:
         ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss``, and with two classes and rows of both
         ``roc_auc``.
     """
-    values = np.asarray(proba, np.float64)
-    confusion = confusion_matrix(y, values)
+    return estimates_of(Outcomes.of(y, proba))
+
+
+def estimates_of(outcomes: Outcomes) -> dict[str, Estimate]:
+    """As :func:`estimates`."""
+    y, confusion = outcomes.y, Confusion.of(outcomes)
     found = {
         "accuracy": _accuracy(confusion),
         "balanced_accuracy": _balanced_accuracy(confusion),
         "macro_f1": _macro_f1(confusion),
-        "log_loss": _log_loss(y, values),
+        "log_loss": _log_loss(outcomes),
     }
-    if values.shape[1] == 2 and 0 < y.sum() < len(y):
-        found["roc_auc"] = _roc_auc(y, log_odds(values))
+    if outcomes.classes == 2 and 0 < y.sum() < len(y):
+        found["roc_auc"] = _roc_auc(y, log_odds(outcomes.two_columns))
     return found
-
-
-def standard_error(y: Labels, proba: Floating, metric: str) -> float:
-    """Of one metric, see :func:`estimates`; NaN where these rows do not have it."""
-    found = estimates(y, proba)
-    return found[metric].error if metric in found else float("nan")
-
-
-def confusion_matrix(y: Labels, proba: Doubles) -> NDArray[np.int64]:
-    """Rows of class i whose most probable class is j, at [i, j] (C, C)."""
-    classes = proba.shape[1]
-    cells = np.bincount(y * classes + proba.argmax(axis=1), minlength=classes**2)
-    return cells.astype(np.int64).reshape(classes, classes)
 
 
 def log_odds(proba: Doubles) -> Doubles:
@@ -122,22 +114,22 @@ def mcnemar(right: int, wrong: int) -> float:
     return float(min(1.0, 2 * tail / 2**rows))  # whole numbers: no rounding before the division
 
 
-def _accuracy(confusion: NDArray[np.int64]) -> Estimate:
-    hits, rows = int(np.trace(confusion)), int(confusion.sum())
+def _accuracy(confusion: Confusion) -> Estimate:
+    hits, rows = int(confusion.hits.sum()), int(confusion.rows.sum())
     smooth = (hits + 2) / (rows + 4)
     low, high = wilson(hits, rows)
     return Estimate(hits / rows, float(np.sqrt(smooth * (1 - smooth) / rows)), (low, high))
 
 
-def _balanced_accuracy(confusion: NDArray[np.int64]) -> Estimate:
+def _balanced_accuracy(confusion: Confusion) -> Estimate:
     """Mean recall of the classes that occur.
 
     The variance is that of a stratified sample. A recall of 2 of 2 says little of its class's own variance, so each is
     drawn towards the mean recall, by one row. An interval is never narrower than the doubt about any single class
     makes it, which counts where few rows are of one of a few classes.
     """
-    support = confusion.sum(axis=1)
-    support, hits = support[support > 0], np.diag(confusion)[support > 0]
+    support = confusion.support
+    support, hits = support[support > 0], confusion.hits[support > 0]
     recalls, classes = hits / support, len(hits)
     value = float(recalls.mean())
     smooth = (hits + value) / (support + 1)
@@ -149,30 +141,38 @@ def _balanced_accuracy(confusion: NDArray[np.int64]) -> Estimate:
     return shape._replace(interval=(min(low, float(value - below)), max(high, float(value + above))))
 
 
-def _macro_f1(confusion: NDArray[np.int64]) -> Estimate:
+def _macro_f1(confusion: Confusion) -> Estimate:
     """Mean F1 of the classes that occur, as true or as predicted class.
 
     The variance is the first-order one (Takahashi et al., "Confidence interval for micro-averaged F1 and macro-averaged
     F1 scores", Applied Intelligence 2022), at a table of confusions to which each true class gives one row more, spread
     as the whole table is over right and wrong.
     """
-    rows = int(confusion.sum())
-    sides = confusion.sum(axis=0) + confusion.sum(axis=1)
+    rows, support = int(confusion.rows.sum()), confusion.support
+    sides = support + confusion.answered
     occurs = sides > 0
-    counts = confusion[np.ix_(occurs, occurs)].astype(np.float64)
-    value, classes = float((2 * np.diag(counts) / sides[occurs]).mean()), len(counts)
+    hits, classes = confusion.hits[occurs], int(occurs.sum())
+    value = float((2 * hits / sides[occurs]).mean())
     if classes == 1:
         return _share(value, value, 0.0, rows)
-    right = (np.trace(counts) + 2) / (rows + 4)
-    spread = np.full_like(counts, (1 - right) / (classes - 1))
-    np.fill_diagonal(spread, right)
-    cells = counts + spread * (counts.sum(axis=1) > 0)[:, None]
-    cells /= cells.sum()
-    both = cells.sum(axis=0) + cells.sum(axis=1)
-    f1 = 2 * np.diag(cells) / both
-    # What one row more in a cell adds to the sum of F1s.
-    influence = np.diag(2 / both) - (f1 / both)[:, None] - (f1 / both)
-    return _share(value, float(f1.mean()), float((cells * influence**2).sum()) / classes**2 / rows, rows)
+    # The table is that of the pairs that occur and one that is the same in each row of a true class, but for its
+    # diagonal. So its sums follow from those of the pairs and of the classes, and it is not written down.
+    right = (int(hits.sum()) + 2) / (rows + 4)
+    elsewhere = (1 - right) / (classes - 1)
+    shown = (support[occurs] > 0).astype(np.float64)
+    total = rows + float(shown.sum())
+    diagonal = (hits + shown * right) / total
+    columns = confusion.answered[occurs] + elsewhere * (shown.sum() - shown) + shown * right
+    both = (support[occurs] + shown + columns) / total
+    f1 = 2 * diagonal / both
+    # What one row more in a cell adds to the sum of F1s: at (i, j) -lost[i] - lost[j], on the diagonal own[i] more.
+    lost, own = f1 / both, 2 / both
+    place = np.cumsum(occurs) - 1
+    i, j = place[confusion.true], place[confusion.predicted]
+    squares = float((confusion.rows * ((i == j) * own[i] - lost[i] - lost[j]) ** 2).sum())
+    away = classes * lost**2 + 2 * lost * lost.sum() + (lost**2).sum() - 4 * lost**2  # (lost[i] + lost[j])², j != i
+    squares += float((shown * (elsewhere * away + right * (own - 2 * lost) ** 2)).sum())
+    return _share(value, float(f1.mean()), squares / total / classes**2 / rows, rows)
 
 
 def _share(value: float, smooth: float, variance: float, rows: float) -> Estimate:
@@ -184,7 +184,7 @@ def _share(value: float, smooth: float, variance: float, rows: float) -> Estimat
     return Estimate(value, float(error), (low, high))
 
 
-def _log_loss(y: Labels, proba: Doubles) -> Estimate:
+def _log_loss(outcomes: Outcomes) -> Estimate:
     """Mean negative logarithm of the true class's probability.
 
     Losses are skewed: the interval is Hall's ("On the removal of skewness by transformation", Journal of the Royal
@@ -193,9 +193,9 @@ def _log_loss(y: Labels, proba: Doubles) -> Estimate:
     Wilson's interval, each with the mean loss of a mistake: of those seen, and of one more that is as confident as the
     predictions are.
     """
-    rows = len(y)
+    rows = len(outcomes.y)
     # Clipped as scikit-learn does, so that a single impossible row does not make the mean infinite.
-    loss = -np.log(np.clip(proba[np.arange(rows), y], _EPSILON, 1 - _EPSILON))
+    loss = -np.log(np.clip(outcomes.true, _EPSILON, 1 - _EPSILON))
     value = float(loss.mean())
     if rows < 2:
         return Estimate(value, float("nan"), None)
@@ -205,9 +205,9 @@ def _log_loss(y: Labels, proba: Doubles) -> Estimate:
         return Estimate(value, error, None)
     skewness = float(((loss - value) ** 3).mean()) / spread**3 if spread > 0 else 0.0
     low, high = (value - spread * _unskewed(t, skewness, rows) for t in (_student(rows - 1), -_student(rows - 1)))
-    wrong = proba.argmax(axis=1) != y
+    wrong = ~outcomes.right
     most = wilson(int(wrong.sum()), rows)[1]
-    mistake = float(-np.log(np.maximum(np.partition(proba, -2, axis=1)[:, -2], _EPSILON)).mean())
+    mistake = float(-np.log(np.maximum(outcomes.second, _EPSILON)).mean())
     mistake = (float(loss[wrong].sum()) + mistake) / (int(wrong.sum()) + 1)
     right = 0.0 if wrong.all() else float(loss[~wrong].mean())
     return Estimate(value, error, (max(0.0, low), max(high, (1 - most) * right + most * mistake)))

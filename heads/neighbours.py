@@ -21,12 +21,17 @@ from heads.data import Floats, Labels
 from heads.designs import HeadDesign
 from heads.division import Division, Judged, Report, cores
 from heads.lbfgs import Doubles
+from heads.outcomes import blocks
 
 _STRIP = 2048
 """Rows whose neighbours are looked for at a time: the others are read and scaled once for all of them."""
 
 _MORE = 8
 """Candidates beyond those asked for, so that rounding seldom leaves a doubt."""
+
+
+_SCORES = 2**28
+"""Scores of designs that are judged together, at most: a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +252,9 @@ def judge_neighbours(
         head: Any = design.build(seed)
         division.check([head])
         groups[head.standardize, head.metric].append((i, head))
-    for (standardize, metric), heads in groups.items():
+    size = max(1, _SCORES // max(1, len(division.judged) * division.classes))
+    runs = [(how, some[i : i + size]) for how, some in groups.items() for i in range(0, len(some), size)]
+    for (standardize, metric), heads in runs:
         start = time.perf_counter()
         pairs, trained, places = [], [], []
         for fold in range(division.folds):
@@ -261,7 +268,9 @@ def judge_neighbours(
             codes, place = division.codes[trained[fold][near.place]], places[fold][rows]
             for i, head in heads:
                 k = head.n_neighbors
-                scores[i][place] = votes(codes[:, :k], near.distance[:, :k], head.weights, division.classes)
+                for part in blocks(len(place), division.classes):
+                    found = votes(codes[part, :k], near.distance[part, :k], head.weights, division.classes)
+                    scores[i][place[part]] = found
             left -= len(place)
         if left:
             return

@@ -267,7 +267,9 @@ class Net:
     def step(self, x: Floats, codes: Labels, pool: Pool = None) -> Floats:
         """One step of AdamW on a batch; gives the logits (N, C) that the net had for it, with dropout."""
         settings = self._settings
-        target = settings.smooth(np.eye(settings.shape.widths[-1], dtype=np.float32)[codes])
+        target = np.zeros((len(codes), settings.shape.widths[-1]), np.float32)
+        target[np.arange(len(codes)), codes] = 1
+        target = settings.smooth(target)
         scales = [np.float32(1 / (1 - left_out)) for left_out in settings.shares]
         pairs, vectors, moments, scores = gradients(self.layers, x, target, settings.masks(len(x)), scales, pool)
         for moving, found in zip(self.moments, moments, strict=True):

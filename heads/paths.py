@@ -23,7 +23,7 @@ import numpy as np
 
 from heads.base import Scaling
 from heads.data import Floats, Labels
-from heads.division import Division, cores
+from heads.division import BLOCK, Division, cores
 from heads.lbfgs import Doubles, Memory, minimise, pair
 
 Losses = tuple[Floats, Floats]
@@ -40,6 +40,8 @@ _KNOWN = 2
 """Solutions that the next one is extrapolated from."""
 _COLUMNS = 24
 """Narrower products than this waste the processor: so many columns are solved at a time, if there are."""
+_CELLS, _FEWEST = 2**23, 64
+"""Scores of a block of rows, and the rows that it has at least: with thousands of classes, larger blocks are slower."""
 
 
 class Variant(NamedTuple):
@@ -50,12 +52,14 @@ class Variant(NamedTuple):
         scaling: of the others.
         class_weight: float64 (C,), or None for equal ones.
         target: the class that is told from all others; -1 where all classes are told apart at once.
+        target_only: only the target has its class weight, and the others have 1.
     """
 
     fold: int
     scaling: Scaling
     class_weight: Doubles | None = None
     target: int = -1
+    target_only: bool = False
 
 
 class Loss(NamedTuple):
@@ -196,17 +200,32 @@ class _Problems:
         self._mean, self._scale = (np.stack([v.scaling[i] for v in variants]) for i in (0, 1))
         self._targets = np.array([v.target for v in variants])
         self.shape = (division.classes if self._targets[0] < 0 else 1, division.X.shape[1] + 1)
-        self._table = None
-        if any(v.class_weight is not None for v in variants):
-            ones = np.ones(division.classes)
-            self._table = np.stack([ones if v.class_weight is None else v.class_weight for v in variants])
-        by_fold = {fold: division.class_weight(fold) for fold in set(self.fold.tolist())}
-        counts = np.stack([by_fold[fold] for fold in self.fold.tolist()])
-        self.weight = (counts if self._table is None else counts * self._table).sum(axis=1)
+        self._weigh(variants)
         self._threads = cores()
-        self._parts = [[(block, self._same_fold(block)) for block in part] for part in division.parts(self._threads)]
+        block = min(BLOCK, max(_FEWEST, _CELLS // (len(variants) * self.shape[0])))
+        parts = division.parts(self._threads, block)
+        self._parts = [[(rows, self._same_fold(rows)) for rows in part] for part in parts]
         zero = np.zeros((1, self.shape[0], 1), np.float32)
         self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.zeros(1, np.intp))[0].item()
+
+    def _weigh(self, variants: Sequence[Variant]) -> None:
+        """The tables of class weights, which of them each problem has, and the weight of all its rows.
+
+        Where each class is a problem, they share a table: one for each would be classes × classes.
+        """
+        tables = {id(v.class_weight): v.class_weight for v in variants}
+        place, ones = {key: i for i, key in enumerate(tables)}, np.ones(self._rows.classes)
+        self._tables = np.stack([ones if table is None else table for table in tables.values()])
+        self._table = np.array([place[id(v.class_weight)] for v in variants])
+        self._weighted, self._target_only = tables.keys() != {id(None)}, variants[0].target_only
+        counts = {fold: self._rows.class_weight(fold) for fold in set(self.fold.tolist())}
+        if self._target_only:
+            sums = {fold: each.sum() for fold, each in counts.items()}
+            rows = np.array([(sums[v.fold], counts[v.fold][v.target]) for v in variants])
+            self.weight = rows[:, 0] + rows[:, 1] * (self._tables[self._table, self._targets] - 1)
+        else:
+            whole = {fold: (self._tables * each).sum(axis=1) for fold, each in counts.items()}
+            self.weight = np.array([whole[v.fold][table] for v, table in zip(variants, self._table, strict=True)])
 
     def _same_fold(self, block: slice) -> int | None:
         """The fold of a block's rows, if they have one."""
@@ -303,14 +322,21 @@ class _Problems:
         factors: list[Any] = []
         if mixed:
             factors.append(self._rows.fold[block] != self.fold[which][:, None])
-        if self._table is not None:
-            factors.append(self._table[which][:, self._rows.codes[block]])
+        if self._weighted:
+            factors.append(self._class_weights(which, self._rows.codes[block]))
         if self._rows.weights is not None:
             factors.append(self._rows.weights[block][None])
         if not factors:
             return None
         shape = (len(which), block.stop - block.start)
         return np.broadcast_to(np.prod(np.broadcast_arrays(*factors), axis=0), shape).astype(np.float32)
+
+    def _class_weights(self, which: Labels, codes: Labels) -> Doubles:
+        """Of rows (n,) in each problem (M, n)."""
+        weights = self._tables[:, codes][self._table[which]]
+        if self._target_only:
+            weights = np.where(codes == self._targets[which][:, None], weights, 1.0)
+        return np.asarray(weights)
 
 
 def _leading(division: Division, scaling: Scaling) -> tuple[Doubles, Floats, float]:

@@ -10,21 +10,26 @@ import json
 import os
 import secrets
 import shutil
-import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, SpecMismatchError
+from featurestore.runtime import machine_memory
 from featurestore.spec import ExtractionSpec
-from featurestore.system.files import sync, write_error
+from featurestore.system.documents import LIMIT, parse
+from featurestore.system.files import read_regular, sync, why, write_error
+from featurestore.system.tensors import open_tensors
+from heads.archives import read_model
 from heads.base import MODEL, WEIGHTS, Head, State
 from heads.data import FeatureTable, Input
 from heads.designs import HeadDesign
+from heads.documents import HeadDocument, HeadVersion
+from heads.outcomes import Outcomes
 from heads.record import MEASURED, ROWS, Record
 from heads.shift import Reference
 
@@ -32,27 +37,11 @@ FORMAT = "featurestore-head"
 FORMAT_VERSION = 1
 HEAD = "head.json"
 
-_JSON_LIMIT = 64 * 2**20
-"""Most bytes of a head.json."""
+_PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
+"""Fields of a FittedHead that JSON takes as they are."""
 
-_PLAIN: dict[str, Callable[[Any], Any]] = {
-    "dataset": str,
-    "rows": dict,
-    "views": int,
-    "metrics": dict,
-    "seconds": float,
-    "seed": int,
-    "versions": dict,
-}
-"""Fields of a FittedHead that JSON takes as they are, and their types."""
-
-_TRUSTED = {
-    "builtins": {"dict", "list", "str", "tuple"},
-    "numpy": {"ndarray", "float64", "int64"},
-    "sklearn.svm._classes": {"SVC"},
-    "sklearn.neighbors._classification": {"KNeighborsClassifier"},
-}
-"""All types that a model file may name, by module."""
+_SHOWN = 400
+"""Characters of a reason that a message repeats."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,18 +79,21 @@ class FittedHead:
     path: Path | None = None
 
     def with_reference(
-        self, scores: NDArray[np.floating[Any]], codes: NDArray[np.intp], classes: NDArray[np.intp]
+        self,
+        scores: NDArray[np.floating[Any]],
+        temperature: float,
+        codes: NDArray[np.intp],
+        classes: NDArray[np.intp],
     ) -> "FittedHead":
         """The head with a record of how it scores rows that it was not fitted on.
 
         Args:
-            scores: (J, C), divided by the temperature.
+            scores: (J, C).
+            temperature: of these.
             codes: their classes, as numbers of the columns (J,).
             classes: the class of each column (C,).
         """
-        of_all = np.full((len(scores), len(self.class_names)), -np.inf)
-        of_all[:, classes] = scores
-        reference = Reference.of(of_all, classes[codes])
+        reference = Reference.of(scores, codes, temperature, classes, len(self.class_names))
         return replace(self, record=self.record and replace(self.record, reference=reference))
 
     def check_features(self, features: FeatureTable) -> None:
@@ -129,12 +121,22 @@ class FittedHead:
         """Probabilities (N, len(class_names)) of feature rows X (N, D).
 
         Raises:
-            HeadError: rows of another width, NaN or infinity.
+            HeadError: rows of another width, NaN or infinity, or so large that its scores are.
         """
-        known = self.head.predict_proba(X)
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                known = self.head.predict_proba(X)
+        except HeadError as error:
+            raise HeadError(f"{self.path or 'the head'}: {error}") from error
+        if bad := int((~np.isfinite(known).all(axis=1)).sum()):
+            raise HeadError(f"{self.path or 'the head'}: its answers to {bad} of {len(known)} rows are no numbers")
         proba = np.zeros((len(known), len(self.class_names)))
         proba[:, self.head.classes_] = known
         return proba
+
+    def outcomes(self, X: ArrayLike, y: ArrayLike) -> Outcomes:
+        """What the probabilities say of feature rows X (N, D) of these classes (N,), in bounded memory."""
+        return self.head.outcomes(X, y, len(self.class_names))
 
     def to_dict(self) -> dict[str, Any]:
         """All but the state of the head, as plain JSON types."""
@@ -196,7 +198,7 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
         if fitted.record:
             (new / ROWS).write_bytes(fitted.record.packed())
         if (folder / MEASURED).exists():  # whoever fits, looks at the test rows and fits again shall be told how often
-            shutil.copyfile(folder / MEASURED, new / MEASURED)
+            (new / MEASURED).write_bytes(read_regular(folder / MEASURED, LIMIT))
         (new / HEAD).write_text(json.dumps(replace(fitted, path=None).to_dict(), indent=1) + "\n")
         for path in (*new.iterdir(), new):
             sync(path)
@@ -224,20 +226,16 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         path = _previous(path)
     file = path / HEAD
     try:
-        values = _read_json(file)
-        if values["format"] != FORMAT or not 1 <= values["format_version"] <= FORMAT_VERSION:
-            raise ValueError(f"format {values['format']!r} version {values['format_version']}: upgrade featurestore")
+        values = _read_document(file)
         design = HeadDesign(values["kind"], values["params"])
-        head = design.build(int(values["seed"]))
-        class_names = tuple(str(name) for name in values["class_names"])
-        head.classes_ = np.array(values["classes"], np.intp)
-        head.n_features_in_ = int(values["width"])
-        head.temperature_ = float(values["temperature"])
-        head.history_ = {str(k): [float(loss) for loss in v] for k, v in values.get("history", {}).items()}
+        head = design.build(values["seed"])
+        class_names = tuple(values["class_names"])
+        head.classes_, head.n_features_in_ = np.array(values["classes"], np.intp), values["width"]
+        head.temperature_, head.history_ = values["temperature"], values.get("history", {})
         _check_classes(head, class_names)
         inputs = tuple(map(Input.from_dict, values["inputs"]))
         file = path / head.weights_file
-        head.restore(_read_state(file))
+        head.restore(_read_state(file, head))
         record = None
         if "fitted_on" in values:
             file = path / ROWS
@@ -250,13 +248,14 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
             inputs=inputs,
             record=record,
             path=path,
-            **{name: kind(values[name]) for name, kind in _PLAIN.items()},
+            **{name: values[name] for name in _PLAIN},  # type: ignore[literal-required]
         )
     except FileNotFoundError as error:
         raise HeadError(f"{file}: no such file: give the folder of a saved head, see  featurestore fit-head") from error
-    except Exception as error:  # a file of somebody else's making can break its reader in any way
-        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-        raise HeadError(f"{file}: not a readable saved head ({reason}): copy it anew, or fit it again") from error
+    except Exception as error:  # a model file of somebody else's making can break skops in any way
+        raise HeadError(
+            f"{file}: not a readable saved head ({reason(error)}): copy it anew, or fit it again"
+        ) from error
 
 
 def _previous(folder: Path) -> Path:
@@ -264,20 +263,30 @@ def _previous(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > _JSON_LIMIT:
-        raise ValueError(f"more than {_JSON_LIMIT:,} bytes")
-    return dict(json.loads(path.read_bytes()))
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, in a part of a line."""
+    if isinstance(error, KeyError):
+        return f"no {shorten(str(error), _SHOWN)}"
+    return shorten(why(error) if isinstance(error, OSError) else str(error), _SHOWN)
+
+
+def _read_document(path: Path) -> HeadDocument:
+    text = read_regular(path, LIMIT)
+    version = parse(text, HeadVersion)
+    if version["format"] != FORMAT or not 1 <= version["format_version"] <= FORMAT_VERSION:
+        raise ValueError(f"format {version['format']!r} version {version['format_version']}: upgrade featurestore")
+    values = parse(text, HeadDocument)
+    if ("fitted_on" in values) != ("chosen_by" in values):
+        raise ValueError("fitted_on stands there without chosen_by, or the other way round")
+    return values
 
 
 def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:
     classes = head.classes_
-    if classes.ndim != 1 or len(classes) < 2 or (np.diff(classes) <= 0).any():
-        raise ValueError("its classes are no ascending list of at least two")
-    if classes[0] < 0 or classes[-1] >= len(class_names) or len(set(class_names)) < len(class_names):
+    if (np.diff(classes) <= 0).any():
+        raise ValueError("its classes are no ascending list")
+    if classes[-1] >= len(class_names) or len(set(class_names)) < len(class_names):
         raise ValueError("its classes do not fit its class names")
-    if not 0 < head.temperature_ < np.inf:
-        raise ValueError(f"temperature {head.temperature_}")
 
 
 def _packed(head: Head) -> bytes:
@@ -290,29 +299,9 @@ def _packed(head: Head) -> bytes:
     return bytes(skops.io.dumps(head.state()))
 
 
-def _read_state(path: Path) -> State:
-    if path.name == WEIGHTS:
-        from safetensors.numpy import load_file
-
-        return dict(load_file(path))
-    with zipfile.ZipFile(path) as archive:
-        # Members are stored as they are: one that swells, or shares its bytes with others, is not of our making.
-        if sum(item.file_size for item in archive.infolist()) > path.stat().st_size:
-            raise ValueError("its members are larger than the file")
-        for module, name in _types(json.loads(archive.read("schema.json"))):
-            if name not in _TRUSTED.get(module, ()):
-                raise ValueError(f"it holds a {module}.{name}, which no head needs")
-    import skops.io
-
-    return dict(skops.io.load(path, trusted=[]))
-
-
-def _types(node: Any) -> Iterator[tuple[str, str]]:
-    """Module and name of every type in a skops schema."""
-    if isinstance(node, dict):
-        if "__class__" in node:
-            yield node["__module__"], node["__class__"]
-        node = list(node.values())
-    if isinstance(node, list):
-        for child in node:
-            yield from _types(child)
+def _read_state(path: Path, head: Head) -> State:
+    limit = machine_memory() // 2
+    if path.name == MODEL:
+        return read_model(path, limit)
+    with open_tensors(path) as file:
+        return file.read({name: (np.float32, shape) for name, shape in head.shapes().items()}, limit)

@@ -19,13 +19,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from featurestore.system.children import safely
 from heads.calibration import fit_temperature
 from heads.data import Floats
 from heads.designs import HeadDesign
 from heads.division import Division, Judged, Report, cores, scratch
-from heads.evaluation import measure
 from heads.members import Batches, Member, scores_of, threads_for, train_epoch
+from heads.metrics import estimates_of
 from heads.nets import Net, Pool
+from heads.outcomes import Outcomes, blocks
 from heads.scores import log_loss, softmax
 
 _CACHED = 350_000
@@ -278,9 +280,9 @@ def _goodness(parts: Sequence[Floats | None], division: Division, metric: str) -
     if metric == "log_loss":
         scores = scores / fit_temperature(scores, codes)
         return -fmean(log_loss(scores[fold == f], codes[fold == f]) for f in range(division.folds))
-    proba, names = softmax(scores), [str(i) for i in range(division.classes)]
-    found = [measure(codes[fold == f], proba[fold == f], names) for f in range(division.folds)]
-    return fmean(each.metrics().get(metric, -inf) for each in found)
+    outcomes = Outcomes.joined([Outcomes.of(codes[part], softmax(scores[part])) for part in blocks(*scores.shape)])
+    found = [estimates_of(outcomes.rows(fold == f)) for f in range(division.folds)]
+    return fmean(each[metric].value if metric in each else -inf for each in found)
 
 
 def _bundles(
@@ -323,9 +325,10 @@ def _train(bundles: list[_Bundle], until: float, deadline: float, workers: int, 
     threads = max(1, cores() // max(1, min(workers, len(going))))
     run = Parallel(n_jobs=workers, max_nbytes=None, return_as="generator_unordered")
     tasks = (delayed(_trained)(place, bundle, until, deadline, workers, threads) for place, bundle in going.items())
-    for place, members in run(tasks):
-        bundles[place].members = members
-        trials.take(members)
+    with safely():
+        for place, members in run(tasks):
+            bundles[place].members = members
+            trials.take(members)
 
 
 def _trained(place: int, bundle: _Bundle, *how: Any) -> tuple[int, list[Member]]:

@@ -10,9 +10,10 @@ from featurestore.errors import HeadError
 from featurestore.store import FeatureStore, find_files
 from heads.calibration import stratified_folds
 from heads.data import FeatureTable
-from heads.evaluation import measure
 from heads.fit import check_train
 from heads.linear import LogisticHead
+from heads.metrics import estimates_of
+from heads.outcomes import Outcomes
 
 _FOLDS = 3
 """Folds of the train rows when there are no validation rows."""
@@ -51,24 +52,21 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
         if folds.max() < 0:
             raise HeadError(f"{store.path}: too few train rows to hold some out: extract more images")
         trials = (((X[folds != i], y[folds != i]), (X[folds == i], y[folds == i])) for i in range(folds.max() + 1))
-    started, truth, probabilities = time.perf_counter(), [], []
+    started, parts = time.perf_counter(), []
     for train, (rows, labels) in trials:
-        proba = np.zeros((len(rows), len(table.class_names)))
         with table.named():
             head = LogisticHead(random_state=seed).fit(*train, temperature=1.0)
-            proba[:, head.classes_] = head.predict_proba(rows)
-        truth.append(labels)
-        probabilities.append(proba)
+            parts.append(head.outcomes(rows, labels, len(table.class_names)))
     seconds = time.perf_counter() - started
-    found = measure(np.concatenate(truth), np.concatenate(probabilities), table.class_names)
-    flops = store.provenance["flops"].get(tap)
+    found = estimates_of(Outcomes.joined(parts))
+    flops = store.provenance.get("flops", {}).get(tap)
     return {
         "file": str(store.path),
         "backbone": store.spec.backbone,
         "tap": tap,
         "width": X.shape[1],
-        "accuracy": found.accuracy,
-        "macro_f1": found.macro_f1,
+        "accuracy": found["accuracy"].value,
+        "macro_f1": found["macro_f1"].value,
         "gflops": flops and flops / 1e9,
         "seconds": round(seconds, 3),
     }

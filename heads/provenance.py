@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featurestore.spec import ExtractionSpec
 from featurestore.store import FeatureStore
 from heads.data import Input
 from heads.persist import FittedHead
@@ -85,7 +84,7 @@ def _chosen(fitted: FittedHead) -> list[str]:
 
 
 def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
-    spec, default = item.spec, ExtractionSpec("", "", (), 0, "squash", "", "float32")
+    spec = item.spec
     own_file = spec.backbone if not item.weights.endswith(".keras") else item.weights
     parts = ["--backbone", own_file, "--size", str(spec.size)]
     if own_file == spec.backbone and item.weights not in ("", "imagenet"):
@@ -94,8 +93,9 @@ def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
         parts += ["--preprocessing", spec.preprocessing]
     for tap in spec.taps:
         parts += ["--tap", f"{tap.layer}={tap.pool}"]
-    for name in ("resize", "dtype", "precision", "decoder"):
-        if getattr(spec, name) != getattr(default, name):
+    usual = {"resize": "squash", "dtype": "float32", "precision": "float32", "decoder": "pillow"}
+    for name, value in usual.items():
+        if getattr(spec, name) != value:
             parts += [f"--{name}", getattr(spec, name)]
     if store is not None and len(store.view_rows):
         parts += ["--views", str(int(store.view_numbers.max())), "--augment", store.augment]

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
+from featurestore.system.documents import LIMIT, parse
+from featurestore.system.files import read_regular, why
+from featurestore.system.tensors import open_tensors
+from heads.documents import HeadDocument, MeasureDocument
 from heads.shift import Reference
 
 ROWS, MEASURED = "rows.safetensors", "measured.jsonl"
@@ -24,6 +28,12 @@ FITTED, CHOSEN = "fitted", "chosen"
 
 _BYTES = 16
 """Of each image's SHA-256: among a million images, two that begin alike are less likely than a bit that flips."""
+_KEY = f"S{_BYTES}"
+"""Such a beginning as one value: NumPy compares bytes of one length as they are."""
+_BLOCK = 2**18
+"""Images whose digests are looked through at a time."""
+_LARGEST = 2**27
+"""Bytes that the rows of a head may take: eight million images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +61,15 @@ class Record:
             found[split] = np.frombuffer(b"".join(begins), np.uint8).reshape(-1, _BYTES)
         return cls(found, tuple(fitted), tuple(chosen))
 
-    @cached_property
-    def _split(self) -> dict[bytes, str]:
-        return {row.tobytes(): split for split, rows in self.digests.items() for row in rows}
-
     def split_of(self, digests: Iterable[str]) -> NDArray[Any]:
         """The split that each image was in (N,), by its digest in hexadecimal; "" for images that were not there."""
-        return np.array([self._split.get(bytes.fromhex(d[: 2 * _BYTES]), "") for d in digests], dtype="U10")
+        asked = np.array([bytes.fromhex(d[: 2 * _BYTES]) for d in digests], _KEY)
+        found = np.full(len(asked), "", "U10")
+        for split, rows in self.digests.items():
+            for start in range(0, len(rows), _BLOCK):
+                block = np.ascontiguousarray(rows[start : start + _BLOCK]).view(_KEY).ravel()
+                found[np.isin(asked, block)] = split
+        return found
 
     def seen(self, digests: Iterable[str]) -> NDArray[Any]:
         """What the head did with each image: :data:`FITTED`, :data:`CHOSEN` or ""."""
@@ -77,23 +89,19 @@ class Record:
         return save({name: np.ascontiguousarray(array) for name, array in {**self.digests, **known}.items()})
 
     @classmethod
-    def read(cls, path: Path, values: Mapping[str, Any]) -> "Record":
+    def read(cls, path: Path, values: HeadDocument) -> "Record":
         """Inverse of :meth:`packed` and :meth:`to_dict`.
 
         Raises:
-            ValueError, KeyError, OSError, SafetensorError: not what they write.
+            ValueError, KeyError, OSError: not what they write.
         """
-        from safetensors.numpy import load_file
-
-        arrays = dict(load_file(path))
-        digests = {split: arrays.pop(split) for split in SPLITS}
-        fitted, chosen = (tuple(map(str, values[name])) for name in ("fitted_on", "chosen_by"))
-        if not {*fitted, *chosen} <= digests.keys():
-            raise ValueError(f"its splits are not {', '.join(SPLITS)}")
-        for split, rows in digests.items():
-            if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != _BYTES:
-                raise ValueError(f"{split} is {rows.dtype} {rows.shape}, not uint8 (rows, {_BYTES})")
-        return cls(digests, fitted, chosen, Reference.from_arrays(arrays) if arrays else None)
+        digests = dict.fromkeys(SPLITS, (np.uint8, (None, _BYTES)))
+        with open_tensors(path) as file:
+            known = Reference.layout(len(values["class_names"])) if "counts" in file else {}
+            arrays = file.read({**digests, **known}, _LARGEST)
+        reference = Reference.from_arrays(arrays) if known else None
+        fitted, chosen = tuple(values["fitted_on"]), tuple(values["chosen_by"])
+        return cls({split: arrays[split] for split in SPLITS}, fitted, chosen, reference)
 
 
 def note_measured(head: Path, split: str, digests: Iterable[str]) -> int:
@@ -105,14 +113,17 @@ def note_measured(head: Path, split: str, digests: Iterable[str]) -> int:
         HeadError: the list is damaged.
     """
     file, rows = head / MEASURED, sorted(digests)
-    same = {"split": split, "rows": len(rows), "images": hashlib.sha256("".join(rows).encode()).hexdigest()[:16]}
+    images = hashlib.sha256("".join(rows).encode()).hexdigest()[:16]
+    same: MeasureDocument = {"split": split, "rows": len(rows), "images": images}
     try:
-        before = [json.loads(line) for line in file.read_bytes().splitlines()] if file.exists() else []
+        lines = read_regular(file, LIMIT).splitlines() if os.path.lexists(file) else []
+        before = sum(parse(line, MeasureDocument) == same for line in lines)
     except (OSError, ValueError) as error:
-        raise HeadError(f"{file}: not readable ({error}): delete it; the measures noted there are then lost") from error
+        reason = why(error) if isinstance(error, OSError) else error
+        raise HeadError(f"{file}: not readable ({reason}): delete it; the measures noted there are then lost") from None
     try:
-        with file.open("a") as lines:
-            lines.write(json.dumps(same) + "\n")
+        with file.open("a") as opened:
+            opened.write(json.dumps(same) + "\n")
     except OSError:
         pass
-    return before.count(same) + 1
+    return before + 1

@@ -12,6 +12,7 @@ from heads.designs import ENSEMBLE, HeadDesign, head_class
 from heads.division import Judged
 from heads.ensemble import EnsembleHead, mean_scores
 from heads.fit import fit_table
+from heads.outcomes import blocks
 from heads.persist import FittedHead
 from heads.scores import softmax
 from heads.sweep_plan import SweepPlan
@@ -65,19 +66,18 @@ class Refit:
         trials, codes, classes = self.trials, self._plan.held_codes, self._plan.classes
         adjusted = [_calibrated(trial.design, scores, codes) for trial, scores in zip(trials, held, strict=True)]
         fitted = [self._fit(trial.design, found) for trial, found in zip(trials, adjusted, strict=True)]
-        certain = [
-            mean_scores([scores]) if found is None else scores / found.temperature
-            for scores, found in zip(held, adjusted, strict=True)
-        ]
         if len(trials) == 1:
             means = {name: float(np.mean(values)) for name, values in trials[0].scores.items()}
             metrics = {HELD_OUT: {name: mean for name, mean in means.items() if np.isfinite(mean)}}
             return (
-                replace(fitted[0].with_reference(certain[0], codes, classes), metrics=metrics),
+                replace(fitted[0].with_reference(*_certain(held[0], adjusted[0]), codes, classes), metrics=metrics),
                 _told(adjusted[0]),
                 None,
             )
-        scores = mean_scores([softmax(each) for each in certain])
+        scores = np.empty(held[0].shape)
+        for part in blocks(*held[0].shape):
+            certain = [_certain(each[part], found) for each, found in zip(held, adjusted, strict=True)]
+            scores[part] = mean_scores([softmax(each / temperature) for each, temperature in certain])
         found = calibrate(scores, codes)
         heads = [each.head for each in fitted]
         joined = EnsembleHead.of([trial.design for trial in trials], heads, found.temperature, self._how["seed"])
@@ -86,7 +86,7 @@ class Refit:
             fitted[0], head=joined, design=HeadDesign(ENSEMBLE, {"members": joined.members}),
             seconds=sum(each.seconds for each in fitted), metrics={HELD_OUT: together},
         )  # fmt: skip
-        whole = whole.with_reference(scores / found.temperature, codes, classes)
+        whole = whole.with_reference(scores, found.temperature, codes, classes)
         return whole, _told(found), {"members": [trial.to_dict()["design"] for trial in trials], **together}
 
     def _fit(self, design: HeadDesign, found: Calibration | None) -> FittedHead:
@@ -99,6 +99,11 @@ class Refit:
 def _calibrated(design: HeadDesign, scores: Floats, codes: Labels) -> Calibration | None:
     """None where votes are the probabilities."""
     return None if head_class(design.kind).votes else calibrate(scores, codes)
+
+
+def _certain(scores: Floats, found: Calibration | None) -> tuple[Any, float]:
+    """Scores whose softmax, divided by the temperature, is what a head says of rows held out."""
+    return (mean_scores([scores]), 1.0) if found is None else (scores, found.temperature)
 
 
 def _told(found: Calibration | None) -> dict[str, float] | None:

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from featurestore import page
-from featurestore.dataset import Dataset, FileSource, Sample, Source, open_source
+from featurestore.dataset import FileSource, Source, open_source
 from featurestore.errors import FeatureStoreError, ImageError, missing
 from featurestore.inspection import looks
+from featurestore.samples import Dataset, Sample
 from featurestore.store import FeatureStore
 from featurestore.system.files import check_writable, write_whole
 from heads import charts, text
 from heads.data import FeatureTable
-from heads.evaluation import Answers, answers
+from heads.evaluation import Answers, Evaluation, answers
 from heads.findings import Audit, audit, reliability, thresholds
 from heads.persist import FittedHead
 from heads.provenance import commands, origin
@@ -52,7 +53,8 @@ def report(
     Args:
         path: folder of a sweep, of a fine-tuned model, or of a saved head.
         out: the file.
-        features: feature file, or folder; by default that of the sweep. Without it, the page has less to show.
+        features: feature file, or folder; by default that of the sweep, unless that is an address. Without it, the
+            page has less to show.
         source: folder of the images (or ``.npz``, or CSV beside them) that were extracted, for pictures.
         png: folder for each chart as a PNG file.
         progress: called as progress(stage, done, total).
@@ -72,11 +74,11 @@ def report(
     check_writable(file)
     if png is not None:
         _png_renderer()
-    given = features or (run.sweep or {}).get("features")
+    given = features or run.features
     judged = _answers(run.fitted, given, features is not None, notes)
     stores = [FeatureStore(each) for each in dict.fromkeys(judged.table.files)] if judged else []
     facts = _facts(run, judged, notes)
-    seen = audit(judged.table) if judged else None
+    seen = _audit(judged.table) if judged else None
     pictures = _Pictures(judged.table, stores[0], source, progress) if judged and source else None
     facts["mistakes"] = _mistakes(judged) if judged else []
     facts |= _doubts(judged.table, seen) if judged and seen else {"alike": [], "suspects": []}
@@ -117,7 +119,7 @@ def _facts(run: Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]
     if judged is None:
         return {"evaluation": known and known.to_dict(), "calibration": {}, "rates": None, "base": None}
     split = judged.split
-    if known and judged.measured(None).confusion_matrix == known.confusion_matrix:
+    if known and _same_answers(judged.measured(None), known):
         notes.append("The test rows were measured before; here they are drawn, and nothing is chosen by them.")
         found = known
     else:
@@ -130,31 +132,40 @@ def _facts(run: Run, judged: Answers | None, notes: list[str]) -> dict[str, Any]
         notes.append(f"{text.seen(judged.seen)} The figures say little about other images.")
     if judged.left_out:
         notes.append(f"{judged.left_out} {split} rows are left out: the head was fitted on them.")
-    plain = judged.uncalibrated()
-    named = {"calibrated": judged.proba} | ({} if plain is None else {"before": plain})
-    if plain is None:
-        named = {"probabilities": judged.proba}
-    both = len(judged.fitted.class_names) == 2 and len(np.unique(judged.y)) == 2
+    plain, outcomes = judged.uncalibrated(), judged.outcomes
+    named = {"probabilities": outcomes} if plain is None else {"calibrated": outcomes, "before": plain}
+    both = outcomes.classes == 2 and len(np.unique(outcomes.y)) == 2
     return {
         "evaluation": found.to_dict(),
-        "calibration": {name: reliability(judged.y, proba) for name, proba in named.items()},
-        "rates": thresholds(judged.y, judged.proba) if both else None,
-        "base": float(np.bincount(judged.y).max() / len(judged.y)),
+        "calibration": {name: reliability(each) for name, each in named.items()},
+        "rates": thresholds(outcomes.y, outcomes.two_columns) if both else None,
+        "base": float(np.bincount(outcomes.y).max() / len(outcomes.y)),
     }
+
+
+def _same_answers(one: Evaluation, other: Evaluation) -> bool:
+    if one.confusion_matrix is None:  # of so many classes there is no matrix
+        return one.per_class == other.per_class and one.confused == other.confused
+    return one.confusion_matrix == other.confusion_matrix
+
+
+def _audit(table: FeatureTable) -> Audit:
+    with table.named():
+        return audit(table)
 
 
 def _mistakes(judged: Answers) -> list[dict[str, Any]]:
     """Rows with a wrong answer, the most confident first."""
-    predicted, confidence = judged.proba.argmax(axis=1), judged.proba.max(axis=1)
-    wrong = np.flatnonzero(predicted != judged.y)
-    return [_answer(judged, i) for i in wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()]
+    wrong = np.flatnonzero(~judged.outcomes.right)
+    order = np.argsort(-judged.outcomes.greatest[wrong], kind="stable")
+    return [_answer(judged, i) for i in wrong[order].tolist()]
 
 
 def _answer(judged: Answers, i: int) -> dict[str, Any]:
-    names, row, best = judged.fitted.class_names, int(judged.rows[i]), int(judged.proba[i].argmax())
+    names, row, outcomes = judged.fitted.class_names, int(judged.rows[i]), judged.outcomes
     return {
-        "row": row, "id": str(judged.table.ids[row]), "true": names[judged.y[i]], "predicted": names[best],
-        "probability": float(judged.proba[i, best]),
+        "row": row, "id": str(judged.table.ids[row]), "true": names[outcomes.y[i]],
+        "predicted": names[outcomes.predicted[i]], "probability": float(outcomes.greatest[i]),
     }  # fmt: skip
 
 
@@ -211,7 +222,11 @@ def _charts(run: Run, facts: Mapping[str, Any], judged: Answers | None, seen: Au
             drawn.append(charts.learning_curves({k: v for k, v in losses.items() if v}, id, title, note))
     if found := facts["evaluation"]:
         names = [entry["class"] for entry in found["per_class"]]
-        drawn += [charts.class_scores(found["per_class"]), charts.confusion(found["confusion_matrix"], names)]
+        drawn.append(charts.class_scores(found["per_class"]))
+        if "confusion_matrix" in found:
+            drawn.append(charts.confusion(found["confusion_matrix"], names))
+        elif found.get("confused"):
+            drawn.append(charts.mistakes(found["confused"], len(names)))
     if facts["calibration"]:
         drawn.append(charts.reliability_diagram(facts["calibration"]))
     if facts["rates"]:

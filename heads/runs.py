@@ -1,15 +1,16 @@
 """What a folder holds: a sweep, a fine-tuned model, or a saved head alone."""
 
-import json
-from collections.abc import Mapping
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from featurestore.errors import FeatureStoreError, HeadError
+from featurestore.errors import DesignError, HeadError
+from featurestore.remote import Recorded
+from featurestore.system import documents
 from heads.base import History
+from heads.documents import EvaluationDocument, SweepDocument, TuningDocument
 from heads.evaluation import Evaluation
-from heads.persist import HEAD, FittedHead, load_head
+from heads.persist import HEAD, FittedHead, load_head, reason
 from heads.sweep import SUMMARY, WINNER
 from heads.trials import FILE, Trial
 
@@ -36,10 +37,16 @@ class Run:
     fitted: FittedHead
     measured: Evaluation | None = None
     history: History = field(default_factory=dict)
-    sweep: dict[str, Any] | None = None
+    sweep: SweepDocument | None = None
     trials: list[Trial] = field(default_factory=list)
     winner: Trial | None = None
-    tuning: dict[str, Any] | None = None
+    tuning: TuningDocument | None = None
+
+    @property
+    def features(self) -> Recorded | None:
+        """Where a sweep had its features, as its file says."""
+        where = self.sweep.get("features") if self.sweep else None
+        return None if where is None else Recorded(where)
 
 
 def open_run(path: Path) -> Run:
@@ -48,38 +55,68 @@ def open_run(path: Path) -> Run:
     Raises:
         HeadError: it holds none of these, one that is not finished, or one that cannot be read.
     """
-    if (path / HEAD).exists():
+    if os.path.lexists(path / HEAD):
         fitted = load_head(path)
         return Run(path, fitted, history=fitted.head.history_)
     for name, inner, read in ((SUMMARY, WINNER, _sweep), (TUNING, TUNED, _tuning)):
-        if (path / name).exists():
+        if os.path.lexists(path / name):
             fitted = load_head(path / inner)
             try:
-                return read(path, fitted, dict(json.loads((path / name).read_bytes())))
-            except (OSError, ValueError, TypeError, KeyError, AttributeError, FeatureStoreError) as error:
-                reason = " ".join(str(error).split())
+                return read(path, fitted)
+            except (OSError, ValueError, DesignError) as error:
                 raise HeadError(
-                    f"{path / name}: not readable ({reason}): run it again, or give {path / inner}"
+                    f"{path / name}: not readable ({reason(error)}): run it again, or give {path / inner}"
                 ) from error
     if (path / FILE).exists():
         raise HeadError(f"{path}: its sweep is not finished: run the same  featurestore sweep  again")
     raise HeadError(f"{path}: no sweep and no saved head: give the --out of  featurestore sweep  or  fit-head")
 
 
-def _sweep(path: Path, fitted: FittedHead, values: dict[str, Any]) -> Run:
+def _sweep(path: Path, fitted: FittedHead) -> Run:
+    values = documents.read(path / SUMMARY, SweepDocument)
     trials = [Trial.from_dict(each) for each in values["trials"]]
-    key = Trial.from_dict({name: value for name, value in values["winner"].items() if name != "path"}).key
-    (winner,) = (trial for trial in trials if trial.key == key)
+    winners = [trial for trial in trials if trial.key == Trial.from_dict(values["winner"]).key]
+    if len(winners) != 1:
+        raise ValueError("its winner is not one of its trials")
     measured = _evaluation(values["test"]) if values["test"] else None
-    return Run(path, fitted, measured, fitted.head.history_, values, trials, winner)
+    return Run(path, fitted, measured, fitted.head.history_, values, trials, winners[0])
 
 
-def _tuning(path: Path, fitted: FittedHead, values: dict[str, Any]) -> Run:
+def _tuning(path: Path, fitted: FittedHead) -> Run:
+    values = read_tuning(path)
     epochs = values["history"][1:]  # the first is that of the head before
-    history = {"train": [float(e["loss"]) for e in epochs], "validation": [float(e["log_loss"]) for e in epochs]}
-    _evaluation(values["frozen"])
+    losses = [each["loss"] for each in epochs if each["loss"] is not None]
+    history = {"train": losses, "validation": [each["log_loss"] for each in epochs]}
     return Run(path, fitted, _evaluation(values["finetuned"]), history, tuning=values)
 
 
-def _evaluation(values: Mapping[str, Any]) -> Evaluation:
-    return Evaluation(**{"roc_auc": None} | dict(values))
+def read_tuning(path: Path) -> TuningDocument:
+    """What ``finetune.json`` in the folder of a run says.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or its parts do not fit each other.
+    """
+    values = documents.read(path / TUNING, TuningDocument)
+    before, after = (_evaluation(values["frozen"]), _evaluation(values["finetuned"]))
+    if not {"accuracy"} <= after.intervals.keys() <= before.intervals.keys():
+        raise ValueError("its evaluations have other intervals")
+    return values
+
+
+def _evaluation(values: EvaluationDocument) -> Evaluation:
+    """An evaluation whose parts fit each other.
+
+    Raises:
+        ValueError: they do not.
+    """
+    found = Evaluation(**{"roc_auc": None, "confusion_matrix": None} | values)  # type: ignore[arg-type]
+    classes, matrix = len(found.per_class), found.confusion_matrix
+    if matrix is not None and [len(row) for row in matrix] != [classes] * classes:
+        raise ValueError("its confusion matrix is not one of its classes")
+    if any(entry["support"] and "recall_interval" not in entry for entry in found.per_class):
+        raise ValueError("a class that has rows has no recall_interval")
+    if not {*found.intervals, *found.without_interval} <= found.metrics().keys():
+        raise ValueError("it has intervals of metrics that it does not have")
+    if found.threshold and classes != 2:
+        raise ValueError(f"it has a threshold between two of {classes} classes")
+    return found

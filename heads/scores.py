@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.data import Labels
+from heads.outcomes import blocks
 
 
 def two_columns(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -25,6 +26,10 @@ def logsumexp(scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(most[..., 0] + np.log(np.exp(scores - most).sum(axis=-1)))
 
 
-def log_loss(scores: NDArray[np.floating[Any]], codes: Labels) -> float:
-    """Mean negative natural logarithm of the softmax of the true class."""
-    return float((logsumexp(scores) - scores[np.arange(len(codes)), codes]).mean())
+def log_loss(scores: NDArray[np.floating[Any]], codes: Labels, temperature: float = 1.0) -> float:
+    """Mean negative natural logarithm of the softmax, of scores divided by a temperature, of the true class."""
+    losses = np.empty(len(codes))
+    for part in blocks(*scores.shape):
+        some = scores[part] / temperature
+        losses[part] = logsumexp(some) - some[np.arange(len(some)), codes[part]]
+    return float(losses.mean())

@@ -6,21 +6,25 @@ rows are kept, in a few numbers for each class, and those of other rows are comp
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.system.tensors import Layout
 from heads.data import Floats, Labels
 from heads.metrics import log_odds
+from heads.outcomes import Outcomes, blocks
 
 Doubles = NDArray[np.float64]
 
 _LEVELS = np.linspace(0, 1, 101)
 _LIMIT = 700.0
 """Log-odds beyond which a probability is 0 or 1 to rounding: those of all such rows are the same."""
+_MOST_ROWS = 2**40
+"""Of a class: far more than there are anywhere, and so that sums are exact."""
 _FAR = 1e30
 """Beyond all scores."""
 _CHANCE = 0.001
@@ -52,48 +56,59 @@ class Reference:
     margins: Floats
 
     @classmethod
-    def of(cls, scores: NDArray[np.floating[Any]], codes: Labels) -> "Reference":
+    def of(
+        cls,
+        scores: NDArray[np.floating[Any]],
+        codes: Labels,
+        temperature: float = 1.0,
+        columns: Labels | None = None,
+        classes: int = 0,
+    ) -> "Reference":
         """From out-of-fold scores, such as a temperature is fitted on.
 
         Args:
-            scores: (N, C), divided by the temperature, so that their softmax is what the head says; -inf in the column
-                of a class that the head does not know.
-            codes: the true classes (N,).
+            scores: (N, K); the softmax of them, divided by the temperature, is what the head says.
+            codes: the columns of the true classes (N,).
+            temperature: see there.
+            columns: the class of each column (K,), if the head does not know all classes.
+            classes: how many there are then.
         """
-        scores = np.asarray(scores, np.float64)
-        own = np.arange(len(codes)), codes
-        others = scores.copy()
-        others[own] = -np.inf
-        greatest = others.max(axis=1, initial=-_FAR)  # finite, where the head rules all others out
-        with np.errstate(divide="ignore"):
-            rest = greatest + np.log(np.exp(others - greatest[:, None]).sum(axis=1))
-        margins = _tidy(scores[own] - rest)
-        found = np.full((scores.shape[1], len(_LEVELS)), np.nan, np.float32)
-        for code in np.unique(codes):
-            found[code] = np.quantile(margins[codes == code], _LEVELS)
-        return cls(np.bincount(codes, minlength=scores.shape[1]).astype(np.int64), found)
+        margins = np.concatenate(
+            [_score_margins(scores[part] / temperature, codes[part]) for part in blocks(*scores.shape)]
+        )
+        if columns is not None:
+            codes = columns[codes]
+        counts = np.bincount(codes, minlength=classes or scores.shape[1]).astype(np.int64)
+        found = np.full((len(counts), len(_LEVELS)), np.nan, np.float32)
+        for code, values in _by_class(codes, margins):
+            found[code] = np.quantile(values, _LEVELS)
+        return cls(counts, found)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """By name, to be saved."""
         return {"counts": self.counts, "margins": self.margins}
 
+    @staticmethod
+    def layout(classes: int) -> Layout:
+        """Types and shapes of :meth:`to_arrays`."""
+        return {"counts": (np.int64, (classes,)), "margins": (np.float32, (classes, len(_LEVELS)))}
+
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Reference":
-        """Inverse of :meth:`to_arrays`.
+        """Inverse of :meth:`to_arrays`, from arrays of :meth:`layout`.
 
         Raises:
-            ValueError: they are not such arrays.
+            ValueError: their numbers are not such.
         """
-        counts, margins = (np.asarray(arrays.get(name, ())) for name in ("counts", "margins"))
-        if counts.ndim != 1 or counts.dtype.kind not in "iu" or margins.shape != (len(counts), len(_LEVELS)):
-            raise ValueError(f"counts {counts.dtype} {counts.shape} and margins {margins.shape} are no reference")
+        counts, margins = arrays["counts"], arrays["margins"]
         known = margins[counts > 0]
-        if (counts < 0).any() or not np.isfinite(known).all() or (np.diff(known, axis=1) < 0).any():
+        damaged = not np.isfinite(known).all() or (np.diff(known, axis=1) < 0).any() or (np.abs(known) > _LIMIT).any()
+        if damaged or not len(known) or (counts < 0).any() or (counts > _MOST_ROWS).any():
             raise ValueError("a reference's counts or margins are damaged")
-        return cls(counts.astype(np.int64), margins.astype(np.float32))
+        return cls(counts, margins)
 
 
-def differences(reference: Reference, y: Labels, proba: Doubles, class_names: Sequence[str]) -> list[str]:
+def differences(reference: Reference, outcomes: Outcomes, class_names: Sequence[str]) -> list[str]:
     """How rows differ from those that a head was fitted on, in sentences; none if they do not, or are too few to tell.
 
     Class balances are compared by the chi-square test, log-odds of the true class by that of Kolmogorov and Smirnov, of
@@ -102,11 +117,10 @@ def differences(reference: Reference, y: Labels, proba: Doubles, class_names: Se
 
     Args:
         reference: of the head.
-        y: true classes (N,), N > 0.
-        proba: the head's probabilities (N, C), calibrated.
+        outcomes: of the rows, N > 0, by the head's probabilities, calibrated.
         class_names: of the C classes.
     """
-    return [*_balance(reference.counts, y, class_names), *_scores(reference, y, proba, class_names)]
+    return [*_balance(reference.counts, outcomes.y, class_names), *_scores(reference, outcomes, class_names)]
 
 
 def _balance(counts: NDArray[np.int64], y: Labels, class_names: Sequence[str]) -> list[str]:
@@ -156,12 +170,12 @@ class _Compared(NamedTuple):
     right_there: float
 
 
-def _scores(reference: Reference, y: Labels, proba: Doubles, class_names: Sequence[str]) -> list[str]:
-    here = np.bincount(y, minlength=len(reference.counts))
-    known = np.flatnonzero((here > 0) & (reference.counts >= _FEW)).tolist()
+def _scores(reference: Reference, outcomes: Outcomes, class_names: Sequence[str]) -> list[str]:
+    enough = reference.counts >= _FEW
+    margins = {k: found for k, found in _by_class(outcomes.y, _margins(outcomes)) if enough[k]}
+    known = list(margins)
     if not known:
         return []
-    margins = {k: found for k, found in enumerate(_of_classes(y, proba)) if k in known}
     alone = {k: _compare(reference, {k: margins[k]}, _CHANCE / len(known)) for k in known}
     every = _compare(reference, margins, _CHANCE)
     told = sorted((k for k in known if alone[k].distance), key=lambda k: -alone[k].distance)
@@ -213,19 +227,29 @@ def _compare(reference: Reference, margins: dict[int, Floats], chance: float) ->
     )
 
 
-def _of_classes(y: Labels, proba: Doubles) -> list[Floats]:
-    """Log-odds of the true class, class by class."""
-    margins = _margins(y, proba)
-    return [margins[y == k] for k in range(proba.shape[1])]
+def _by_class(y: Labels, margins: Floats) -> Iterator[tuple[int, Floats]]:
+    """Each class that has rows, ascending, and the margins of these."""
+    order = np.argsort(y, kind="stable")
+    shown, first = np.unique(y[order], return_index=True)
+    yield from zip(shown.tolist(), np.split(margins[order], first[1:]), strict=True)
 
 
-def _margins(y: Labels, proba: Doubles) -> Floats:
-    """Log-odds of the true class (N,), exact also where its probability is 1 to rounding."""
-    own = np.arange(len(y)), y
-    others = proba.copy()
-    others[own] = 0
+def _score_margins(scores: NDArray[np.floating[Any]], codes: Labels) -> Floats:
+    """Log-odds of the true class (N,), from scores (N, C)."""
+    scores = np.asarray(scores, np.float64)
+    own = np.arange(len(codes)), codes
+    others = scores.copy()
+    others[own] = -np.inf
+    greatest = others.max(axis=1, initial=-_FAR)  # finite, where the head rules all others out
     with np.errstate(divide="ignore"):
-        return _tidy(np.log(proba[own]) - np.log(others.sum(axis=1)))
+        rest = greatest + np.log(np.exp(others - greatest[:, None]).sum(axis=1))
+    return _tidy(scores[own] - rest)
+
+
+def _margins(outcomes: Outcomes) -> Floats:
+    """Log-odds of the true class (N,), exact also where its probability is 1 to rounding."""
+    with np.errstate(divide="ignore"):
+        return _tidy(np.log(outcomes.true) - np.log(outcomes.others))
 
 
 def _tidy(margins: Doubles) -> Floats:

@@ -27,10 +27,15 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import DesignError, suggest
-from heads.designs import HeadDesign, parameters
+from featurestore.system.files import read_regular, why
+from heads.designs import ENSEMBLE, HeadDesign, parameters
 
 _MOST = 100_000
 """Designs that a space may hold."""
+_LIMIT = 2**20
+"""Most bytes of a file."""
+_DOTTED = re.compile(r"""(?:(?:[\w-]{1,99}|"[^"\n]{0,99}"|'[^'\n]{0,99}')[ \t]*\.[ \t]*){20}""")
+"""A key such as ``a.b.c`` of many parts: the parser takes the square of their number."""
 _NUM = 5
 """Values of a range that does not say how many."""
 _LARGEST = 1e300
@@ -197,10 +202,13 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[
         return read_space(PRESETS[preset])
     path = Path(path)
     try:
-        text = path.read_text("utf-8")
+        text = read_regular(path, _LIMIT).decode()
+        if _DOTTED.search(text):
+            raise ValueError("a key of more than 20 parts")
         content = tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
-        raise DesignError(f"{path}: no readable search space ({error}): see the text of heads/spaces.py") from error
+        reason = why(error) if isinstance(error, OSError) else error
+        raise DesignError(f"{path}: no readable search space ({reason}): see the text of heads/spaces.py") from error
 
     def where(entry: int, key: str) -> str:
         return f"{path}, line {_line(text, entry, key)}"
@@ -245,6 +253,8 @@ def _entry(table: Mapping[str, Any], fail: Fail) -> Entry:
     kind, samples = table.get("kind"), table.get("samples")
     if not isinstance(kind, str):
         raise fail("kind", 'a table [[heads]] needs a kind, such as  kind = "logreg"')
+    if kind == ENSEMBLE:
+        raise fail("kind", "a space has no heads of several: a sweep takes its best ones together with  --ensemble K")
     try:
         known = parameters(kind)
     except DesignError as error:

@@ -4,16 +4,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.base import Extent
-from heads.calibration import stratified_folds
-from heads.data import FeatureTable
+from heads.base import UNUSABLE, Extent, unusable
+from heads.calibration import held_most, stratified_folds, thinned
+from heads.data import FeatureTable, Labels
 from heads.division import BLOCK, Division, scratch
 from heads.fit import check_train
+
+_NAMED = 10
+"""Classes that a note names, at most."""
 
 
 class SweepPlan:
@@ -28,21 +30,16 @@ class SweepPlan:
     """
 
     def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
-        self._table, self.notes = table, []
+        self._table = table
+        self.notes: list[str] = []
         splits = ("train",) if folds is None else ("train", "validation")
         rows = table.rows(*splits)
         check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
         if folds is not None:
-            fold = self._folds(table.y[rows], folds, seed, table.groups(rows))
+            fold = self._folds(rows, folds, seed)
         else:
-            held = table.rows("validation")
-            known = np.isin(table.y[held], table.y[rows])
-            if not known.any():
-                raise HeadError(f"{table.path}: no validation rows of classes that train rows show: give --cv 5")
-            if not known.all():
-                missing = ", ".join(table.class_names[i] for i in np.unique(table.y[held][~known]))
-                self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {missing}")
-            rows, fold = np.concatenate([rows, held[known]]), np.repeat([-1, 0], [len(rows), known.sum()])
+            held = self._validation(rows, seed)
+            rows, fold = np.concatenate([rows, held]), np.repeat([-1, 0], [len(rows), len(held)])
         shown = np.full(len(table.y), -1)
         shown[rows] = np.arange(len(rows))
         owners = shown[table.view_rows] if views else np.empty(0, np.intp)
@@ -56,19 +53,50 @@ class SweepPlan:
         labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
         self.classes, self._codes = np.unique(labels, return_inverse=True)
         self.held_codes = self._codes[self._plain & (self._fold >= 0)]
-        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1])
+        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1], len(self.classes))
         self.judged_splits = ("validation",) if folds is None else ("train", "validation")
         self._groups = table.groups(rows)
 
-    def _folds(self, labels: Any, folds: int, seed: int, groups: Any) -> Any:
-        if not 2 <= folds <= np.bincount(labels).max():
-            raise HeadError(f"--cv {folds}: give 2 to {np.bincount(labels).max()}, the rows of the largest class")
+    def _folds(self, rows: Labels, folds: int, seed: int) -> Labels:
+        """The fold that each row is held out in."""
+        labels, groups = self._table.y[rows].astype(np.intp), self._table.groups(rows)
+        most = int(np.bincount(labels).max())
+        if not 2 <= folds <= most:
+            least = f"2 to {most}" if most > 2 else "2" if most == 2 else "0"
+            raise HeadError(f"--cv {folds}: give {least}, as the largest class has {most} rows")
         fold = stratified_folds(labels, folds, seed, groups)
         if never := int((fold < 0).sum()):
             self.notes.append(f"{never} rows are never held out: no other images of their class would be left")
         if never == len(fold):
             raise HeadError(f"{self._table.path}: no row can be held out: extract more images of each class")
-        return fold
+        return self._thinned(fold, rows, rows, seed, "the others are always trained on")
+
+    def _validation(self, rows: Labels, seed: int) -> Labels:
+        """The validation rows that heads are judged on, which are fitted to `rows`."""
+        table = self._table
+        held = table.rows("validation")
+        known = np.isin(table.y[held], table.y[rows])
+        if not known.any():
+            raise HeadError(f"{table.path}: no validation rows of classes that train rows show: give --cv 5")
+        if not known.all():
+            missing = [table.class_names[i] for i in np.unique(table.y[held][~known])]
+            named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" * (len(missing) > _NAMED))
+            self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {named}")
+        held = held[known]
+        others = "the others come in when the winner is refitted"
+        return held[self._thinned(np.zeros_like(held), held, rows, seed, others) >= 0]
+
+    def _thinned(self, fold: Labels, held: Labels, trained: Labels, seed: int, others: str) -> Labels:
+        """Folds of some rows with as many held out as have scores that fit in memory; see :func:`thinned`."""
+        classes = len(np.unique(self._table.y[trained]))
+        found = thinned(fold, held_most(classes), seed, self._table.groups(held))
+        before, after = (int((each >= 0).sum()) for each in (fold, found))
+        if after < before:
+            self.notes.append(
+                f"heads are judged on {after:,} of {before:,} rows, whose scores of {classes:,} classes fit in memory: "
+                + others
+            )
+        return found
 
     @contextmanager
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
@@ -85,6 +113,6 @@ class SweepPlan:
                 plain = self._plain[start : start + BLOCK]
                 order = np.argsort(~plain, kind="stable")
                 X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
-            if not np.isfinite(X.sum(axis=1, dtype=np.float64)).all():
-                raise HeadError(f"{table.path}: features hold NaN or infinity: leave these rows out, or extract again")
+            if unusable(X).any():
+                raise HeadError(f"{table.path}: {UNUSABLE}: leave these rows out, or extract again")
             yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)

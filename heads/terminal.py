@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from featurestore.errors import FeatureStoreError
+from featurestore.system.children import safely
 from featurestore.system.files import is_full, why, write_error
 from featurestore.system.printing import all_printable, prepare, printable, say
 
@@ -32,6 +33,7 @@ LabelColumn = Annotated[str | None, typer.Option(help="Manifest column of class 
 SplitColumn = Annotated[str | None, typer.Option(help="Manifest column of splits.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Class or folder to leave out; repeatable.")]
 Name = Annotated[str | None, typer.Option(help="Name of the data set; by default the folder's.")]
+Contained = Annotated[bool, typer.Option("--contained", help="Refuse files to which paths or links lead elsewhere.")]
 SourceArgument = Annotated[
     Path, typer.Argument(help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz.")
 ]
@@ -58,7 +60,8 @@ def run(app: Callable[[], None]) -> None:
 
     signal.signal(signal.SIGINT, interrupt)
     try:
-        app()
+        with safely():  # whatever libraries start
+            app()
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone, and so is everybody who could read a complaint
         sys.exit(1)
@@ -130,6 +133,7 @@ def source(
     columns: tuple[str | None, str | None, str | None],
     exclude: list[str] | None,
     name: str | None = None,
+    contained: bool = False,
 ) -> "Source":
     """The source that a command's options describe; the columns are those of paths, labels and splits."""
     from featurestore.dataset import open_source
@@ -137,7 +141,7 @@ def source(
     path_column, label_column, split_column = columns
     return open_source(
         path, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        exclude=exclude or (), name=name,
+        exclude=exclude or (), name=name, contained=contained,
     )  # fmt: skip
 
 

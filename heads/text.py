@@ -134,7 +134,7 @@ def probe(rows: list[dict[str, Any]]) -> str:
 
 
 _LISTED = 15
-"""Trials that a sweep prints; all of them are in its folder."""
+"""Trials that a sweep prints; all of them are in its folder. Also classes that an evaluation of thousands prints."""
 
 
 def sweep(found: dict[str, Any]) -> str:
@@ -211,7 +211,6 @@ def evaluation(found: dict[str, Any]) -> str:
     metrics = [[name, found[name], *found["intervals"][name]] for name in found["intervals"]]
     metrics += [[name, found[name], reason, ""] for name, reason in found.get("without_interval", {}).items()]
     classes = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in found["per_class"]]
-    names = [c["class"] for c in found["per_class"]]
     about = []
     if how := found.get("seen"):
         about.append(f"note: {seen(how)} These figures say little about other images.")
@@ -223,11 +222,30 @@ def evaluation(found: dict[str, Any]) -> str:
     return "\n\n".join([
         *(["\n".join(about)] if about else []),
         table([f"{found['split']} ({found['rows']} rows)", "value", "95 % from", "to"], metrics),
-        table(["class", "precision", "recall", "f1", "rows"], classes),
-        "rows: true class, columns: predicted class\n"
-        + table(["", *names], [[name, *row] for name, row in zip(names, found["confusion_matrix"], strict=True)]),
+        *([table(["class", "precision", "recall", "f1", "rows"], classes), _matrix(found)]
+          if "confusion_matrix" in found else [_worst(classes), *_mistakes(found)]),
         *(["\n".join(remarks)] if remarks else []),
     ])  # fmt: skip
+
+
+def _matrix(found: dict[str, Any]) -> str:
+    names = [c["class"] for c in found["per_class"]]
+    rows = [[name, *row] for name, row in zip(names, found["confusion_matrix"], strict=True)]
+    return "rows: true class, columns: predicted class\n" + table(["", *names], rows)
+
+
+def _worst(classes: list[list[Any]]) -> str:
+    """Instead of all of thousands of classes."""
+    known = sorted((row for row in classes if row[-1]), key=lambda row: (row[2], row[0]))
+    shown = table(["class", "precision", "recall", "f1", "rows"], known[:_LISTED])
+    return f"{shown}\n… the worst of {len(known):,} classes that have rows, of {len(classes):,} in all (see --json)"
+
+
+def _mistakes(found: dict[str, Any]) -> list[str]:
+    """Instead of a matrix of thousands of classes."""
+    shown = [[pair["class"], pair["predicted"], pair["rows"]] for pair in found.get("confused", [])[:_LISTED]]
+    title = f"the most frequent mistakes (a matrix of {len(found['per_class']):,} classes is left out)"
+    return [f"{title}\n{table(['true class', 'predicted as', 'rows'], shown)}"] if shown else []
 
 
 def threshold(found: dict[str, Any]) -> list[str]:
@@ -281,7 +299,7 @@ def finetune(found: dict[str, Any]) -> str:
         f"{change['right']} rows became right, {change['wrong']} wrong{chance}",
         found["recommendation"],
     ]
-    return "\n".join([*lines, *_remarks(found | {"skipped": {}}), f"saved: {found['path']}"])
+    return "\n".join([*lines, *_remarks({"skipped": {}, "notes": []} | found), f"saved: {found['path']}"])
 
 
 def demo(result: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from featurestore.errors import HeadError, missing, suggest
+from featurestore.system import documents
 
 TRACKERS = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}
 """Scheme of an address, also the extra that it needs -> name of the library."""
@@ -57,7 +58,7 @@ def track(summary: str | os.PathLike[str], address: str) -> None:
     scheme, _, place = address.partition(":")
     write = _tensorboard if scheme == "tensorboard" else _mlflow
     try:
-        write(place, summary.parent.name, list(_runs(json.loads(summary.read_text()))), summary.stat().st_mtime)
+        write(place, summary.parent.name, list(_runs(documents.read(summary, dict[str, Any]))), summary.stat().st_mtime)
     except Exception as error:  # each library has errors of its own, and of those that it uses
         reason = str(error).strip().split("\n")[0]
         raise HeadError(

@@ -1,6 +1,7 @@
 """Epochs over the rows of a joined model: early stopping, and a checkpoint after each epoch that survives a kill."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,10 +14,14 @@ import numpy as np
 from featurestore import augment
 from featurestore.errors import HeadError
 from featurestore.spec import Dtype
+from featurestore.system.documents import parse
 from featurestore.system.files import write_whole
+from featurestore.system.tensors import open_tensors
 from heads.data import Floats, Labels
+from heads.documents import CheckpointDocument
 from heads.joined import Array, Joined, host_values
 from heads.material import Material, Rows
+from heads.persist import reason
 from heads.scores import log_loss
 
 History = list[dict[str, Any]]
@@ -156,22 +161,25 @@ class Checkpoint:
         Raises:
             HeadError: the file is of another run, or damaged.
         """
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return [], joined.values()
-        from safetensors import SafetensorError, safe_open
-
+        now = _tensors(joined, joined.values())
         try:
-            with safe_open(self.path, "np") as file:
-                state = json.loads(file.metadata()["state"])
+            with open_tensors(self.path) as file:
+                state = parse(file.metadata.get("state", ""), CheckpointDocument)
                 check_settings(self.path, state["settings"], self._settings)
-                groups = [[file.get_tensor(f"{group}.{i}") for i in range(n)] for group, n in state["groups"].items()]
-            variables, moments, best = groups
-            joined.assign(variables)
-            for variable, value in zip(joined.model.optimizer.variables, moments, strict=True):
-                variable.assign(value)
-            return state["history"], best
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            raise HeadError(f"{self.path}: no readable checkpoint ({error}): delete it to train anew") from error
+                found = file.read({name: (array.dtype, array.shape) for name, array in now.items()})
+        except (OSError, ValueError) as error:
+            raise HeadError(
+                f"{self.path}: no readable checkpoint ({reason(error)}): delete it to train anew"
+            ) from error
+        groups: dict[str, list[Array]] = {}
+        for name, array in found.items():
+            groups.setdefault(name.partition(".")[0], []).append(array)
+        joined.assign(groups["now"])
+        for variable, value in zip(joined.model.optimizer.variables, groups["optimizer"], strict=True):
+            variable.assign(value)
+        return [dict(epoch) for epoch in state["history"]], groups["best"]
 
     def save(self, joined: Joined, history: History, best: list[Array]) -> None:
         """Replace the state.
@@ -181,11 +189,14 @@ class Checkpoint:
         """
         from safetensors.numpy import save
 
-        groups = {"now": joined.values(), "optimizer": host_values(joined.model.optimizer.variables), "best": best}
-        counts = {name: len(arrays) for name, arrays in groups.items()}
-        state = json.dumps({"settings": self._settings, "groups": counts, "history": history})
-        tensors = {f"{name}.{i}": array for name, arrays in groups.items() for i, array in enumerate(arrays)}
-        write_whole(self.path, save(tensors, {"state": state}))
+        state = json.dumps({"settings": self._settings, "history": history})
+        write_whole(self.path, save(_tensors(joined, best), {"state": state}))
+
+
+def _tensors(joined: Joined, best: list[Array]) -> dict[str, Array]:
+    """What a checkpoint holds, by name."""
+    groups = {"now": joined.values(), "optimizer": host_values(joined.model.optimizer.variables), "best": best}
+    return {f"{name}.{i}": array for name, arrays in groups.items() for i, array in enumerate(arrays)}
 
 
 def check_settings(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featurestore.errors import DesignError, HeadError, suggest
-from featurestore.system.files import write_error
+from featurestore.system.documents import LIMIT, parse
+from featurestore.system.files import check_regular, why, write_error
 from heads.calibration import fit_temperature, stratified_folds
 from heads.data import Floats, Labels
 from heads.designs import HeadDesign, head_class
 from heads.division import Division, Judged
-from heads.evaluation import measure
-from heads.metrics import standard_error
+from heads.documents import LogDocument, TrialDocument
+from heads.metrics import estimates_of
+from heads.outcomes import Outcomes, blocks
 from heads.scores import softmax
 
 FILE = "trials.jsonl"
@@ -31,7 +32,7 @@ _PARTS = 10
 """Parts of a single fold on which designs are compared pair by pair."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One design on one table of features.
 
@@ -76,13 +77,25 @@ class Trial:
         return values | {"mean": _or_none(self.mean), "error": _or_none(self.error)}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Trial":
-        """Inverse of :meth:`to_dict`."""
-        design = HeadDesign(values["design"]["kind"], values["design"]["params"])
-        numbers = {name: _or_nan(values[name]) for name in ("mean", "error")}
-        scores = {metric: [_or_nan(each) for each in some] for metric, some in values["scores"].items()}
-        lists = {name: [_or_nan(each) for each in values.get(name, [])] for name in ("losses", "parts")}
-        return cls(**values | numbers | lists | {"design": design, "scores": scores})
+    def from_dict(cls, values: TrialDocument) -> "Trial":
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            DesignError: no such design.
+        """
+        return cls(
+            values["features"],
+            HeadDesign(values["design"]["kind"], values["design"]["params"]),
+            {metric: _numbers(some) for metric, some in values["scores"].items()},
+            _or_nan(values["mean"]),
+            _or_nan(values["error"]),
+            values["seconds"],
+            values["size"],
+            values["stopped"],
+            _numbers(values.get("losses", [])),
+            _numbers(values.get("parts", [])),
+            values.get("cut", False),
+        )
 
 
 def _or_none(value: float) -> float | None:
@@ -93,27 +106,35 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def held_proba(design: HeadDesign, scores: Floats, codes: Labels) -> NDArray[np.float64]:
-    """Probabilities (J, C) from scores of held-out rows: one temperature makes them so, as it does in a saved head."""
-    votes = head_class(design.kind).votes
-    return scores.astype(np.float64) if votes else softmax(scores / fit_temperature(scores, codes))
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [_or_nan(value) for value in values]
+
+
+def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes:
+    """What scores (J, C) of held-out rows say: one temperature makes them probabilities, as it does in a saved head."""
+    if head_class(design.kind).votes:
+        return Outcomes.of(codes, scores)
+    temperature = fit_temperature(scores, codes)
+    return Outcomes.joined([
+        Outcomes.of(codes[part], softmax(scores[part] / temperature)) for part in blocks(*scores.shape)
+    ])  # fmt: skip
 
 
 def judge_trial(features: str, design: HeadDesign, division: Division, judged: Judged, metric: str) -> Trial:
     """The trial that a design's scores on held-out rows amount to."""
     codes, fold = division.codes[division.judged], division.fold[division.judged]
-    proba = held_proba(design, judged.scores, codes)
-    names = [str(i) for i in range(division.classes)]
+    outcomes = held_outcomes(design, judged.scores, codes)
 
     def metrics(rows: Any) -> dict[str, float]:
-        return measure(codes[rows], proba[rows], names).metrics()
+        return {name: each.value for name, each in estimates_of(outcomes.rows(rows)).items()}
 
     each = [metrics(fold == f) for f in range(division.folds)]
     kept = [m for m in METRICS if any(m in one for one in each)]
     scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
     values, parts = np.array(scores[metric]), scores[metric]
     if division.folds == 1:
-        error = standard_error(codes, proba, metric)
+        whole = estimates_of(outcomes)
+        error = whole[metric].error if metric in whole else float("nan")
         tenth = stratified_folds(codes, _PARTS, 0)
         parts = [metrics(tenth == i).get(metric, float("nan")) for i in range(tenth.max() + 1)]
     else:
@@ -210,6 +231,11 @@ class TrialLog:
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.path = folder / FILE
         try:
+            if os.path.lexists(self.path):
+                check_regular(self.path, LIMIT)
+        except OSError as error:
+            raise self._unreadable(why(error)) from error
+        try:
             folder.mkdir(parents=True, exist_ok=True)
             # Without a buffer, which would be written once more on closing, and fail once more on a full disk.
             self._file = self.path.open("a+b", buffering=0)
@@ -237,17 +263,19 @@ class TrialLog:
 
     def _read(self, lines: Sequence[bytes], settings: dict[str, Any]) -> None:
         try:
-            first, *rest = (json.loads(line) for line in lines)
-            before = dict(first["sweep"])
-            self.trials = [Trial.from_dict(values) for values in rest]
-        except (ValueError, TypeError, KeyError, AttributeError, DesignError) as error:
-            raise HeadError(f"{self.path}: no list of trials ({error}): delete it, or choose another --out") from error
+            before = parse(lines[0], LogDocument)["sweep"]
+            self.trials = [Trial.from_dict(parse(line, TrialDocument)) for line in lines[1:]]
+        except (ValueError, DesignError) as error:
+            raise self._unreadable(str(error)) from error
         differing = [name for name in settings if before.get(name) != settings[name]]
         if differing:
             raise HeadError(
                 f"{self.path}: trials of another sweep, which differs in {', '.join(differing)}: "
                 "delete the folder, or choose another --out"
             )
+
+    def _unreadable(self, reason: str) -> HeadError:
+        return HeadError(f"{self.path}: no list of trials ({reason}): delete it, or choose another --out")
 
     def add(self, trial: Trial) -> None:
         """Keep a trial, safe on disk.

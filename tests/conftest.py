@@ -38,3 +38,10 @@ def small_disk(tmp_path):
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=10, help="processes to kill in tests/test_kill.py")
     parser.addoption("--kill-seed", default="0", help="of the moments at which they are killed")
+    parser.addoption("--hostile", action="store_true", help="run the slow and the large cases of tests/hostile too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow_hostile") and not config.getoption("--hostile"):
+            item.add_marker(pytest.mark.skip(reason="slow or large: pass --hostile"))

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from featurestore.dataset import ArraySource, Failure, digest_of, open_source
+from featurestore.dataset import ArraySource, digest_of, open_source
 from featurestore.errors import ImageError, SourceError
 from featurestore.images import decode
+from featurestore.samples import Failure
 from featurestore.walk import split_of
 
 

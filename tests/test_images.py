@@ -19,7 +19,8 @@ from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
 from featurestore.errors import ImageError
-from featurestore.images import IMAGE_SUFFIXES, MAX_PIXELS, decode, decode_sizes, open_image, read_file, scale16
+from featurestore.images import IMAGE_SUFFIXES, MAX_PIXELS, decode, decode_sizes, opened, read_file
+from featurestore.picture import scale16
 from featurestore.spec import RESIZES
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -38,6 +39,11 @@ def plain(color, mode="RGB", size=(8, 8)):
 
 def noise(height=20, width=24, channels=3):
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def size_of(data, at_least):
+    with opened(data, at_least) as picture:
+        return picture.size
 
 
 def close(pixels, color, tolerance=3):
@@ -392,7 +398,7 @@ def test_a_draft_is_decoded_smaller_but_never_below_the_size():
     y, x = np.mgrid[0:512, 0:640]
     picture = Image.fromarray(np.stack([x / 3, y / 2, (x + y) / 5], axis=-1).astype(np.uint8))
     data = encoded(picture, "JPEG", quality=95)
-    assert [open_image(data, size).size for size in (513, 257, 256, 128, 64)] == [
+    assert [size_of(data, size) for size in (513, 257, 256, 128, 64)] == [
         (640, 512), (640, 512), (320, 256), (160, 128), (80, 64)
     ]  # fmt: skip
     both = decode_sizes(data, [64, 300], "crop", "draft")

@@ -15,7 +15,8 @@ from featurestore import FeatureStore, layout
 from featurestore.errors import CorruptFileError, DiskFullError, StoreError
 from featurestore.journal import Journal
 from featurestore.lock import store_lock
-from featurestore.publish import check_space, publish, remove_drafts, write
+from featurestore.publish import publish, remove_drafts, write
+from featurestore.system.files import check_space
 
 
 def test_a_file_holds_the_journals_rows(tmp_path):

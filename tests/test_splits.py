@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.dataset import Sample
+from featurestore.samples import Sample
 from featurestore.splits import SPLITS, assign_splits, split_table
 
 

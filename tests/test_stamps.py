@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore import stamps
-from featurestore.dataset import Failure, digest_of, open_source
+from featurestore.dataset import digest_of, open_source
+from featurestore.samples import Failure
 from featurestore.stamps import DigestCache, stamp
 
 
@@ -22,8 +23,8 @@ def settled(monkeypatch):
 def digests(folder, path, **options):
     """Digests by id, and which files were read for them."""
     source = open_source(folder)
-    load, read = source._load, []
-    source._load = lambda sample: (read.append(sample.id), load(sample))[1]
+    digest, read = source._digest, []
+    source._digest = lambda sample: (read.append(sample.id), digest(sample))[1]
     dataset = source.dataset(cache=DigestCache(path, **options))
     return {sample.id: sample.digest for sample in dataset.samples}, sorted(read)
 

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from featurestore.backbones.keras_archive import check_weights
 from featurestore.errors import BackboneError, WeightsError, suggest
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def load_weights(model: "keras.Model", path: Path, name: str) -> None:
         WeightsError: the file cannot be read or does not fit.
     """
     try:
+        check_weights(path)
         model.load_weights(path)
     except Exception as error:  # whatever Keras and HDF5 make of a foreign file
         if _has_classifier(path):

@@ -26,12 +26,16 @@ from numpy.lib.stride_tricks import as_strided
 
 from featurestore.backbones.architecture import Architecture, Weights
 from featurestore.errors import WeightsError, missing
+from featurestore.system.files import read_regular
 
 if TYPE_CHECKING:
     import keras
 
 # variant: width multiplier, depth multiplier, side of the pictures that it was trained on
 _VARIANTS = {"lite0": (1.0, 1.0, 224), "lite1": (1.0, 1.1, 240), "lite2": (1.1, 1.2, 260)}
+
+_LIMIT = 128 * 2**20
+"""Most bytes of a file of weights; those of the largest variant have 24 MB."""
 
 # EfficientNet-B0 (Tan & Le 2019, table 1): blocks, kernel, stride of the first block, expansion, output channels.
 _STAGES = (
@@ -116,7 +120,7 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
             tensors.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _LIMIT)
         stream = io.BytesIO(data)
         if _Unpickler(stream).load() != _LEGACY_MAGIC:
             raise ValueError("it does not begin as one")

@@ -1,20 +1,24 @@
 """Any ``.keras`` file as a frozen network, as long as it holds no code."""
 
 import json
-import zipfile
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore.backbones import keras_archive
 from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights, load_weights, one_line
-from featurestore.errors import BackboneError
-from featurestore.runtime import import_keras
+from featurestore.backbones.layers import largest_output
+from featurestore.errors import BackboneError, MissingDependencyError
+from featurestore.runtime import import_keras, machine_memory
+from featurestore.system.files import size_text
 
 if TYPE_CHECKING:
     import keras
 
 SUFFIX = ".keras"
 _SIZE = 224  # of a network that takes any
+_MOST_OBJECTS = 100_000
+"""Layers, initializers and so on of a network; the largest of keras.applications have some 6,000."""
 
 
 def architecture(path: Path, preprocessing: str | None) -> Architecture:
@@ -71,6 +75,12 @@ def _build(path: Path, size: int, weights: Weights) -> "keras.Model":
             model = keras.models.clone_model(model, input_tensors=inputs, clone_function=lambda layer: layer)
         except ValueError as error:
             raise BackboneError(f"{path}: its network cannot take {size} pixels ({one_line(error)})") from error
+    name, numbers = largest_output(model)
+    if 4 * numbers > (limit := machine_memory() // 4):
+        raise BackboneError(
+            f"{path}: its layer {name!r} gives {size_text(4 * numbers)} for one image, more than a quarter of this "
+            f"machine's memory ({size_text(limit)}): pass a smaller --size, or another network"
+        )
     return model
 
 
@@ -81,11 +91,7 @@ def _load(path: Path) -> "keras.Model":
         shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
         outputs = len(model.outputs)
     except Exception as error:  # whatever Keras makes of a foreign file
-        reason = str(error).rpartition("Exception encountered: ")[2]  # where Keras quotes the whole config before it
-        raise BackboneError(
-            f"{path} cannot be used as a backbone ({one_line(reason)}): save it with model.save as a .keras file of "
-            "Keras' own layers"
-        ) from error
+        raise _unusable(path, error) from error
     if outputs != 1 or len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][0] != shapes[0][1] or shapes[0][2] != 3:
         raise BackboneError(
             f"{path}: it takes {shapes} to {outputs} outputs, and a backbone takes one square RGB image "
@@ -98,20 +104,42 @@ def _config(path: Path) -> str:
     """The layers and how they hang together, as canonical JSON.
 
     Raises:
-        BackboneError: it is no Keras file, or there is a Lambda layer: Keras itself lets some pass.
+        BackboneError: it is no Keras file, its layers ask for more than it holds, or there is a Lambda layer: Keras
+            itself lets some pass.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))["config"]
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+        config = keras_archive.read_config(path)
+        layers = config["config"]
+    except (ValueError, KeyError) as error:
         raise BackboneError(f"{path} is no .keras file ({one_line(error)}): pass what model.save wrote") from error
 
+    objects = 0
+
     def plain(value: Any) -> Any:
+        nonlocal objects
         if isinstance(value, dict):
+            objects += "class_name" in value
             if value.get("class_name") in ("Lambda", "__lambda__"):
                 raise BackboneError(f"{path} holds code, in a Lambda layer, which is not run: save it without")
             # Those numbers are addresses in the memory of the process that wrote the file.
             return {key: plain(item) for key, item in value.items() if key != "shared_object_id"}
         return [plain(item) for item in value] if isinstance(value, list) else value
 
-    return json.dumps(plain(config), sort_keys=True)
+    text = json.dumps(plain(layers), sort_keys=True)
+    if objects > _MOST_OBJECTS:
+        raise BackboneError(f"{path}: its config holds {objects:,} objects, more than {_MOST_OBJECTS:,}: it is refused")
+    try:
+        keras_archive.check_layers(path, config)
+    except MissingDependencyError:
+        raise
+    except Exception as error:  # whatever Keras makes of a foreign file
+        raise _unusable(path, error) from error
+    return text
+
+
+def _unusable(path: Path, error: Exception) -> BackboneError:
+    reason = str(error).rpartition("Exception encountered: ")[2]  # where Keras quotes the whole config before it
+    return BackboneError(
+        f"{path} cannot be used as a backbone ({one_line(reason)}): save it with model.save as a .keras file of "
+        "Keras' own layers"
+    )

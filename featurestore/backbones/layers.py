@@ -68,6 +68,17 @@ def tap_table(model: "keras.Model") -> list[dict[str, Any]]:
     return rows
 
 
+def largest_output(model: "keras.Model") -> tuple[str, int]:
+    """The layer of the largest output, and how many numbers that is for one image; a size not known counts as 1."""
+    found = [
+        (math.prod(side or 1 for side in tensor.shape[1:]), node.operation.name)
+        for node in _nodes(model)
+        for tensor in node.outputs
+    ]
+    numbers, name = max(found)
+    return name, numbers
+
+
 def cut(model: "keras.Model", names: Sequence[str]) -> "keras.Model":
     """The part of `model` that `names`, as :func:`resolve_taps` gives them, need; layers and weights are shared.
 

@@ -1,1 +1,1 @@
-"""What the program needs of the operating system: files, documents, a terminal, other processes."""
+"""What the program needs of the operating system: files, documents, printing, processes."""

@@ -32,8 +32,8 @@ _REASONS = {
 
 def why(error: OSError) -> str:
     """The reason in an operating system's error, without the path: ``permission denied``."""
-    text = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-    return text[:1].lower() + text[1:]
+    text = error.strerror or str(error)
+    return _REASONS.get(error.errno or 0) or text[:1].lower() + text[1:]
 
 
 def open_regular(path: str | os.PathLike[str], limit: int | None = None) -> BinaryIO:
@@ -282,3 +282,18 @@ def write_error(path: str | os.PathLike[str], error: OSError) -> WriteError:
             "free some space and run the same command again"
         )
     return WriteError(f"{path}: cannot be written ({why(error)}): choose another place")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Refuse to start what cannot be finished.
+
+    Raises:
+        DiskFullError: less than `needed` bytes are free in `folder`.
+    """
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free < needed:
+        raise DiskFullError(
+            f"{folder}: {size_text(needed)} needed, {size_text(free)} free: what is finished is kept; "
+            "free some space and run the same command again"
+        )

@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return _HARMFUL.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
+def as_utf8(text: str) -> str:
+    """The same text, but bytes of a file's name that are no UTF-8 are spelt out: ``caf\\udce9``, as in ``--json``."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def all_printable(value: Any) -> Any:
     """Plain JSON types with all their texts, keys too, made :func:`printable`."""
     if isinstance(value, str):

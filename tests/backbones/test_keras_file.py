@@ -1,5 +1,6 @@
 """Networks from files. Keras is imported inside the tests, as everywhere."""
 
+import os
 import zipfile
 
 import numpy as np
@@ -123,7 +124,7 @@ def test_other_files_and_other_shapes_are_refused(tmp_path):
         find(str(path), "tf")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", '{"config": {}}')
-    with pytest.raises(BackboneError, match=r"m\.keras cannot be used"):
+    with pytest.raises(BackboneError, match=r"m\.keras is no \.keras file"):
         find(str(path), "tf")
 
     a, b = keras.Input((32, 32, 3)), keras.Input((32, 16, 3))
@@ -135,3 +136,12 @@ def test_other_files_and_other_shapes_are_refused(tmp_path):
         model.save(path)
         with pytest.raises(BackboneError, match=r"m\.keras: it takes .* and a backbone takes one square RGB image"):
             find(str(path), "tf")
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+    """A saved head may name one as its backbone."""
+    os.mkfifo(tmp_path / "fifo.keras")
+    ours = os.open(tmp_path / "fifo.keras", os.O_RDWR)  # who opens it now would not wait
+    with pytest.raises(BackboneError, match=r"fifo.keras is no .keras file \(not a regular file\)"):
+        find(str(tmp_path / "fifo.keras"), "tf")
+    os.close(ours)

@@ -69,7 +69,7 @@ def write_features(
         "augment": "mild" if len(view_rows) else layout.NO_AUGMENT,
         "provenance": json.dumps({"weights": "random", "flops": flops or {}, "producers": []}),
     }
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver="v110") as file:  # as in a published file: class names may be many
         for group, taps in (("", features), (layout.VIEWS, views)):
             for tap, name in layout.feature_names(spec.tap_names, group).items():
                 file.create_dataset(name, data=np.asarray(taps[tap], spec.dtype))

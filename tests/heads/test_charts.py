@@ -74,3 +74,13 @@ def test_a_map_of_many_classes_colours_the_largest():
 def test_one_point_and_two_equal_ones_have_a_map():
     for count in (1, 2):
         drawn(charts.feature_map(np.zeros((count, 2)), [0] * count, ["a", "b"], 0.0))
+
+
+def test_of_thousands_of_classes_the_most_frequent_mistakes_are_drawn():
+    y, proba = np.repeat(np.arange(1001), 2), np.zeros((2002, 1001))
+    proba[np.arange(2002), np.where(y < 50, y + 1, y)] = 1
+    found = measure(y, proba, [f"{HOSTILE}{i}" for i in range(1001)])
+    chart = charts.mistakes(found.confused, 1001)
+    page, _ = drawn(chart)
+    assert sum("thick" in path["class"] for path in page.all("path")) == 30 and len(chart.rows) == 50
+    assert "1,001 × 1,001 classes is left out" in chart.note

@@ -78,3 +78,11 @@ def test_too_wide_for_a_covariance():
 
 def test_nothing_is_begun_after_the_deadline(digits):
     assert judged(DESIGNS, divided(digits, 3), deadline=time.monotonic() - 1) == {}
+
+
+@pytest.mark.parametrize("columns", [3, 64, 300])
+def test_classes_of_one_row_each_have_no_covariance_but_an_answer(columns):
+    """What is left of their covariance is rounding, and need not be positive definite."""
+    X = (100 + np.random.default_rng(0).normal(size=(50, columns))).astype(np.float32)
+    head = HeadDesign("lda", {"shrinkage": 0.01}).build().fit(X, np.arange(50), temperature=1.0)
+    np.testing.assert_array_equal(head.predict(X), np.arange(50))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from featurestore.errors import HeadError, SpecMismatchError, StoreError
-from heads import evaluate, fit_head
+from heads import evaluate, fit_head, text
+from heads.data import load_features
 from heads.evaluation import answers, measure, paired_difference
 from heads.metrics import log_odds
 from heads.scores import softmax
@@ -209,19 +210,20 @@ def test_uncalibrated_answers_are_those_of_temperature_1(gap_file):
     fitted = fit_head(gap_file, "logreg")
     fitted.head.temperature_ = 1.0
     assert answers(fitted, gap_file, "validation").uncalibrated() is None
-    plain = answers(fitted, gap_file, "validation").proba
+    plain = answers(fitted, gap_file, "validation").outcomes
     fitted.head.temperature_ = 2.5
     found = answers(fitted, gap_file, "validation")
-    np.testing.assert_allclose(found.uncalibrated(), plain, atol=1e-9)
-    assert np.abs(found.proba - plain).max() > 0.01 and (plain[:, 1] == 0).all()
+    np.testing.assert_array_equal(found.uncalibrated().greatest, plain.greatest)
+    assert np.abs(found.outcomes.greatest - plain.greatest).max() > 0.01 and (plain.predicted != 1).all()
 
 
-def test_rows_whose_probability_is_1_keep_their_order_without_the_temperature(gap_file):
-    fitted = fit_head(gap_file, "logreg")
-    fitted.head.temperature_ = 2.5
-    found = replace(answers(fitted, gap_file, "validation"), proba=softmax(np.array([[0, 40.0], [0, 60.0], [0, 50.0]])))
-    assert (found.proba[:, 1] == 1).all()
-    np.testing.assert_allclose(log_odds(found.uncalibrated()), [100, 150, 125])
+def test_rows_whose_probability_is_1_keep_their_order_without_the_temperature(pair_file):
+    fitted = fit_head(pair_file, "logreg")
+    fitted.head.coef_, fitted.head.temperature_ = 100 * fitted.head.coef_, 2.5
+    found = answers(fitted, pair_file, "validation")
+    assert (found.outcomes.greatest == 1).any()
+    scores = fitted.head.decision_function(load_features(pair_file).select("validation")[0])
+    np.testing.assert_allclose(log_odds(found.uncalibrated().two_columns), scores[:, 1] - scores[:, 0], rtol=1e-5)
 
 
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1))
@@ -253,3 +255,22 @@ def test_four_rows_that_became_right_may_be_chance():
     found = paired_difference(y, before, after)
     assert (found["right"], found["wrong"], found["p_value"]) == (4, 0, 0.125)
     assert found["interval"][0] > 0  # which is why the interval alone does not do
+
+
+def test_a_matrix_of_thousands_of_classes_is_left_out_and_its_largest_cells_named():
+    y, proba = np.arange(2200) % 1100, np.zeros((2200, 1100))
+    proba[np.arange(2200), np.where(y < 5, 7, y)] = 1
+    names = [f"class {i}" for i in range(1100)]
+    found = measure(y, proba, names).to_dict()
+    assert "confusion_matrix" not in found
+    assert found["confused"][:2] == [
+        {"class": "class 0", "predicted": "class 7", "rows": 2},
+        {"class": "class 1", "predicted": "class 7", "rows": 2},
+    ]
+    words = text.evaluation(found)
+    assert len(words.splitlines()) < 50
+    assert "the worst of 1,100 classes" in words and "a matrix of 1,100 classes is left out" in words
+    few = measure(y[:1000], proba[:1000, :1000], names[:1000]).to_dict()
+    assert len(few["confusion_matrix"]) == 1000 and "confused" not in few
+    right = measure(y[5:], np.eye(1100)[y[5:]], names).to_dict()
+    assert "confused" not in right and "most frequent mistakes" not in text.evaluation(right)

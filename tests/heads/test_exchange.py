@@ -1,5 +1,6 @@
 import json
 
+import h5py
 import numpy as np
 import pytest
 from feature_files import write_features
@@ -58,3 +59,19 @@ def test_bad_input(file, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(WriteError, match="a file is in the way"):
         export_features(file, "npz", tmp_path / "taken" / "rows.npz")
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_names_that_are_no_text(tmp_path, form):
+    """Parquet and AnnData hold text only: the bytes of such a name are spelt out."""
+    y = [0, 1, 0, 1]
+    file = write_features(
+        tmp_path / "f.h5", np.eye(4, dtype=np.float32), y, ["train"] * 4, class_names=["caf\udce9", "b"]
+    )
+    with h5py.File(file, "r+") as opened:
+        opened["id"][...] = np.array([b"caf\xe9%d.png" % i for i in range(4)])
+    export_features(file, form, tmp_path / f"rows.{form}")
+    _, ids, labels, _, _ = read(tmp_path / f"rows.{form}", form)
+    assert [str(name).replace("\udce9", r"\udce9") for name in [*ids, *list(labels)[:1]]] == [
+        *(rf"caf\udce9{i}.png" for i in range(4)), r"caf\udce9",
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from featurestore.errors import HeadError
 from heads import load_features
 from heads.findings import audit, near_duplicates, principal_plane, reliability, suspects, thresholds
 from heads.metrics import log_odds
+from heads.outcomes import Outcomes
 from heads.scores import softmax
 
 
@@ -41,7 +42,7 @@ def test_the_curve_tells_rows_apart_whose_probability_is_1():
 @given(st.integers(2, 4), st.integers(1, 60), st.integers(0, 1000))
 def test_reliability_accounts_for_every_row(classes, rows, seed):
     y, proba = random_case(classes, rows, seed)
-    found = reliability(y, proba)
+    found = reliability(Outcomes.of(y, proba))
     right = (proba.argmax(axis=1) == y).mean()
     assert sum(each["rows"] for each in found["bins"]) == rows
     assert sum(each["rows"] * each["accuracy"] for each in found["bins"]) / rows == pytest.approx(right)
@@ -53,7 +54,7 @@ def test_reliability_accounts_for_every_row(classes, rows, seed):
 
 def test_probabilities_that_are_what_they_say_have_no_calibration_error():
     proba = np.tile([[0.75, 0.25]], (400, 1))
-    assert reliability(np.arange(400) % 4 // 3, proba)["error"] == 0
+    assert reliability(Outcomes.of(np.arange(400) % 4 // 3, proba))["error"] == 0
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(60, 9), (9, 60), (5, 1)])

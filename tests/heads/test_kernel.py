@@ -7,6 +7,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from featurestore.errors import HeadError
+from heads import kernel
+from heads.base import Extent
 from heads.kernel import KNNHead, SVMHead
 
 
@@ -34,3 +36,19 @@ def test_more_neighbours_than_rows(digits):
     X, y = digits
     with pytest.raises(HeadError, match="only 20 training rows"):
         KNNHead(n_neighbors=21).fit(X[:20], y[:20])
+
+
+def test_an_svm_of_too_many_classes_is_refused_at_once():
+    X = np.random.default_rng(0).normal(size=(2002, 2))
+    with pytest.raises(HeadError, match=r"each two of 1,001 classes, 500,500 pairs, and takes at most 1,000.*centroid"):
+        SVMHead().fit(X, np.arange(2002) % 1001)
+    assert "1,001 classes" in SVMHead().obstacle(Extent(2002, 2002, 2, 1001), None)
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_pairs_of_classes_are_compared_some_rows_at_a_time(digits, classes, monkeypatch):
+    X, y = digits[0][digits[1] < classes], digits[1][digits[1] < classes]
+    head = SVMHead().fit(X, y)
+    whole = head.decision_function(X)
+    monkeypatch.setattr(kernel, "_PAIRWISE", 7 * classes * (classes - 1) // 2)
+    np.testing.assert_allclose(head.decision_function(X), whole, atol=1e-9)

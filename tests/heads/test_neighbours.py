@@ -183,3 +183,12 @@ def test_more_neighbours_than_training_rows(digits):
     assert judged([HeadDesign("knn", {"n_neighbors": 240})], divided(digits)).keys() == {0}
     with pytest.raises(HeadError, match="there are only 240 training rows"):
         judged([HeadDesign("knn", {"n_neighbors": 241})], divided(digits))
+
+
+def test_of_thousands_of_classes_fewer_designs_are_judged_together(digits, monkeypatch):
+    division = divided(digits, 4, 2)
+    together = judged(DESIGNS, division)
+    monkeypatch.setattr(heads.neighbours, "_SCORES", 1)
+    alone = judged(DESIGNS, division)
+    for i in range(len(DESIGNS)):
+        np.testing.assert_array_equal(alone[i].scores, together[i].scores)

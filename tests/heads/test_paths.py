@@ -1,6 +1,7 @@
 """Whole regularisation paths against scikit-learn's fits, one by one, run to a tight tolerance."""
 
 import time
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -200,3 +201,16 @@ def test_too_few_iterations_are_said(digits):
     [found] = judged([design("logreg", 10.0, max_iter=2)], division).values()
     assert found.stopped == "max_iter"
     assert np.isfinite(found.scores).all()
+
+
+@pytest.mark.parametrize("kind", ["linear-svm", "ridge"])
+def test_class_weights_of_thousands_of_classes_are_no_matrix(kind):
+    """One problem per class, each with a weight per class, would be 72 MB."""
+    X = np.random.default_rng(0).normal(size=(3000, 3)).astype(np.float32)
+    head = HeadDesign(kind, {"class_weight": "balanced", "max_iter": 1}).build()
+    head.fit(X[:8], np.arange(8) % 4, temperature=1.0)  # which imports what is needed
+    tracemalloc.start()
+    head.fit(X, np.arange(3000), temperature=1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 400e6

@@ -190,12 +190,6 @@ def test_json_that_is_none(saved, text):
         load_head(folder)
 
 
-def test_json_that_is_too_large(saved, monkeypatch):
-    monkeypatch.setattr("heads.persist._JSON_LIMIT", 100)
-    with pytest.raises(HeadError, match="more than 100 bytes"):
-        load_head(saved("logreg"))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_missing_and_truncated_files(saved, fitted, kind):
     name = fitted[kind].head.weights_file
@@ -291,7 +285,7 @@ def test_a_model_file_that_swells(saved):
     folder = saved("knn")
     with zipfile.ZipFile(folder / "model.skops", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", " " * 10_000_000)
-    with pytest.raises(HeadError, match="larger than the file"):
+    with pytest.raises(HeadError, match="compressed"):
         load_head(folder)
 
 

@@ -2,6 +2,7 @@ import itertools
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import nullcontext
 
 import numpy as np
@@ -367,3 +368,14 @@ def test_keras_is_not_imported():
         assert not {"keras", "tensorflow"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_step_makes_no_matrix_of_classes():
+    """Of 3,000 classes it would be 36 MB, in each step."""
+    rng = np.random.default_rng(0)
+    net = Net(settings(Shape((4, 3000), False)))
+    tracemalloc.start()
+    net.step(rng.standard_normal((8, 4), np.float32), np.arange(8))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6

@@ -231,9 +231,12 @@ def test_a_fine_tuned_model_is_compared_with_its_head(pair_file, tmp_path):
     before, after = (
         evaluate(fit_head(pair_file, kind, out=to).path, pair_file).to_dict() for kind, to in heads.items()
     )
-    epochs = [{"epoch": i, "loss": 1 / i if i else None, "log_loss": 0.5} for i in range(4)]
+    epochs = [
+        {"epoch": i, "loss": 1 / i if i else None, "log_loss": 0.5, "accuracy": 0.8, "seconds": 1.0} for i in range(4)
+    ]
     values = {
-        "frozen": before, "finetuned": after, "history": epochs, "seconds": {"training": 3.0},
+        "frozen": before, "finetuned": after, "history": epochs, "best_epoch": 3, "boundary": None,
+        "seconds": {"material": 1.0, "training": 3.0, "epoch": 1.0}, "notes": [], "failures": [], "path": "head",
         "difference": {"accuracy": 0.1, "interval": [0.0, 0.2], "right": 3, "wrong": 1},
         "recommendation": "take <b>it</b>", "settings": {"unfreeze": "last-block", "cache": True, "seed": 1},
     }  # fmt: skip

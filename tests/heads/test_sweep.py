@@ -13,7 +13,7 @@ from test_docs import featurestore
 from test_fit import run
 
 from featurestore.errors import DesignError, HeadError
-from heads import evaluate, load_features, load_head
+from heads import base, calibration, evaluate, load_features, load_head
 from heads.sweep import sweep
 
 SPACE = """
@@ -370,3 +370,40 @@ def test_command(digits_file, tmp_path):
     done = featurestore(*wish, "--cv", "3")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "differs in cv" in done.stderr
+
+
+def test_of_thousands_of_classes_heads_that_learn_in_steps_are_skipped(digits_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "SWEPT", 9)
+    told = []
+    found = sweep(digits_file, tmp_path / "out", preset="quick", note=told.append)
+    assert {trial["design"]["kind"] for trial in found["trials"]} == {"lda", "centroid", "knn"}
+    assert len(told) == 3 and told == found["notes"]
+    assert told[0].startswith("9 logreg heads are skipped: each of its hundreds of steps takes 480 rows × 10 classes")
+
+
+@pytest.mark.parametrize(
+    ("cv", "before", "others"), [(None, 480, "trained on"), (0, 120, "when the winner is refitted")]
+)
+def test_of_thousands_of_classes_as_many_rows_judge_as_have_scores_in_memory(
+    digits_file, tmp_path, monkeypatch, cv, before, others
+):
+    monkeypatch.setattr(calibration, "_SCORES", 10 * 60)
+    space = linear(tmp_path / "s.toml", "centroid", "ridge")
+    found = sweep(digits_file, tmp_path / "out", space=space, cv=cv, ensemble=2)
+    (note,) = found["notes"]
+    assert f"judged on 60 of {before} rows, whose scores of 10 classes fit in memory" in note and others in note
+    assert found["test"]["accuracy"] > 0.8 and found["test"]["rows"] == 120
+    assert load_head(tmp_path / "out" / "winner").record.reference.counts.sum() == 60
+
+
+def test_a_note_names_a_few_of_many_classes(tmp_path):
+    y = np.concatenate([np.repeat([0, 1], 20), np.arange(2, 32)])
+    splits = np.where(np.arange(70) < 30, "train", "validation")
+    X = np.random.default_rng(0).normal(size=(70, 3)).astype(np.float32)
+    names = [f"class {i}" for i in range(32)]
+    path = write_features(tmp_path / "many.h5", X, y, splits, class_names=names)
+    found = sweep(path, tmp_path / "out", space=linear(tmp_path / "s.toml", "centroid"), cv=0)
+    assert found["notes"] == [f"30 validation rows are left out: no train rows of {', '.join(names[2:12])} and 20 more"]
+    one = write_features(tmp_path / "one.h5", X[40:], y[40:], ["train"] * 30, class_names=names)
+    with pytest.raises(HeadError, match=r"--cv 3: give 0, as the largest class has 1 rows"):
+        sweep(one, tmp_path / "other", preset="quick", cv=3)

@@ -1,0 +1,159 @@
+"""What a ``.keras`` file or a file of weights would take, found out before Keras builds or reads any of it.
+
+A few KB can ask for terabytes: a layer with a billion units, a member of an archive or a dataset that is compressed a
+thousandfold. What an honest file declares is about as large as the file itself.
+"""
+
+import io
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from featurestore.runtime import import_keras
+from featurestore.system import documents
+from featurestore.system.files import check_filled, size_text, why
+
+_SLACK = 16 * 2**20
+"""Bytes that a file may declare beyond its own size: its config, and what small files weigh beside their header."""
+
+_SWELLING = 4
+"""How many times larger than the file what it holds may be: some archives compress weights a little."""
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config in a ``.keras`` file, whose members are about as large as that file.
+
+    Raises:
+        ValueError: it is no such file, or would take much more memory than its size tells; the text is a reason.
+    """
+    with _opened(path) as archive:
+        sizes = {item.filename: item.file_size for item in archive.infolist()}
+        _compare("its members", sum(sizes.values()), _SWELLING * path.stat().st_size)
+        if not {_CONFIG, _WEIGHTS} <= sizes.keys():
+            raise ValueError(f"it holds no {_CONFIG} and {_WEIGHTS}")
+        _check_hdf5(_seekable(archive, _WEIGHTS), sizes[_WEIGHTS])
+        return documents.parse(archive.read(_CONFIG), dict[str, Any])
+
+
+def check_layers(path: Path, config: dict[str, Any]) -> None:
+    """Check that the layers of a ``.keras`` file ask for no more than the weights that it holds, before they are built.
+
+    Raises:
+        ValueError: they do.
+        MissingDependencyError: Keras is not installed.
+        Exception: whatever Keras raises for layers that it does not know.
+    """
+    with _opened(path) as archive:
+        there = archive.getinfo(_WEIGHTS).file_size
+    _compare("its layers", _bytes_of_layers(config), there)
+
+
+def check_weights(path: Path) -> None:
+    """Check a file of weights, as ``save_weights`` writes it, before Keras reads it.
+
+    Raises:
+        ValueError: it is no regular HDF5 file, or would take much more memory than its size tells.
+    """
+    try:
+        check_filled(path)
+    except OSError as error:
+        raise ValueError(why(error)) from error
+    _check_hdf5(path, _SWELLING * path.stat().st_size)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        check_filled(path)
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except OSError as error:
+        raise ValueError(why(error)) from error
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _seekable(archive: zipfile.ZipFile, name: str) -> io.IOBase:
+    """A member in which one can go back and forth: HDF5 does, and zipfile would read it from its start each time."""
+    item = archive.getinfo(name)
+    if item.compress_type != zipfile.ZIP_STORED:  # not as Keras writes it
+        return io.BytesIO(archive.read(name))
+    assert archive.fp is not None
+    archive.fp.seek(item.header_offset + 26)
+    name_length, extra_length = struct.unpack("<HH", archive.fp.read(4))
+    return _Part(archive.fp, item.header_offset + 30 + name_length + extra_length, item.file_size)
+
+
+class _Part(io.RawIOBase):
+    """A stretch of a file as a file."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        self._file.seek(self._start + self._at)
+        data = self._file.read(min(len(buffer), max(0, self._size - self._at)))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _check_hdf5(file: Path | io.IOBase, size: int) -> None:
+    """Check that the datasets together are about as large as the file, and lie in it."""
+    import h5py
+
+    declared = 0
+
+    def add(name: str, item: Any) -> None:
+        nonlocal declared
+        if isinstance(item, h5py.Dataset):
+            if item.is_virtual or item.external:
+                raise ValueError(f"{name!r} lies in another file")
+            declared += item.nbytes
+
+    try:
+        with h5py.File(file, "r") as opened:
+            opened.visititems(add)
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(f"damaged weights: {error}") from error
+    _compare("its weights", declared, size)
+
+
+def _bytes_of_layers(config: dict[str, Any]) -> int:
+    """Bytes of the variables of a network of which only the shapes are made."""
+    keras = import_keras("a .keras file")
+    plain = {key: value for key, value in config.items() if key != "compile_config"}
+
+    def count() -> int:
+        with keras.StatelessScope(initialize_variables=False):
+            model = keras.saving.deserialize_keras_object(plain, safe_mode=True)
+        return sum(math.prod(variable.shape) * np.dtype(variable.dtype).itemsize for variable in model.variables)
+
+    # Keras keeps variables that have no value yet per thread, to give them one later: in a thread of its own, never.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(count).result()
+
+
+def _compare(what: str, declared: int, size: int) -> None:
+    if declared > size + _SLACK:
+        raise ValueError(f"{what} would take {size_text(declared)}, and the file has {size_text(size)}")
