@@ -86,12 +86,6 @@ class FeatureTable:
             _check_same_rows(first, other)
         self._parts = [_flat(store.features(tap)) for store, tap in sources]
         self._views = [_flat(store.views(tap)) for store, tap in sources]
-        for store, part, views in zip(stores, self._parts, self._views, strict=True):
-            if not part.shape[1] or (len(views) and views.shape[1] != part.shape[1]):
-                raise StoreError(
-                    f"{store.path}: has {part.shape[1]} features of an image and {views.shape[1]} of a view: "
-                    "extract it again"
-                )
         self._stores = stores
         self.path, self.files = path, tuple(store.path for store in stores)
         self.inputs = tuple(Input(s.spec, tap or s.taps[0], s.provenance["weights"]) for s, tap in sources)

@@ -167,7 +167,6 @@ class EvaluationDocument(TypedDict):
     roc_auc: NotRequired[Number]
     intervals: dict[str, Interval]
     confusion_matrix: NotRequired[list[list[Count]]]
-    confused: NotRequired[list[ConfusedDocument]]
     per_class: Annotated[list[ClassDocument], Meta(min_length=2)]
     without_interval: NotRequired[dict[str, str]]
     shift: NotRequired[list[str]]
@@ -175,6 +174,7 @@ class EvaluationDocument(TypedDict):
     seen: NotRequired[str]
     left_out: NotRequired[Count]
     measured: NotRequired[Count]
+    confused: NotRequired[list[ConfusedDocument]]
 
 
 class SweepDocument(TypedDict):

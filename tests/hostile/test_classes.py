@@ -1,25 +1,13 @@
 """Feature files with far more classes than rows: each command ends soon and small, with a result or one line."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parent.parent / "heads"))
 from feature_files import write_features
+from measured import run
 
 HEADS = ("logreg", "linear-svm", "ridge", "lda", "centroid", "svm", "knn", "dense")
-
-_MEASURED = """
-import json, resource, sys, cli
-try:
-    cli.main()
-finally:
-    print("\\n" + json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024), file=sys.stderr)
-"""
 
 
 def many_classes(path, classes, rows, *, columns=16, shown=None, seed=0):
@@ -31,14 +19,6 @@ def many_classes(path, classes, rows, *, columns=16, shown=None, seed=0):
     splits = np.resize(np.repeat(["train", "train", "validation", "test"], len(centres)), rows)
     names = [f"class {i}" for i in range(classes)]
     return write_features(path, X.astype(np.float32), labels, splits, class_names=names)
-
-
-def run(*arguments):
-    """Exit status, standard output, the lines of standard error, and megabytes at the peak."""
-    command = [sys.executable, "-c", _MEASURED, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
-    *lines, peak = done.stderr.rstrip().splitlines()
-    return done.returncode, done.stdout, [line for line in lines if line], json.loads(peak)
 
 
 @pytest.fixture(scope="module", params=[(60_000, 100), (20_000, 200)], ids=["60000x100", "20000x200"])

@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from measured import run
 from storage import feature_file, publication
 from store_makers import (
     FILES,
@@ -81,25 +80,6 @@ def test_a_hostile_file_is_refused_by_whoever_opens_it(file, tmp_path, attack):
         refused(attempt, file, fragment)
 
 
-COMMAND = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-from cli import main
-try: main()
-finally: print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")), file=sys.stderr)
-"""
-
-
-def run(*arguments):
-    """The command line in a process of its own: exit code, what it complained of, and its largest memory in MB."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *map(str, arguments)],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    *lines, peak, _ = done.stderr.split("\n")[:-1]
-    return done.returncode, lines, int(peak.split()[1]) / 1000
-
-
 @pytest.mark.parametrize(
     "attack",
     ["path of 7 MB", "reason of 80 MB", "a billion rows in holes", "one row of 16 GB in holes", "100 MB of class names",
@@ -108,7 +88,7 @@ def run(*arguments):
 @pytest.mark.parametrize("command", ["info", "verify"])
 def test_a_hostile_file_takes_little_memory(file, attack, command):
     FILES[attack][0](file)
-    code, lines, peak = run(command, file)
+    code, _, lines, peak = run(command, file)
     assert (code, len(lines)) == (1, 1) and lines[0].startswith(f"error: {file}")
     assert peak < MOST
 
@@ -118,7 +98,7 @@ def test_a_million_rows_with_long_names_are_welcome(file, command):
     long_columns(file)
     with h5py.File(file, "r+") as opened:
         opened.attrs["content_digest"] = np.bytes_(layout.content_digest(opened, ["last"]))
-    code, lines, peak = run(command, file)
+    code, _, lines, peak = run(command, file)
     assert (code, lines) == (0, [])
     assert peak < MOST
 

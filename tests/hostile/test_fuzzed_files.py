@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import shutil
 import struct
 from dataclasses import replace
@@ -181,6 +182,17 @@ def try_all(path):
     return True
 
 
+def declared(file):
+    """Bytes that all datasets together claim to have."""
+    sizes = []
+    file.visititems(
+        lambda name, item: (
+            sizes.append(math.prod(item.shape or ()) * item.dtype.itemsize) if isinstance(item, h5py.Dataset) else None
+        )
+    )
+    return sum(sizes)
+
+
 @given(st.data())
 def test_any_layout(goods, tmp_path_factory, data):
     path = Path(shutil.copy(data.draw(st.sampled_from(goods)), tmp_path_factory.getbasetemp() / "any.h5"))
@@ -190,7 +202,7 @@ def test_any_layout(goods, tmp_path_factory, data):
                 alter(file, alteration)
             except (ValueError, TypeError, OSError, KeyError, RuntimeError):  # HDF5 itself cannot make that
                 continue
-        if data.draw(st.booleans()):
+        if data.draw(st.booleans()) and declared(file) < 10**7:
             try:
                 file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, ["last"]))
             except Exception:  # a foreign file need not have a digest

@@ -1,10 +1,7 @@
 """Heads and runs from anybody: each ends in one line, at once, in little memory, and runs nothing."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import head_makers as make
@@ -13,6 +10,7 @@ import pytest
 from feature_files import write_features
 from head_folders import COLUMNS, write_all
 from head_makers import HEAD, IRREGULAR, MODEL, ROWS, WEIGHTS, document, setting
+from measured import run
 
 from featurestore.errors import FeatureStoreError
 from heads import evaluate, fit_head, load_head, sweep
@@ -44,22 +42,6 @@ def refused(attempt, file, fragment=""):
     text = str(caught.value)
     assert str(file) in text and fragment in text, text
     assert len(text.splitlines()) == 1 and len(text) < 1500, text
-
-
-def run(*arguments):
-    """The command line in a process of its own: exit code, what it said, and the most memory that it had, in MB."""
-    code = (
-        "import sys, resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "from cli import main\n"
-        "try: main()\n"
-        "finally: print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')), file=sys.stderr)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
-    *lines, peak, _ = done.stderr.split("\n")[:-1]
-    return done.returncode, lines, int(peak.split()[1]) / 1000
 
 
 LARGE = [
@@ -104,7 +86,7 @@ def test_nothing_large_is_read(good, folder, tmp_path, given):
     maker(path)
     command = ("evaluate", path.parent, good / "f.h5") if name in ("logreg", "knn") else (
         "report", path.parent, "--out", tmp_path / "page.html")  # fmt: skip
-    code, lines, peak = run(*command)
+    code, _, lines, peak = run(*command)
     assert (code, len(lines)) == (1, 1), lines
     assert str(path) in lines[0] and fragment in lines[0]
     assert peak < MOST
@@ -113,14 +95,14 @@ def test_nothing_large_is_read(good, folder, tmp_path, given):
 def test_as_many_trials_as_may_be_take_little_memory(good, folder):
     path = folder("run")
     make.many_lines(path / "trials.jsonl")
-    code, lines, peak = run("sweep", good / "f.h5", "--out", path, "--space", good / "space.toml", "--cv", 3)
+    code, _, lines, peak = run("sweep", good / "f.h5", "--out", path, "--space", good / "space.toml", "--cv", 3)
     assert (code, len(lines)) == (1, 1) and str(path / "trials.jsonl") in lines[0] and peak < MOST, peak
 
 
 def test_as_many_rows_as_may_be_take_little_memory(good, folder):
     path = folder("logreg")
     make.rows_within_limits(path / ROWS)
-    code, lines, peak = run("evaluate", path, good / "f.h5")
+    code, _, lines, peak = run("evaluate", path, good / "f.h5")
     assert (code, lines) == (0, []) and peak < MOST
 
 
@@ -376,7 +358,7 @@ def test_every_command_ends_in_one_line(good, images, folder, tmp_path, command)
     path = folder("logreg")
     names = {"HEAD": path, "FILE": good / "f.h5", "IMAGES": images, "OUT": tmp_path / "out.onnx"}
     make.fifo(path / WEIGHTS)
-    code, lines, peak = run(*(names.get(part, part) for part in COMMANDS[command]))
+    code, _, lines, peak = run(*(names.get(part, part) for part in COMMANDS[command]))
     assert (code, len(lines)) == (1, 1) and str(path / WEIGHTS) in lines[0], lines
     assert peak < MOST or command == "export"  # which has TensorFlow in memory
 
@@ -407,7 +389,7 @@ SPOILT = {
     "nan": (lambda X: np.where(np.arange(len(X))[:, None] == 7, np.nan, X), "features hold NaN"),
     "huge": (lambda X: X * np.float32(1e20), "beyond 1e+15"),
     "infinite": (lambda X: X + np.float32(np.inf), "features hold NaN"),
-    "none": (lambda X: X[:, :0], "0 features"),
+    "none": (lambda X: X[:, :0], "no columns"),
     "wide": (lambda X: np.hstack([X, X]), "rows of 16 features"),
 }
 
@@ -429,4 +411,4 @@ def test_views_of_another_width(tmp_path):
     file = write_features(
         tmp_path / "f.h5", X, [0, 1] * 4, ["train"] * 8, class_names=["a", "b"], views=X[:2, :3], view_rows=[0, 1]
     )
-    refused(lambda: fit_head(file), file, "8 features of an image and 3 of a view")
+    refused(lambda: fit_head(file), file, "another shape than rows")

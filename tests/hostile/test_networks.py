@@ -2,9 +2,6 @@
 
 import json
 import os
-import resource
-import subprocess
-import sys
 import zipfile
 
 import h5py
@@ -12,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from test_docs import ROOT
+from measured import run
 
 from featurestore.backbones import keras_file
 from featurestore.backbones.registry import load_backbone
@@ -144,11 +141,6 @@ def test_files_of_weights(tmp_path, make):
 def test_memory_beside_that_of_tensorflow(honest, tmp_path, case):
     """Peak of the whole process: TensorFlow itself takes some 700 MB."""
     CASES[case][0](honest, tmp_path / "bad.keras")
-    code = "import sys; from cli import main; main()"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    done = subprocess.run(
-        [sys.executable, "-c", code, "backbones", tmp_path / "bad.keras", "--taps", "--preprocessing", "none"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before, 1200 * 1024)
+    found = run("backbones", tmp_path / "bad.keras", "--taps", "--preprocessing", "none")
+    assert found.code == 1 and len(found.lines) == 1, found.lines
+    assert found.peak < 1200
