@@ -21,7 +21,11 @@ def many_classes(path, classes, rows, *, columns=16, shown=None, seed=0):
     return write_features(path, X.astype(np.float32), labels, splits, class_names=names)
 
 
-@pytest.fixture(scope="module", params=[(60_000, 100), (20_000, 200)], ids=["60000x100", "20000x200"])
+@pytest.fixture(
+    scope="module",
+    params=[(60_000, 100), pytest.param((20_000, 200), marks=pytest.mark.slow_hostile)],
+    ids=["60000x100", "20000x200"],
+)
 def file(request, tmp_path_factory):
     return many_classes(tmp_path_factory.mktemp("classes") / "many.h5", *request.param)
 

@@ -237,7 +237,7 @@ def test_an_address_that_the_user_gives_is_asked(run, server, tmp_path):
     assert report(run, tmp_path / "page.html", features=server.address("whole"))["evaluation"] and server.asked
 
 
-@pytest.mark.parametrize("where", [["a"], {"a": 1}, 3, "/dev/zero", "/etc/passwd", "fifo"])
+@pytest.mark.parametrize("where", ["/dev/zero", "/etc/passwd", "fifo"])
 def test_other_places_that_a_file_gives_do_no_harm(run, tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("fifo")

@@ -123,7 +123,7 @@ def test_nan_is_found_by_whoever_computes_with_it(file, tmp_path):
 
 def test_a_million_classes_can_be_looked_at_but_not_judged(file, tmp_path):
     many_class_names(1_700_000)(file)
-    code, lines, peak = run("info", file)
+    code, _, lines, peak = run("info", file)
     assert (code, lines) == (0, []) and peak < MOST
     for attempt in (
         lambda: probe(file),
@@ -136,7 +136,7 @@ def test_a_million_classes_can_be_looked_at_but_not_judged(file, tmp_path):
 @pytest.mark.parametrize("text", ["{}", '{"weights": "x"}', '{"producers": []}', '{"later": 1}'])
 def test_what_provenance_does_not_tell_is_not_known(file, text):
     attribute("provenance", text)(file)
-    code, lines, _ = run("info", file)
+    code, _, lines, _ = run("info", file)
     assert (code, lines) == (0, [])
 
 
