@@ -128,8 +128,8 @@ def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> No
     if "train" not in known:
         counts = ", ".join(f"{name} ({count})" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no train rows to fit a head on; its splits: {counts or 'none'}")
-    if (classes := len(table.class_names)) > MOST_CLASSES:
-        raise HeadError(f"{table.path}: {classes:,} classes, and a head takes at most {MOST_CLASSES:,}: extract fewer")
+    if (named := len(table.class_names)) > MOST_CLASSES:
+        raise HeadError(f"{table.path}: {named:,} classes, and a head takes at most {MOST_CLASSES:,}: extract fewer")
     classes = np.unique(known["train"][1])
     if len(classes) < 2:
         raise HeadError(
