@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import HeadError
-from featurestore.runtime import machine_memory, version_of
-from featurestore.system.files import size_text
+from featurestore.runtime import version_of
 from heads.data import FeatureTable, load_features
 from heads.designs import HeadDesign, head_class
 from heads.metrics import estimates_of
@@ -128,11 +127,6 @@ def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> No
     if "train" not in known:
         counts = ", ".join(f"{name} ({count})" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no train rows to fit a head on; its splits: {counts or 'none'}")
-    if (confusions := 8 * len(table.class_names) ** 2) > machine_memory():
-        raise HeadError(
-            f"{table.path}: {len(table.class_names):,} classes: the table of which is taken for which would need "
-            f"{size_text(confusions)} of memory: extract fewer of them"
-        )
     classes = np.unique(known["train"][1])
     if len(classes) < 2:
         raise HeadError(

@@ -141,16 +141,12 @@ def test_nan_is_found_by_whoever_computes_with_it(file, tmp_path):
         refused(attempt, file, "NaN")
 
 
-def test_a_million_classes_can_be_looked_at_but_not_judged(file, tmp_path):
+@pytest.mark.parametrize("command", ["info", "probe"])
+def test_a_million_classes_are_welcome(file, command):
     many_class_names(1_700_000)(file)
-    code, lines, peak = run("info", file)
-    assert (code, lines) == (0, []) and peak < MOST
-    for attempt in (
-        lambda: probe(file),
-        lambda: fit_head(file, out=tmp_path / "head"),
-        lambda: sweep(file, tmp_path / "sweep", preset="quick"),
-    ):
-        refused(attempt, file, "1,700,000 classes")
+    code, lines, peak = run(command, file)
+    assert (code, lines) == (0, [])
+    assert peak < MOST
 
 
 @pytest.mark.parametrize("text", ["{}", '{"weights": "x"}', '{"producers": []}', '{"later": 1}'])
