@@ -6,6 +6,7 @@ h5py would follow. The errors give reasons; who opened the file puts its name be
 
 import math
 import os
+import re
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -33,6 +34,8 @@ def check_attributes(file: h5py.File) -> dict[str, str]:
         if kind.dtype.itemsize > most:
             raise UnsafeFileError(f"attribute {name!r} has {kind.dtype.itemsize:,} bytes, of {most:,}: file refused")
         texts[name] = layout.attribute_text(file.attrs[name])
+    if not re.fullmatch("[0-9a-f]{64}", texts["content_digest"]):
+        raise CorruptFileError("its content digest is no SHA-256: the file was altered")
     version = file.attrs.get_id(layout.VERSION_ATTRIBUTE)
     if version.shape != () or version.dtype.kind != "i":
         raise UnsafeFileError(f"attribute {layout.VERSION_ATTRIBUTE!r} is not a number: file refused")

@@ -458,5 +458,5 @@ def test_a_disk_that_fills_during_the_run(images, small_disk):
 
 def test_a_disk_too_small_for_the_run_is_said_first(images, small_disk):
     (small_disk / "filler").write_bytes(bytes(4 * 2**20 - 2**17))
-    with pytest.raises(DiskFullError, match="MiB needed"):
+    with pytest.raises(DiskFullError, match="KiB needed"):
         extract(images, small_disk / "store", **FAST)

@@ -267,6 +267,7 @@ FILES: dict[str, tuple[Maker, str]] = {
     "a later field": (respec(blur=3), "a newer featurestore wrote it"),
     "spec []": (attribute("spec", "[]"), "Expected `object`"),
     "another fingerprint": (attribute("fingerprint", "x" * 64), "does not match its spec"),
+    "content digest": (attribute("content_digest", b"\x01"), "no SHA-256"),
     "version 0": (attribute("format_version", np.int64(0)), "version 0"),
     "version -1": (attribute("format_version", np.int64(-1)), "version -1"),
     "version 2": (attribute("format_version", np.int64(2)), "upgrade featurestore"),

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,6 +167,15 @@ def alter_dataset(file, name, kind, shape, dtype, raw):
             file.create_dataset(name, shape, dtype, **options)
 
 
+def redigest(file):
+    """Give an altered file the digest of its content, if it has one and is not terabytes of nothing."""
+    sizes = []
+    file.visititems(lambda name, item: sizes.append(getattr(item, "nbytes", 0)))
+    if max(sizes, default=0) < 1e6:
+        with suppress(Exception):
+            file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, ["last"]))
+
+
 def try_all(path):
     """Open a file in every way: it works, or is refused in one line that names it."""
     try:
@@ -203,10 +213,7 @@ def test_any_layout(goods, tmp_path_factory, data):
             except (ValueError, TypeError, OSError, KeyError, RuntimeError):  # HDF5 itself cannot make that
                 continue
         if data.draw(st.booleans()) and declared(file) < 10**7:
-            try:
-                file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, ["last"]))
-            except Exception:  # a foreign file need not have a digest
-                file.attrs["content_digest"] = np.bytes_("0" * 64)
+            redigest(file)
     try_all(path)
 
 
