@@ -191,7 +191,7 @@ def extracted(tmp_path_factory):
     from pictures import write_images
 
     folder = tmp_path_factory.mktemp("extracted")
-    images = write_images(folder / "colours", 10)
+    images = write_images(folder / "colours", 20)  # more than the batches on their way when it is stopped
     extract(images, folder / "store", **OPTIONS)
 
     def stop(stage, done, total):
