@@ -295,7 +295,7 @@ def test_caches_and_logs_that_are_no_files_stop_nothing(copied, maker, suffix):
     images, file = copied("store", ".h5")
     name = {".log.jsonl": f"{file.stem}.log.jsonl"}.get(suffix, f"colours{suffix}" if suffix[0] == "." else suffix)
     maker(file.with_name(name))
-    assert extract(images, file.parent, **OPTIONS).rows == 30
+    assert extract(images, file.parent, **OPTIONS).rows == 60
 
 
 def test_a_log_that_is_a_link_is_not_written_through(copied, tmp_path):
