@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from irregular import device, directory, fifo
 from safetensors.numpy import load_file, save_file
 
 HEAD, WEIGHTS, MODEL, ROWS = "head.json", "weights.safetensors", "model.skops", "rows.safetensors"
@@ -15,21 +16,6 @@ GIB = 2**30
 
 
 # ------------------------------------------------------------------------------------- what is no regular file
-
-
-def fifo(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    os.mkfifo(path)
-
-
-def device(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.symlink_to("/dev/zero")
-
-
-def directory(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.mkdir()
 
 
 def unix_socket(path: Path) -> None:

@@ -1,11 +1,14 @@
-"""The command line in a process of its own, and the most memory that it had."""
+"""How attempts end: in one line; and what a command takes, in a process of its own."""
 
 import os
 import subprocess
 import sys
 from typing import NamedTuple
 
+import pytest
 from test_docs import ROOT
+
+from featurestore.errors import FeatureStoreError
 
 _CODE = """
 import resource, sys
@@ -34,3 +37,13 @@ def run(*arguments: object) -> Run:
     )  # fmt: skip
     *lines, peak, _ = done.stderr.split("\n")[:-1]
     return Run(done.returncode, done.stdout, [line for line in lines if line], int(peak.split()[1]) / 1000)
+
+
+def refused(attempt, where, fragment=""):
+    """Check that an attempt ends in one line that names the file and says why, in one of the words between bars."""
+    with pytest.raises(FeatureStoreError) as caught:
+        attempt()
+    text = str(caught.value)
+    assert str(where) in text and any(part in text for part in fragment.split("|")), text
+    assert len(text.splitlines()) == 1 and len(text) < 2000, text
+    return caught.value

@@ -12,6 +12,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from irregular import device, directory, fifo
 
 from featurestore import layout
 
@@ -160,21 +161,6 @@ def odd_float(path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- the file itself
-
-
-def fifo(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    os.mkfifo(path)
-
-
-def device(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.symlink_to("/dev/zero")
-
-
-def directory(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.mkdir()
 
 
 def terabyte(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from measured import run
+from measured import refused, run
 from storage import feature_file, publication
 from store_makers import (
     FILES,
@@ -27,7 +27,7 @@ from store_makers import (
 )
 
 from featurestore import FeatureStore, extract, layout
-from featurestore.errors import FeatureStoreError, SpecMismatchError, StoreError, UnsafeFileError
+from featurestore.errors import SpecMismatchError, StoreError, UnsafeFileError
 from featurestore.journal import Journal
 from featurestore.lock import LOCK_NAME, store_lock
 from featurestore.memo import NAME as MEMO
@@ -49,17 +49,6 @@ def good(tmp_path_factory):
 @pytest.fixture
 def file(good, tmp_path):
     return Path(shutil.copy(good, tmp_path / "data.h5"))
-
-
-def refused(attempt, where, fragment=""):
-    """Check that an attempt ends in one line that names the file and says why."""
-    with pytest.raises(FeatureStoreError) as caught:
-        attempt()
-    text = str(caught.value)
-    assert str(where) in text, text
-    assert any(part in text for part in fragment.split("|")), text
-    assert len(text.splitlines()) == 1 and len(text) < 2000, text
-    return caught.value
 
 
 # ------------------------------------------------------------------------------------------------- every command

@@ -10,7 +10,7 @@ import pytest
 from feature_files import write_features
 from head_folders import COLUMNS, write_all
 from head_makers import HEAD, IRREGULAR, MODEL, ROWS, WEIGHTS, document, setting
-from measured import run
+from measured import refused, run
 
 from featurestore.errors import FeatureStoreError
 from heads import evaluate, fit_head, load_head, sweep
@@ -33,15 +33,6 @@ def good(tmp_path_factory):
 def folder(good, tmp_path):
     """Function: a copy of a good folder, to be spoilt."""
     return lambda name: Path(shutil.copytree(good / name, tmp_path / name))
-
-
-def refused(attempt, file, fragment=""):
-    """Check that an attempt ends in one line that names the file and says why."""
-    with pytest.raises(FeatureStoreError) as caught:
-        attempt()
-    text = str(caught.value)
-    assert str(file) in text and fragment in text, text
-    assert len(text.splitlines()) == 1 and len(text) < 1500, text
 
 
 LARGE = [
