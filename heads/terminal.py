@@ -13,7 +13,7 @@ import typer
 from featurestore.errors import FeatureStoreError
 from featurestore.system.children import safely
 from featurestore.system.files import is_full, why, write_error
-from featurestore.system.printing import all_printable, prepare, printable, say
+from featurestore.system.printing import all_printable, prepare, printable, say, standard_output
 
 if TYPE_CHECKING:
     from featurestore.dataset import Source
@@ -61,7 +61,11 @@ def run(app: Callable[[], None]) -> None:
     signal.signal(signal.SIGINT, interrupt)
     try:
         with safely():  # whatever libraries start
-            app()
+            try:
+                app()
+            finally:
+                with standard_output() as out:  # what is left in its buffer would be an error of Python's at the end
+                    out.flush()
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output is gone, and so is everybody who could read a complaint
         sys.exit(1)

@@ -68,11 +68,11 @@ def standard_output(stream: TextIO | None = None) -> Iterator[TextIO]:
     """
     try:
         yield stream or sys.stdout
-    except BrokenPipeError:
-        raise
     except OSError as error:
         # What could not be written would be tried again, with another error, when the process ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(error, BrokenPipeError):
+            raise
         raise write_error("standard output", error) from error
 
 

@@ -30,7 +30,7 @@ def file(request, tmp_path_factory):
     return many_classes(tmp_path_factory.mktemp("classes") / "many.h5", *request.param)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", ["logreg", *(pytest.param(h, marks=pytest.mark.slow_hostile) for h in HEADS[1:])])
 def test_a_head_of_the_classes_that_have_rows(file, head, tmp_path):
     code, out, _, peak = run("fit-head", file, "--head", head, "--out", tmp_path / "head", "--json")
     assert code == 0 and peak < 500
@@ -40,7 +40,16 @@ def test_a_head_of_the_classes_that_have_rows(file, head, tmp_path):
     assert json.loads(out).keys() & {"confused", "confusion_matrix"} <= {"confused"}
 
 
-@pytest.mark.parametrize("options", [[], ["--cv", "0"], ["--ensemble", "3"], ["--smallest"], ["--metric", "macro_f1"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--ensemble", "3"],
+        *(
+            pytest.param(options, marks=pytest.mark.slow_hostile)
+            for options in ([], ["--cv", "0"], ["--smallest"], ["--metric", "macro_f1"])
+        ),
+    ],
+)
 def test_a_sweep_and_its_report(file, options, tmp_path):
     code, _, lines, peak = run("sweep", file, "--preset", "quick", "--out", tmp_path / "run", *options)
     assert code == 0 and peak < 500 and not [line for line in lines if "Traceback" in line]

@@ -51,12 +51,14 @@ LARGE = [
     ("logreg", ROWS, make.many_rows, "of memory"),
     ("logreg", ROWS, make.extra_tensor, "holds a tensor 'more'"),
     ("knn", MODEL, make.bomb, "compressed"),
-    ("knn", MODEL, make.padded_bomb, "compressed"),
+    pytest.param(("knn", MODEL, make.padded_bomb, "compressed"), marks=pytest.mark.slow_hostile, id="knn-padded_bomb"),
     ("knn", MODEL, make.deep_schema, "deep"),
-    ("knn", MODEL, make.swelling_schema, "more than"),
+    pytest.param(
+        ("knn", MODEL, make.swelling_schema, "more than"), marks=pytest.mark.slow_hostile, id="knn-swelling_schema"
+    ),
     ("knn", MODEL, make.json_within_json, "JSON within JSON"),
     ("knn", MODEL, make.shared_bytes, "share their bytes"),
-    ("knn", MODEL, make.many_members, "more than"),
+    pytest.param(("knn", MODEL, make.many_members, "more than"), marks=pytest.mark.slow_hostile, id="knn-many_members"),
     ("knn", MODEL, make.lying_array, ""),
     ("knn", MODEL, make.sparse, ""),
     ("run", "sweep.json", make.many_trials, "larger than 32 MiB"),

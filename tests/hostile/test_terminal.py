@@ -21,6 +21,7 @@ from featurestore.spec import Tap
 from heads import fit_head, terminal
 
 ESCAPES = "\x1b]0;owned\x07\x1b]52;c;cm0gLXJm\x07\x1b[2J\r\u202e"
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
 
@@ -29,7 +30,7 @@ def command(*arguments, stdout=subprocess.PIPE, **environment):
     code = "import sys; sys.argv[0] = 'featurestore'; from cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env=os.environ | environment, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, check=False,
+        env=BUFFERED | environment, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, check=False,
     )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def hostile(tmp_path_factory):
     return work, file
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.slow_hostile)])
 def test_no_name_commands_the_terminal(hostile, as_json):
     work, file = hostile
     options = ["--json"] if as_json else []
@@ -82,6 +83,16 @@ def test_standard_output_on_a_full_disk(hostile, arguments):
         done = command(*arguments, *([file] if "info" in arguments else []), stdout=full)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert os.strerror(errno.ENOSPC).encode() in done.stderr
+
+
+def test_what_waits_in_the_buffer_of_standard_output():
+    """Help texts are not flushed by whoever prints them."""
+    code = "from heads import terminal; terminal.run(lambda: print('x'))"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=BUFFERED, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
 
 
 def test_devices_stay_devices(hostile):
