@@ -30,8 +30,8 @@ _SWELLING = 4
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The config in a ``.keras`` file, whose members are about as large as that file.
+def read_config(path: Path) -> tuple[dict[str, Any], int]:
+    """The config in a ``.keras`` file, whose members are about as large as that file, and the bytes of its weights.
 
     Raises:
         ValueError: it is no such file, or would take much more memory than its size tells; the text is a reason.
@@ -42,19 +42,17 @@ def read_config(path: Path) -> dict[str, Any]:
         if not {_CONFIG, _WEIGHTS} <= sizes.keys():
             raise ValueError(f"it holds no {_CONFIG} and {_WEIGHTS}")
         _check_hdf5(_seekable(archive, _WEIGHTS), sizes[_WEIGHTS])
-        return documents.parse(archive.read(_CONFIG), dict[str, Any])
+        return documents.parse(archive.read(_CONFIG), dict[str, Any]), sizes[_WEIGHTS]
 
 
-def check_layers(path: Path, config: dict[str, Any]) -> None:
-    """Check that the layers of a ``.keras`` file ask for no more than the weights that it holds, before they are built.
+def check_layers(config: dict[str, Any], there: int) -> None:
+    """Check that the layers of a config ask for no more bytes of weights than are there, before they are built.
 
     Raises:
         ValueError: they do.
         MissingDependencyError: Keras is not installed.
         Exception: whatever Keras raises for layers that it does not know.
     """
-    with _opened(path) as archive:
-        there = archive.getinfo(_WEIGHTS).file_size
     _compare("its layers", _bytes_of_layers(config), there)
 
 

@@ -108,7 +108,7 @@ def _config(path: Path) -> str:
             itself lets some pass.
     """
     try:
-        config = keras_archive.read_config(path)
+        config, weights = keras_archive.read_config(path)
         layers = config["config"]
     except (ValueError, KeyError) as error:
         raise BackboneError(f"{path} is no .keras file ({one_line(error)}): pass what model.save wrote") from error
@@ -129,7 +129,7 @@ def _config(path: Path) -> str:
     if objects > _MOST_OBJECTS:
         raise BackboneError(f"{path}: its config holds {objects:,} objects, more than {_MOST_OBJECTS:,}: it is refused")
     try:
-        keras_archive.check_layers(path, config)
+        keras_archive.check_layers(config, weights)
     except MissingDependencyError:
         raise
     except Exception as error:  # whatever Keras makes of a foreign file
