@@ -3,7 +3,8 @@
 import os
 import signal
 
-_INTERRUPTED = 130
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 
 
 def main() -> None:
@@ -16,7 +17,7 @@ def main() -> None:
 
 def _leave(signum: int, frame: object) -> None:
     os.write(2, b"interrupted: nothing was begun\n")
-    os._exit(_INTERRUPTED)
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

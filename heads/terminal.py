@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from featurestore.__main__ import INTERRUPTED
 from featurestore.errors import FeatureStoreError
 from featurestore.system.children import safely
 from featurestore.system.files import is_full, why, write_error
@@ -17,9 +18,6 @@ from featurestore.system.printing import all_printable, prepare, printable, say,
 
 if TYPE_CHECKING:
     from featurestore.dataset import Source
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
 

@@ -16,6 +16,7 @@ from feature_files import SPEC, write_features
 from pictures import write_images
 from test_docs import ROOT
 
+from featurestore.__main__ import INTERRUPTED
 from featurestore.errors import StoreError
 from featurestore.spec import Tap
 from heads import fit_head, terminal
@@ -126,7 +127,7 @@ def test_an_interruption_that_a_library_makes_another_error_of(capsys):
             raise RuntimeError("Conversion is failed\n" * 100) from error
 
     code, said = ended(capsys, convert)
-    assert code == terminal.INTERRUPTED and said.startswith("interrupted") and len(said.splitlines()) == 1
+    assert code == INTERRUPTED and said.startswith("interrupted") and len(said.splitlines()) == 1
 
 
 def raising(error):
@@ -160,7 +161,7 @@ def test_control_c_before_the_command_begins():
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
-    assert process.returncode == terminal.INTERRUPTED and said == "interrupted: nothing was begun\n"
+    assert process.returncode == INTERRUPTED and said == "interrupted: nothing was begun\n"
 
 
 def test_the_handler_stands_before_anything_is_imported():
