@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from heads import terminal, text
-from heads.terminal import (
+from heads.console import terminal, text
+from heads.console.terminal import (
     BackboneWeights,
     Contained,
     Exclude,
@@ -90,7 +90,7 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Run a frozen backbone once over SOURCE and keep its features in a file in the store."""
-    from featurestore.extraction import extract_all
+    from featurestore.extraction.extract import extract_all
 
     opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name, contained)
     with terminal.progress(quiet or as_json) as progress:
@@ -123,7 +123,7 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what SOURCE holds: classes, splits, image sizes, duplicates, files that cannot be read."""
-    from featurestore.inspection import inspect_source
+    from featurestore.pages.inspection import inspect_source
 
     opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name, contained)
     with terminal.progress(quiet or as_json) as progress:
@@ -138,7 +138,7 @@ def inspect(
 @app.command()
 def info(path: FileOrDir, as_json: Json = False) -> None:
     """Show what a feature file holds, or each one in a folder."""
-    from featurestore.store import FeatureStore, find_files
+    from featurestore.store.reader import FeatureStore, find_files
 
     terminal.show([FeatureStore(file).summary() for file in find_files(path)], as_json, False, text.info)
 
@@ -146,7 +146,7 @@ def info(path: FileOrDir, as_json: Json = False) -> None:
 @app.command()
 def verify(path: FileOrDir, quiet: Quiet = False, as_json: Json = False) -> None:
     """Read a feature file, or each one in a folder, and compare its content digest."""
-    from featurestore.store import verify_files
+    from featurestore.store.reader import verify_files
 
     terminal.show(verify_files(path), as_json, quiet, text.verified)
 
@@ -231,7 +231,7 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Judge a hundred heads on one feature file, and refit and keep the best."""
-    from heads.sweep import sweep as run
+    from heads.search.sweep import sweep as run
 
     with terminal.progress(quiet or as_json) as progress:
         found = run(
@@ -250,7 +250,7 @@ def probe(
     as_json: Json = False,
 ) -> None:
     """Fit a quick linear head on each tap of a feature file, or of all in a folder: what is each worth?"""
-    from heads.probe import probe as run
+    from heads.search.probe import probe as run
 
     terminal.show(run(path, seed=seed), as_json, False, text.probe)
 
@@ -263,7 +263,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a saved head on one split of a feature file, with 95 % intervals."""
-    from heads.evaluation import evaluate as run
+    from heads.evaluation.evaluate import evaluate as run
 
     terminal.show(run(head_dir, path, split).to_dict(), as_json, False, text.evaluation)
 
@@ -281,7 +281,7 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify new images with a saved head and the backbone that it was fitted on."""
-    from heads.predictions import predict as run
+    from heads.prediction.writers import predict as run
 
     form = "csv" if as_csv else "json" if as_json else None
     with terminal.progress(out is None) as progress:
@@ -305,7 +305,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a page on a sweep or a head: scores, charts, mistakes, doubtful labels, where it all comes from."""
-    from heads.report import report as run
+    from heads.reporting.report import report as run
 
     with terminal.progress(quiet or as_json) as progress:
         found = run(path, out, features=features, source=source, png=png, progress=progress)
@@ -344,8 +344,8 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Train the top of a backbone with a saved head on it, and compare both with the head alone."""
-    from heads.finetune import finetune as run
-    from heads.training import Recipe
+    from heads.finetuning.epochs import Recipe
+    from heads.finetuning.finetune import finetune as run
 
     opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, None, contained)
     recipe = Recipe(
@@ -375,7 +375,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write preprocessing, backbone and head as one model, run it again and compare; or write a file's features."""
-    from heads.export import export as run
+    from heads.exporting.export import export as run
 
     result = run(source, form, out, weights=weights, check=check)
     terminal.show(result, as_json, quiet, text.exported)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from featurestore.dataset import ArraySource, Source, open_source
 from featurestore.errors import SourceError, missing, suggest
-from featurestore.extraction import extract
-from featurestore.runtime import import_keras
-from heads.designs import KINDS
-from heads.evaluation import evaluate
+from featurestore.extraction.extract import extract
+from featurestore.sources.base import ArraySource, Source, open_source
+from featurestore.system.keras import import_keras
+from heads.evaluation.evaluate import evaluate
 from heads.fit import fit_head
+from heads.kinds.design import KINDS
 
 FLOWERS = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
 

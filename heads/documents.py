@@ -22,14 +22,14 @@ MOST_CLASSES, MOST_TRIALS = 2**20, 50_000
 
 
 class DesignDocument(TypedDict):
-    """See :class:`heads.designs.HeadDesign`, which checks the values."""
+    """See :class:`heads.kinds.design.HeadDesign`, which checks the values."""
 
     kind: Name
     params: dict[Name, Any]
 
 
 class InputDocument(TypedDict):
-    """See :class:`heads.data.Input`, which checks the spec."""
+    """See :class:`heads.feature_table.Input`, which checks the spec."""
 
     spec: dict[str, Any]
     fingerprint: str
@@ -45,7 +45,7 @@ class HeadVersion(TypedDict):
 
 
 class HeadDocument(DesignDocument):
-    """``head.json``, see :class:`heads.persist.FittedHead`."""
+    """``head.json``, see :class:`heads.storage.saved_head.FittedHead`."""
 
     class_names: Annotated[list[str], Meta(min_length=2, max_length=MOST_CLASSES)]
     classes: Annotated[list[Count], Meta(min_length=2, max_length=MOST_CLASSES)]
@@ -65,7 +65,7 @@ class HeadDocument(DesignDocument):
 
 
 class MeasureDocument(TypedDict):
-    """A line of ``measured.jsonl``, see :func:`heads.record.note_measured`."""
+    """A line of ``measured.jsonl``, see :func:`heads.storage.record.note_measured`."""
 
     split: str
     rows: Count
@@ -73,7 +73,7 @@ class MeasureDocument(TypedDict):
 
 
 class TrialDocument(TypedDict):
-    """A line of ``trials.jsonl``, or of the trials in a ``sweep.json``, see :class:`heads.trials.Trial`."""
+    """A line of ``trials.jsonl``, or of the trials in a ``sweep.json``, see :class:`heads.search.trials.Trial`."""
 
     features: str
     design: DesignDocument
@@ -135,7 +135,7 @@ ClassDocument = TypedDict(
 
 
 class CutDocument(TypedDict):
-    """Where two classes would best be parted by one metric, see :func:`heads.shift.best_threshold`."""
+    """Where two classes would best be parted by one metric, see :func:`heads.metrics.shift.best_threshold`."""
 
     threshold: Number
     log_odds: Annotated[float, Meta(ge=-700, le=700)]
@@ -144,7 +144,7 @@ class CutDocument(TypedDict):
 
 
 class ThresholdDocument(TypedDict):
-    """See :func:`heads.shift.best_threshold`."""
+    """See :func:`heads.metrics.shift.best_threshold`."""
 
     accuracy: CutDocument
     balanced_accuracy: CutDocument
@@ -156,7 +156,7 @@ ConfusedDocument = TypedDict("ConfusedDocument", {"class": str, "predicted": str
 
 
 class EvaluationDocument(TypedDict):
-    """What :meth:`heads.evaluation.Evaluation.to_dict` gives."""
+    """What :meth:`heads.evaluation.evaluate.Evaluation.to_dict` gives."""
 
     split: str
     rows: Count
@@ -178,7 +178,7 @@ class EvaluationDocument(TypedDict):
 
 
 class SweepDocument(TypedDict):
-    """``sweep.json``, see :func:`heads.sweep.sweep`."""
+    """``sweep.json``, see :func:`heads.search.sweep.sweep`."""
 
     settings: SettingsDocument
     features: NotRequired[str]
@@ -192,7 +192,7 @@ class SweepDocument(TypedDict):
 
 
 class EpochDocument(TypedDict):
-    """An epoch of fine-tuning, see :data:`heads.training.History`."""
+    """An epoch of fine-tuning, see :data:`heads.finetuning.epochs.History`."""
 
     epoch: Count
     loss: Number | None
@@ -202,7 +202,7 @@ class EpochDocument(TypedDict):
 
 
 class DifferenceDocument(TypedDict):
-    """What :func:`heads.evaluation.paired_difference` gives."""
+    """What :func:`heads.evaluation.evaluate.paired_difference` gives."""
 
     accuracy: Number
     interval: Interval
@@ -220,7 +220,7 @@ class SecondsDocument(TypedDict):
 
 
 class TuningDocument(TypedDict):
-    """``finetune.json``, see :func:`heads.finetune.finetune`."""
+    """``finetune.json``, see :func:`heads.finetuning.finetune.finetune`."""
 
     frozen: EvaluationDocument
     finetuned: EvaluationDocument
@@ -239,7 +239,7 @@ class TuningDocument(TypedDict):
 
 
 class CheckpointDocument(TypedDict):
-    """The state in the header of a checkpoint, see :class:`heads.training.Checkpoint`."""
+    """The state in the header of a checkpoint, see :class:`heads.finetuning.epochs.Checkpoint`."""
 
     settings: dict[Name, Any]
     history: Annotated[list[EpochDocument], Meta(min_length=1)]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import HeadError
-from featurestore.runtime import version_of
-from heads.data import FeatureTable, load_features
-from heads.designs import HeadDesign, head_class
+from featurestore.system.machine import version_of
 from heads.documents import MOST_CLASSES
-from heads.metrics import estimates_of
-from heads.persist import FittedHead, check_target, save_head
-from heads.record import Record
+from heads.feature_table import FeatureTable, load_features
+from heads.kinds.design import HeadDesign, head_class
+from heads.metrics.estimates import estimates_of
+from heads.storage.record import Record
+from heads.storage.saved_head import FittedHead, check_target, save_head
 
 _LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
 
@@ -35,7 +35,7 @@ def fit_head(
 
     Args:
         features: feature file, folder, or a table already loaded.
-        head: a kind of :data:`heads.designs.KINDS`, or a preset of :data:`heads.designs.PRESETS`.
+        head: a kind of :data:`heads.kinds.design.KINDS`, or a preset of :data:`heads.kinds.design.PRESETS`.
         params: hyperparameters that shall not have their default, by name, typed or as text; or texts ``name=value``.
         out: folder to save the head in; a saved head there is replaced.
         tap: which features, see :func:`heads.load_features`.
@@ -72,7 +72,7 @@ def fit_table(
     Nothing is measured.
 
     Args:
-        temperature: see :meth:`heads.base.Head.fit`.
+        temperature: see :meth:`heads.kinds.base.Head.fit`.
     """
     rows = table.split_counts()
     splits = [("train", "validation")] if pooled else [("train",), ("validation",)]

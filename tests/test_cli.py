@@ -15,14 +15,14 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
+from commands import featurestore
 from pictures import write_images
 from storage import feature_file
-from test_docs import featurestore
 from typer.testing import CliRunner
 
 from cli import app
 from featurestore import FeatureStore
-from featurestore.lock import store_lock
+from featurestore.store.lock import store_lock
 from heads import load_head
 
 SMALL = ("--size", "32", "--batch-size", "8")

@@ -3,19 +3,17 @@
 ``python tests/test_docs.py`` writes docs/cli.md anew.
 """
 
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from commands import ROOT, featurestore
 from pictures import write_images
 from typer.testing import CliRunner
 
 from cli import app
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CLI_PAGE = ROOT / "docs" / "cli.md"
 COMMANDS = (
@@ -23,14 +21,6 @@ COMMANDS = (
     "fit-head", "sweep", "probe", "evaluate", "predict", "report", "finetune", "export",
     "demo",
 )  # fmt: skip
-
-
-def featurestore(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"COLUMNS": "100", "TERM": "dumb"}
-    code = "import sys; sys.argv[0] = 'featurestore'; from cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
-    )
 
 
 def cli_page() -> str:

@@ -17,9 +17,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from featurestore.runtime import import_keras
 from featurestore.system import documents
 from featurestore.system.files import check_filled, size_text, why
+from featurestore.system.keras import import_keras
 
 _SLACK = 16 * 2**20
 """Bytes that a file may declare beyond its own size: its config, and what small files weigh beside their header."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from featurestore.backbones import keras_archive
 from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights, load_weights, one_line
-from featurestore.backbones.layers import largest_output
+from featurestore.backbones.graph import largest_output
 from featurestore.errors import BackboneError, MissingDependencyError
-from featurestore.runtime import import_keras, machine_memory
 from featurestore.system.files import size_text
+from featurestore.system.keras import import_keras
+from featurestore.system.machine import machine_memory
 
 if TYPE_CHECKING:
     import keras

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from featurestore.backbones import applications, efficientnet_lite, keras_file, layers, small_cnn
+from featurestore.backbones import applications, efficientnet_lite, graph, keras_file, small_cnn
 from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights
 from featurestore.errors import BackboneError, WeightsError, suggest
-from featurestore.runtime import import_keras
 from featurestore.spec import (
     LARGEST_SIZE,
     LAST,
@@ -28,6 +27,7 @@ from featurestore.spec import (
     Tap,
     tap_names,
 )
+from featurestore.system.keras import import_keras
 
 if TYPE_CHECKING:
     import keras
@@ -207,9 +207,9 @@ def load_backbone(
     with _seeded():
         trunk = architecture.build(size, _parse_weights(weights))
     found = _resolve(trunk, _parse_taps(taps, pool))
-    flops = {row["layer"]: row["flops"] for row in layers.tap_table(trunk)}
+    flops = {row["layer"]: row["flops"] for row in graph.tap_table(trunk)}
     flops[LAST] = max((count for count in flops.values() if count is not None), default=None)
-    part = layers.cut(trunk, list(dict.fromkeys(tap.layer for tap in found)))
+    part = graph.cut(trunk, list(dict.fromkeys(tap.layer for tap in found)))
     part.trainable = False
     pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
     maps = part(PREPROCESSINGS[architecture.preprocessing](pixels))
@@ -231,14 +231,14 @@ def load_backbone(
 
 
 def taps_of(name: str, *, size: int | None = None, preprocessing: str | None = None) -> list[dict[str, Any]]:
-    """The layers of a backbone that can be tapped, see :func:`featurestore.backbones.layers.tap_table`.
+    """The layers of a backbone that can be tapped, see :func:`featurestore.backbones.graph.tap_table`.
 
     Raises:
         BackboneError, MissingDependencyError: see :func:`load_backbone`.
     """
     architecture = check(name, size, preprocessing=preprocessing)
     import_keras(f"the backbone {architecture.name}")
-    return layers.tap_table(architecture.build(size or architecture.size, "random"))
+    return graph.tap_table(architecture.build(size or architecture.size, "random"))
 
 
 def _parse_taps(taps: Sequence[str | Tap], pool: str) -> list[Tap]:
@@ -254,12 +254,12 @@ def _parse_taps(taps: Sequence[str | Tap], pool: str) -> list[Tap]:
 
 def _resolve(trunk: "keras.Model", taps: Sequence[Tap]) -> tuple[Tap, ...]:
     """Taps of layers by name, each once, in the model's order; the layer that gives the output is called ``last``."""
-    order = layers.resolve_taps(trunk, ["*", LAST])
+    order = graph.resolve_taps(trunk, ["*", LAST])
     output = trunk.outputs[0]._keras_history.operation.name
     found = {
         Tap(LAST if layer == output else layer, tap.pool)
         for tap in taps
-        for layer in layers.resolve_taps(trunk, [tap.layer])
+        for layer in graph.resolve_taps(trunk, [tap.layer])
     }
     return tuple(sorted(found, key=lambda tap: (order.index(tap.layer), POOLS.index(tap.pool))))
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import Backbone
-from featurestore.engines import keras, openvino
-from featurestore.engines.engine import Compute, Features
+from featurestore.engines import keras_engine, openvino_engine
+from featurestore.engines.base import Compute, Features
 from featurestore.errors import BackboneError
-from featurestore.runtime import version_of
+from featurestore.system.machine import version_of
 
 __all__ = [
     "AUTO",
@@ -27,11 +27,11 @@ __all__ = [
     "producer",
 ]
 
-accelerators = keras.accelerators
+accelerators = keras_engine.accelerators
 
 _COMPILERS: dict[str, Callable[[Backbone], Compute]] = {
-    "keras": keras.compile_backbone,
-    "openvino": openvino.compile_backbone,
+    "keras": keras_engine.compile_backbone,
+    "openvino": openvino_engine.compile_backbone,
 }
 DEFAULT, AUTO = "keras", "auto"
 ENGINES = (AUTO, *_COMPILERS)
@@ -71,7 +71,7 @@ def compile_backbone(backbone: Backbone, engine: str = DEFAULT) -> Compute:
 
 def available(engine: str, backbone: Backbone) -> bool:
     """Whether an engine can run a backbone here."""
-    return engine in _COMPILERS and (engine == DEFAULT or openvino.why_not(backbone.precision) is None)
+    return engine in _COMPILERS and (engine == DEFAULT or openvino_engine.why_not(backbone.precision) is None)
 
 
 def fastest(backbone: Backbone) -> str:
@@ -107,7 +107,7 @@ def difference(expected: NDArray[np.floating], found: NDArray[np.floating]) -> f
 def _check(found: Features, backbone: Backbone, engine: str, pixels: NDArray[np.uint8]) -> None:
     filled = np.flatnonzero(pixels.any(axis=(1, 2, 3)))  # a black image may be padding
     rows = filled[:_CHECKED] if len(filled) else np.array([0])
-    expected = keras.reference(backbone, pixels[rows])
+    expected = keras_engine.reference(backbone, pixels[rows])
     for tap, values in expected.items():
         if not (off := difference(values, found[tap][rows])) <= TOLERANCE[backbone.precision]:
             raise BackboneError(

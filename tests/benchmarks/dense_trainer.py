@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from featurestore.runtime import import_keras
+from featurestore.system.keras import import_keras
 from heads import load_features
-from heads.base import standardise
-from heads.calibration import stratified_folds
-from heads.dense import DenseHead
-from heads.scores import log_loss
+from heads.kinds.base import standardise
+from heads.kinds.dense import DenseHead
+from heads.solvers.calibration import stratified_folds
+from heads.solvers.scores import log_loss
 
 DESIGNS = {"(256,), dropout 0.5": {}, "(512, 512)": {"hidden": (512, 512), "dropout": 0.0}}
 LARGE = {"hidden": (1024, 1024), "dropout": 0.5, "epochs": 3}

@@ -19,11 +19,11 @@ import numpy as np
 
 from featurestore import extract
 from featurestore.errors import FeatureStoreError
-from featurestore.runtime import import_keras
-from heads import export as exporting
+from featurestore.system.keras import import_keras
 from heads import fit_head, load_head
-from heads.deploy import load_networks, probabilities
-from heads.formats import FORMATS, PIXELS
+from heads.exporting import export as exporting
+from heads.exporting.model_formats import FORMATS, PIXELS
+from heads.prediction.predictor import load_networks, probabilities
 
 DEFAULTS = ("efficientnet_lite0", "mobilenet_v2=random", "resnet50_v2=random", "efficientnet_b0=random", "vgg16=random")
 REPEATS = 15

@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 from featurestore import extract, open_source
-from featurestore.dataset import Source
+from featurestore.sources.base import Source
 from heads import evaluate, fit_head
-from heads.finetune import finetune
-from heads.training import Recipe
+from heads.finetuning.epochs import Recipe
+from heads.finetuning.finetune import finetune
 
 
 def interval(found: dict) -> str:

@@ -19,12 +19,12 @@ from extract_cost import repeat
 
 from featurestore import FeatureStore, engines, extract
 from featurestore.backbones import load_backbone
-from featurestore.dataset import Sample, open_source
-from featurestore.decoding import Wish, decode_ahead
-from featurestore.engines.engine import Compute
-from featurestore.forward import ahead
-from featurestore.images import decode, read_file
-from featurestore.plan import Item
+from featurestore.engines.base import Compute
+from featurestore.extraction.decode_ahead import Wish, decode_ahead
+from featurestore.extraction.lanes import ahead
+from featurestore.extraction.plan import Item
+from featurestore.images.decode import decode, read_file
+from featurestore.sources.base import Sample, open_source
 
 BACKBONES = ["resnet50=random", "vgg16=random", "efficientnet_v2_s=random"]
 

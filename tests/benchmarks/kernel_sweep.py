@@ -46,9 +46,9 @@ def designs(X):
 
 def ours(X, y, fold):
     """Predictions for each design, seconds, and memory of other processes."""
-    from heads.designs import HeadDesign
-    from heads.distances import judge_kernel
-    from heads.division import Division
+    from heads.kinds.design import HeadDesign
+    from heads.search.judge_kernel import judge_kernel
+    from heads.solvers.folds import Division
 
     start = time.perf_counter()
     every = np.arange(len(X))

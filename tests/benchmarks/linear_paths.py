@@ -17,8 +17,8 @@ import warnings
 import numpy as np
 
 from heads import HeadDesign, load_features
-from heads.division import Division
-from heads.linear import judge_paths
+from heads.kinds.linear import judge_paths
+from heads.solvers.folds import Division
 
 GRID = {"logreg": np.logspace(-5, 1, 13), "linear-svm": np.logspace(-6, -2, 13)}
 FOLDS = 5

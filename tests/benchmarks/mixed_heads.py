@@ -13,9 +13,9 @@ import time
 import numpy as np
 from linear_paths import rows_of
 
-from heads.division import Division
-from heads.spaces import expand, load_space
-from heads.sweep import judge_all
+from heads.search.space import expand, load_space
+from heads.search.sweep import judge_all
+from heads.solvers.folds import Division
 
 
 def cost(design: object) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from featurestore import FeatureStore
 from featurestore.errors import SourceError
 from heads import load_head
 from heads.demo import DATA, digits, run_demo, textiles
-from heads.designs import KINDS
+from heads.kinds.design import KINDS
 
 
 def test_the_demo_on_a_part_of_its_digits(tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ from feature_files import write_features
 from featurestore.errors import DiskFullError, WriteError
 from featurestore.system.files import replacing_files
 from heads import sweep
-from heads.sweep import WINNER
-from heads.trials import FILE
+from heads.search.sweep import WINNER
+from heads.search.trials import FILE
 
 SPACE = """
 [[heads]]

@@ -16,12 +16,12 @@ import pytest
 from storage import feature_file
 from yarl import URL
 
-from featurestore import remote
 from featurestore.errors import DiskFullError, StoreError
-from featurestore.remote import TRUSTED_HOSTS, Recorded, cache_folder
-from featurestore.store import find_file
+from featurestore.store import remote
+from featurestore.store.reader import find_file
+from featurestore.store.remote import TRUSTED_HOSTS, Recorded, cache_folder
 from heads import sweep
-from heads.report import report
+from heads.reporting.report import report
 
 
 class Server(ThreadingHTTPServer):

@@ -11,11 +11,13 @@ import pytest
 from hostile_files import cost_of, sparse
 from pictures import write_images
 
-from featurestore import layout, manifest, open_source
+from featurestore import open_source
 from featurestore.errors import SourceError
-from featurestore.samples import Failure
+from featurestore.sources import csv_table
+from featurestore.sources.samples import Failure
+from featurestore.sources.tree import OUTSIDE
 from featurestore.spec import ExtractionSpec, Tap
-from featurestore.walk import OUTSIDE
+from featurestore.store import file_format
 
 
 def refused(*arguments, **options):
@@ -154,7 +156,7 @@ def test_tables_without_an_end(tmp_path, monkeypatch):
     assert "field larger than field limit" in refused(table)
     table.write_text(",".join(f"column{i}" for i in range(50_000)) + "\n")
     assert refused(table).endswith("and 49960 more")
-    monkeypatch.setattr(manifest, "MAX_ROWS", 2)
+    monkeypatch.setattr(csv_table, "MAX_ROWS", 2)
     table.write_text("path,label\nblue/0-000.png,a\nred/0-000.png,b\ngreen/0-000.png,b\n")
     assert "more than 2 rows" in refused(table)
 
@@ -241,13 +243,13 @@ def test_any_name_of_a_folder_names_a_data_set(tmp_path, name):
     source = open_source(folder)
     source.name.encode()
     spec = ExtractionSpec("b" * 230, "0" * 64, (Tap(),), 224, "squash", "none", "float32")
-    assert len(os.fsencode(layout.file_stem(source.name, spec))) <= layout.MAX_STEM
+    assert len(os.fsencode(file_format.file_stem(source.name, spec))) <= file_format.MAX_STEM
 
 
 def test_names_that_fitted_stay_as_they_are():
     spec = ExtractionSpec("net", "0" * 64, (Tap(),), 224, "squash", "none", "float32")
     rest = f"--net--{spec.fingerprint[:8]}"
-    longest = "x" * (layout.MAX_STEM - len(rest))
-    assert layout.file_stem(longest, spec) == longest + rest
-    stems = {layout.file_stem(longest + end, spec) for end in ("y", "z")}
-    assert len(stems) == 2 and all(len(stem) < layout.MAX_STEM for stem in stems)
+    longest = "x" * (file_format.MAX_STEM - len(rest))
+    assert file_format.file_stem(longest, spec) == longest + rest
+    stems = {file_format.file_stem(longest + end, spec) for end in ("y", "z")}
+    assert len(stems) == 2 and all(len(stem) < file_format.MAX_STEM for stem in stems)

@@ -1,0 +1,156 @@
+"""Reading a CSV that lists images: its rows, and the file that each of them means."""
+
+import csv
+import io
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from posixpath import basename, normpath, relpath, splitext
+from typing import NamedTuple, TextIO
+
+from featurestore.errors import SourceError
+from featurestore.sources.tree import Tree
+from featurestore.system.files import open_regular, why
+from featurestore.system.machine import machine_memory
+
+# Usual names of the columns, the likeliest first; in lower case, with "_" for a space.
+_USUAL = {
+    "path": "path file filename file_name filepath file_path image image_path image_name img id image_id",
+    "label": "label labels class class_name category breed species target y",
+    "split": "split set subset partition",
+}
+
+
+MAX_BYTES, MAX_LINE = 512 * 2**20, 10**6
+"""Most bytes of a manifest, and most characters of one line: what has more is another file, or means harm."""
+
+MAX_ROWS = machine_memory() // 4 // 1024
+"""A row costs up to a kilobyte of memory, and all of them a quarter of it at most."""
+
+_NAMED = 40
+"""Columns that a message names at most, and characters of each."""
+
+
+class Line(NamedTuple):
+    """One row: the number of its line, and its cells; the split is None without such a column."""
+
+    number: int
+    path: str
+    label: str
+    split: str | None
+
+
+def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line]:
+    """The rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
+
+    Args:
+        manifest: the file.
+        chosen: names of the path, label and split columns; None to look for the usual ones.
+
+    Raises:
+        SourceError: not such a file, columns that are not there, or an empty cell, with its line.
+    """
+    number, rows = 1, 0
+    try:
+        # surrogateescape: a file's name need not be UTF-8.
+        with (
+            open_regular(manifest, MAX_BYTES) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
+        ):
+            lines = _lines(file, manifest)
+            first = next(lines, "")
+            delimiter = max(",;\t", key=first.count)
+            table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
+            header = [cell.strip() for cell in next(table, [])]
+            path_at, label_at, split_at = _columns(header, chosen, manifest)
+            for cells in table:
+                number = table.line_num
+                row = {i: text for i, cell in enumerate(cells) if (text := cell.strip())}
+                if not row:
+                    continue
+                if not {path_at, label_at} <= row.keys():
+                    missing = "label" if path_at in row else "path"
+                    raise SourceError(f"{manifest}, line {number}: no {missing}: fill in the cell or drop the line")
+                if (rows := rows + 1) > MAX_ROWS:
+                    raise SourceError(
+                        f"{manifest}: more than {MAX_ROWS:,} rows, too many for the memory of this machine: divide it"
+                    )
+                yield Line(number, row[path_at], row[label_at], None if split_at is None else row.get(split_at, ""))
+    except OSError as error:
+        raise SourceError(f"{manifest}: {why(error)}") from error
+    except csv.Error as error:
+        raise SourceError(f"{manifest}, after line {number}: not a table of cells ({error})") from error
+
+
+def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
+    """The lines of a table, none of which fills the memory."""
+    for number in itertools.count(1):
+        line = file.readline(MAX_LINE + 1)
+        if len(line) > MAX_LINE:
+            raise SourceError(f"{manifest}, line {number}: longer than {MAX_LINE:,} characters: give a CSV")
+        if not line:
+            return
+        yield line
+
+
+def _columns(header: list[str], chosen: Sequence[str | None], manifest: Path) -> tuple[int, int, int | None]:
+    more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
+    there = f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
+    lower = [name.lower().replace(" ", "_") for name in header]
+    found: dict[str, int] = {}
+    for (role, usual), choice in zip(_USUAL.items(), chosen, strict=True):
+        if choice is not None and choice not in header:
+            raise SourceError(f"{manifest}: no column {choice!r}: {there}")
+        likely = [lower.index(name) for name in usual.split() if name in lower]
+        if choice is not None or likely:
+            found[role] = likely[0] if choice is None else header.index(choice)
+        elif role != "split":
+            raise SourceError(f"{manifest}: choose the {role} column with --{role}-column: {there}")
+    return found["path"], found["label"], found.get("split")
+
+
+class Finder:
+    """Finds the files that a manifest means, below `root` and, by their paths, elsewhere.
+
+    There is one walk, when first a path is not simply there; `contained`: see :class:`featurestore.sources.tree.Tree`.
+    """
+
+    def __init__(self, root: Path, *, contained: bool = False) -> None:
+        self._root, self._contained = str(root), contained
+
+    def find(self, cell: str, where: str) -> str | None:
+        """The path, relative to the root, that a cell names: in full, without its suffix, or by its end.
+
+        Returns:
+            None when there is no such file.
+
+        Raises:
+            SourceError: it could be either of two files.
+        """
+        cell = relpath(cell, self._root) if cell.startswith("/") else normpath(cell)
+        direct = f"{self._root}/{cell}"
+        if os.path.lexists(direct) and not os.path.isdir(direct):  # noqa: PTH112
+            return cell
+        paths = self._ending(cell)
+        paths = [path for path in paths if splitext(path)[0] == cell] or paths
+        if len(paths) > 1:
+            raise SourceError(f"{where}: {cell!r} may be {paths[0]!r} or {paths[1]!r}: write the path in full")
+        return paths[0] if paths else None
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        paths: dict[str, list[str]] = {}
+        for path in sorted(Tree(Path(self._root), contained=self._contained).images):
+            paths.setdefault(_stem(path), []).append(path)
+        return paths
+
+    def _ending(self, cell: str) -> list[str]:
+        near = [path for stem in sorted({basename(cell), _stem(cell)}) for path in self._by_stem.get(stem, ())]
+        tail = f"/{cell}"
+        return [path for path in near if f"/{path}".endswith(tail) or f"/{splitext(path)[0]}".endswith(tail)]
+
+
+def _stem(path: str) -> str:
+    return splitext(basename(path))[0]

@@ -1,0 +1,99 @@
+"""Finished rows by digest, wherever they lie: in feature files and in the journals of unfinished runs."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from featurestore.errors import CorruptFileError
+from featurestore.images.augment import view_key
+from featurestore.store.journal import SUFFIX as JOURNAL_SUFFIX
+from featurestore.store.journal import Features, Journal
+from featurestore.store.reader import FeatureStore
+
+
+def view_keys(file: FeatureStore) -> list[str]:
+    """Keys of a file's views, see :func:`featurestore.images.augment.view_key`."""
+    digests = file.digests[file.view_rows].tolist()
+    return [view_key(d, file.augment, n) for d, n in zip(digests, file.view_numbers.tolist(), strict=True)]
+
+
+class Rows:
+    """Rows of several sources of one fingerprint; the first that holds a digest gives it. A context manager.
+
+    Args:
+        paths: feature files and journals to begin with.
+    """
+
+    def __init__(self, paths: Iterable[Path] = ()) -> None:
+        self._files: list[FeatureStore] = []
+        self._journals: list[Journal] = []
+        self._where: dict[str, tuple[Path, str, int]] = {}
+        self._arrays: dict[tuple[Path, str], Features] = {}
+        for path in paths:
+            if path.name.endswith(JOURNAL_SUFFIX):
+                self.add_journal(Journal(path, read_only=True))
+            else:
+                self.add_file(FeatureStore(path))
+
+    def add_file(self, file: FeatureStore) -> None:
+        """Take in the rows of a feature file."""
+        self._files.append(file)
+        # Plain arrays over the same memory: indexing a memmap row by row is several times slower.
+        for kind, keys, features in (
+            ("rows", file.digests.tolist(), file.features),
+            ("views", view_keys(file), file.views),
+        ):
+            self._arrays[file.path, kind] = {tap: np.asarray(features(tap)) for tap in file.taps}
+            for i, key in enumerate(keys):
+                self._where.setdefault(key, (file.path, kind, i))
+
+    def add_journal(self, journal: Journal) -> None:
+        """Take over an open journal; its rows, also those appended later, are found from now on."""
+        self._journals.append(journal)
+
+    def __enter__(self) -> "Rows":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for journal in self._journals:
+            journal.close()
+
+    def __contains__(self, digest: object) -> bool:
+        return digest in self._where or self.in_journals(str(digest))
+
+    def __getitem__(self, digest: str) -> Features:
+        """Per tap, the features of one row."""
+        if digest in self._where:
+            path, kind, i = self._where[digest]
+            return {tap: array[i] for tap, array in self._arrays[path, kind].items()}
+        return next(journal for journal in self._journals if digest in journal).read(digest)
+
+    def in_journals(self, digest: str) -> bool:
+        """Whether a row lies in a journal."""
+        return any(digest in journal for journal in self._journals)
+
+    def path(self, digest: str) -> Path:
+        """The file or journal in which a row lies."""
+        if digest in self._where:
+            return self._where[digest][0]
+        return next(journal for journal in self._journals if digest in journal).path
+
+    def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that all rows are such as the network gives, per tap; the spec alone does not tell.
+
+        Raises:
+            CorruptFileError: the message names the file or journal.
+        """
+        found = [(file.path, {tap: file.features(tap).shape[1:] for tap in file.taps}) for file in self._files]
+        found += [(journal.path, {tap.name: tap.shape for tap in journal.header.taps}) for journal in self._journals]
+        for path, here in found:
+            if here != shapes:
+                raise CorruptFileError(f"{path}: its rows are not of the shape that its network gives: delete it")
+
+    def origins(self) -> Iterator[tuple[Path, list[dict[str, str]], Iterable[str]]]:
+        """Each file and journal: its path, the engines and library versions that made it, and its digests."""
+        for file in self._files:
+            yield file.path, file.producers, file.digests.tolist()
+        for journal in self._journals:
+            yield journal.path, [journal.header.producer], journal

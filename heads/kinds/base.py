@@ -1,0 +1,387 @@
+"""What all heads share: checks, standardisation, and the way from scores to labels and probabilities.
+
+A head is a scikit-learn classifier (``clone``, ``cross_val_score`` and searches take it), but this module does not
+import scikit-learn: a fitted linear or dense head works with NumPy alone.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import HeadError
+from featurestore.system.machine import machine_memory
+from heads.feature_table import Floats, Labels, Rows, Training
+from heads.kinds.design import KINDS, head_class, parameter
+from heads.metrics.outcomes import Outcomes, blocks
+from heads.solvers.calibration import calibrate, temperature_folds
+from heads.solvers.moments import moments
+from heads.solvers.scores import softmax
+
+Views = tuple[ArrayLike, ArrayLike]
+History = dict[str, list[float]]
+Layers = list[tuple[Floats, Floats]]
+"""Weights (in, out) and bias (out,) of each layer of a net."""
+HeldOut = tuple[NDArray[np.floating[Any]], Labels]
+"""Scores (J, C) of rows that were not fitted on, and their labels 0..C-1 (J,)."""
+State = dict[str, Any]
+"""What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
+
+WEIGHTS, MODEL = "weights.safetensors", "model.skops"
+"""Files of a saved head: arrays alone, or a scikit-learn estimator with them."""
+
+SWEPT = 5000
+"""Classes up to which a sweep judges heads that learn in steps."""
+_LARGEST = 1e15
+"""Size of a feature up to which sums of squares over millions of rows are numbers in float32."""
+UNUSABLE = f"features hold NaN, infinity or numbers beyond {_LARGEST:g}"
+
+STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
+"""Help of that hyperparameter."""
+
+
+class Scaling(NamedTuple):
+    """Mean and standard deviation of each column: float32 (D,)."""
+
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def none(cls, columns: int) -> "Scaling":
+        """Leaves rows as they are."""
+        return cls(np.zeros(columns, np.float32), np.ones(columns, np.float32))
+
+    def apply(self, X: Floats) -> Floats:
+        """Standardised rows, in a new array."""
+        Z = X - self.mean
+        Z /= self.scale
+        return Z
+
+    def fold(self, weights: Floats, bias: Floats) -> tuple[Floats, Floats]:
+        """Weights (D, C) and bias (C,) that give on raw rows what those given give on standardised rows."""
+        folded = weights / self.scale[:, None].astype(np.float64)
+        return folded.astype(np.float32, order="C"), (bias - self.mean @ folded).astype(np.float32)
+
+
+class Extent(NamedTuple):
+    """What heads are to be judged on: rows in all, the fewest that one is fitted to, columns and classes."""
+
+    rows: int
+    fewest: int
+    columns: int
+    classes: int
+
+    @classmethod
+    def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":
+        """Of rows by the fold that each is held out in; -1 is never held out."""
+        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns, classes)
+
+
+def too_many_classes(extent: Extent) -> str | None:
+    """Why a sweep leaves out a kind of head that learns in steps, each of which takes all scores of all rows."""
+    if extent.classes <= SWEPT:
+        return None
+    return (
+        f"each of its hundreds of steps takes {extent.rows:,} rows × {extent.classes:,} classes, and of more than "
+        f"{SWEPT:,} classes a sweep would take hours: fit it alone with  fit-head,  or sweep lda, centroid or knn"
+    )
+
+
+def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
+    """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
+    means, scales = moments(X, (np.ones(len(X)) if weights is None else weights)[None])
+    scaling = Scaling(means[0], scales[0])
+    return scaling.apply(X), scaling
+
+
+def as_features(X: ArrayLike) -> Floats:
+    """Rows as float32 (N, D).
+
+    Raises:
+        HeadError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
+    """
+    raw = np.asarray(X)
+    if raw.ndim != 2:
+        raise HeadError(f"features have shape {raw.shape}: give a matrix of one row per sample")
+    with np.errstate(over="ignore"):  # the check below names the rows
+        features = raw.astype(np.float32, copy=False)
+    if (bad := np.flatnonzero(unusable(features))).size:
+        raise HeadError(
+            f"{UNUSABLE} in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
+            "leave these rows out, or extract them again"
+        )
+    return features
+
+
+def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Which rows (N,) hold what is said in :data:`UNUSABLE`."""
+    if not features.shape[1]:
+        raise HeadError("features have no columns: extract them again")
+    # Neither comparison is true of NaN.
+    return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
+
+
+@dataclass(kw_only=True, eq=False)
+class Head:
+    """A classifier of feature rows; the base class.
+
+    Labels are whole numbers. Columns of scores and probabilities follow ``classes_``, the labels that occur in the
+    training rows: two columns for two classes. ``predict`` is always the label of the greatest score.
+
+    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``temperature_``, ``history_`` (log loss after each epoch
+    on ``train`` and ``validation`` rows, of kinds that have epochs), ``held_out_`` (what the temperature was fitted on,
+    if it was), and those of the family.
+    """
+
+    stops_early: ClassVar[bool] = False
+    """Whether validation rows tell when to stop."""
+    votes: ClassVar[bool] = False
+    """Whether the scores are probabilities as they are, and no temperature changes them."""
+
+    standardize: bool = parameter(True, STANDARDIZE)
+    random_state: int = 0
+
+    @property
+    def weights_file(self) -> str:
+        """Where a saved head keeps :meth:`state`."""
+        return WEIGHTS
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        views: Views | None = None,
+        groups: ArrayLike | None = None,
+        temperature: float | None = None,
+    ) -> Self:
+        """Fit to rows X (N, D), any float type, and labels y (N,).
+
+        Args:
+            X: training rows.
+            y: their labels; at least two different ones.
+            validation: rows and labels that tell when to stop; kinds that do not stop early pass over them.
+            views: augmented versions of training rows (M, D), and the index in X of the row that each shows (M,). A
+                row and its views weigh as much as a row without any; a dense head draws one of them per epoch.
+            groups: number of each training row's group (N,), such as its image where an image stands there twice. Rows
+                of one group are never on two sides of what is held out inside a fit.
+            temperature: of the probabilities; by default one that suits rows held out, see :func:`calibrate`.
+
+        Raises:
+            HeadError: one class only, NaN or infinity, or lengths that differ.
+        """
+        features, labels = as_features(X), np.asarray(y)
+        if len(features) != len(labels):
+            raise HeadError(f"{len(features)} rows of features, but {len(labels)} labels")
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise HeadError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
+        self.n_features_in_ = features.shape[1]
+        self.temperature_ = 1.0
+        self.history_: History = {}
+        training = Training(
+            features, codes, np.arange(len(codes)), None, None if groups is None else np.asarray(groups)
+        )
+        if views is not None:
+            training = self._with_views(training, views)
+        scaling = Scaling.none(self.n_features_in_)
+        if self.standardize:
+            Z, scaling = standardise(training.Z, training.weights)
+            training = training._replace(Z=Z)
+        folds = None
+        if temperature is None:
+            folds = temperature_folds(training.plain[1], self.random_state, training.groups)
+        self.held_out_ = self._fit(training, scaling, self._known(validation, scaling), folds)
+        if temperature is not None:
+            self.temperature_ = temperature
+        elif self.held_out_ is not None:
+            self.temperature_ = calibrate(*self.held_out_).temperature
+        return self
+
+    def _with_views(self, plain: Training, views: Views) -> Training:
+        """Plain rows with their views."""
+        features, owners = self._checked(views[0]), np.asarray(views[1], np.intp)
+        rows = len(plain.codes)
+        if len(features) != len(owners) or not ((owners >= 0) & (owners < rows)).all():
+            raise HeadError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
+        image = np.concatenate([plain.image, owners])
+        weights = 1 / np.bincount(image)[image]
+        return Training(np.concatenate([plain.Z, features]), plain.codes[image], image, weights, plain.groups)
+
+    def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> Rows | None:
+        """The validation rows as :meth:`_fit` takes them, without those of classes that training rows lack."""
+        if rows is None:
+            return None
+        labels = np.asarray(rows[1])
+        keep = np.isin(labels, self.classes_)
+        if not keep.any():
+            return None
+        return scaling.apply(self._checked(rows[0])[keep]), np.searchsorted(self.classes_, labels[keep])
+
+    def _checked(self, X: ArrayLike) -> Floats:
+        features = as_features(X)
+        if features.shape[1] != self.n_features_in_:
+            raise HeadError(f"rows of {features.shape[1]} features, but the head takes {self.n_features_in_}")
+        return features
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Scores (N, C).
+
+        Raises:
+            HeadError: not fitted, rows of another width, NaN or infinity.
+        """
+        if not hasattr(self, "classes_"):
+            raise HeadError(f"this {type(self).__name__} is not fitted: call fit first")
+        return self._scores(self._checked(X))
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Labels (N,)."""
+        best = self.decision_function(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, C), each row with sum 1."""
+        return softmax(self.decision_function(X) / self.temperature_)
+
+    def outcomes(self, X: ArrayLike, y: ArrayLike, classes: int) -> Outcomes:
+        """What the probabilities say of rows X (N, D) of classes y (N,), of which there are `classes` in all.
+
+        Classes that the training rows lack have probability 0. The probabilities are made block by block, and dropped.
+        """
+        features, y = as_features(X), np.asarray(y, np.intp)
+        return Outcomes.joined([
+            Outcomes.of(y[part], finite(self.predict_proba(features[part])), self.classes_, classes)
+            for part in blocks(len(features), len(self.classes_))
+        ])  # fmt: skip
+
+    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Accuracy."""
+        return float((self.predict(X) == np.asarray(y)).mean())
+
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        """Fit to standardised rows and labels 0..C-1; gives scores of rows held out, where `folds` ask for them.
+
+        Args:
+            training: the rows.
+            scaling: how they were scaled.
+            validation: rows that tell when to stop.
+            folds: the fold in which each plain row is held out; None if no temperature is to be fitted.
+        """
+        raise NotImplementedError
+
+    def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:
+        raise NotImplementedError
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """Why a sweep cannot judge such a head on rows like these, in words that follow a colon; None if it can.
+
+        Args:
+            extent: of the rows.
+            max_memory: bytes that may be used; None: half of the machine's.
+        """
+        return None
+
+    def as_layers(self) -> Layers | None:
+        """The fitted head as a net from raw features to its scores, with ReLU between layers; None if it is no net."""
+        return None
+
+    def state(self) -> State:
+        """What the fitted head consists of, beside ``classes_``, ``n_features_in_`` and ``temperature_``."""
+        raise NotImplementedError
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the float32 arrays of :meth:`state`, by the parameters, ``classes_`` and ``n_features_in_`` alone."""
+        raise NotImplementedError
+
+    def restore(self, state: State) -> None:
+        """Inverse of :meth:`state`, on a head of the same parameters whose other fitted attributes are set.
+
+        Raises:
+            ValueError: the state does not fit them.
+        """
+        raise NotImplementedError
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Constructor's parameters, as scikit-learn asks for them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor's parameters.
+
+        Raises:
+            ValueError: there is no such parameter.
+        """
+        if unknown := params.keys() - self.get_params():
+            raise ValueError(f"{type(self).__name__} has no parameter {', '.join(sorted(unknown))}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        target = TargetTags(required=True)
+        return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
+
+
+def finite(proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probabilities (N, C) themselves.
+
+    Raises:
+        HeadError: some are none; weights can be so large that their sums are no numbers.
+    """
+    if bad := int((~np.isfinite(proba).all(axis=1)).sum()):
+        raise HeadError(f"its answers to {bad} of {len(proba)} rows are no numbers")
+    return proba
+
+
+def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str | None:
+    """Why something that takes so many bytes cannot be had; None if it can.
+
+    Args:
+        needed: bytes.
+        max_memory: that may be used; None: half of the machine's.
+        what: takes them, as the beginning of a sentence.
+        less: what to give, so that it takes less.
+    """
+    machine = machine_memory()
+    limit = machine // 2 if max_memory is None else max_memory
+    if needed <= limit:
+        return None
+    unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")
+    more = f"--max-memory {-(-needed // unit)}{name}, or " if needed <= machine else ""
+    return f"{what} {needed / unit:,.3g} {name}, but {limit / unit:.3g} {name} may be used: give {more}{less}"
+
+
+def kinds_of_layers() -> list[str]:
+    """The kinds of heads that are nets, see :meth:`Head.as_layers`."""
+    return [kind for kind in KINDS if head_class(kind).as_layers is not Head.as_layers]
+
+
+def check_arrays(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Check that a state holds finite float32 arrays of these names and shapes.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if state.keys() != shapes.keys():
+        raise ValueError(f"it holds {', '.join(sorted(state))}, not {', '.join(sorted(shapes))}")
+    for name, shape in shapes.items():
+        value = state[name]
+        check_array(name, value, np.float32, shape)
+
+
+def check_array(name: str, value: Any, kind: type[np.generic], shape: tuple[int, ...]) -> None:
+    """Check that a value from a file is an array of this type and shape, of finite numbers.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, np.ndarray):
+        raise ValueError(f"{name} is a {type(value).__name__}, not an array")
+    if value.dtype != kind or value.shape != shape or not np.isfinite(value).all():
+        raise ValueError(f"{name} is {value.dtype} {value.shape}, not finite {np.dtype(kind).name} {shape}")

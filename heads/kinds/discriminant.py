@@ -1,0 +1,165 @@
+"""Linear heads in closed form, from class means and the covariance within classes."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from featurestore.errors import HeadError
+from heads.feature_table import Labels, Rows, Training
+from heads.kinds.base import Extent, HeldOut, Scaling
+from heads.kinds.design import HeadDesign, parameter
+from heads.kinds.linear import LinearHead, held_out, held_scores
+from heads.solvers.folds import Division, Judged, Report
+from heads.solvers.lbfgs import Doubles
+
+_WIDEST = 8192
+"""Columns whose covariance still fits a small machine: 0.5 GB in float64, and as much again to solve."""
+
+
+class Moments(NamedTuple):
+    """Of the training rows of one fold, scaled: weight (C,) and mean (C, D) of each class, covariance (D, D) within.
+
+    What is below `rounding` in that covariance is nothing but rounding: it is all there is if each class has one row.
+    """
+
+    weight: Doubles
+    mean: Doubles
+    covariance: Doubles | None
+    rounding: float
+
+
+@dataclass(kw_only=True, eq=False)
+class DiscriminantHead(LinearHead):
+    """Base class of heads that follow from :class:`Moments`."""
+
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        division = Division.of(training, folds)
+        moments = _moments(division, range(division.folds + 1), False, isinstance(self, LDAHead))
+        coef, intercept = (np.stack(part).astype(np.float32) for part in zip(*map(self.solve, moments), strict=True))
+        self._take(coef[-1], intercept[-1], scaling)
+        return held_out(division, coef, intercept)
+
+    def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
+        """Coefficients (C, D) and intercepts (C,)."""
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True, eq=False)
+class CentroidHead(DiscriminantHead):
+    """Nearest class mean."""
+
+    def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
+        """See :meth:`DiscriminantHead.solve`."""
+        # Halves of -|z - mean|², without what all classes share; per column, so that probabilities are not all 0 or 1.
+        mean = moments.mean / moments.mean.shape[1]
+        return mean, -np.einsum("cd,cd->c", mean, moments.mean) / 2
+
+
+@dataclass(kw_only=True, eq=False)
+class LDAHead(DiscriminantHead):
+    """Linear discriminant analysis with a covariance shrunk towards a multiple of the identity.
+
+    Ledoit & Wolf, "Honey, I shrunk the sample covariance matrix", 2004, for the form; the amount is a parameter.
+    """
+
+    shrinkage: float = parameter(0.1, "share of the identity in the covariance", low=1e-6, high=1.0)
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`heads.kinds.base.Head.obstacle`: the covariance of all columns."""
+        return _too_wide(extent.columns)
+
+    def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
+        """See :meth:`DiscriminantHead.solve`."""
+        from scipy.linalg import cho_factor, cho_solve
+
+        assert moments.covariance is not None
+        spread = np.trace(moments.covariance) / len(moments.covariance)
+        shrunk = moments.covariance * (1 - self.shrinkage)
+        # A floor for features without any spread within classes.
+        shrunk.flat[:: len(shrunk) + 1] += max(self.shrinkage * spread, moments.rounding, 1e-12)
+        coef = cho_solve(cho_factor(shrunk, lower=True, overwrite_a=True), moments.mean.T).T
+        prior = np.log(moments.weight / moments.weight.sum())
+        return coef, prior - np.einsum("cd,cd->c", coef, moments.mean) / 2
+
+
+def _too_wide(columns: int) -> str | None:
+    if columns <= _WIDEST:
+        return None
+    return (
+        f"a covariance of {columns} × {columns} features takes {columns**2 * 8 / 2**30:.1f} GiB: "
+        "pool the features, or take 'ridge', which needs none"
+    )
+
+
+def _moments(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
+    """Moments of each fold, from one pass: what a fold holds out is taken from the sums over all rows."""
+    D, C = division.X.shape[1], division.classes
+    if covariance and (why := _too_wide(D)):
+        raise HeadError(f"the head 'lda': {why}")
+    groups = division.fold + 1
+    weight = np.zeros((division.folds + 1, C))
+    total = np.zeros((division.folds + 1, C, D))
+    square = np.zeros((division.folds + 1, D, D)) if covariance else None
+    shift = division.scaling(division.folds, True).mean
+    for block in division.blocks():
+        X = np.asarray(division.X[block], np.float32) - shift
+        share = np.ones(len(X)) if division.weights is None else division.weights[block]
+        for group in np.unique(groups[block]):
+            mine = np.flatnonzero(groups[block] == group)
+            rows, codes = X[mine], division.codes[block][mine]
+            shown = np.unique(codes)
+            member = (shown[:, None] == codes) * share[mine]
+            weight[group, shown] += member.sum(axis=1)
+            total[group, shown] += member.astype(np.float32) @ rows
+            if square is not None:
+                square[group] += rows.T @ (rows * share[mine, None].astype(np.float32))
+    found = []
+    for fold in folds:
+        kept = [group for group in range(len(weight)) if group != fold + 1]
+        scaling = division.scaling(fold, standardize)
+        n = weight[kept].sum(axis=0)
+        mean = total[kept].sum(axis=0) / n[:, None]
+        within, rounding = None, 0.0
+        if square is not None:
+            within, units = square[kept].sum(axis=0), n.sum() * np.outer(scaling.scale, scaling.scale)
+            # The spectral norm of a matrix of random errors grows with the root of its side.
+            rounding = 4 * float(np.finfo(np.float32).eps * np.sqrt(D) * (np.diag(within) / np.diag(units)).mean())
+            within -= (mean.T * n) @ mean
+            within /= units
+        found.append(Moments(n, (mean + shift - scaling.mean) / scaling.scale, within, rounding))
+    return found
+
+
+def judge_discriminant(
+    designs: Sequence[HeadDesign], division: Division, *, seed: int, report: Report, deadline: float | None = None
+) -> None:
+    """Fit heads of :class:`DiscriminantHead` on all folds from shared moments; see :func:`judge_paths`."""
+    groups: dict[tuple[bool, bool], list[int]] = defaultdict(list)
+    for i, design in enumerate(designs):
+        groups[design.kind == "lda", design.params["standardize"]].append(i)
+    folds = range(division.folds)
+    for (covariance, standardize), members in groups.items():
+        start = time.perf_counter()
+        moments = _moments(division, folds, standardize, covariance)
+        shared = (time.perf_counter() - start) / len(members)
+        for i in members:
+            if deadline is not None and time.monotonic() > deadline:
+                return
+            start = time.perf_counter()
+            head = designs[i].build(seed)
+            assert isinstance(head, DiscriminantHead)
+            raw = []
+            for fold, each in zip(folds, moments, strict=True):
+                coef, intercept = head.solve(each)
+                weights, bias = division.scaling(fold, standardize).fold(
+                    coef.T.astype(np.float32), intercept.astype(np.float32)
+                )
+                raw.append((weights.T, bias))
+            scores = held_scores(division, folds, *(np.stack(part) for part in zip(*raw, strict=True)))
+            report(i, Judged(scores, shared + time.perf_counter() - start, "closed form"))

@@ -1,0 +1,217 @@
+"""Linear heads: scores are ``X @ coef_ + intercept_``. A path solver fits them; NumPy alone uses them."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
+
+import numpy as np
+
+from heads.feature_table import Floats, Labels, Rows, Training
+from heads.kinds.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_many_classes
+from heads.kinds.design import HeadDesign, parameter
+from heads.metrics.outcomes import blocks
+from heads.solvers.folds import Division, Judged, Report
+from heads.solvers.lbfgs import Doubles
+from heads.solvers.linear_path import (
+    LOGISTIC,
+    MAX_ITER,
+    SOFTMAX,
+    SQUARED,
+    SQUARED_HINGE,
+    TOL,
+    Loss,
+    Solution,
+    Variant,
+    solve_path,
+)
+from heads.solvers.scores import two_columns
+
+_STRENGTH = "inverse strength of the L2 penalty"
+
+
+@dataclass(kw_only=True, eq=False)
+class LinearHead(Head):
+    """Base class of linear heads.
+
+    Fitted attributes: ``coef_`` float32 (D, C) and ``intercept_`` float32 (C,), for raw features: standardisation is
+    folded into them.
+    """
+
+    def _scores(self, X: Floats) -> Floats:
+        return np.asarray(X @ self.coef_ + self.intercept_)
+
+    def _take(self, coef: Floats, intercept: Floats, scaling: Scaling) -> None:
+        """Take over what was fitted to standardised rows: (C, D) and (C,); two classes may share one row."""
+        if len(coef) == 1:  # as in scores.two_columns
+            sides = np.array([-0.5, 0.5], np.float32)
+            coef, intercept = np.outer(sides, coef), sides * intercept
+        self.coef_, self.intercept_ = scaling.fold(coef.T, intercept)
+
+    def as_layers(self) -> Layers:
+        """See :meth:`Head.as_layers`."""
+        return [(self.coef_, self.intercept_)]
+
+    def state(self) -> State:
+        """See :meth:`Head.state`."""
+        return {"coef": self.coef_, "intercept": self.intercept_}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Head.shapes`."""
+        classes = len(self.classes_)
+        return {"coef": (self.n_features_in_, classes), "intercept": (classes,)}
+
+    def restore(self, state: State) -> None:
+        """See :meth:`Head.restore`."""
+        check_arrays(state, self.shapes())
+        self.coef_, self.intercept_ = state["coef"], state["intercept"]
+
+
+@dataclass(kw_only=True, eq=False)
+class PathHead(LinearHead):
+    """Base class of the heads that minimise a loss with an L2 penalty, which :func:`judge_paths` fits together."""
+
+    joint: ClassVar[Loss | None] = None
+    """Loss over more than two classes at once; without one, each class is told from the rest."""
+    single: ClassVar[Loss]
+    """Loss of one class against the rest."""
+
+    weigh_target_only: ClassVar[bool] = False
+    """Of more than two classes, only the one that is told from the rest gets its class weight."""
+
+    class_weight: str = parameter(
+        "none", "weights of rows: equal, or so that classes weigh the same", choices=("none", "balanced")
+    )
+    max_iter: int = parameter(MAX_ITER, "most iterations of the solver", low=1, high=1_000_000)
+    tol: float = parameter(TOL, "share of the objective that may be left to gain", low=1e-12, high=1.0)
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle`: of many classes, the time."""
+        return too_many_classes(extent)
+
+    @property
+    def inverse_penalty(self) -> float:
+        """C in ``sum of losses + |W|² / 2C``."""
+        return float(getattr(self, "C"))  # noqa: B009
+
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        division = Division.of(training, folds)
+        [(_, solution)] = _solve([self], division, range(division.folds + 1), standardize=False)
+        coef, intercept = solution.by_fold(division.folds + 1)
+        self._take(coef[-1], intercept[-1], scaling)
+        return held_out(division, coef, intercept)
+
+
+def _solve(
+    heads: Sequence[PathHead], division: Division, folds: Sequence[int], standardize: bool, **options: Any
+) -> Iterator[tuple[float, Solution]]:
+    """Solutions by C of heads that differ in C and class weight; variants by class weight, fold and target."""
+    first, classes = heads[0], division.classes
+    joint = first.joint if classes > 2 else None
+    targets = [-1] if joint else range(classes) if classes > 2 else [1]
+    variants = [
+        Variant(fold, scaling, weights, target, first.weigh_target_only and classes > 2)
+        for name in sorted({head.class_weight for head in heads})
+        for fold in folds
+        for scaling, weights in [(division.scaling(fold, standardize), _class_weight(division, fold, name))]
+        for target in targets
+    ]
+    values = sorted({head.inverse_penalty for head in heads})
+    loss = joint or first.single
+    return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, **options)
+
+
+def _class_weight(division: Division, fold: int, name: str) -> Doubles | None:
+    if name == "none":
+        return None
+    counts = division.class_weight(fold)
+    return np.asarray(counts.sum() / (len(counts) * np.maximum(counts, 1)), np.float64)
+
+
+@dataclass(kw_only=True, eq=False)
+class LogisticHead(PathHead):
+    """Multinomial logistic regression with an L2 penalty."""
+
+    joint, single = SOFTMAX, LOGISTIC
+
+    C: float = parameter(0.01, _STRENGTH, low=1e-10, high=1e10)
+
+
+@dataclass(kw_only=True, eq=False)
+class LinearSVMHead(PathHead):
+    """Linear support vector machines with squared hinge loss, one class against the rest."""
+
+    single = SQUARED_HINGE
+    weigh_target_only = True  # as liblinear does
+
+    C: float = parameter(1e-4, _STRENGTH, low=1e-10, high=1e10)
+
+
+@dataclass(kw_only=True, eq=False)
+class RidgeHead(PathHead):
+    """Least squares to targets of 1 and -1, one class against the rest, with an L2 penalty."""
+
+    single = SQUARED
+
+    alpha: float = parameter(1000.0, "strength of the L2 penalty", low=1e-10, high=1e10)
+
+    @property
+    def inverse_penalty(self) -> float:
+        """See :class:`PathHead`."""
+        return 1 / (2 * self.alpha)
+
+
+def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercept: Floats) -> Floats:
+    """Scores (J, C) of ``division.judged``, each row by the coefficients (F, C, D) of the fold that holds it out."""
+    scores = np.empty((len(division.judged), division.classes), np.float32)
+    start = 0
+    size = min(4096, next(blocks(len(division.judged), division.classes)).stop)
+    for rows in np.array_split(division.judged, -(-len(division.judged) // size)):
+        X, part = np.asarray(division.X[rows], np.float32), scores[start : start + len(rows)]
+        for i, fold in enumerate(folds):
+            held = division.fold[rows] == fold
+            values = X[held] @ coef[i].T + intercept[i]
+            part[held] = two_columns(values[:, 0]) if values.shape[1] == 1 else values
+        start += len(rows)
+    return scores
+
+
+def held_out(division: Division, coef: Floats, intercept: Floats) -> HeldOut | None:
+    """Held-out scores as :meth:`Head._fit` gives them, if anything was held out."""
+    if not division.folds:
+        return None
+    return held_scores(division, range(division.folds), coef, intercept), division.codes[division.judged]
+
+
+def judge_paths(
+    designs: Sequence[HeadDesign], division: Division, *, seed: int, report: Report, deadline: float | None = None
+) -> None:
+    """Fit heads of :class:`PathHead` on all folds, sharing all that can be shared; see
+    :data:`heads.solvers.folds.Report`.
+
+    Args:
+        designs: of any such kinds.
+        division: the rows.
+        seed: passed on to the heads.
+        report: takes each result.
+        deadline: ``time.monotonic()`` after which designs that are not begun stay unreported.
+    """
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for i, design in enumerate(designs):
+        groups[design.kind, *(design.params[name] for name in ("standardize", "tol", "max_iter"))].append(i)
+    folds = range(division.folds)
+    for members in groups.values():
+        heads = [cast("PathHead", designs[i].build(seed)) for i in members]
+        names = sorted({head.class_weight for head in heads})
+        before = time.perf_counter()
+        for C, solution in _solve(heads, division, folds, heads[0].standardize, deadline=deadline):
+            done = [(i, head) for i, head in zip(members, heads, strict=True) if head.inverse_penalty == C]
+            elapsed, before = time.perf_counter() - before, time.perf_counter()
+            for i, head in done:
+                mine = solution.part(names.index(head.class_weight), len(names))
+                scores = held_scores(division, folds, *mine.by_fold(len(folds)))
+                stopped = "converged" if mine.iterations.max() < head.max_iter else "max_iter"
+                report(i, Judged(scores, elapsed / len(done), stopped))

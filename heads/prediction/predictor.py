@@ -1,0 +1,200 @@
+"""Classify new images: the backbone and the head together."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.backbones import Backbone, load_backbone
+from featurestore.engines import Compute, compile_backbone
+from featurestore.errors import ImageError, SourceError, SpecMismatchError
+from featurestore.extraction.lanes import Lane, Pixels, ahead, batched
+from featurestore.images.decode import decode_sizes, file_in_turn, read_file
+from featurestore.sources.tree import Tree
+from featurestore.spec import Decoder, ExtractionSpec, Resize
+from heads.storage.saved_head import FittedHead, load_head
+
+BATCH_SIZE = 32
+_PORTION = 128 * BATCH_SIZE
+"""Images that are lined up at a time, so that memory does not grow with their number."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a head says of one image.
+
+    Attributes:
+        path: as given, or below the folder that was given.
+        label: name of the likeliest class; None if the image cannot be read.
+        probabilities: per class name, likeliest first where not all classes are named; empty if the image cannot be
+            read.
+        error: why the image cannot be read, or None.
+    """
+
+    path: str
+    label: str | None
+    probabilities: dict[str, float]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+
+class Predictor:
+    """A saved head with its backbones in front, ready for images.
+
+    Args:
+        head_dir: folder of a saved head.
+        weights: of the backbone (``imagenet``, ``random`` or a file); by default what the features were made with. For
+            a backbone that is a ``.keras`` file: that file. For several backbones: their names and weights.
+
+    Attributes:
+        class_names: in the order of each prediction's probabilities.
+
+    Raises:
+        HeadError: no readable head there.
+        WeightsError, MissingDependencyError: the backbone cannot be built here.
+        SpecMismatchError: the backbone does not make the features that the head was fitted on.
+    """
+
+    def __init__(self, head_dir: str | os.PathLike[str], *, weights: str | Mapping[str, str] | None = None) -> None:
+        self._head = load_head(head_dir)
+        self.class_names = self._head.class_names
+        self._networks: dict[ExtractionSpec, Compute] = {}
+        self._sizes: dict[tuple[Resize, Decoder], set[int]] = {}
+        for spec, backbone in load_networks(self._head, weights).items():
+            self._sizes.setdefault((spec.resize, spec.decoder), set()).add(spec.size)
+            self._networks[spec] = compile_backbone(backbone)
+
+    def predict(
+        self,
+        inputs: Iterable[str | os.PathLike[str]],
+        *,
+        top: int | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
+
+        Args:
+            inputs: files and folders. Of any number of images, only the names are kept in memory.
+            top: name only so many classes of each image, the likeliest first.
+            progress: called after each image with ``predicting``, the number of those done, and of all.
+
+        Raises:
+            SourceError: a folder without any image.
+        """
+        (total, paths), done = find_images(inputs), 0
+        for portion in batched(paths, _PORTION):
+            for prediction in self._portion(list(enumerate(portion)), top):
+                done += 1
+                if progress:
+                    progress("predicting", done, total)
+                yield prediction
+
+    def _portion(self, items: list[tuple[int, Path]], top: int | None) -> Iterator[Prediction]:
+        batches = list(batched(items, BATCH_SIZE))
+        lanes = [
+            Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
+            for spec, network in self._networks.items()
+        ]
+        outcomes = (
+            [batch() for batch in started]
+            for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
+            # All lanes have the same batches: each gives its outcome at the same item.
+            for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
+        )
+        for batch, parts in zip(batches, outcomes, strict=True):
+            found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in parts[0].failures}
+            if parts[0].items:
+                made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
+                for item, row in zip(parts[0].items, probabilities(self._head, made), strict=True):
+                    found[item] = self._prediction(item[1], row, top)
+            yield from (found[item] for item in batch)
+
+    def _prediction(self, path: Path, row: NDArray[np.float64], top: int | None) -> Prediction:
+        order = np.argsort(-row, kind="stable")
+        shown = range(len(row)) if top is None else order[:top].tolist()
+        return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
+
+    def _pixels(self, path: Path) -> list[Pixels]:
+        """One image for each backbone, decoded once (for each resize rule)."""
+        try:
+            with file_in_turn(path):
+                data = read_file(path)
+                found = {rule: decode_sizes(data, sizes, *rule) for rule, sizes in self._sizes.items()}
+        except ImageError as error:
+            return [error.alone()] * len(self._networks)
+        return [found[spec.resize, spec.decoder][spec.size] for spec in self._networks]
+
+
+def probabilities(
+    head: FittedHead, features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]]
+) -> NDArray[np.float64]:
+    """Probabilities (N, classes) of images by what each backbone makes of them: per tap, features (N, ...)."""
+    parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
+    return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+
+
+def load_networks(head: FittedHead, weights: str | Mapping[str, str] | None = None) -> dict[ExtractionSpec, Backbone]:
+    """The backbones that make the features of a head, built here.
+
+    Args:
+        head: a saved head.
+        weights: see :class:`Predictor`.
+
+    Raises:
+        WeightsError, MissingDependencyError, SpecMismatchError: see there.
+    """
+    found = {}
+    for spec, default in {item.spec: item.weights for item in head.inputs}.items():
+        given = weights.get(spec.backbone) if isinstance(weights, Mapping) else weights
+        found[spec] = backbone_of(str(head.path), spec, given or default)
+    return found
+
+
+def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights: str) -> Backbone:
+    """The backbone that a saved head was fitted on.
+
+    Raises:
+        WeightsError, MissingDependencyError: it cannot be built here.
+        SpecMismatchError: with these weights it does not make those features.
+    """
+    name, weights = named(spec, weights)
+    backbone = load_backbone(
+        name,
+        weights=weights,
+        size=spec.size,
+        taps=spec.taps,
+        preprocessing=spec.preprocessing,
+        precision=spec.precision,
+    )
+    if differences := spec.differences(backbone.spec(spec.resize, spec.dtype, spec.decoder)):
+        raise SpecMismatchError(
+            f"{head_dir}: fitted on features of another backbone than can be built here "
+            f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
+        )
+    return backbone
+
+
+def named(spec: ExtractionSpec, weights: str) -> tuple[str, str]:
+    """Name and weights of a spec's backbone, as stage 1 takes them: a ``.keras`` file is both."""
+    return (weights, "imagenet") if weights.endswith(".keras") else (spec.backbone, weights)
+
+
+def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:
+    """Each input that is no folder, and all images below each that is one, sorted: how many, and one after the other.
+
+    Raises:
+        SourceError: a folder without any image.
+    """
+    found = [(given, sorted(Tree(given).images) if given.is_dir() else None) for given in map(Path, inputs)]
+    for given, images in found:
+        if images == []:
+            raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
+    paths = (path for given, images in found for path in ([given] if images is None else map(given.joinpath, images)))
+    return sum(1 if images is None else len(images) for _, images in found), paths

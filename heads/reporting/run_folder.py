@@ -1,0 +1,122 @@
+"""What a folder holds: a sweep, a fine-tuned model, or a saved head alone."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featurestore.errors import DesignError, HeadError
+from featurestore.store.remote import Recorded
+from featurestore.system import documents
+from heads.documents import EvaluationDocument, SweepDocument, TuningDocument
+from heads.evaluation.evaluate import Evaluation
+from heads.kinds.base import History
+from heads.search.sweep import SUMMARY, WINNER
+from heads.search.trials import FILE, Trial
+from heads.storage.saved_head import HEAD, FittedHead, load_head, reason
+
+TUNING, TUNED = "finetune.json", "head"
+"""In the folder of a fine-tuned model: how it compares, and the head that was fitted to it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A head, and what is known of how it was found.
+
+    Attributes:
+        path: the folder.
+        fitted: the head.
+        measured: on the test rows, if that was done.
+        history: see :class:`heads.kinds.base.Head`.
+        sweep: what the sweep returned, or None.
+        trials: of the sweep, the best first.
+        winner: the trial that the head was refitted for.
+        tuning: what ``finetune.json`` says, or None.
+    """
+
+    path: Path
+    fitted: FittedHead
+    measured: Evaluation | None = None
+    history: History = field(default_factory=dict)
+    sweep: SweepDocument | None = None
+    trials: list[Trial] = field(default_factory=list)
+    winner: Trial | None = None
+    tuning: TuningDocument | None = None
+
+    @property
+    def features(self) -> Recorded | None:
+        """Where a sweep had its features, as its file says."""
+        where = self.sweep.get("features") if self.sweep else None
+        return None if where is None else Recorded(where)
+
+
+def open_run(path: Path) -> Run:
+    """Read a folder.
+
+    Raises:
+        HeadError: it holds none of these, one that is not finished, or one that cannot be read.
+    """
+    if os.path.lexists(path / HEAD):
+        fitted = load_head(path)
+        return Run(path, fitted, history=fitted.head.history_)
+    for name, inner, read in ((SUMMARY, WINNER, _sweep), (TUNING, TUNED, _tuning)):
+        if os.path.lexists(path / name):
+            fitted = load_head(path / inner)
+            try:
+                return read(path, fitted)
+            except (OSError, ValueError, DesignError) as error:
+                raise HeadError(
+                    f"{path / name}: not readable ({reason(error)}): run it again, or give {path / inner}"
+                ) from error
+    if (path / FILE).exists():
+        raise HeadError(f"{path}: its sweep is not finished: run the same  featurestore sweep  again")
+    raise HeadError(f"{path}: no sweep and no saved head: give the --out of  featurestore sweep  or  fit-head")
+
+
+def _sweep(path: Path, fitted: FittedHead) -> Run:
+    values = documents.read(path / SUMMARY, SweepDocument)
+    trials = [Trial.from_dict(each) for each in values["trials"]]
+    winners = [trial for trial in trials if trial.key == Trial.from_dict(values["winner"]).key]
+    if len(winners) != 1:
+        raise ValueError("its winner is not one of its trials")
+    measured = _evaluation(values["test"]) if values["test"] else None
+    return Run(path, fitted, measured, fitted.head.history_, values, trials, winners[0])
+
+
+def _tuning(path: Path, fitted: FittedHead) -> Run:
+    values = read_tuning(path)
+    epochs = values["history"][1:]  # the first is that of the head before
+    losses = [each["loss"] for each in epochs if each["loss"] is not None]
+    history = {"train": losses, "validation": [each["log_loss"] for each in epochs]}
+    return Run(path, fitted, _evaluation(values["finetuned"]), history, tuning=values)
+
+
+def read_tuning(path: Path) -> TuningDocument:
+    """What ``finetune.json`` in the folder of a run says.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or its parts do not fit each other.
+    """
+    values = documents.read(path / TUNING, TuningDocument)
+    before, after = (_evaluation(values["frozen"]), _evaluation(values["finetuned"]))
+    if not {"accuracy"} <= after.intervals.keys() <= before.intervals.keys():
+        raise ValueError("its evaluations have other intervals")
+    return values
+
+
+def _evaluation(values: EvaluationDocument) -> Evaluation:
+    """An evaluation whose parts fit each other.
+
+    Raises:
+        ValueError: they do not.
+    """
+    found = Evaluation(**{"roc_auc": None, "confusion_matrix": None} | values)  # type: ignore[arg-type]
+    classes, matrix = len(found.per_class), found.confusion_matrix
+    if matrix is not None and [len(row) for row in matrix] != [classes] * classes:
+        raise ValueError("its confusion matrix is not one of its classes")
+    if any(entry["support"] and "recall_interval" not in entry for entry in found.per_class):
+        raise ValueError("a class that has rows has no recall_interval")
+    if not {*found.intervals, *found.without_interval} <= found.metrics().keys():
+        raise ValueError("it has intervals of metrics that it does not have")
+    if found.threshold and classes != 2:
+        raise ValueError(f"it has a threshold between two of {classes} classes")
+    return found

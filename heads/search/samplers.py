@@ -1,0 +1,114 @@
+"""Samplers: which designs of a space to judge next, given how good the last ones were."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from math import isnan
+from typing import Any
+
+from featurestore.errors import HeadError, missing, suggest
+from heads.kinds.design import HeadDesign
+from heads.search.space import Entry, Range, expand
+
+SAMPLERS = ("optuna",)
+"""Each comes with an extra of its name."""
+
+ROUND = 16
+"""Designs that are asked for at once, so that they share their work."""
+
+TRIALS = 100
+"""Designs that a sampler tries, unless told otherwise."""
+
+Goodness = Callable[[HeadDesign], float | None]
+"""How good a design was, the greater the better: NaN if it could not be fitted, None if it was not judged."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """A way through a space.
+
+    Attributes:
+        most: how many designs it comes to, at most.
+        rounds: gives designs in rounds, all different; between two rounds it asks how good those of the last were.
+    """
+
+    most: int
+    rounds: Callable[[Goodness], Iterable[list[HeadDesign]]]
+
+
+def start_search(space: Sequence[Entry], sampler: str | None, trials: int | None, seed: int) -> Search:
+    """All designs of a space in one round; or those that a sampler suggests.
+
+    Ranges are sampled as ranges, whatever their ``num``, and ``samples`` is not read. The same seed and goodness give
+    the same designs: a sweep that goes on asks again for those that it knows, and tells how good they were.
+
+    Args:
+        space: its entries.
+        sampler: one of :data:`SAMPLERS`, or None.
+        trials: how many designs it may suggest; by default :data:`TRIALS`.
+        seed: of all that is random.
+
+    Raises:
+        DesignError: the space holds too many designs.
+        HeadError: no such sampler, or no such number of trials.
+        MissingDependencyError: the sampler's extra is not installed.
+    """
+    if trials is not None and (sampler is None or trials < 1):
+        raise HeadError(f"--trials {trials}: {'give 1 or more' if sampler else 'add  --sampler optuna'}")
+    if sampler is None:
+        designs = expand(space, seed)
+        return Search(len(designs), lambda _: [designs])
+    if sampler not in SAMPLERS:
+        raise HeadError(f"unknown sampler {sampler!r}: {suggest(sampler, SAMPLERS)}")
+    if find_spec("optuna") is None:
+        raise missing("--sampler optuna", "Optuna", "optuna")
+    most = trials or TRIALS
+    return Search(most, partial(_suggest, space, most, seed))
+
+
+def _suggest(space: Sequence[Entry], most: int, seed: int, goodness: Goodness) -> Iterator[list[HeadDesign]]:
+    """Designs by Optuna's tree-structured Parzen estimator; the first round at random.
+
+    Within a round, designs not judged yet count as bad ones, so that others keep away from them. A round without a new
+    design is the last. (Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011.)
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it reports each study on stderr
+    tpe = optuna.samplers.TPESampler(seed=seed, n_startup_trials=ROUND, constant_liar=True)
+    study = optuna.create_study(direction="maximize", sampler=tpe)
+    found: set[HeadDesign] = set()
+    while len(found) < most:
+        asked: list[tuple[Any, HeadDesign]] = []
+        new: list[HeadDesign] = []
+        while len(asked) < ROUND and len(found) < most:
+            trial = study.ask()
+            asked.append((trial, _design(trial, space)))
+            if asked[-1][1] not in found:
+                new.append(asked[-1][1])
+                found.add(new[-1])
+        if not new:
+            return
+        yield new
+        for trial, design in asked:
+            value = goodness(design)
+            if value is None:  # the budget is spent
+                return
+            if isnan(value):
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            else:
+                study.tell(trial, value)
+
+
+def _design(trial: Any, space: Sequence[Entry]) -> HeadDesign:
+    # Names differ from entry to entry, because the same name may stand for another range there.
+    number = trial.suggest_categorical("entry", list(range(len(space))))
+    entry = space[number]
+    return HeadDesign(entry.kind, {name: _value(trial, f"{number}.{name}", r) for name, r in entry.ranges.items()})
+
+
+def _value(trial: Any, name: str, values: Range) -> Any:
+    if values.bounds is None:
+        return values.grid[trial.suggest_categorical(name, list(range(len(values.grid))))]  # it takes no lists
+    return values.typed(trial.suggest_float(name, *values.bounds, log=values.log))

@@ -1,0 +1,295 @@
+"""Search spaces: sets of head designs, by name or from a TOML file.
+
+    [[heads]]
+    kind = "logreg"
+    C = { log = [1e-5, 10.0], num = 13 }
+    class_weight = ["none", "balanced"]
+
+    [[heads]]
+    kind = "dense"
+    samples = 24                                  # drawn at random; without it, every combination
+    hidden = { choice = [[], [256], [256, 64]] }
+    learning_rate = { log = [3e-4, 3e-3] }
+    dropout = { uniform = [0.0, 0.6] }
+
+A value is one value, a list of them, or a table as above; hyperparameters left out keep their default.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import DesignError, suggest
+from featurestore.system.files import read_regular, why
+from heads.kinds.design import ENSEMBLE, HeadDesign, parameters
+
+_MOST = 100_000
+"""Designs that a space may hold."""
+_LIMIT = 2**20
+"""Most bytes of a file."""
+_DOTTED = re.compile(r"""(?:(?:[\w-]{1,99}|"[^"\n]{0,99}"|'[^'\n]{0,99}')[ \t]*\.[ \t]*){20}""")
+"""A key such as ``a.b.c`` of many parts: the parser takes the square of their number."""
+_NUM = 5
+"""Values of a range that does not say how many."""
+_LARGEST = 1e300
+"""Bound of a range: steps between two of them are still numbers."""
+
+Space = list[dict[str, Any]]
+
+_DENSE = {
+    "kind": "dense",
+    "hidden": [[], [64], [128], [256], [512], [256, 64], [128, 128]],
+    "dropout": [0.0, 0.3, 0.5],
+    "learning_rate": {"log": [3e-4, 3e-3]},
+    "weight_decay": {"log": [1e-5, 1e-2]},
+    "label_smoothing": [0.0, 0.1],
+    "batch_norm": [False, True],
+    "epochs": 40,
+}
+
+PRESETS: dict[str, Space] = {
+    "quick": [
+        {"kind": "logreg", "C": {"log": [1e-4, 1.0], "num": 9}},
+        {"kind": "linear-svm", "C": {"log": [1e-5, 1e-2], "num": 4}},
+        {"kind": "ridge", "alpha": {"log": [10.0, 1e4], "num": 4}},
+        {"kind": "lda", "shrinkage": [0.1, 0.5]},
+        {"kind": "centroid"},
+        {"kind": "knn", "n_neighbors": [5, 20]},
+    ],
+    "standard": [
+        {"kind": "logreg", "C": {"log": [1e-5, 10.0], "num": 13}, "standardize": [True, False]},
+        {"kind": "linear-svm", "C": {"log": [1e-6, 1e-1], "num": 11}},
+        {"kind": "ridge", "alpha": {"log": [1.0, 1e5], "num": 9}},
+        {"kind": "lda", "shrinkage": [0.01, 0.05, 0.1, 0.3, 0.6]},
+        {"kind": "centroid", "standardize": [True, False]},
+        {"kind": "knn", "n_neighbors": [1, 5, 10, 20], "metric": ["cosine", "euclidean"]},
+        {"kind": "svm", "C": [1.0, 10.0, 100.0], "standardize": [False, True]},
+        _DENSE | {"samples": 32},
+    ],
+    "thorough": [
+        {
+            "kind": "logreg",
+            "C": {"log": [1e-6, 100.0], "num": 25},
+            "standardize": [True, False],
+            "class_weight": ["none", "balanced"],
+        },
+        {"kind": "linear-svm", "C": {"log": [1e-7, 1.0], "num": 22}, "standardize": [True, False]},
+        {"kind": "ridge", "alpha": {"log": [0.1, 1e6], "num": 15}, "standardize": [True, False]},
+        {"kind": "lda", "shrinkage": [0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]},
+        {"kind": "centroid", "standardize": [True, False]},
+        {
+            "kind": "knn",
+            "n_neighbors": [1, 3, 5, 10, 20, 50],
+            "metric": ["cosine", "euclidean"],
+            "weights": ["uniform", "distance"],
+        },
+        {"kind": "svm", "C": {"log": [0.1, 1000.0], "num": 5}, "standardize": [False, True]},
+        _DENSE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80},
+    ],
+}
+"""Spaces that need no thought, by name."""
+
+
+class Range:
+    """Values of one hyperparameter: ``grid``, and random ones from :meth:`draw`.
+
+    Attributes:
+        grid: values, at equal steps of a range.
+        bounds: of a range; None for a list.
+        log: whether the range is even in its logarithm.
+    """
+
+    def __init__(self, value: Any, whole: bool) -> None:
+        self.bounds: tuple[float, float] | None = None
+        self.log, self._whole = False, whole
+        if isinstance(value, dict):
+            self._read(dict(value))
+        else:
+            self.grid = value if isinstance(value, list) else [value]
+        if not self.grid:
+            raise ValueError("an empty list: give at least one value")
+
+    def _read(self, value: dict[str, Any]) -> None:
+        forms = [name for name in ("log", "uniform", "choice") if name in value]
+        wrong = value.keys() - {"log", "uniform", "choice", "num"}
+        if wrong or len(forms) != 1:
+            key = min(wrong) if wrong else ""
+            hint = suggest(key, ["log", "uniform", "choice", "num"]) if wrong else "write one of them"
+            raise ValueError(
+                f"a range is {{ log = [a, b], num = n }}, {{ uniform = [a, b] }} or {{ choice = [...] }}: {hint}"
+            )
+        bounds = value[forms[0]]
+        if forms[0] == "choice":
+            self.grid = bounds if isinstance(bounds, list) else [bounds]
+            return
+        self.log, num = forms[0] == "log", value.get("num", _NUM)
+        numbers = isinstance(bounds, list) and len(bounds) == 2 and all(type(b) in (int, float) for b in bounds)
+        if (
+            not numbers
+            or not (0 if self.log else -_LARGEST) < bounds[0] <= bounds[1] < _LARGEST
+            or type(num) is not int
+            or not 1 <= num <= _MOST
+        ):
+            raise ValueError(
+                f"{forms[0]} = {bounds}, num = {num}: give two numbers, the smaller first{', above 0' * self.log}, "
+                f"and for num a whole number from 1 to {_MOST}"
+            )
+        self.bounds = float(bounds[0]), float(bounds[1])
+        steps = (np.geomspace if self.log else np.linspace)(*self.bounds, num)
+        self.grid = list(dict.fromkeys(self.typed(step) for step in steps))
+
+    def typed(self, number: float) -> float | int:
+        """The value that stands for a number within the bounds."""
+        # Seven digits, so that 10 ** -2.5 reads well in tables and is the same on every machine.
+        return round(number) if self._whole else float(f"{number:.7g}")
+
+    def draw(self, rng: np.random.Generator) -> Any:
+        """One value at random."""
+        if self.bounds is None:
+            return self.grid[int(rng.integers(len(self.grid)))]
+        low, high = np.log(self.bounds) if self.log else self.bounds
+        number = rng.uniform(low, high)
+        return self.typed(float(np.exp(number)) if self.log else number)
+
+
+Fail = Callable[[str, object], DesignError]
+"""Gives the error for a key of an entry, and its reason."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table of a space: a kind of head, the values of its hyperparameters, and how many designs to draw of them."""
+
+    kind: str
+    ranges: Mapping[str, Range]
+    samples: int | None
+    fail: Fail
+
+    def designs(self, rng: np.random.Generator) -> list[HeadDesign]:
+        """Every combination, or so many random ones."""
+        if self.samples is not None:
+            return [self._design(values.draw(rng) for values in self.ranges.values()) for _ in range(self.samples)]
+        grids = [values.grid for values in self.ranges.values()]
+        if np.prod([len(grid) for grid in grids], dtype=float) > _MOST:
+            raise self.fail("kind", f"more than {_MOST} combinations: give fewer, or draw some with  samples = N")
+        return [self._design(some) for some in product(*grids)]
+
+    def _design(self, values: Iterable[Any]) -> HeadDesign:
+        return HeadDesign(self.kind, dict(zip(self.ranges, values, strict=True)))
+
+
+def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[Entry]:
+    """The entries of a preset, or of a TOML file.
+
+    Args:
+        preset: one of :data:`PRESETS`, unless there is a file.
+        path: the file.
+
+    Raises:
+        DesignError: no such preset; or the file cannot be read, or has a wrong key or value: the message says in
+            which line.
+    """
+    if path is None:
+        if preset not in PRESETS:
+            raise DesignError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
+        return read_space(PRESETS[preset])
+    path = Path(path)
+    try:
+        text = read_regular(path, _LIMIT).decode()
+        if _DOTTED.search(text):
+            raise ValueError("a key of more than 20 parts")
+        content = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = why(error) if isinstance(error, OSError) else error
+        raise DesignError(
+            f"{path}: no readable search space ({reason}): see the text of heads/search/space.py"
+        ) from error
+
+    def where(entry: int, key: str) -> str:
+        return f"{path}, line {_line(text, entry, key)}"
+
+    if wrong := content.keys() - {"heads"}:
+        key = min(wrong)
+        raise DesignError(f"{where(-1, key)}: a space has no {key!r}: {suggest(key, ['heads'])}")
+    tables = content.get("heads")
+    if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise DesignError(f"{path}: holds no heads: write tables [[heads]], each with a kind")
+    return read_space(tables, where)
+
+
+def read_space(space: Space, where: Callable[[int, str], str] | None = None) -> list[Entry]:
+    """The entries of a space; `where` says where a key of an entry stands, for messages."""
+
+    def read(number: int, table: Mapping[str, Any]) -> Entry:
+        return _entry(table, lambda key, why: DesignError(f"{where(number, key)}: {why}" if where else str(why)))
+
+    return [read(number, table) for number, table in enumerate(space)]
+
+
+def expand(space: Iterable[Entry], seed: int) -> list[HeadDesign]:
+    """All different designs of a space, in its order.
+
+    Args:
+        space: its entries.
+        seed: of the designs that are drawn at random.
+
+    Raises:
+        DesignError: there are too many.
+    """
+    found: dict[HeadDesign, None] = {}
+    for number, entry in enumerate(space):
+        found |= dict.fromkeys(entry.designs(np.random.default_rng([seed, number])))
+        if len(found) > _MOST:
+            raise entry.fail("kind", f"more than {_MOST} designs: give fewer values, or draw some with  samples = N")
+    return list(found)
+
+
+def _entry(table: Mapping[str, Any], fail: Fail) -> Entry:
+    kind, samples = table.get("kind"), table.get("samples")
+    if not isinstance(kind, str):
+        raise fail("kind", 'a table [[heads]] needs a kind, such as  kind = "logreg"')
+    if kind == ENSEMBLE:
+        raise fail("kind", "a space has no heads of several: a sweep takes its best ones together with  --ensemble K")
+    try:
+        known = parameters(kind)
+    except DesignError as error:
+        raise fail("kind", error) from error
+    if samples is not None and (type(samples) is not int or not 0 < samples <= _MOST):
+        raise fail("samples", f"samples = {samples}: give a whole number from 1 to {_MOST}")
+    ranges = {}
+    for name, value in table.items():
+        if name in ("kind", "samples"):
+            continue
+        if name not in known:
+            raise fail(name, f"head {kind!r} has no hyperparameter {name!r}: {suggest(name, [*known, 'samples'])}")
+        whole = isinstance(known[name].default, int) and not isinstance(known[name].default, bool)
+        try:
+            ranges[name] = Range(value, whole)
+            for one in [*ranges[name].grid, *map(ranges[name].typed, ranges[name].bounds or ())]:
+                HeadDesign(kind, {name: one})
+        except (ValueError, DesignError) as error:
+            raise fail(name, error) from error
+    return Entry(kind, ranges, samples, fail)
+
+
+def _line(text: str, entry: int, key: str) -> int:
+    """Line of a key in a table [[heads]], or of that table; counted here, since TOML's parser keeps none."""
+    name = rf"[\"']?{re.escape(key)}[\"']?\s*[\].=]"
+    current, table = -1, 1
+    for number, line in enumerate(text.split("\n"), 1):
+        if re.match(r"\s*\[\[\s*heads\s*\]\]", line):
+            current += 1
+            table = number if current == entry else table
+        elif re.match(r"\s*heads\s*=", line):
+            table = number
+        inside = rf"\s*(\[\s*heads\s*\.\s*)?{name}" if entry >= 0 else rf"\s*\[*\s*{name}"
+        if (current == entry or entry < 0) and re.match(inside, line):
+            return number
+    return table

@@ -1,0 +1,310 @@
+"""Trials of a sweep: what each design scored, kept on disk as soon as it is known, and which one to take."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import DesignError, HeadError, suggest
+from featurestore.system.documents import LIMIT, parse
+from featurestore.system.files import check_regular, why, write_error
+from heads.documents import LogDocument, TrialDocument
+from heads.feature_table import Floats, Labels
+from heads.kinds.design import HeadDesign, head_class
+from heads.metrics.estimates import estimates_of
+from heads.metrics.outcomes import Outcomes, blocks
+from heads.solvers.calibration import fit_temperature, stratified_folds
+from heads.solvers.folds import Division, Judged
+from heads.solvers.scores import softmax
+
+FILE = "trials.jsonl"
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
+"""What a sweep can select by; all but the last the greater, the better."""
+
+_PARTS = 10
+"""Parts of a single fold on which designs are compared pair by pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One design on one table of features.
+
+    Attributes:
+        features: name of the table, such as a tap.
+        design: kind and hyperparameters.
+        scores: metric -> its value on each fold's held-out rows; empty for a design that could not be fitted.
+        mean, error: of the sweep's metric over folds, and the standard error of that mean (of one fold: by its rows).
+        seconds: its share of the time of the sweep.
+        size: numbers that the head consists of, at most.
+        stopped: why its fits ended.
+        losses: log loss after each epoch on the rows that tell when to stop, of kinds that have epochs.
+        parts: the sweep's metric on parts of the held-out rows that are the same for all designs: folds, or tenths of
+            the only one.
+        cut: training was given up before its end, because others were better: it cannot win.
+    """
+
+    features: str
+    design: HeadDesign
+    scores: dict[str, list[float]]
+    mean: float
+    error: float
+    seconds: float
+    size: int
+    stopped: str
+    losses: list[float] = field(default_factory=list)
+    parts: list[float] = field(default_factory=list)
+    cut: bool = False
+
+    @property
+    def key(self) -> tuple[str, HeadDesign]:
+        """What tells it from others of a sweep."""
+        return self.features, self.design
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types; what is no number is None."""
+        params = {name: list(v) if isinstance(v, tuple) else v for name, v in self.design.params.items()}
+        values = asdict(self) | {"design": {"kind": self.design.kind, "params": params}}
+        values["scores"] = {metric: [_or_none(each) for each in some] for metric, some in self.scores.items()}
+        for name in ("losses", "parts"):
+            values[name] = [_or_none(each) for each in values[name]]
+        return values | {"mean": _or_none(self.mean), "error": _or_none(self.error)}
+
+    @classmethod
+    def from_dict(cls, values: TrialDocument) -> "Trial":
+        """Inverse of :meth:`to_dict`.
+
+        Raises:
+            DesignError: no such design.
+        """
+        return cls(
+            values["features"],
+            HeadDesign(values["design"]["kind"], values["design"]["params"]),
+            {metric: _numbers(some) for metric, some in values["scores"].items()},
+            _or_nan(values["mean"]),
+            _or_nan(values["error"]),
+            values["seconds"],
+            values["size"],
+            values["stopped"],
+            _numbers(values.get("losses", [])),
+            _numbers(values.get("parts", [])),
+            values.get("cut", False),
+        )
+
+
+def _or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None  # JSON has no NaN
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [_or_nan(value) for value in values]
+
+
+def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes:
+    """What scores (J, C) of held-out rows say: one temperature makes them probabilities, as it does in a saved head."""
+    if head_class(design.kind).votes:
+        return Outcomes.of(codes, scores)
+    temperature = fit_temperature(scores, codes)
+    return Outcomes.joined([
+        Outcomes.of(codes[part], softmax(scores[part] / temperature)) for part in blocks(*scores.shape)
+    ])  # fmt: skip
+
+
+def judge_trial(features: str, design: HeadDesign, division: Division, judged: Judged, metric: str) -> Trial:
+    """The trial that a design's scores on held-out rows amount to."""
+    codes, fold = division.codes[division.judged], division.fold[division.judged]
+    outcomes = held_outcomes(design, judged.scores, codes)
+
+    def metrics(rows: Any) -> dict[str, float]:
+        return {name: each.value for name, each in estimates_of(outcomes.rows(rows)).items()}
+
+    each = [metrics(fold == f) for f in range(division.folds)]
+    kept = [m for m in METRICS if any(m in one for one in each)]
+    scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
+    values, parts = np.array(scores[metric]), scores[metric]
+    if division.folds == 1:
+        whole = estimates_of(outcomes)
+        error = whole[metric].error if metric in whole else float("nan")
+        tenth = stratified_folds(codes, _PARTS, 0)
+        parts = [metrics(tenth == i).get(metric, float("nan")) for i in range(tenth.max() + 1)]
+    else:
+        error = values.std(ddof=1) / np.sqrt(len(values))
+    return Trial(
+        features, design, scores, float(values.mean()), float(error), round(judged.seconds, 4), size(design, division),
+        judged.stopped, [round(loss, 4) for loss in judged.losses], parts, judged.cut,
+    )  # fmt: skip
+
+
+def size(design: HeadDesign, division: Division) -> int:
+    """Numbers that a head of this design consists of, at most: what it costs to keep and to use."""
+    columns, classes = int(division.X.shape[1]), division.classes
+    if design.kind in ("svm", "knn"):
+        return len(division.codes) * columns
+    widths: list[int] = [columns, *design.params.get("hidden", ()), classes]
+    return sum((a + 1) * b for a, b in pairwise(widths))
+
+
+def select(trials: Iterable[Trial], metric: str, *, smallest: bool = False) -> Trial:
+    """The best head by the metric's mean; see :func:`ranked` for ties.
+
+    Args:
+        trials: those that were cut are passed over.
+        metric: one of :data:`METRICS`.
+        smallest: take the smallest head within one standard error of the best instead, that of the difference between
+            both on the same rows; of equally small ones, the best. (Breiman et al., "Classification and regression
+            trees", 1984, section 3.4.3.)
+
+    Raises:
+        HeadError: no design could be fitted.
+    """
+    usable = contenders(trials, metric)
+    if not usable:
+        raise HeadError("no head of the sweep could be fitted: see why in its table, or give a larger --budget")
+    best = usable[0]
+    if not smallest:
+        return best
+    return min((trial for trial in usable if _as_good(trial, best, metric)), key=lambda trial: trial.size)
+
+
+def contenders(trials: Iterable[Trial], metric: str) -> list[Trial]:
+    """Those that can win, the best first."""
+    return [trial for trial in ranked(trials, metric) if np.isfinite(trial.mean) and not trial.cut]
+
+
+def _as_good(trial: Trial, best: Trial, metric: str) -> bool:
+    """Whether a trial is within one standard error of the best."""
+    lost = goodness(best, metric) - goodness(trial, metric)
+    if len(trial.parts) != len(best.parts) or len(best.parts) < 2:  # of an earlier version, or hardly any rows
+        return lost <= best.error
+    paired = np.subtract(best.parts, trial.parts)
+    paired = paired[np.isfinite(paired)]
+    return bool(len(paired) > 1 and lost <= paired.std(ddof=1) / np.sqrt(len(paired))) or lost == 0
+
+
+def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
+    """The best first; those that could not be fitted last. Of equally good ones, that of the least log loss, then the
+    smallest. The order does not depend on which came in first."""
+
+    def order(trial: Trial) -> tuple[bool, float, float, int, str, str]:
+        usable = bool(np.isfinite(trial.mean))
+        value = -goodness(trial, metric) if usable else 0.0
+        loss = float(np.mean(trial.scores.get("log_loss", np.inf)))
+        return (
+            not usable,
+            value,
+            loss if np.isfinite(loss) else np.inf,
+            trial.size,
+            trial.features,
+            trial.design.to_json(),
+        )
+
+    return sorted(trials, key=order)
+
+
+def goodness(trial: Trial, metric: str) -> float:
+    """The metric's mean, the greater the better; NaN of a design that could not be fitted."""
+    return -trial.mean if metric == "log_loss" else trial.mean
+
+
+class TrialLog:
+    """The file of a sweep's trials: a line that says which sweep it is, then one line for each trial.
+
+    Args:
+        folder: of the sweep; made if it is not there.
+        settings: all that the trials depend on: plain JSON types.
+
+    Raises:
+        HeadError: the folder holds trials of another sweep.
+        WriteError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        self.path = folder / FILE
+        try:
+            if os.path.lexists(self.path):
+                check_regular(self.path, LIMIT)
+        except OSError as error:
+            raise self._unreadable(why(error)) from error
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Without a buffer, which would be written once more on closing, and fail once more on a full disk.
+            self._file = self.path.open("a+b", buffering=0)
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        self.trials: list[Trial] = []
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise HeadError(f"{folder}: another sweep works there: wait for it, or choose another --out") from error
+        try:
+            self._begin(settings)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, settings: dict[str, Any]) -> None:
+        self._file.seek(0)
+        whole = self._file.read().split(b"\n")[:-1]  # after the last line break stands what a killed sweep left
+        if whole:
+            self._read(whole, settings)
+        self._file.truncate(sum(len(line) + 1 for line in whole))
+        if not whole:
+            self._write({"sweep": settings})
+
+    def _read(self, lines: Sequence[bytes], settings: dict[str, Any]) -> None:
+        try:
+            before = parse(lines[0], LogDocument)["sweep"]
+            self.trials = [Trial.from_dict(parse(line, TrialDocument)) for line in lines[1:]]
+        except (ValueError, DesignError) as error:
+            raise self._unreadable(str(error)) from error
+        differing = [name for name in settings if before.get(name) != settings[name]]
+        if differing:
+            raise HeadError(
+                f"{self.path}: trials of another sweep, which differs in {', '.join(differing)}: "
+                "delete the folder, or choose another --out"
+            )
+
+    def _unreadable(self, reason: str) -> HeadError:
+        return HeadError(f"{self.path}: no list of trials ({reason}): delete it, or choose another --out")
+
+    def add(self, trial: Trial) -> None:
+        """Keep a trial, safe on disk.
+
+        Raises:
+            WriteError: it cannot be kept; those before it are.
+        """
+        self.trials.append(trial)
+        self._write(trial.to_dict())
+
+    def _write(self, values: dict[str, Any]) -> None:
+        line = memoryview(json.dumps(values).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def check_metric(metric: str) -> None:
+    """Check that a sweep can select by it.
+
+    Raises:
+        HeadError: it cannot.
+    """
+    if metric not in METRICS:
+        raise HeadError(f"unknown metric {metric!r}: {suggest(metric, METRICS)}")

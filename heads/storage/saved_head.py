@@ -1,0 +1,314 @@
+"""Saved heads: a folder of ``head.json`` and the file that the head's family keeps its state in.
+
+A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
+whatever is wrong ends in a HeadError. Format version 1 is what :meth:`FittedHead.to_dict` writes. The format grows so:
+what an older reader may pass over is added to version 1, as ``fitted_on``, ``chosen_by`` and the file of
+:mod:`heads.storage.record` were; what it must not pass over gets a new version, and only heads that need it say so.
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import HeadError, SpecMismatchError
+from featurestore.spec import ExtractionSpec
+from featurestore.system.documents import LIMIT, parse
+from featurestore.system.files import read_regular, sync, why, write_error
+from featurestore.system.machine import machine_memory
+from featurestore.system.tensors import open_tensors
+from heads.documents import HeadDocument, HeadVersion
+from heads.feature_table import FeatureTable, Input
+from heads.kinds.base import MODEL, WEIGHTS, Head, State, finite
+from heads.kinds.design import HeadDesign
+from heads.metrics.outcomes import Outcomes
+from heads.metrics.shift import Reference
+from heads.storage.archives import read_model
+from heads.storage.record import MEASURED, ROWS, Record
+
+FORMAT = "featurestore-head"
+FORMAT_VERSION = 1
+HEAD = "head.json"
+
+_PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
+"""Fields of a FittedHead that JSON takes as they are."""
+
+_SHOWN = 400
+"""Characters of a reason that a message repeats."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """A fitted head with all that is needed to use it on other features of the same extraction.
+
+    Attributes:
+        head: the classifier.
+        design: its kind and hyperparameters.
+        class_names: class `i` is ``class_names[i]``. A class without training rows has probability 0.
+        inputs: what the features are that it was fitted on, from left to right.
+        dataset: their data set.
+        rows: rows per split of the file.
+        views: augmented versions of train rows that it was fitted on beside these.
+        metrics: metrics measured at fit time, per split, or on the rows held out in a sweep; never of the test split.
+        seconds: time of the fit.
+        seed: of all that is random in the fit.
+        versions: of the libraries that took part.
+        record: which images it has seen; None of a head that was saved before this was kept.
+        path: where it is saved, if it is.
+    """
+
+    head: Head
+    design: HeadDesign
+    class_names: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    dataset: str
+    rows: dict[str, int]
+    views: int
+    metrics: dict[str, dict[str, float]]
+    seconds: float
+    seed: int
+    versions: dict[str, str]
+    record: Record | None = None
+    path: Path | None = None
+
+    def with_reference(
+        self,
+        scores: NDArray[np.floating[Any]],
+        temperature: float,
+        codes: NDArray[np.intp],
+        classes: NDArray[np.intp],
+    ) -> "FittedHead":
+        """The head with a record of how it scores rows that it was not fitted on.
+
+        Args:
+            scores: (J, C).
+            temperature: of these.
+            codes: their classes, as numbers of the columns (J,).
+            classes: the class of each column (C,).
+        """
+        reference = Reference.of(scores, codes, temperature, classes, len(self.class_names))
+        return replace(self, record=self.record and replace(self.record, reference=reference))
+
+    def check_features(self, features: FeatureTable) -> None:
+        """Check that features were made as those that the head was fitted on.
+
+        Raises:
+            SpecMismatchError: they were not; the message names the file and the fields that differ.
+        """
+        if [item.tap for item in features.inputs] != [item.tap for item in self.inputs]:
+            taps = " and ".join("+".join(item.tap for item in one.inputs) for one in (features, self))
+            raise SpecMismatchError(f"{features.path}: its features do not fit {self.path or 'the head'}: taps {taps}")
+        for wanted, there, path in zip(self.inputs, features.inputs, features.files, strict=True):
+            self.check_input(wanted, path, there.spec)
+
+    def check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:
+        """As :meth:`check_features`, of one input and a file of this spec."""
+        if spec.fingerprint != wanted.fingerprint:
+            raise SpecMismatchError(
+                f"{path}: its features do not fit {self.path or 'the head'} (there), fitted on others: "
+                f"{'; '.join(spec.differences(wanted.spec))}: fit a head on this file, "
+                "or extract again with the other settings"
+            )
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, len(class_names)) of feature rows X (N, D).
+
+        Raises:
+            HeadError: rows of another width, NaN or infinity, or so large that its scores are.
+        """
+        with self._named():
+            known = finite(self.head.predict_proba(X))
+        proba = np.zeros((len(known), len(self.class_names)))
+        proba[:, self.head.classes_] = known
+        return proba
+
+    def outcomes(self, X: ArrayLike, y: ArrayLike) -> Outcomes:
+        """What the probabilities say of feature rows X (N, D) of these classes (N,), in bounded memory."""
+        with self._named():
+            return self.head.outcomes(X, y, len(self.class_names))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the folder before what the head finds wrong: its weights may be somebody else's."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield
+        except HeadError as error:
+            raise HeadError(f"{self.path or 'the head'}: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the state of the head, as plain JSON types."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "kind": self.design.kind,
+            "params": dict(self.design.params),
+            "class_names": list(self.class_names),
+            "classes": self.head.classes_.tolist(),
+            "width": self.head.n_features_in_,
+            "temperature": self.head.temperature_,
+            "inputs": [item.to_dict() for item in self.inputs],
+            **({"history": self.head.history_} if self.head.history_ else {}),
+            **{name: getattr(self, name) for name in _PLAIN},
+            **(self.record.to_dict() if self.record else {}),
+            **({"path": str(self.path)} if self.path else {}),
+        }
+
+
+def check_target(folder: str | os.PathLike[str]) -> None:
+    """Check that a head can be saved here: nothing there yet, an empty folder, or a saved head.
+
+    Raises:
+        HeadError: something else is there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        if folder.exists():
+            raise HeadError(f"{folder}: is a file: name another folder for the head")
+        return
+    names = {item.name for item in folder.iterdir()}
+    if names and not (HEAD in names and names <= {HEAD, WEIGHTS, MODEL, ROWS, MEASURED}):
+        raise HeadError(f"{folder}: holds other things than a saved head: name another folder, it would be replaced")
+
+
+def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
+    """Save a head; at any instant the old head or the new one can be loaded from the folder.
+
+    Args:
+        folder: is made, or replaced if it is a saved head.
+        fitted: the head.
+
+    Returns:
+        The head, with its path.
+
+    Raises:
+        HeadError: something else is there.
+        WriteError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    check_target(folder)
+    folder = folder.resolve()
+    new, old = folder.with_name(f".{folder.name}.new-{secrets.token_hex(4)}"), _previous(folder)
+    check_target(old)
+    try:
+        new.mkdir(parents=True)
+        (new / fitted.head.weights_file).write_bytes(_packed(fitted.head))
+        if fitted.record:
+            (new / ROWS).write_bytes(fitted.record.packed())
+        if (folder / MEASURED).exists():  # whoever fits, looks at the test rows and fits again shall be told how often
+            (new / MEASURED).write_bytes(read_regular(folder / MEASURED, LIMIT))
+        (new / HEAD).write_text(json.dumps(replace(fitted, path=None).to_dict(), indent=1) + "\n")
+        for path in (*new.iterdir(), new):
+            sync(path)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+        new.rename(folder)
+        sync(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return replace(fitted, path=folder)
+
+
+def load_head(folder: str | os.PathLike[str]) -> FittedHead:
+    """Load a saved head; linear and dense ones without scikit-learn or Keras.
+
+    Raises:
+        HeadError: no saved head, or one that is damaged, altered, or written by a newer version.
+    """
+    path = Path(folder)
+    if not path.exists() and _previous(path).is_dir():  # killed just before the new head took its name
+        path = _previous(path)
+    file = path / HEAD
+    try:
+        values = _read_document(file)
+        design = HeadDesign(values["kind"], values["params"])
+        head = design.build(values["seed"])
+        class_names = tuple(values["class_names"])
+        head.classes_, head.n_features_in_ = np.array(values["classes"], np.intp), values["width"]
+        head.temperature_, head.history_ = values["temperature"], values.get("history", {})
+        _check_classes(head, class_names)
+        inputs = tuple(map(Input.from_dict, values["inputs"]))
+        file = path / head.weights_file
+        head.restore(_read_state(file, head))
+        record = None
+        if "fitted_on" in values:
+            file = path / ROWS
+            record = Record.read(file, values)
+        file = path / HEAD
+        return FittedHead(
+            head=head,
+            design=design,
+            class_names=class_names,
+            inputs=inputs,
+            record=record,
+            path=path,
+            **{name: values[name] for name in _PLAIN},  # type: ignore[literal-required]
+        )
+    except FileNotFoundError as error:
+        raise HeadError(f"{file}: no such file: give the folder of a saved head, see  featurestore fit-head") from error
+    except Exception as error:  # a model file of somebody else's making can break skops in any way
+        raise HeadError(
+            f"{file}: not a readable saved head ({reason(error)}): copy it anew, or fit it again"
+        ) from error
+
+
+def _previous(folder: Path) -> Path:
+    """Where the head that is being replaced stands until the new one is in place."""
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, in a part of a line."""
+    if isinstance(error, KeyError):
+        return f"no {shorten(str(error), _SHOWN)}"
+    return shorten(why(error) if isinstance(error, OSError) else str(error), _SHOWN)
+
+
+def _read_document(path: Path) -> HeadDocument:
+    text = read_regular(path, LIMIT)
+    version = parse(text, HeadVersion)
+    if version["format"] != FORMAT or not 1 <= version["format_version"] <= FORMAT_VERSION:
+        raise ValueError(f"format {version['format']!r} version {version['format_version']}: upgrade featurestore")
+    values = parse(text, HeadDocument)
+    if ("fitted_on" in values) != ("chosen_by" in values):
+        raise ValueError("fitted_on stands there without chosen_by, or the other way round")
+    return values
+
+
+def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:
+    classes = head.classes_
+    if (np.diff(classes) <= 0).any():
+        raise ValueError("its classes are no ascending list")
+    if classes[-1] >= len(class_names) or len(set(class_names)) < len(class_names):
+        raise ValueError("its classes do not fit its class names")
+
+
+def _packed(head: Head) -> bytes:
+    if head.weights_file == WEIGHTS:
+        from safetensors.numpy import save
+
+        return save(head.state())
+    import skops.io
+
+    return bytes(skops.io.dumps(head.state()))
+
+
+def _read_state(path: Path, head: Head) -> State:
+    limit = machine_memory() // 2
+    if path.name == MODEL:
+        return read_model(path, limit)
+    with open_tensors(path) as file:
+        return file.read({name: (np.float32, shape) for name, shape in head.shapes().items()}, limit)
