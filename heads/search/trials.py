@@ -69,8 +69,7 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; what is no number is None."""
-        params = {name: list(v) if isinstance(v, tuple) else v for name, v in self.design.params.items()}
-        values = asdict(self) | {"design": {"kind": self.design.kind, "params": params}}
+        values = asdict(self) | {"design": plain_design(self.design)}
         values["scores"] = {metric: [_or_none(each) for each in some] for metric, some in self.scores.items()}
         for name in ("losses", "parts"):
             values[name] = [_or_none(each) for each in values[name]]
@@ -96,6 +95,12 @@ class Trial:
             _numbers(values.get("parts", [])),
             values.get("cut", False),
         )
+
+
+def plain_design(design: HeadDesign) -> dict[str, Any]:
+    """A design as plain JSON types."""
+    params = {name: list(value) if isinstance(value, tuple) else value for name, value in design.params.items()}
+    return {"kind": design.kind, "params": params}
 
 
 def _or_none(value: float) -> float | None:
