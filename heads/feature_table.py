@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -239,39 +239,3 @@ def _beside(parts: Sequence[Features], rows: Any) -> Features:
     """The same rows of several arrays, side by side."""
     picked = [np.asarray(part[rows]) for part in parts]
     return picked[0] if len(picked) == 1 else np.concatenate(picked, axis=1)
-
-
-class Training(NamedTuple):
-    """Standardised training rows: plain ones first, then augmented versions of them.
-
-    Attributes:
-        Z: float32 (N, D).
-        codes: labels 0..C-1 (N,).
-        image: index of the plain row that each is a version of (N,); plain rows are versions of themselves.
-        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
-        groups: number of each plain row's group, whose rows are held out together; None where each is its own.
-    """
-
-    Z: Floats
-    codes: Labels
-    image: Labels
-    weights: NDArray[np.float64] | None
-    groups: Labels | None = None
-
-    @property
-    def plain(self) -> Rows:
-        """The plain rows and their labels."""
-        images = int(self.image.max()) + 1
-        return self.Z[:images], self.codes[:images]
-
-    def of(self, keep: NDArray[np.bool_]) -> "Training":
-        """All versions of some images: bool, one per plain row."""
-        rows = keep[self.image]
-        weights = None if self.weights is None else self.weights[rows]
-        groups = None if self.groups is None else self.groups[keep]
-        return Training(self.Z[rows], self.codes[rows], (keep.cumsum() - 1)[self.image[rows]], weights, groups)
-
-    def fit(self, estimator: Any) -> Any:
-        """Fit a scikit-learn estimator to them."""
-        weights = {} if self.weights is None else {"sample_weight": self.weights}
-        return estimator.fit(self.Z, self.codes, **weights)

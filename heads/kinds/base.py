@@ -5,24 +5,23 @@ import scikit-learn: a fitted linear or dense head works with NumPy alone.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
 from featurestore.system.machine import machine_memory
-from heads.feature_table import Floats, Labels, Rows, Training
+from heads.feature_table import Floats, Labels, Rows
 from heads.kinds.design import KINDS, head_class, parameter
 from heads.metrics.outcomes import Outcomes, blocks
+from heads.solvers.arrays import Extent, Layers, Scaling, as_features, finite, standardise
 from heads.solvers.calibration import calibrate, temperature_folds
-from heads.solvers.moments import moments
 from heads.solvers.scores import softmax
+from heads.solvers.training import Training
 
 Views = tuple[ArrayLike, ArrayLike]
 History = dict[str, list[float]]
-Layers = list[tuple[Floats, Floats]]
-"""Weights (in, out) and bias (out,) of each layer of a net."""
 HeldOut = tuple[NDArray[np.floating[Any]], Labels]
 """Scores (J, C) of rows that were not fitted on, and their labels 0..C-1 (J,)."""
 State = dict[str, Any]
@@ -33,49 +32,8 @@ WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 
 SWEPT = 5000
 """Classes up to which a sweep judges heads that learn in steps."""
-_LARGEST = 1e15
-"""Size of a feature up to which sums of squares over millions of rows are numbers in float32."""
-UNUSABLE = f"features hold NaN, infinity or numbers beyond {_LARGEST:g}"
-
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
 """Help of that hyperparameter."""
-
-
-class Scaling(NamedTuple):
-    """Mean and standard deviation of each column: float32 (D,)."""
-
-    mean: Floats
-    scale: Floats
-
-    @classmethod
-    def none(cls, columns: int) -> "Scaling":
-        """Leaves rows as they are."""
-        return cls(np.zeros(columns, np.float32), np.ones(columns, np.float32))
-
-    def apply(self, X: Floats) -> Floats:
-        """Standardised rows, in a new array."""
-        Z = X - self.mean
-        Z /= self.scale
-        return Z
-
-    def fold(self, weights: Floats, bias: Floats) -> tuple[Floats, Floats]:
-        """Weights (D, C) and bias (C,) that give on raw rows what those given give on standardised rows."""
-        folded = weights / self.scale[:, None].astype(np.float64)
-        return folded.astype(np.float32, order="C"), (bias - self.mean @ folded).astype(np.float32)
-
-
-class Extent(NamedTuple):
-    """What heads are to be judged on: rows in all, the fewest that one is fitted to, columns and classes."""
-
-    rows: int
-    fewest: int
-    columns: int
-    classes: int
-
-    @classmethod
-    def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":
-        """Of rows by the fold that each is held out in; -1 is never held out."""
-        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns, classes)
 
 
 def too_many_classes(extent: Extent) -> str | None:
@@ -86,40 +44,6 @@ def too_many_classes(extent: Extent) -> str | None:
         f"each of its hundreds of steps takes {extent.rows:,} rows × {extent.classes:,} classes, and of more than "
         f"{SWEPT:,} classes a sweep would take hours: fit it alone with  fit-head,  or sweep lda, centroid or knn"
     )
-
-
-def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
-    """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
-    means, scales = moments(X, (np.ones(len(X)) if weights is None else weights)[None])
-    scaling = Scaling(means[0], scales[0])
-    return scaling.apply(X), scaling
-
-
-def as_features(X: ArrayLike) -> Floats:
-    """Rows as float32 (N, D).
-
-    Raises:
-        HeadError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
-    """
-    raw = np.asarray(X)
-    if raw.ndim != 2:
-        raise HeadError(f"features have shape {raw.shape}: give a matrix of one row per sample")
-    with np.errstate(over="ignore"):  # the check below names the rows
-        features = raw.astype(np.float32, copy=False)
-    if (bad := np.flatnonzero(unusable(features))).size:
-        raise HeadError(
-            f"{UNUSABLE} in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
-            "leave these rows out, or extract them again"
-        )
-    return features
-
-
-def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Which rows (N,) hold what is said in :data:`UNUSABLE`."""
-    if not features.shape[1]:
-        raise HeadError("features have no columns: extract them again")
-    # Neither comparison is true of NaN.
-    return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
 
 
 @dataclass(kw_only=True, eq=False)
@@ -328,17 +252,6 @@ class Head:
         return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
 
 
-def finite(proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities (N, C) themselves.
-
-    Raises:
-        HeadError: some are none; weights can be so large that their sums are no numbers.
-    """
-    if bad := int((~np.isfinite(proba).all(axis=1)).sum()):
-        raise HeadError(f"its answers to {bad} of {len(proba)} rows are no numbers")
-    return proba
-
-
 def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str | None:
     """Why something that takes so many bytes cannot be had; None if it can.
 
@@ -360,28 +273,3 @@ def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str 
 def kinds_of_layers() -> list[str]:
     """The kinds of heads that are nets, see :meth:`Head.as_layers`."""
     return [kind for kind in KINDS if head_class(kind).as_layers is not Head.as_layers]
-
-
-def check_arrays(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Check that a state holds finite float32 arrays of these names and shapes.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if state.keys() != shapes.keys():
-        raise ValueError(f"it holds {', '.join(sorted(state))}, not {', '.join(sorted(shapes))}")
-    for name, shape in shapes.items():
-        value = state[name]
-        check_array(name, value, np.float32, shape)
-
-
-def check_array(name: str, value: Any, kind: type[np.generic], shape: tuple[int, ...]) -> None:
-    """Check that a value from a file is an array of this type and shape, of finite numbers.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(value, np.ndarray):
-        raise ValueError(f"{name} is a {type(value).__name__}, not an array")
-    if value.dtype != kind or value.shape != shape or not np.isfinite(value).all():
-        raise ValueError(f"{name} is {value.dtype} {value.shape}, not finite {np.dtype(kind).name} {shape}")

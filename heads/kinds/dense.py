@@ -7,13 +7,15 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.system.machine import cores
-from heads.feature_table import Floats, Labels, Rows, Training
-from heads.kinds.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_large, too_many_classes
+from heads.feature_table import Floats, Labels, Rows
+from heads.kinds.base import Head, HeldOut, State, too_large, too_many_classes
 from heads.kinds.design import parameter
 from heads.solvers.adamw import Net, Shape
+from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
 from heads.solvers.calibration import held_most, thinned
 from heads.solvers.dense_net import Batches, Member, threads_for, train_epoch
 from heads.solvers.folds import Division
+from heads.solvers.training import Training
 
 _EACH = 20
 """Bytes for each weight while a net is trained: itself, its gradient, two moments, and the best weights so far."""

@@ -9,12 +9,14 @@ from typing import NamedTuple
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.feature_table import Labels, Rows, Training
-from heads.kinds.base import Extent, HeldOut, Scaling
+from heads.feature_table import Labels, Rows
+from heads.kinds.base import HeldOut
 from heads.kinds.design import HeadDesign, parameter
 from heads.kinds.linear import LinearHead, held_out, held_scores
+from heads.solvers.arrays import Extent, Scaling
 from heads.solvers.folds import Division, Judged, Report
 from heads.solvers.lbfgs import Doubles
+from heads.solvers.training import Training
 
 _WIDEST = 8192
 """Columns whose covariance still fits a small machine: 0.5 GB in float64, and as much again to solve."""

@@ -7,9 +7,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.feature_table import Floats, Labels, Rows, Training
-from heads.kinds.base import MODEL, WEIGHTS, Head, HeldOut, Scaling, State, check_array
+from heads.feature_table import Floats, Labels, Rows
+from heads.kinds.base import MODEL, WEIGHTS, Head, HeldOut, State
 from heads.kinds.design import DesignsParameter, HeadDesign, parameter
+from heads.solvers.arrays import Scaling, check_array
+from heads.solvers.training import Training
 
 _FLOOR = 1e-30
 """Probability below which the logarithm of a mean stays finite."""

@@ -8,23 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
-from heads.feature_table import Floats, Labels, Rows, Training
-from heads.kinds.base import (
-    MODEL,
-    STANDARDIZE,
-    Extent,
-    Head,
-    HeldOut,
-    Scaling,
-    State,
-    check_array,
-    check_arrays,
-    too_large,
-)
+from heads.feature_table import Floats, Labels, Rows
+from heads.kinds.base import MODEL, STANDARDIZE, Head, HeldOut, State, too_large
 from heads.kinds.design import parameter
+from heads.solvers.arrays import Extent, Scaling, check_array, check_arrays
 from heads.solvers.gram_matrix import EACH, SHARED
 from heads.solvers.neighbours import Side, nearest, votes
 from heads.solvers.scores import two_columns
+from heads.solvers.training import Training
 
 _COMPARED, _PAIRWISE = 1000, 2**25
 """Classes that an SVM takes at most, and how many values of their pairs are computed at a time: 256 MiB."""

@@ -8,10 +8,11 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from heads.feature_table import Floats, Labels, Rows, Training
-from heads.kinds.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_many_classes
+from heads.feature_table import Floats, Labels, Rows
+from heads.kinds.base import Head, HeldOut, State, too_many_classes
 from heads.kinds.design import HeadDesign, parameter
 from heads.metrics.outcomes import blocks
+from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
 from heads.solvers.folds import Division, Judged, Report
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.linear_path import (
@@ -27,6 +28,7 @@ from heads.solvers.linear_path import (
     solve_path,
 )
 from heads.solvers.scores import two_columns
+from heads.solvers.training import Training
 
 _STRENGTH = "inverse strength of the L2 penalty"
 

@@ -28,10 +28,11 @@ from featurestore.system.machine import machine_memory
 from featurestore.system.tensors import open_tensors
 from heads.documents import HeadDocument, HeadVersion
 from heads.feature_table import FeatureTable, Input
-from heads.kinds.base import MODEL, WEIGHTS, Head, State, finite
+from heads.kinds.base import MODEL, WEIGHTS, Head, State
 from heads.kinds.design import HeadDesign
 from heads.metrics.outcomes import Outcomes
 from heads.metrics.shift import Reference
+from heads.solvers.arrays import finite
 from heads.storage.archives import read_model
 from heads.storage.record import MEASURED, ROWS, Record
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from featurestore.system.keras import import_keras
 from heads import load_features
-from heads.kinds.base import standardise
 from heads.kinds.dense import DenseHead
+from heads.solvers.arrays import standardise
 from heads.solvers.calibration import stratified_folds
 from heads.solvers.scores import log_loss
 

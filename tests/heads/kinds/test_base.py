@@ -11,10 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from featurestore.errors import HeadError
 from heads import HeadDesign
-from heads.feature_table import Training
-from heads.kinds.base import Scaling, as_features, standardise
 from heads.kinds.design import KINDS
 from heads.kinds.kernel import out_of_fold
+from heads.solvers.arrays import Scaling, as_features, standardise
+from heads.solvers.training import Training
 
 QUICK = {"dense": {"hidden": "32", "epochs": 15, "learning_rate": 0.01}, "linear-svm": {"C": 0.01}}
 """Hyperparameters that make a fit on a few digits short."""

@@ -104,7 +104,7 @@ def test_two_rows_are_enough(digits):
 
 
 def test_diverged_training_says_what_to_change(digits, monkeypatch):
-    monkeypatch.setattr("heads.kinds.base._LARGEST", np.inf)  # of smaller features none has been seen to diverge
+    monkeypatch.setattr("heads.solvers.arrays._LARGEST", np.inf)  # of smaller features none has been seen to diverge
     X, y = digits
     with pytest.raises(HeadError, match="smaller learning_rate"):
         DenseHead(epochs=1, hidden=(), standardize=False).fit(X * np.float32(2e37), y)

@@ -8,8 +8,8 @@ from sklearn.svm import SVC
 
 from featurestore.errors import HeadError
 from heads.kinds import kernel
-from heads.kinds.base import Extent
 from heads.kinds.kernel import KNNHead, SVMHead
+from heads.solvers.arrays import Extent
 
 
 @pytest.mark.parametrize("gamma", ["scale", 0.01])
