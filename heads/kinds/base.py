@@ -58,6 +58,8 @@ class Head:
     if it was), and those of the family.
     """
 
+    family: ClassVar[str] = "alone"
+    """Which heads a sweep fits together with this one, see :mod:`heads.search.judges`; ``alone``: none."""
     stops_early: ClassVar[bool] = False
     """Whether validation rows tell when to stop."""
     votes: ClassVar[bool] = False

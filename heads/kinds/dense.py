@@ -36,6 +36,7 @@ class DenseHead(Head):
     of the batches as they were learnt from, with dropout.
     """
 
+    family = "dense"
     stops_early = True
 
     hidden: tuple[int, ...] = parameter((256,), "units of each hidden layer; 0 for none", low=1, high=65_536)

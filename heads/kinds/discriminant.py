@@ -1,20 +1,18 @@
 """Linear heads in closed form, from class means and the covariance within classes."""
 
-import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from featurestore.errors import HeadError
 from heads.feature_table import Labels, Rows
 from heads.kinds.base import HeldOut
-from heads.kinds.design import HeadDesign, parameter
-from heads.kinds.linear import LinearHead, held_out, held_scores
+from heads.kinds.design import parameter
+from heads.kinds.linear import LinearHead, held_out
 from heads.solvers.arrays import Extent, Scaling
-from heads.solvers.folds import Division, Judged, Report
+from heads.solvers.folds import Division
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.training import Training
 
@@ -38,11 +36,15 @@ class Moments(NamedTuple):
 class DiscriminantHead(LinearHead):
     """Base class of heads that follow from :class:`Moments`."""
 
+    family = "discriminant"
+    covariance: ClassVar[bool] = False
+    """Whether the head is computed from the covariance within classes too."""
+
     def _fit(
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training, folds)
-        moments = _moments(division, range(division.folds + 1), False, isinstance(self, LDAHead))
+        moments = moments_of(division, range(division.folds + 1), False, self.covariance)
         coef, intercept = (np.stack(part).astype(np.float32) for part in zip(*map(self.solve, moments), strict=True))
         self._take(coef[-1], intercept[-1], scaling)
         return held_out(division, coef, intercept)
@@ -69,6 +71,8 @@ class LDAHead(DiscriminantHead):
 
     Ledoit & Wolf, "Honey, I shrunk the sample covariance matrix", 2004, for the form; the amount is a parameter.
     """
+
+    covariance = True
 
     shrinkage: float = parameter(0.1, "share of the identity in the covariance", low=1e-6, high=1.0)
 
@@ -99,7 +103,7 @@ def _too_wide(columns: int) -> str | None:
     )
 
 
-def _moments(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
+def moments_of(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
     """Moments of each fold, from one pass: what a fold holds out is taken from the sums over all rows."""
     D, C = division.X.shape[1], division.classes
     if covariance and (why := _too_wide(D)):
@@ -136,32 +140,3 @@ def _moments(division: Division, folds: Sequence[int], standardize: bool, covari
             within /= units
         found.append(Moments(n, (mean + shift - scaling.mean) / scaling.scale, within, rounding))
     return found
-
-
-def judge_discriminant(
-    designs: Sequence[HeadDesign], division: Division, *, seed: int, report: Report, deadline: float | None = None
-) -> None:
-    """Fit heads of :class:`DiscriminantHead` on all folds from shared moments; see :func:`judge_paths`."""
-    groups: dict[tuple[bool, bool], list[int]] = defaultdict(list)
-    for i, design in enumerate(designs):
-        groups[design.kind == "lda", design.params["standardize"]].append(i)
-    folds = range(division.folds)
-    for (covariance, standardize), members in groups.items():
-        start = time.perf_counter()
-        moments = _moments(division, folds, standardize, covariance)
-        shared = (time.perf_counter() - start) / len(members)
-        for i in members:
-            if deadline is not None and time.monotonic() > deadline:
-                return
-            start = time.perf_counter()
-            head = designs[i].build(seed)
-            assert isinstance(head, DiscriminantHead)
-            raw = []
-            for fold, each in zip(folds, moments, strict=True):
-                coef, intercept = head.solve(each)
-                weights, bias = division.scaling(fold, standardize).fold(
-                    coef.T.astype(np.float32), intercept.astype(np.float32)
-                )
-                raw.append((weights.T, bias))
-            scores = held_scores(division, folds, *(np.stack(part) for part in zip(*raw, strict=True)))
-            report(i, Judged(scores, shared + time.perf_counter() - start, "closed form"))

@@ -207,8 +207,8 @@ def _leaders(run: Run) -> list[dict[str, Any]]:
 
 def _charts(run: Run, facts: Mapping[str, Any], judged: Answers | None, seen: Audit | None) -> list[charts.Chart]:
     drawn: list[charts.Chart] = []
-    if run.sweep and run.winner:
-        drawn.append(charts.leaderboard(run.trials, run.winner, run.sweep["settings"]["metric"]))
+    if run.sweep:
+        drawn.append(charts.leaderboard(run.sweep.trials, run.sweep.winner, run.sweep.settings.metric))
     curves = {text.design(t.to_dict()["design"]): t.losses for t in run.trials if t.losses}
     for id, title, losses, note in (
         ("dense", "Dense nets of the sweep", curves, "Log loss after each epoch on the rows that tell when to stop."),

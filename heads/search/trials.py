@@ -19,14 +19,18 @@ from heads.feature_table import Floats, Labels
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
 from heads.metrics.outcomes import Outcomes, blocks
+from heads.search.judging import Judged
 from heads.solvers.calibration import fit_temperature, stratified_folds
-from heads.solvers.folds import Division, Judged
+from heads.solvers.folds import Division
 from heads.solvers.scores import softmax
 
 FILE = "trials.jsonl"
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 """What a sweep can select by; all but the last the greater, the better."""
+
+Key = tuple[str, HeadDesign]
+"""What tells a trial from others of a sweep: the name of its table of features, and its design."""
 
 _PARTS = 10
 """Parts of a single fold on which designs are compared pair by pair."""
@@ -63,8 +67,8 @@ class Trial:
     cut: bool = False
 
     @property
-    def key(self) -> tuple[str, HeadDesign]:
-        """What tells it from others of a sweep."""
+    def key(self) -> Key:
+        """What tells the trial from others of a sweep."""
         return self.features, self.design
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,8 +129,12 @@ def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes
     ])  # fmt: skip
 
 
-def judge_trial(features: str, design: HeadDesign, division: Division, judged: Judged, metric: str) -> Trial:
-    """The trial that a design's scores on held-out rows amount to."""
+def judge_trial(
+    features: str, design: HeadDesign, division: Division, judged: Judged | HeadError, metric: str
+) -> Trial:
+    """The trial that a design's scores on held-out rows amount to, or the error with which it could not be fitted."""
+    if isinstance(judged, HeadError):  # the others can still win; the table says why this one cannot
+        return Trial(features, design, {}, float("nan"), float("nan"), 0.0, 0, f"error: {judged}")
     codes, fold = division.codes[division.judged], division.fold[division.judged]
     outcomes = held_outcomes(design, judged.scores, codes)
 
