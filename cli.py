@@ -240,7 +240,7 @@ def sweep(
             ensemble=ensemble, smallest=smallest, seed=seed, progress=progress,
             note=None if quiet or as_json else terminal.note,
         )  # fmt: skip
-    terminal.show(found, as_json, quiet, text.sweep)
+    terminal.show(found.to_dict(), as_json, quiet, text.sweep)
 
 
 @app.command()
@@ -252,7 +252,7 @@ def probe(
     """Fit a quick linear head on each tap of a feature file, or of all in a folder: what is each worth?"""
     from heads.search.probe import probe as run
 
-    terminal.show(run(path, seed=seed), as_json, False, text.probe)
+    terminal.show([row.to_dict() for row in run(path, seed=seed)], as_json, False, text.probe)
 
 
 @app.command()

@@ -35,8 +35,8 @@ def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
     sweep, tuning = run.sweep and run.sweep.settings.to_dict(), run.tuning and run.tuning["settings"]
     for name, settings in (("sweep", sweep), ("fine-tuning", tuning)):
         if settings:
-            settings = {name: value for name, value in settings.items() if value is not None}
-            found.append([name, ", ".join(f"{name} {value}" for name, value in settings.items())])
+            given = (f"{setting} {value}" for setting, value in settings.items() if value is not None)
+            found.append([name, ", ".join(given)])
     found.append(["head", " ".join([fitted.design.kind, *(f"{k}={v}" for k, v in fitted.design.params.items())])])
     times = f"in {fitted.seconds:.2f} s, seed {fitted.seed}, {fitted.views:,} views"
     found.append(["fitted", f"{times}, temperature {fitted.head.temperature_:.3f}"])

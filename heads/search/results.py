@@ -1,10 +1,12 @@
 """What a sweep and a probe return."""
 
-from collections.abc import Sequence
+import html
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from featurestore.system.results import Result
 from heads.documents import SettingsDocument, SweepDocument
 from heads.evaluation.evaluate import Evaluation
 from heads.kinds.design import HeadDesign
@@ -13,6 +15,10 @@ from heads.solvers.calibration import Calibration
 
 WINNER, SUMMARY = "winner", "sweep.json"
 """In the folder of a sweep: the winner, refitted and saved as a head; and the JSON of its :class:`SweepResult`."""
+
+
+_LISTED = 10
+"""Trials that a notebook shows."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,8 @@ class Together:
 
 
 @dataclass(frozen=True, repr=False)
-class SweepResult:
-    """What a sweep found.
+class SweepResult(Result):
+    """What a sweep found. In a notebook it shows its best trials.
 
     Attributes:
         path: folder of the sweep.
@@ -152,9 +158,34 @@ class SweepResult:
             "seconds": self.seconds,
         }
 
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        metric, test = self.settings.metric, self.test
+        yield "path", repr(str(self.path))
+        yield "heads", str(len(self.trials))
+        yield "winner", _named(self.winner.design)
+        yield metric, _score(self.winner)
+        if test:
+            bounds = " – ".join(f"{bound:.3f}" for bound in test.intervals.get("accuracy", ()))
+            yield "test", f"accuracy {test.accuracy:.3f} ({bounds}) of {test.rows:,} rows"
+        if self.notes:
+            yield "notes", repr(self.notes)
 
-@dataclass(frozen=True)
-class ProbeResult:
+    def _repr_html_(self) -> str:
+        head = ("", "features", "head", self.settings.metric, "seconds", "numbers", "stopped")
+        rows = [
+            ("*" if trial is self.winner else place, trial.features, _named(trial.design), _score(trial),
+             f"{trial.seconds:.2f}", f"{trial.size:,}", trial.stopped)
+            for place, trial in enumerate(self.trials, 1)
+            if place <= _LISTED or trial is self.winner
+        ]  # fmt: skip
+        cells = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+        heading = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+        table = "".join(f"<tr>{row}</tr>" for row in (heading, *cells))
+        return f"{super()._repr_html_()}<table>{table}</table>"
+
+
+@dataclass(frozen=True, repr=False)
+class ProbeResult(Result):
     """How well a quick linear head does on one tap of a feature file.
 
     Attributes:
@@ -177,6 +208,11 @@ class ProbeResult:
     gflops: float | None
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+
+def _named(design: HeadDesign) -> str:
+    """A design in one line: its kind, and the hyperparameters that differ from their default."""
+    return " ".join([design.kind, *design.settings()])
+
+
+def _score(trial: Trial) -> str:
+    return f"{trial.mean:.3f} ± {trial.error:.3f}" if trial.scores else "-"
