@@ -4,7 +4,9 @@ A head is a scikit-learn classifier (``clone``, ``cross_val_score`` and searches
 import scikit-learn: a fitted linear or dense head works with NumPy alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import HeadError
 from featurestore.system.machine import machine_memory
 from heads.feature_table import Floats, Labels, Rows
-from heads.kinds.design import KINDS, head_class, parameter
+from heads.kinds.parameters import parameter
 from heads.metrics.outcomes import Outcomes, blocks
 from heads.solvers.arrays import Extent, Layers, Scaling, as_features, finite, standardise
 from heads.solvers.calibration import calibrate, temperature_folds
@@ -22,6 +24,8 @@ from heads.solvers.training import Training
 
 Views = tuple[ArrayLike, ArrayLike]
 History = dict[str, list[float]]
+Spaces = Mapping[str, Mapping[str, Any]]
+"""Name of a preset -> hyperparameter -> what a sweep tries, as in :mod:`heads.search.space`."""
 HeldOut = tuple[NDArray[np.floating[Any]], Labels]
 """Scores (J, C) of rows that were not fitted on, and their labels 0..C-1 (J,)."""
 State = dict[str, Any]
@@ -58,18 +62,29 @@ class Head:
     if it was), and those of the family.
     """
 
+    family: ClassVar[str] = "alone"
+    """Which designs a sweep judges together, because they share work; ``alone``: each is fitted fold by fold."""
+    spaces: ClassVar[Spaces] = {}
+    """What each preset of a sweep tries of this kind; a preset that is not named here tries nothing of it."""
     stops_early: ClassVar[bool] = False
     """Whether validation rows tell when to stop."""
-    votes: ClassVar[bool] = False
-    """Whether the scores are probabilities as they are, and no temperature changes them."""
+    scores_are_probabilities: ClassVar[bool] = False
+    """Whether the scores are probabilities already, which no temperature changes."""
+    of_several: ClassVar[bool] = False
+    """Whether the head is made of other heads; such a kind is in no search space."""
 
     standardize: bool = parameter(True, STANDARDIZE)
     random_state: int = 0
 
     @property
+    def trusted_types(self) -> frozenset[str]:
+        """The scikit-learn types that :meth:`state` may hold, such as ``sklearn.svm._classes.SVC``."""
+        return frozenset()
+
+    @property
     def weights_file(self) -> str:
-        """Where a saved head keeps :meth:`state`."""
-        return WEIGHTS
+        """The file in which a saved head keeps :meth:`state`."""
+        return MODEL if self.trusted_types else WEIGHTS
 
     def fit(
         self,
@@ -209,6 +224,17 @@ class Head:
         """
         return None
 
+    def with_width(self, columns: int, classes: int) -> Self:
+        """The head itself, told how many columns and classes it is for, as if it were fitted to labels 0..C-1."""
+        self.classes_, self.n_features_in_ = np.arange(classes), columns
+        self.temperature_, self.history_ = 1.0, {}
+        return self
+
+    def size(self, extent: Extent) -> int:
+        """How many numbers such a head consists of once it is fitted on rows like these, at most."""
+        bare = type(self)(**self.get_params()).with_width(extent.columns, extent.classes)
+        return sum(prod(shape) for shape in bare.shapes().values())
+
     def as_layers(self) -> Layers | None:
         """The fitted head as a net from raw features to its scores, with ReLU between layers; None if it is no net."""
         return None
@@ -268,8 +294,3 @@ def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str 
     unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")
     more = f"--max-memory {-(-needed // unit)}{name}, or " if needed <= machine else ""
     return f"{what} {needed / unit:,.3g} {name}, but {limit / unit:.3g} {name} may be used: give {more}{less}"
-
-
-def kinds_of_layers() -> list[str]:
-    """The kinds of heads that are nets, see :meth:`Head.as_layers`."""
-    return [kind for kind in KINDS if head_class(kind).as_layers is not Head.as_layers]

@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.system.machine import cores
 from heads.feature_table import Floats, Labels, Rows
-from heads.kinds.base import Head, HeldOut, State, too_large, too_many_classes
-from heads.kinds.design import parameter
+from heads.kinds.base import Head, HeldOut, Spaces, State, too_large, too_many_classes
+from heads.kinds.parameters import parameter
 from heads.solvers.adamw import Net, Shape
 from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
 from heads.solvers.calibration import held_most, thinned
@@ -19,6 +20,16 @@ from heads.solvers.training import Training
 
 _EACH = 20
 """Bytes for each weight while a net is trained: itself, its gradient, two moments, and the best weights so far."""
+
+_SPACE = {
+    "hidden": [[], [64], [128], [256], [512], [256, 64], [128, 128]],
+    "dropout": [0.0, 0.3, 0.5],
+    "learning_rate": {"log": [3e-4, 3e-3]},
+    "weight_decay": {"log": [1e-5, 1e-2]},
+    "label_smoothing": [0.0, 0.1],
+    "batch_norm": [False, True],
+    "epochs": 40,
+}
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,6 +47,11 @@ class DenseHead(Head):
     of the batches as they were learnt from, with dropout.
     """
 
+    family = "dense"
+    spaces: ClassVar[Spaces] = {
+        "standard": _SPACE | {"samples": 32},
+        "thorough": _SPACE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80},
+    }
     stops_early = True
 
     hidden: tuple[int, ...] = parameter((256,), "units of each hidden layer; 0 for none", low=1, high=65_536)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from importlib import import_module
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from featurestore.errors import DesignError, suggest
 from featurestore.system.documents import parse
 from heads.documents import DesignDocument
+from heads.kinds.parameters import Parameter
 
 if TYPE_CHECKING:
     from heads.kinds.base import Head
@@ -25,16 +26,16 @@ KINDS = {
     "ridge": "heads.kinds.linear:RidgeHead",
     "lda": "heads.kinds.discriminant:LDAHead",
     "centroid": "heads.kinds.discriminant:CentroidHead",
-    "svm": "heads.kinds.kernel:SVMHead",
-    "knn": "heads.kinds.kernel:KNNHead",
+    "knn": "heads.kinds.knn:KNNHead",
+    "svm": "heads.kinds.svm:SVMHead",
     "dense": "heads.kinds.dense:DenseHead",
 }
-"""Kind of head -> its class."""
+"""Kind of head -> its class. A new kind needs a line here, and nothing else outside its own file."""
 
 ENSEMBLE = "ensemble"
-"""The kind that is made of several others: it is in no search space, since a sweep makes it of the best heads."""
+"""The kind that is made of several others; a sweep makes it of its best heads."""
 
-PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "flowers": ("dense", {"hidden": (256,), "dropout": 0.5}),
     "cats-dogs": ("dense", {"hidden": (256,), "dropout": 0.5}),
     "caltech101": ("dense", {"hidden": (512,), "input_dropout": 0.5, "dropout": 0.5, "batch_norm": True}),
@@ -47,99 +48,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 Standardisation is their batch normalisation of the features.
 """
 
-_LONGEST = 100
-"""Numbers that a hyperparameter may have."""
 _SHOWN = 200
 """Characters of a wrong value that its message repeats."""
-_MOST_MEMBERS = 1000
-"""Designs that one head may be made of."""
-
-T = TypeVar("T")
-N = TypeVar("N", int, float)
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One hyperparameter: what it does and which values it takes.
-
-    Attributes:
-        default: its type is the type of all values: bool, int, float, a tuple of ints, or a word of `choices`.
-        help: one line.
-        low, high: smallest and largest number allowed.
-        choices: words allowed, beside numbers if there is a range.
-    """
-
-    default: Any
-    help: str
-    low: float = 0.0
-    high: float = -1.0  # an empty range
-    choices: tuple[str, ...] = ()
-
-    def read(self, value: Any) -> Any:
-        """The typed form of `value`, which may be text from a command line or a value from JSON.
-
-        Raises:
-            ValueError, LookupError, TypeError: of another type, or out of range.
-        """
-        # Through text, so that True is no number, and 1 may stand for 1.0.
-        text = str(value).strip()
-        if text in self.choices:
-            return text
-        if isinstance(self.default, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(self.default, tuple):
-            items = text.split(",") if isinstance(value, str | int) else [str(item) for item in value]
-            if len(items) > _LONGEST:
-                raise ValueError
-            return () if items == ["0"] else tuple(self._in_range(int(item)) for item in items)
-        return self._in_range(int(text) if isinstance(self.default, int) else float(text))
-
-    def _in_range(self, number: N) -> N:
-        if not self.low <= number <= self.high:
-            raise ValueError
-        return number
-
-    @property
-    def allowed(self) -> str:
-        """The values it takes, in words."""
-        words = ["true", "false"] if isinstance(self.default, bool) else list(self.choices)
-        if self.low < self.high:
-            several = f"0 or whole numbers, separated by commas, {_LONGEST} at most, each"
-            kinds = {int: "a whole number", tuple: several}
-            words.append(f"{kinds.get(type(self.default), 'a number')} from {self.low:g} to {self.high:g}")
-        return " or ".join(words)
-
-
-class DesignsParameter(Parameter):
-    """Designs of heads: a list of texts as :meth:`HeadDesign.to_json` gives them."""
-
-    def read(self, value: Any) -> tuple[str, ...]:
-        """See :meth:`Parameter.read`; the designs are checked, and written anew."""
-        texts = parse(value, list[str]) if isinstance(value, str) else value
-        if not 1 < len(texts) <= _MOST_MEMBERS:
-            raise ValueError
-        designs = [HeadDesign.from_json(text) for text in texts]
-        if any(design.kind == ENSEMBLE for design in designs):
-            raise ValueError
-        return tuple(design.to_json() for design in designs)
-
-    @property
-    def allowed(self) -> str:
-        """See :attr:`Parameter.allowed`."""
-        return f"a JSON list of 2 to {_MOST_MEMBERS:,} designs, none of which is of several"
-
-
-def parameter(
-    default: T,
-    help: str,
-    *,
-    low: float = 0.0,
-    high: float = -1.0,
-    choices: tuple[str, ...] = (),
-    of: type[Parameter] = Parameter,
-) -> T:
-    """Declare a dataclass field of a head to be one of its hyperparameters, see :class:`Parameter`."""
-    return field(default=default, metadata={"parameter": of(default, help, low, high, choices)})
 
 
 def head_class(kind: str) -> type["Head"]:
@@ -148,13 +58,20 @@ def head_class(kind: str) -> type["Head"]:
     Raises:
         DesignError: there is no such kind.
     """
-    if kind in PRESETS:
-        kind = PRESETS[kind][0]
+    if kind in RECIPES:
+        kind = RECIPES[kind][0]
     known = KINDS | {ENSEMBLE: "heads.kinds.ensemble:EnsembleHead"}
     if kind not in known:
-        raise DesignError(f"unknown head {kind!r}: {suggest(str(kind), (*KINDS, *PRESETS))}")
+        raise DesignError(f"unknown head {kind!r}: {suggest(str(kind), (*KINDS, *RECIPES))}")
     module, name = known[kind].split(":")
     return cast("type[Head]", getattr(import_module(module), name))
+
+
+def kinds_of_layers() -> list[str]:
+    """The kinds of heads that are nets, see :meth:`heads.kinds.base.Head.as_layers`."""
+    from heads.kinds.base import Head
+
+    return [kind for kind in KINDS if head_class(kind).as_layers is not Head.as_layers]
 
 
 def parameters(kind: str) -> dict[str, Parameter]:
@@ -187,7 +104,7 @@ class HeadDesign:
         for name in self.params:
             if name not in known:
                 raise DesignError(f"head {self.kind!r} has no hyperparameter {name!r}: {suggest(str(name), known)}")
-        kind, preset = PRESETS.get(self.kind, (self.kind, {}))
+        kind, preset = RECIPES.get(self.kind, (self.kind, {}))
         object.__setattr__(self, "kind", kind)
         given = {name: item.default for name, item in known.items()} | preset | dict(self.params)
         object.__setattr__(self, "params", {name: self._read(name, known[name], given[name]) for name in known})

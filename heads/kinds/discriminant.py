@@ -4,15 +4,16 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from featurestore.errors import HeadError
 from heads.feature_table import Labels, Rows
-from heads.kinds.base import HeldOut
-from heads.kinds.design import HeadDesign, parameter
+from heads.kinds.base import HeldOut, Spaces
+from heads.kinds.design import HeadDesign
 from heads.kinds.linear import LinearHead, held_out, held_scores
+from heads.kinds.parameters import parameter
 from heads.solvers.arrays import Extent, Scaling
 from heads.solvers.folds import Division, Judged, Report
 from heads.solvers.lbfgs import Doubles
@@ -38,11 +39,15 @@ class Moments(NamedTuple):
 class DiscriminantHead(LinearHead):
     """Base class of heads that follow from :class:`Moments`."""
 
+    family = "discriminant"
+    needs_covariance: ClassVar[bool] = False
+    """Whether :meth:`solve` takes the covariance within classes."""
+
     def _fit(
         self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training, folds)
-        moments = _moments(division, range(division.folds + 1), False, isinstance(self, LDAHead))
+        moments = _moments(division, range(division.folds + 1), False, self.needs_covariance)
         coef, intercept = (np.stack(part).astype(np.float32) for part in zip(*map(self.solve, moments), strict=True))
         self._take(coef[-1], intercept[-1], scaling)
         return held_out(division, coef, intercept)
@@ -55,6 +60,12 @@ class DiscriminantHead(LinearHead):
 @dataclass(kw_only=True, eq=False)
 class CentroidHead(DiscriminantHead):
     """Nearest class mean."""
+
+    spaces: ClassVar[Spaces] = {
+        "quick": {},
+        "standard": {"standardize": [True, False]},
+        "thorough": {"standardize": [True, False]},
+    }
 
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
         """See :meth:`DiscriminantHead.solve`."""
@@ -69,6 +80,13 @@ class LDAHead(DiscriminantHead):
 
     Ledoit & Wolf, "Honey, I shrunk the sample covariance matrix", 2004, for the form; the amount is a parameter.
     """
+
+    needs_covariance = True
+    spaces: ClassVar[Spaces] = {
+        "quick": {"shrinkage": [0.1, 0.5]},
+        "standard": {"shrinkage": [0.01, 0.05, 0.1, 0.3, 0.6]},
+        "thorough": {"shrinkage": [0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]},
+    }
 
     shrinkage: float = parameter(0.1, "share of the identity in the covariance", low=1e-6, high=1.0)
 

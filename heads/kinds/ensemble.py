@@ -7,14 +7,39 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.system.documents import parse
 from heads.feature_table import Floats, Labels, Rows
-from heads.kinds.base import MODEL, WEIGHTS, Head, HeldOut, State
-from heads.kinds.design import DesignsParameter, HeadDesign, parameter
+from heads.kinds.base import Head, HeldOut, State
+from heads.kinds.design import HeadDesign, head_class
+from heads.kinds.parameters import Parameter, parameter
 from heads.solvers.arrays import Scaling, check_array
 from heads.solvers.training import Training
 
 _FLOOR = 1e-30
 """Probability below which the logarithm of a mean stays finite."""
+
+
+_MOST_MEMBERS = 1000
+"""Designs that one head may be made of."""
+
+
+class DesignsParameter(Parameter):
+    """Designs of heads: a list of texts as :meth:`HeadDesign.to_json` gives them."""
+
+    def read(self, value: Any) -> tuple[str, ...]:
+        """See :meth:`Parameter.read`; the designs are checked, and written anew."""
+        texts = parse(value, list[str]) if isinstance(value, str) else value
+        if not 1 < len(texts) <= _MOST_MEMBERS:
+            raise ValueError
+        designs = [HeadDesign.from_json(text) for text in texts]
+        if any(head_class(design.kind).of_several for design in designs):
+            raise ValueError
+        return tuple(design.to_json() for design in designs)
+
+    @property
+    def allowed(self) -> str:
+        """See :attr:`Parameter.allowed`."""
+        return f"a JSON list of 2 to {_MOST_MEMBERS:,} designs, none of which is of several"
 
 
 def mean_scores(probabilities: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
@@ -32,6 +57,7 @@ class EnsembleHead(Head):
     Fitted attributes: ``heads_``, each with a temperature of its own.
     """
 
+    of_several = True
     standardize: ClassVar[bool] = False  # type: ignore[misc]  # each head scales its rows itself
 
     members: tuple[str, ...] = parameter((), "designs of the heads, each as JSON", of=DesignsParameter)
@@ -42,10 +68,9 @@ class EnsembleHead(Head):
         return [HeadDesign.from_json(text) for text in self.members]
 
     @property
-    def weights_file(self) -> str:
-        """See :attr:`Head.weights_file`."""
-        files = {design.build().weights_file for design in self.designs}
-        return MODEL if MODEL in files else WEIGHTS
+    def trusted_types(self) -> frozenset[str]:
+        """See :attr:`Head.trusted_types`."""
+        return frozenset().union(*(design.build().trusted_types for design in self.designs))
 
     @classmethod
     def of(cls, designs: Sequence[HeadDesign], heads: Sequence[Head], temperature: float, seed: int) -> Self:
@@ -79,10 +104,8 @@ class EnsembleHead(Head):
 
     def _bare(self) -> list[Head]:
         """The heads, without what was fitted."""
-        heads = [design.build(self.random_state) for design in self.designs]
-        for head in heads:
-            head.classes_, head.n_features_in_, head.history_ = np.arange(len(self.classes_)), self.n_features_in_, {}
-        return heads
+        size = self.n_features_in_, len(self.classes_)
+        return [design.build(self.random_state).with_width(*size) for design in self.designs]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See :meth:`Head.shapes`."""

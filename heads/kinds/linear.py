@@ -9,8 +9,9 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from heads.feature_table import Floats, Labels, Rows
-from heads.kinds.base import Head, HeldOut, State, too_many_classes
-from heads.kinds.design import HeadDesign, parameter
+from heads.kinds.base import Head, HeldOut, Spaces, State, too_many_classes
+from heads.kinds.design import HeadDesign
+from heads.kinds.parameters import parameter
 from heads.metrics.outcomes import blocks
 from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
 from heads.solvers.folds import Division, Judged, Report
@@ -74,6 +75,7 @@ class LinearHead(Head):
 class PathHead(LinearHead):
     """Base class of the heads that minimise a loss with an L2 penalty, which :func:`judge_paths` fits together."""
 
+    family = "linear"
     joint: ClassVar[Loss | None] = None
     """Loss over more than two classes at once; without one, each class is told from the rest."""
     single: ClassVar[Loss]
@@ -137,6 +139,15 @@ def _class_weight(division: Division, fold: int, name: str) -> Doubles | None:
 class LogisticHead(PathHead):
     """Multinomial logistic regression with an L2 penalty."""
 
+    spaces: ClassVar[Spaces] = {
+        "quick": {"C": {"log": [1e-4, 1.0], "num": 9}},
+        "standard": {"C": {"log": [1e-5, 10.0], "num": 13}, "standardize": [True, False]},
+        "thorough": {
+            "C": {"log": [1e-6, 100.0], "num": 25},
+            "standardize": [True, False],
+            "class_weight": ["none", "balanced"],
+        },
+    }
     joint, single = SOFTMAX, LOGISTIC
 
     C: float = parameter(0.01, _STRENGTH, low=1e-10, high=1e10)
@@ -146,6 +157,11 @@ class LogisticHead(PathHead):
 class LinearSVMHead(PathHead):
     """Linear support vector machines with squared hinge loss, one class against the rest."""
 
+    spaces: ClassVar[Spaces] = {
+        "quick": {"C": {"log": [1e-5, 1e-2], "num": 4}},
+        "standard": {"C": {"log": [1e-6, 1e-1], "num": 11}},
+        "thorough": {"C": {"log": [1e-7, 1.0], "num": 22}, "standardize": [True, False]},
+    }
     single = SQUARED_HINGE
     weigh_target_only = True  # as liblinear does
 
@@ -156,6 +172,11 @@ class LinearSVMHead(PathHead):
 class RidgeHead(PathHead):
     """Least squares to targets of 1 and -1, one class against the rest, with an L2 penalty."""
 
+    spaces: ClassVar[Spaces] = {
+        "quick": {"alpha": {"log": [10.0, 1e4], "num": 4}},
+        "standard": {"alpha": {"log": [1.0, 1e5], "num": 9}},
+        "thorough": {"alpha": {"log": [0.1, 1e6], "num": 15}, "standardize": [True, False]},
+    }
     single = SQUARED
 
     alpha: float = parameter(1000.0, "strength of the L2 penalty", low=1e-10, high=1e10)

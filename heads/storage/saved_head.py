@@ -310,6 +310,6 @@ def _packed(head: Head) -> bytes:
 def _read_state(path: Path, head: Head) -> State:
     limit = machine_memory() // 2
     if path.name == MODEL:
-        return read_model(path, limit)
+        return read_model(path, limit, head.trusted_types)
     with open_tensors(path) as file:
         return file.read({name: (np.float32, shape) for name, shape in head.shapes().items()}, limit)

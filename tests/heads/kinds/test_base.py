@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from featurestore.errors import HeadError
 from heads import HeadDesign
 from heads.kinds.design import KINDS
-from heads.kinds.kernel import out_of_fold
+from heads.kinds.svm import out_of_fold
 from heads.solvers.arrays import Scaling, as_features, standardise
 from heads.solvers.training import Training
 
