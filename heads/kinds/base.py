@@ -1,6 +1,6 @@
 """What all heads share: checks, standardisation, and the way from scores to labels and probabilities.
 
-A head is a scikit-learn classifier (``clone``, ``cross_val_score`` and searches take it), but this module does not
+A head is a scikit-learn estimator, which pipelines, searches, stacking and calibration take. But this module does not
 import scikit-learn: a fitted linear or dense head works with NumPy alone.
 """
 
@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError
+from featurestore.errors import InputError
 from featurestore.system.machine import machine_memory
-from heads.feature_table import Floats, Labels, Rows
+from heads.feature_table import Floats, LabelledRows, Labels
+from heads.kinds.inputs import known_rows, not_fitted, training_rows
 from heads.kinds.parameters import parameter
 from heads.metrics.outcomes import Outcomes, blocks
 from heads.solvers.arrays import Extent, Layers, Scaling, as_features, finite, standardise
@@ -23,7 +24,7 @@ from heads.solvers.scores import softmax
 from heads.solvers.training import Training
 
 Views = tuple[ArrayLike, ArrayLike]
-History = dict[str, list[float]]
+LossHistory = dict[str, list[float]]
 Spaces = Mapping[str, Mapping[str, Any]]
 """Name of a preset -> hyperparameter -> what a sweep tries, as in :mod:`heads.search.space`."""
 HeldOut = tuple[NDArray[np.floating[Any]], Labels]
@@ -50,16 +51,28 @@ def too_many_classes(extent: Extent) -> str | None:
     )
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Head:
     """A classifier of feature rows; the base class.
 
-    Labels are whole numbers. Columns of scores and probabilities follow ``classes_``, the labels that occur in the
-    training rows: two columns for two classes. ``predict`` is always the label of the greatest score.
+    Labels are whole numbers or texts. Columns of scores and probabilities follow ``classes_``, the labels that occur in
+    the training rows: two columns for two classes. ``predict`` is always the label of the greatest score.
 
-    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``temperature_``, ``history_`` (log loss after each epoch
-    on ``train`` and ``validation`` rows, of kinds that have epochs), ``held_out_`` (what the temperature was fitted on,
-    if it was), and those of the family.
+    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``feature_names_in_`` (D,) where a data frame was fitted
+    to, ``temperature_``, ``history_`` (log loss after each epoch on ``train`` and ``validation`` rows, of kinds that
+    have epochs), ``held_out_`` (what the temperature was fitted on, if it was), and those of the family.
+
+    Example:
+        >>> from heads.kinds.linear import LogisticHead
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> head = LogisticHead(C=0.1).fit(X[::2], y[::2])
+        >>> head
+        LogisticHead(C=0.1)
+        >>> head.predict_proba(X[1::2]).shape
+        (75, 3)
+        >>> head.score(X[1::2], y[1::2]) > 0.9
+        True
     """
 
     family: ClassVar[str] = "alone"
@@ -109,17 +122,15 @@ class Head:
             temperature: of the probabilities; by default one that suits rows held out, see :func:`calibrate`.
 
         Raises:
-            HeadError: one class only, NaN or infinity, or lengths that differ.
+            InputError: one class only, NaN or infinity, or lengths that differ.
         """
-        features, labels = as_features(X), np.asarray(y)
-        if len(features) != len(labels):
-            raise HeadError(f"{len(features)} rows of features, but {len(labels)} labels")
+        features, labels = training_rows(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise HeadError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
+            raise InputError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
         self.n_features_in_ = features.shape[1]
         self.temperature_ = 1.0
-        self.history_: History = {}
+        self.history_: LossHistory = {}
         training = Training(
             features, codes, np.arange(len(codes)), None, None if groups is None else np.asarray(groups)
         )
@@ -141,15 +152,15 @@ class Head:
 
     def _with_views(self, plain: Training, views: Views) -> Training:
         """Plain rows with their views."""
-        features, owners = self._checked(views[0]), np.asarray(views[1], np.intp)
+        features, owners = known_rows(self, views[0]), np.asarray(views[1], np.intp)
         rows = len(plain.codes)
         if len(features) != len(owners) or not ((owners >= 0) & (owners < rows)).all():
-            raise HeadError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
+            raise InputError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
         image = np.concatenate([plain.image, owners])
         weights = 1 / np.bincount(image)[image]
         return Training(np.concatenate([plain.Z, features]), plain.codes[image], image, weights, plain.groups)
 
-    def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> Rows | None:
+    def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> LabelledRows | None:
         """The validation rows as :meth:`_fit` takes them, without those of classes that training rows lack."""
         if rows is None:
             return None
@@ -157,32 +168,40 @@ class Head:
         keep = np.isin(labels, self.classes_)
         if not keep.any():
             return None
-        return scaling.apply(self._checked(rows[0])[keep]), np.searchsorted(self.classes_, labels[keep])
+        return scaling.apply(known_rows(self, rows[0])[keep]), np.searchsorted(self.classes_, labels[keep])
 
-    def _checked(self, X: ArrayLike) -> Floats:
-        features = as_features(X)
-        if features.shape[1] != self.n_features_in_:
-            raise HeadError(f"rows of {features.shape[1]} features, but the head takes {self.n_features_in_}")
-        return features
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Scores (N, C).
+    def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Scores (N, C) of rows X (N, D), one column for each of ``classes_``, also of two classes.
 
         Raises:
-            HeadError: not fitted, rows of another width, NaN or infinity.
+            HeadError: not fitted.
+            InputError: rows of another width, NaN or infinity.
         """
         if not hasattr(self, "classes_"):
-            raise HeadError(f"this {type(self).__name__} is not fitted: call fit first")
-        return self._scores(self._checked(X))
+            raise not_fitted(self)
+        return self._scores(known_rows(self, X))
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Scores as scikit-learn has them: as :meth:`scores`, but (N,) of two classes, above 0 for the second."""
+        scores = self.scores(X)
+        return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels (N,)."""
-        best = self.decision_function(X).argmax(axis=1)
+        """Labels (N,) of rows X (N, D), see :meth:`scores` for what is raised."""
+        best = self.scores(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities (N, C), each row with sum 1."""
-        return softmax(self.decision_function(X) / self.temperature_)
+        """Probabilities (N, C) of rows X (N, D), each row with sum 1; see :meth:`scores` for what is raised."""
+        scores = self.scores(X)
+        if self.scores_are_probabilities:
+            return np.asarray(scores, np.float64)
+        return softmax(scores / self.temperature_)
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Natural logarithms of the probabilities (N, C)."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
 
     def outcomes(self, X: ArrayLike, y: ArrayLike, classes: int) -> Outcomes:
         """What the probabilities say of rows X (N, D) of classes y (N,), of which there are `classes` in all.
@@ -195,12 +214,13 @@ class Head:
             for part in blocks(len(features), len(self.classes_))
         ])  # fmt: skip
 
-    def score(self, X: ArrayLike, y: ArrayLike) -> float:
-        """Accuracy."""
-        return float((self.predict(X) == np.asarray(y)).mean())
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy on rows X (N, D) of labels y (N,), each of which may have a weight (N,)."""
+        right = self.predict(X) == np.reshape(y, -1)
+        return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         """Fit to standardised rows and labels 0..C-1; gives scores of rows held out, where `folds` ask for them.
 
@@ -254,6 +274,10 @@ class Head:
             ValueError: the state does not fit them.
         """
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        changed = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default)
+        return f"{type(self).__name__}({', '.join(changed)})"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Constructor's parameters, as scikit-learn asks for them."""

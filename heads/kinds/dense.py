@@ -8,7 +8,7 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.system.machine import cores
-from heads.feature_table import Floats, Labels, Rows
+from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, Spaces, State, too_large, too_many_classes
 from heads.kinds.parameters import parameter
 from heads.solvers.adamw import Net, Shape
@@ -32,7 +32,7 @@ _SPACE = {
 }
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class DenseHead(Head):
     """Layers of ReLU units with dropout, trained by AdamW on the cross-entropy.
 
@@ -74,7 +74,7 @@ class DenseHead(Head):
         return too_large(_EACH * numbers, max_memory, f"the {numbers:,} numbers of its weights take", "fewer units")
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         if why := self._too_large(self.n_features_in_, len(self.classes_), None):
             raise HeadError(f"hidden={','.join(map(str, self.hidden))}: {why}")
@@ -95,6 +95,7 @@ class DenseHead(Head):
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise HeadError("the training of the dense head diverged: give a smaller learning_rate")
         self.layers_: Layers = layers
+        self.n_iter_ = member.epoch
         losses = {"train": member.learnt, "validation": member.losses}
         self.history_ = {name: [round(loss, 4) for loss in some if np.isfinite(loss)] for name, some in losses.items()}
         return (scores, batches.codes) if scores is not None and batches.unseen else None

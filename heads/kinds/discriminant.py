@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.feature_table import Labels, Rows
+from heads.feature_table import LabelledRows, Labels
 from heads.kinds.base import HeldOut, Spaces
 from heads.kinds.design import HeadDesign
 from heads.kinds.linear import LinearHead, held_out, held_scores
@@ -35,7 +35,7 @@ class Moments(NamedTuple):
     rounding: float
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class DiscriminantHead(LinearHead):
     """Base class of heads that follow from :class:`Moments`."""
 
@@ -44,7 +44,7 @@ class DiscriminantHead(LinearHead):
     """Whether :meth:`solve` takes the covariance within classes."""
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training, folds)
         moments = _moments(division, range(division.folds + 1), False, self.needs_covariance)
@@ -57,7 +57,7 @@ class DiscriminantHead(LinearHead):
         raise NotImplementedError
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class CentroidHead(DiscriminantHead):
     """Nearest class mean."""
 
@@ -74,7 +74,7 @@ class CentroidHead(DiscriminantHead):
         return mean, -np.einsum("cd,cd->c", mean, moments.mean) / 2
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class LDAHead(DiscriminantHead):
     """Linear discriminant analysis with a covariance shrunk towards a multiple of the identity.
 

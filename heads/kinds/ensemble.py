@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.system.documents import parse
-from heads.feature_table import Floats, Labels, Rows
+from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, State
 from heads.kinds.design import HeadDesign, head_class
 from heads.kinds.parameters import Parameter, parameter
@@ -47,7 +47,7 @@ def mean_scores(probabilities: Sequence[NDArray[np.floating[Any]]]) -> NDArray[n
     return np.log(np.maximum(np.mean(probabilities, axis=0, dtype=np.float64), _FLOOR))
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class EnsembleHead(Head):
     """The mean of the probabilities of several heads, all fitted on the same rows.
 
@@ -82,7 +82,7 @@ class EnsembleHead(Head):
         return joined
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         X, codes = training.plain
         owners = training.image[len(codes) :]

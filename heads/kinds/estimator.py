@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from heads.feature_table import Labels, Rows
+from heads.feature_table import LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, State
 from heads.solvers.arrays import Extent, Scaling, check_array, check_arrays
 from heads.solvers.training import Training
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class EstimatorHead(Head):
     """Base class of the heads that keep a scikit-learn estimator.
 
@@ -20,7 +20,7 @@ class EstimatorHead(Head):
     """
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         self.model_, self.scaling_ = training.fit(self.estimator()), scaling
         return None

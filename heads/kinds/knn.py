@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
-from heads.feature_table import Floats, Labels, Rows
+from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import HeldOut, Spaces
 from heads.kinds.estimator import EstimatorHead
 from heads.kinds.parameters import parameter
@@ -17,7 +17,7 @@ from heads.solvers.neighbours import Side, nearest, votes
 from heads.solvers.training import Training
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class KNNHead(EstimatorHead):
     """Vote of the nearest training rows. Scores are the votes, and so are probabilities."""
 
@@ -54,7 +54,7 @@ class KNNHead(EstimatorHead):
         return f"there are only {extent.fewest:,} training rows: give n_neighbors no more" if few else None
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         rows = len(training.Z)
         if why := self.obstacle(Extent(rows, rows, self.n_features_in_, len(self.classes_)), None):
@@ -70,10 +70,6 @@ class KNNHead(EstimatorHead):
         for _, rows, near in nearest([(asking, others)], self.n_neighbors, self.metric):
             scores[rows] = votes(codes[near.place], near.distance, self.weights, scores.shape[1])
         return scores
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The votes (N, C)."""
-        return np.asarray(self.decision_function(X), np.float64)
 
     def _layout(self, given: Mapping[str, Any]) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
         rows, real = len(given["_fit_X"]), np.asarray(given["_fit_X"]).dtype

@@ -2,16 +2,17 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from heads.feature_table import Floats, Labels, Rows
+from featurestore.errors import InputError
+from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, Spaces, State, too_many_classes
 from heads.kinds.design import HeadDesign
-from heads.kinds.parameters import parameter
+from heads.kinds.parameters import Parameter, parameter
 from heads.metrics.outcomes import blocks
 from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
 from heads.solvers.folds import Division, Judged, Report
@@ -32,9 +33,15 @@ from heads.solvers.scores import two_columns
 from heads.solvers.training import Training
 
 _STRENGTH = "inverse strength of the L2 penalty"
+CLASS_WEIGHT = Parameter(
+    "none", "weights of rows: equal, or so that classes weigh the same", choices=("none", "balanced")
+)
+"""What a design may say. The constructor also takes None, which means the same as "none", or a dict as scikit-learn."""
+_NAMED = 10
+"""Classes that a message names."""
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearHead(Head):
     """Base class of linear heads.
 
@@ -71,7 +78,7 @@ class LinearHead(Head):
         self.coef_, self.intercept_ = state["coef"], state["intercept"]
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class PathHead(LinearHead):
     """Base class of the heads that minimise a loss with an L2 penalty, which :func:`judge_paths` fits together."""
 
@@ -84,9 +91,7 @@ class PathHead(LinearHead):
     weigh_target_only: ClassVar[bool] = False
     """Of more than two classes, only the one that is told from the rest gets its class weight."""
 
-    class_weight: str = parameter(
-        "none", "weights of rows: equal, or so that classes weigh the same", choices=("none", "balanced")
-    )
+    class_weight: Any = field(default=None, metadata={"parameter": CLASS_WEIGHT})
     max_iter: int = parameter(MAX_ITER, "most iterations of the solver", low=1, high=1_000_000)
     tol: float = parameter(TOL, "share of the objective that may be left to gain", low=1e-12, high=1.0)
 
@@ -94,16 +99,39 @@ class PathHead(LinearHead):
         """See :meth:`Head.obstacle`: of many classes, the time."""
         return too_many_classes(extent)
 
+    def class_weights(self, division: Division, fold: int) -> Doubles | None:
+        """The weight of each class (C,) among the training rows of a fold; None for equal ones.
+
+        Raises:
+            InputError: the parameter ``class_weight`` names a class that is not there, or a weight below 0.
+        """
+        if self.class_weight is None or self.class_weight == "none":
+            return None
+        if self.class_weight == "balanced":
+            counts = division.class_weight(fold)
+            return np.asarray(counts.sum() / (len(counts) * np.maximum(counts, 1)), np.float64)
+        labels = self.classes_.tolist()
+        if not isinstance(self.class_weight, Mapping) or (self.class_weight.keys() - set(labels)):
+            raise InputError(
+                f"class_weight={self.class_weight!r}: give None, 'balanced', or a dict with a weight for each of the "
+                f"classes {', '.join(map(repr, labels[:_NAMED]))}{' …' * (len(labels) > _NAMED)}"
+            )
+        weights = np.array([self.class_weight.get(label, 1.0) for label in labels], np.float64)
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise InputError(f"class_weight={self.class_weight!r}: give finite weights that are not below 0")
+        return weights
+
     @property
     def inverse_penalty(self) -> float:
         """C in ``sum of losses + |W|² / 2C``."""
         return float(getattr(self, "C"))  # noqa: B009
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training, folds)
         [(_, solution)] = _solve([self], division, range(division.folds + 1), standardize=False)
+        self.n_iter_ = int(solution.iterations.max())
         coef, intercept = solution.by_fold(division.folds + 1)
         self._take(coef[-1], intercept[-1], scaling)
         return held_out(division, coef, intercept)
@@ -116,11 +144,12 @@ def _solve(
     first, classes = heads[0], division.classes
     joint = first.joint if classes > 2 else None
     targets = [-1] if joint else range(classes) if classes > 2 else [1]
+    weighted = {str(head.class_weight): head for head in heads}
     variants = [
         Variant(fold, scaling, weights, target, first.weigh_target_only and classes > 2)
-        for name in sorted({head.class_weight for head in heads})
+        for name in sorted(weighted)
         for fold in folds
-        for scaling, weights in [(division.scaling(fold, standardize), _class_weight(division, fold, name))]
+        for scaling, weights in [(division.scaling(fold, standardize), weighted[name].class_weights(division, fold))]
         for target in targets
     ]
     values = sorted({head.inverse_penalty for head in heads})
@@ -128,14 +157,7 @@ def _solve(
     return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, **options)
 
 
-def _class_weight(division: Division, fold: int, name: str) -> Doubles | None:
-    if name == "none":
-        return None
-    counts = division.class_weight(fold)
-    return np.asarray(counts.sum() / (len(counts) * np.maximum(counts, 1)), np.float64)
-
-
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class LogisticHead(PathHead):
     """Multinomial logistic regression with an L2 penalty."""
 
@@ -153,7 +175,7 @@ class LogisticHead(PathHead):
     C: float = parameter(0.01, _STRENGTH, low=1e-10, high=1e10)
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearSVMHead(PathHead):
     """Linear support vector machines with squared hinge loss, one class against the rest."""
 
@@ -168,7 +190,7 @@ class LinearSVMHead(PathHead):
     C: float = parameter(1e-4, _STRENGTH, low=1e-10, high=1e10)
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class RidgeHead(PathHead):
     """Least squares to targets of 1 and -1, one class against the rest, with an L2 penalty."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
-from heads.feature_table import Floats, Labels, Rows
+from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import STANDARDIZE, HeldOut, Spaces, too_large
 from heads.kinds.estimator import EstimatorHead
 from heads.kinds.parameters import parameter
@@ -21,7 +21,7 @@ _COMPARED, _PAIRWISE = 1000, 2**25
 """Classes that an SVM takes at most, and how many values of their pairs are computed at a time: 256 MiB."""
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class SVMHead(EstimatorHead):
     """Support vector machine with the Gaussian kernel exp(-gamma·|x - z|²)."""
 
@@ -51,7 +51,7 @@ class SVMHead(EstimatorHead):
         return SVC(C=self.C, gamma=self.gamma, tol=self.tol)
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         if why := _too_many_pairs(len(self.classes_)):
             raise HeadError(f"the head 'svm': {why}")

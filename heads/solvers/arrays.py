@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError
+from featurestore.errors import HeadError, InputError
 from heads.feature_table import Floats, Labels
 from heads.solvers.moments import moments
 
@@ -66,15 +66,18 @@ def as_features(X: ArrayLike) -> Floats:
     """Rows as float32 (N, D).
 
     Raises:
-        HeadError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
+        InputError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
     """
     raw = np.asarray(X)
     if raw.ndim != 2:
-        raise HeadError(f"features have shape {raw.shape}: give a matrix of one row per sample")
+        raise InputError(
+            f"features have shape {raw.shape}: give a matrix of one row per sample "
+            "(Reshape your data with X.reshape(1, -1) if it is one sample)"
+        )
     with np.errstate(over="ignore"):  # the check below names the rows
         features = raw.astype(np.float32, copy=False)
     if (bad := np.flatnonzero(unusable(features))).size:
-        raise HeadError(
+        raise InputError(
             f"{UNUSABLE} in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
             "leave these rows out, or extract them again"
         )
@@ -84,7 +87,10 @@ def as_features(X: ArrayLike) -> Floats:
 def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Which rows (N,) hold what is said in :data:`UNUSABLE`."""
     if not features.shape[1]:
-        raise HeadError("features have no columns: extract them again")
+        raise InputError(
+            f"features have no columns, 0 feature(s) (shape={features.shape}) while a minimum of 1 is required: "
+            "extract them again"
+        )
     # Neither comparison is true of NaN.
     return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
 

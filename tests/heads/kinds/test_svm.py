@@ -18,7 +18,7 @@ def test_svm_is_scikit_learns(digits, gamma):
     scaler = StandardScaler().fit(X[:400])
     plain = SVC(C=head.C, gamma=gamma).fit(scaler.transform(X[:400]), y[:400])
     expected = plain.decision_function(scaler.transform(X[400:]))
-    np.testing.assert_allclose(head.decision_function(X[400:]), expected, atol=1e-2)
+    np.testing.assert_allclose(head.scores(X[400:]), expected, atol=1e-2)
     assert head.temperature_ != 1
 
 
@@ -33,6 +33,6 @@ def test_an_svm_of_too_many_classes_is_refused_at_once():
 def test_pairs_of_classes_are_compared_some_rows_at_a_time(digits, classes, monkeypatch):
     X, y = digits[0][digits[1] < classes], digits[1][digits[1] < classes]
     head = SVMHead().fit(X, y)
-    whole = head.decision_function(X)
+    whole = head.scores(X)
     monkeypatch.setattr(svm, "_PAIRWISE", 7 * classes * (classes - 1) // 2)
-    np.testing.assert_allclose(head.decision_function(X), whole, atol=1e-9)
+    np.testing.assert_allclose(head.scores(X), whole, atol=1e-9)
