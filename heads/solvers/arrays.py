@@ -1,7 +1,7 @@
 """Arrays that fits are made of: checks of features and of what a file holds, and standardisation."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import HeadError, InputError
 from heads.feature_table import Floats, Labels
 from heads.solvers.moments import moments
+
+F = TypeVar("F", bound=np.floating[Any])
 
 Layers = list[tuple[Floats, Floats]]
 """Weights (in, out) and bias (out,) of each layer of a net."""
@@ -95,15 +97,15 @@ def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
 
 
-def finite(proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities (N, C) themselves.
+def finite(answers: NDArray[F]) -> NDArray[F]:
+    """Scores or probabilities (N, C) themselves.
 
     Raises:
         HeadError: some are none; weights can be so large that their sums are no numbers.
     """
-    if bad := int((~np.isfinite(proba).all(axis=1)).sum()):
-        raise HeadError(f"its answers to {bad} of {len(proba)} rows are no numbers")
-    return proba
+    if bad := int((~np.isfinite(answers).all(axis=1)).sum()):
+        raise HeadError(f"its answers to {bad} of {len(answers)} rows are no numbers")
+    return answers
 
 
 def check_arrays(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
