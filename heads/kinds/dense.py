@@ -1,4 +1,4 @@
-"""Dense nets: heads trained by the code that trains the population of a sweep."""
+"""Dense nets. A single one is trained by the same code as the many nets of a sweep."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +19,7 @@ from heads.solvers.folds import Division
 from heads.solvers.training import Training
 
 _EACH = 20
-"""Bytes for each weight while a net is trained: itself, its gradient, two moments, and the best weights so far."""
+"""Bytes for each weight while a net is trained: the weight, its gradient, two moments, and its best value so far."""
 
 _SPACE = {
     "hidden": [[], [64], [128], [256], [512], [256, 64], [128, 128]],
@@ -37,14 +37,14 @@ class DenseHead(Head):
     """Layers of ReLU units with dropout, trained by AdamW on the cross-entropy.
 
     Training stops when the log loss on the validation rows has not improved for `patience` epochs; the weights of the
-    best epoch are kept. Without validation rows, a tenth of the images of the training rows is left out to tell that,
-    drawn by `random_state`; where none can be, the training rows tell. (Loshchilov & Hutter, "Decoupled weight decay
-    regularization", ICLR 2019.)
+    best epoch are kept. Without validation rows, a tenth of the training images, drawn by `random_state`, is not
+    trained on and takes their place; if no image can be left out, the training rows themselves do. (Loshchilov &
+    Hutter, "Decoupled weight decay regularization", ICLR 2019.)
 
-    Fitted attributes: ``layers_``, for raw features: standardisation and batch normalisation are folded into them.
-    ``held_out_`` and so the temperature are of the rows that told when to stop: they were not learnt from, but their
-    log loss is the least of all epochs. ``history_`` names them ``validation``; the losses on ``train`` rows are those
-    of the batches as they were learnt from, with dropout.
+    Fitted attributes: ``layers_``, for features as they are (standardisation and batch normalisation are part of them),
+    and ``n_iter_``, the number of epochs. ``held_out_``, and so the temperature, are of the rows that decided when to
+    stop: they were not trained on, but their log loss is the least of all epochs. ``history_`` names them
+    ``validation``; the losses on ``train`` rows are those of the batches during training, with dropout.
     """
 
     family = "dense"
@@ -66,7 +66,7 @@ class DenseHead(Head):
     patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`Head.obstacle`: of many classes, the time; and the weights, with what AdamW keeps for each."""
+        """See :meth:`Head.obstacle`: the time for many classes, and the memory for the weights and their moments."""
         return too_many_classes(extent) or self._too_large(extent.columns, extent.classes, max_memory)
 
     def _too_large(self, columns: int, classes: int, max_memory: int | None) -> str | None:
@@ -79,7 +79,7 @@ class DenseHead(Head):
         if why := self._too_large(self.n_features_in_, len(self.classes_), None):
             raise HeadError(f"hidden={','.join(map(str, self.hidden))}: {why}")
         division = Division.of(training)
-        if validation is not None:  # of thousands of classes, as many as have scores that fit in memory
+        if validation is not None:  # of thousands of classes, only as many rows as have scores that fit in memory
             most = held_most(len(self.classes_))
             kept = thinned(np.zeros_like(validation[1]), most, self.random_state) == 0
             validation = validation[0][kept], validation[1][kept]

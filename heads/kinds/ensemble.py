@@ -16,18 +16,18 @@ from heads.solvers.arrays import Scaling, check_array
 from heads.solvers.training import Training
 
 _FLOOR = 1e-30
-"""Probability below which the logarithm of a mean stays finite."""
+"""Mean probabilities are raised to it, so that their logarithm is finite."""
 
 
 _MOST_MEMBERS = 1000
-"""Designs that one head may be made of."""
+"""The most designs of one head."""
 
 
 class DesignsParameter(Parameter):
-    """Designs of heads: a list of texts as :meth:`HeadDesign.to_json` gives them."""
+    """A hyperparameter that holds designs: a list of texts as :meth:`HeadDesign.to_json` returns them."""
 
     def read(self, value: Any) -> tuple[str, ...]:
-        """See :meth:`Parameter.read`; the designs are checked, and written anew."""
+        """See :meth:`Parameter.read`; the designs are checked, and become their canonical JSON."""
         texts = parse(value, list[str]) if isinstance(value, str) else value
         if not 1 < len(texts) <= _MOST_MEMBERS:
             raise ValueError
@@ -43,18 +43,18 @@ class DesignsParameter(Parameter):
 
 
 def mean_scores(probabilities: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
-    """Scores (N, C) whose softmax is the mean of probabilities (N, C): its logarithm."""
+    """Return scores (N, C) whose softmax is the mean of probabilities (N, C): the logarithm of that mean."""
     return np.log(np.maximum(np.mean(probabilities, axis=0, dtype=np.float64), _FLOOR))
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EnsembleHead(Head):
-    """The mean of the probabilities of several heads, all fitted on the same rows.
+    """A head whose probabilities are the mean of those of several heads, all fitted to the same rows.
 
     (Hansen & Salamon, "Neural network ensembles", IEEE PAMI 1990; Caruana et al., "Ensemble selection from libraries of
     models", ICML 2004.)
 
-    Fitted attributes: ``heads_``, each with a temperature of its own.
+    Fitted attributes: ``heads_``, the heads, each with its own temperature.
     """
 
     of_several = True
@@ -74,7 +74,7 @@ class EnsembleHead(Head):
 
     @classmethod
     def of(cls, designs: Sequence[HeadDesign], heads: Sequence[Head], temperature: float, seed: int) -> Self:
-        """From heads that were fitted on the same rows."""
+        """Make a fitted ensemble of heads that were fitted to the same rows."""
         joined = cls(members=tuple(design.to_json() for design in designs), random_state=seed)
         first = heads[0]
         joined.classes_, joined.n_features_in_, joined.history_ = first.classes_, first.n_features_in_, {}
@@ -103,7 +103,7 @@ class EnsembleHead(Head):
         return {"temperatures": temperatures, **states}
 
     def _bare(self) -> list[Head]:
-        """The heads, without what was fitted."""
+        """Make the heads, which are not fitted, for as many columns and classes as this one has."""
         size = self.n_features_in_, len(self.classes_)
         return [design.build(self.random_state).with_width(*size) for design in self.designs]
 

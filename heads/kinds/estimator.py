@@ -14,9 +14,9 @@ from heads.solvers.training import Training
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class EstimatorHead(Head):
-    """Base class of the heads that keep a scikit-learn estimator.
+    """The base class of heads that keep a scikit-learn estimator.
 
-    Fitted attributes: ``model_``, and ``scaling_``, applied to rows before the estimator sees them.
+    Fitted attributes: ``model_``, the estimator, and ``scaling_``, by which rows are scaled before it sees them.
     """
 
     def _fit(
@@ -26,11 +26,11 @@ class EstimatorHead(Head):
         return None
 
     def estimator(self) -> Any:
-        """The unfitted scikit-learn estimator."""
+        """Make the scikit-learn estimator, which is not fitted."""
         raise NotImplementedError
 
     def size(self, extent: Extent) -> int:
-        """See :meth:`Head.size`: the training rows, at most."""
+        """See :meth:`Head.size`: the estimator keeps all training rows at most."""
         return extent.rows * extent.columns
 
     def state(self) -> State:
@@ -50,8 +50,8 @@ class EstimatorHead(Head):
         model = self.estimator()
         if type(found) is not type(model) or found.get_params() != model.get_params():
             raise ValueError(f"its model is not the {type(model).__name__} of its design")
-        # What comes from the file is checked and put into an estimator of our own: whatever else it has is left behind.
-        # Compiled code reads memory by the sizes of these arrays, and does not look whether they agree.
+        # Arrays from the file are checked and put into an estimator of our own; other attributes are not taken over.
+        # Compiled code reads memory by the sizes of these arrays, and does not check whether they agree.
         given = vars(found)
         for name, (kind, shape) in self._layout(given).items():
             check_array(name, given[name], kind, shape)
@@ -62,17 +62,17 @@ class EstimatorHead(Head):
         self.model_, self.scaling_ = model, Scaling(**scaling)
 
     def _layout(self, given: Mapping[str, Any]) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
-        """Type and shape of each array of the estimator's attributes that it answers by.
+        """Return the type and shape of each array among the attributes that the estimator needs to predict.
 
         Raises:
-            ValueError: their sizes do not fit each other.
+            ValueError: the sizes of the given arrays do not fit each other.
         """
         raise NotImplementedError
 
     def _complete(self, model: Any, given: Mapping[str, Any]) -> None:
-        """Give the estimator the attributes that are no arrays.
+        """Set the attributes of the estimator that are no arrays.
 
         Raises:
-            ValueError: they, or the numbers in its arrays, do not fit the rest.
+            ValueError: an attribute, or a number in an array, does not fit the others.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What heads take from their callers: rows of features and labels, checked as scikit-learn checks them.
+"""Checks of the rows and labels that callers give to heads, with the same results as in scikit-learn.
 
 Plain arrays of numbers are checked with NumPy alone, so that a fitted head answers without importing scikit-learn.
 Everything else, such as data frames, sparse matrices or columns of labels, goes through scikit-learn's own function:
@@ -18,17 +18,17 @@ from heads.feature_table import Floats
 from heads.solvers.arrays import as_features
 
 _NUMBERS, _LABELS = "fiub", "iubU"
-"""Kinds of NumPy types that need no look by scikit-learn. Labels that are floats might be measures, and do."""
+"""Kinds of NumPy types that need no check by scikit-learn. Labels of floats need one: they might be measures."""
 
 
 def training_rows(head: Any, X: ArrayLike, y: ArrayLike) -> tuple[Floats, NDArray[Any]]:
-    """Rows to fit a head to, float32 (N, D), and their labels (N,).
+    """Return the rows to fit a head to as float32 (N, D), and their labels (N,).
 
-    Sets ``feature_names_in_`` of the head where the rows are a data frame.
+    ``feature_names_in_`` of the head is set if the rows are a data frame.
 
     Raises:
-        InputError: no matrix of finite numbers, labels that are no classes, or another number of them.
-        TypeError: a sparse matrix.
+        InputError: X is no matrix of finite numbers, the labels are no classes, or the lengths differ.
+        TypeError: X is a sparse matrix.
     """
     rows, labels = _plain(X, _NUMBERS), _plain(y, _LABELS)
     if rows is None or labels is None or labels.ndim != 1:
@@ -47,11 +47,11 @@ def training_rows(head: Any, X: ArrayLike, y: ArrayLike) -> tuple[Floats, NDArra
 
 
 def known_rows(head: Any, X: ArrayLike) -> Floats:
-    """Rows for a fitted head, float32 (N, D).
+    """Return the rows that a fitted head is to judge as float32 (N, D).
 
     Raises:
-        InputError: no matrix of finite numbers, or one of another width than the head was fitted to.
-        TypeError: a sparse matrix.
+        InputError: X is no matrix of finite numbers, or has another width than the training rows.
+        TypeError: X is a sparse matrix.
     """
     rows = _plain(X, _NUMBERS)
     if rows is None or hasattr(head, "feature_names_in_"):
@@ -70,7 +70,7 @@ def known_rows(head: Any, X: ArrayLike) -> Floats:
 
 
 def _plain(value: Any, kinds: str) -> NDArray[Any] | None:
-    """An array of one of these kinds of types; None where scikit-learn has to look."""
+    """Return a value as an array if its type is of one of these kinds; None if scikit-learn has to check it."""
     if type(value) not in (np.ndarray, np.memmap, list, tuple):
         return None
     found = np.asarray(value)
@@ -86,7 +86,7 @@ def _as_input_errors() -> Iterator[None]:
 
 
 def not_fitted(head: Any) -> HeadError:
-    """The error of a head that is used before it is fitted; scikit-learn's ``NotFittedError`` as well."""
+    """Make the error of a head that is used before it is fitted, which is scikit-learn's ``NotFittedError`` too."""
     found: HeadError = _not_fitted_type()(f"this {type(head).__name__} is not fitted: call fit first")
     return found
 

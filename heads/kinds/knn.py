@@ -19,7 +19,10 @@ from heads.solvers.training import Training
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class KNNHead(EstimatorHead):
-    """Vote of the nearest training rows. Scores are the votes, and so are probabilities."""
+    """Classifier by the vote of the nearest training rows. Its scores and its probabilities are shares of the votes.
+
+    (Cover & Hart, "Nearest neighbor pattern classification", IEEE Transactions on Information Theory 1967.)
+    """
 
     family = "neighbours"
     spaces: ClassVar[Spaces] = {
@@ -49,7 +52,7 @@ class KNNHead(EstimatorHead):
         return KNeighborsClassifier(self.n_neighbors, weights=self.weights, metric=self.metric, algorithm="brute")
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`Head.obstacle`: as many rows to fit to as vote."""
+        """See :meth:`Head.obstacle`: there must be as many training rows as vote."""
         few = self.n_neighbors > extent.fewest
         return f"there are only {extent.fewest:,} training rows: give n_neighbors no more" if few else None
 
@@ -59,10 +62,10 @@ class KNNHead(EstimatorHead):
         rows = len(training.Z)
         if why := self.obstacle(Extent(rows, rows, self.n_features_in_, len(self.classes_)), None):
             raise HeadError(f"n_neighbors={self.n_neighbors}, but {why}")
-        return super()._fit(training._replace(weights=None), scaling, validation, folds)  # votes have no weights
+        return super()._fit(training._replace(weights=None), scaling, validation, folds)  # each row has one vote
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
-        # Not by the estimator, whose cosine distances of equal rows are not 0, and which takes twice the time.
+        # The estimator takes twice the time, and its cosine distances of equal rows are not 0.
         known, codes = self.model_._fit_X, self.model_._y
         asking = Side(len(X), lambda places: self.scaling_.apply(X[places]))
         others = Side(len(known), lambda places: np.asarray(known[places], np.float32))

@@ -10,11 +10,11 @@ import numpy as np
 
 from featurestore.errors import InputError
 from heads.feature_table import Floats, LabelledRows, Labels
-from heads.kinds.base import Head, HeldOut, Spaces, State, too_many_classes
+from heads.kinds.base import Head, HeldOut, Spaces, too_many_classes
 from heads.kinds.design import HeadDesign
 from heads.kinds.parameters import Parameter, parameter
 from heads.metrics.outcomes import blocks
-from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
+from heads.solvers.arrays import Extent, Layers, Scaling
 from heads.solvers.folds import Division, Judged, Report
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.linear_path import (
@@ -36,24 +36,24 @@ _STRENGTH = "inverse strength of the L2 penalty"
 CLASS_WEIGHT = Parameter(
     "none", "weights of rows: equal, or so that classes weigh the same", choices=("none", "balanced")
 )
-"""What a design may say. The constructor also takes None, which means the same as "none", or a dict as scikit-learn."""
+"""What a design may say. The constructor also takes None, which means "none", and a dict as in scikit-learn."""
 _NAMED = 10
-"""Classes that a message names."""
+"""A message names so many classes at most."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class LinearHead(Head):
-    """Base class of linear heads.
+    """The base class of linear heads.
 
-    Fitted attributes: ``coef_`` float32 (D, C) and ``intercept_`` float32 (C,), for raw features: standardisation is
-    folded into them.
+    Fitted attributes: ``coef_``, float32 (D, C), and ``intercept_``, float32 (C,), for features as they are: the
+    standardisation is part of them.
     """
 
     def _scores(self, X: Floats) -> Floats:
         return np.asarray(X @ self.coef_ + self.intercept_)
 
     def _take(self, coef: Floats, intercept: Floats, scaling: Scaling) -> None:
-        """Take over what was fitted to standardised rows: (C, D) and (C,); two classes may share one row."""
+        """Set coefficients (C, D) and intercepts (C,) for standardised rows; of two classes there may be one row."""
         if len(coef) == 1:  # as in scores.two_columns
             sides = np.array([-0.5, 0.5], np.float32)
             coef, intercept = np.outer(sides, coef), sides * intercept
@@ -63,33 +63,27 @@ class LinearHead(Head):
         """See :meth:`Head.as_layers`."""
         return [(self.coef_, self.intercept_)]
 
-    def state(self) -> State:
-        """See :meth:`Head.state`."""
-        return {"coef": self.coef_, "intercept": self.intercept_}
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See :meth:`Head.shapes`."""
         classes = len(self.classes_)
         return {"coef": (self.n_features_in_, classes), "intercept": (classes,)}
 
-    def restore(self, state: State) -> None:
-        """See :meth:`Head.restore`."""
-        check_arrays(state, self.shapes())
-        self.coef_, self.intercept_ = state["coef"], state["intercept"]
-
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class PathHead(LinearHead):
-    """Base class of the heads that minimise a loss with an L2 penalty, which :func:`judge_paths` fits together."""
+    """The base class of linear heads that minimise a loss with an L2 penalty, see :mod:`heads.solvers.linear_path`.
+
+    Fitted attributes: those of :class:`LinearHead`, and ``n_iter_``, the most iterations of the solver.
+    """
 
     family = "linear"
     joint: ClassVar[Loss | None] = None
-    """Loss over more than two classes at once; without one, each class is told from the rest."""
+    """The loss over more than two classes at once; None if each class is separated from the rest by itself."""
     single: ClassVar[Loss]
-    """Loss of one class against the rest."""
+    """The loss that separates one class from the rest."""
 
     weigh_target_only: ClassVar[bool] = False
-    """Of more than two classes, only the one that is told from the rest gets its class weight."""
+    """Whether, with more than two classes, only the class that is separated from the rest gets its class weight."""
 
     class_weight: Any = field(default=None, metadata={"parameter": CLASS_WEIGHT})
     max_iter: int = parameter(MAX_ITER, "most iterations of the solver", low=1, high=1_000_000)
@@ -100,7 +94,7 @@ class PathHead(LinearHead):
         return too_many_classes(extent)
 
     def class_weights(self, division: Division, fold: int) -> Doubles | None:
-        """The weight of each class (C,) among the training rows of a fold; None for equal ones.
+        """Return the weight of each class (C,) among the training rows of a fold; None for equal ones.
 
         Raises:
             InputError: the parameter ``class_weight`` names a class that is not there, or a weight below 0.
@@ -123,7 +117,7 @@ class PathHead(LinearHead):
 
     @property
     def inverse_penalty(self) -> float:
-        """C in ``sum of losses + |W|² / 2C``."""
+        """The number C in the objective ``sum of losses + |W|² / 2C``."""
         return float(getattr(self, "C"))  # noqa: B009
 
     def _fit(
@@ -140,7 +134,10 @@ class PathHead(LinearHead):
 def _solve(
     heads: Sequence[PathHead], division: Division, folds: Sequence[int], standardize: bool, **options: Any
 ) -> Iterator[tuple[float, Solution]]:
-    """Solutions by C of heads that differ in C and class weight; variants by class weight, fold and target."""
+    """Yield each C with the solution of heads that differ in C and class weight.
+
+    The variants of a solution are ordered by class weight, fold and target.
+    """
     first, classes = heads[0], division.classes
     joint = first.joint if classes > 2 else None
     targets = [-1] if joint else range(classes) if classes > 2 else [1]
@@ -210,7 +207,7 @@ class RidgeHead(PathHead):
 
 
 def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercept: Floats) -> Floats:
-    """Scores (J, C) of ``division.judged``, each row by the coefficients (F, C, D) of the fold that holds it out."""
+    """Return scores (J, C) of ``division.judged``, by the coefficients (F, C, D) of the fold that holds a row out."""
     scores = np.empty((len(division.judged), division.classes), np.float32)
     start = 0
     size = min(4096, next(blocks(len(division.judged), division.classes)).stop)
@@ -225,7 +222,7 @@ def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercep
 
 
 def held_out(division: Division, coef: Floats, intercept: Floats) -> HeldOut | None:
-    """Held-out scores as :meth:`Head._fit` gives them, if anything was held out."""
+    """Return held-out scores and labels as :meth:`Head._fit` does; None if no row is held out."""
     if not division.folds:
         return None
     return held_scores(division, range(division.folds), coef, intercept), division.codes[division.judged]

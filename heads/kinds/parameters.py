@@ -1,10 +1,10 @@
-"""Hyperparameters: the fields of a head that were made by :func:`parameter`, with their default, range and help."""
+"""Hyperparameters of heads: the fields of a class that :func:`parameter` makes, each with a default, range and help."""
 
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 _LONGEST = 100
-"""Numbers that a hyperparameter may have."""
+"""A hyperparameter may hold so many numbers at most."""
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
@@ -12,13 +12,14 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True)
 class Parameter:
-    """One hyperparameter: what it does and which values it takes.
+    """A hyperparameter: what it does, and which values it takes.
 
     Attributes:
-        default: its type is the type of all values: bool, int, float, a tuple of ints, or a word of `choices`.
-        help: one line.
-        low, high: smallest and largest number allowed.
-        choices: words allowed, beside numbers if there is a range.
+        default: the value if none is given. All values have its type: bool, int, float, a tuple of ints, or a word of
+            `choices`.
+        help: a line that says what the hyperparameter does.
+        low, high: the smallest and the largest number allowed; no number is allowed if `low` is not below `high`.
+        choices: the words that are allowed.
     """
 
     default: Any
@@ -28,10 +29,10 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
     def read(self, value: Any) -> Any:
-        """The typed form of `value`, which may be text from a command line or a value from JSON.
+        """Return a value, which may be text from a command line or come from JSON, in the type of the default.
 
         Raises:
-            ValueError, LookupError, TypeError: of another type, or out of range.
+            ValueError, LookupError, TypeError: the value has another type, or is out of range.
         """
         # Through text, so that True is no number, and 1 may stand for 1.0.
         text = str(value).strip()
@@ -53,7 +54,7 @@ class Parameter:
 
     @property
     def allowed(self) -> str:
-        """The values it takes, in words."""
+        """The values that the hyperparameter takes, in words."""
         words = ["true", "false"] if isinstance(self.default, bool) else list(self.choices)
         if self.low < self.high:
             several = f"0 or whole numbers, separated by commas, {_LONGEST} at most, each"
@@ -71,5 +72,15 @@ def parameter(
     choices: tuple[str, ...] = (),
     of: type[Parameter] = Parameter,
 ) -> T:
-    """Declare a dataclass field of a head to be one of its hyperparameters, see :class:`Parameter`."""
+    """Make a field of a head's class that is one of its hyperparameters; see :class:`Parameter` for the arguments.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from heads.kinds.base import Head
+        >>> @dataclass(kw_only=True, eq=False, repr=False)
+        ... class SmoothHead(Head):
+        ...     width: float = parameter(1.0, "width of the kernel", low=1e-6, high=1e6)
+        >>> SmoothHead(width=2.0)
+        SmoothHead(width=2.0)
+    """
     return field(default=default, metadata={"parameter": of(default, help, low, high, choices)})

@@ -18,7 +18,7 @@ from heads.solvers.scores import two_columns
 from heads.solvers.training import Training
 
 _COMPARED, _PAIRWISE = 1000, 2**25
-"""Classes that an SVM takes at most, and how many values of their pairs are computed at a time: 256 MiB."""
+"""The most classes of an SVM, and how many scores of pairs of classes are computed at a time: 256 MiB."""
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -59,7 +59,7 @@ class SVMHead(EstimatorHead):
         return None if folds is None else out_of_fold(self.estimator, training, folds)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`Head.obstacle`: the Gram matrix of all rows."""
+        """See :meth:`Head.obstacle`: pairs of classes, and the memory for the Gram matrix of all rows."""
         if why := _too_many_pairs(extent.classes):
             return why
         needed = (SHARED + EACH) * extent.rows**2
@@ -104,14 +104,14 @@ def _too_many_pairs(classes: int) -> str | None:
 
 
 def decisions(model: Any, X: NDArray[np.floating[Any]], classes: int) -> NDArray[np.float64]:
-    """Scores (N, C) that an SVC gives, which compares each two classes: some rows at a time."""
+    """Return the scores (N, C) of an SVC, which compares every two classes, computed some rows at a time."""
     size = max(1, _PAIRWISE // (classes * (classes - 1) // 2))
     parts = [two_columns(model.decision_function(X[start : start + size])) for start in range(0, len(X), size)]
     return np.concatenate(parts) if parts else np.empty((0, classes))
 
 
 def out_of_fold(make: Callable[[], Any], training: Training, folds: Labels) -> HeldOut:
-    """Scores of the plain rows that are held out, each from an estimator that saw neither the row nor a view of it."""
+    """Return scores of the plain rows that are held out, each by an estimator fitted without the row and its views."""
     Z, codes = training.plain
     scores = np.empty((len(codes), codes.max() + 1))
     for fold in range(folds.max() + 1):
