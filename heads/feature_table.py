@@ -18,9 +18,10 @@ from featurestore.store.reader import FeatureStore, find_file, find_files
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]
-Rows = tuple[Floats, Labels]
+LabelledRows = tuple[Floats, Labels]
+"""Rows of features (N, D) and their labels (N,)."""
 Features = NDArray[np.floating[Any]]
-Source = tuple[FeatureStore, str | None]
+StoreTap = tuple[FeatureStore, str | None]
 """A file and one of its taps; None for its only one."""
 
 
@@ -79,7 +80,7 @@ class FeatureTable:
         StoreError: files of different rows, or without such a tap; the message names them.
     """
 
-    def __init__(self, path: Path, sources: Sequence[Source]) -> None:
+    def __init__(self, path: Path, sources: Sequence[StoreTap]) -> None:
         stores = [store for store, _ in sources]
         first = stores[0]
         for other in stores[1:]:
@@ -187,7 +188,7 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
         return FeatureTable(store.path, [(store, None)])
     stores = [FeatureStore(file) for file in find_files(path)]
     known = _names(stores)
-    sources: list[Source] = []
+    sources: list[StoreTap] = []
     for part in _split(tap, known):
         found = known.get(part, [])
         if len(found) != 1:
@@ -198,9 +199,9 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
     return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
 
 
-def _names(stores: Sequence[FeatureStore]) -> dict[str, list[Source]]:
+def _names(stores: Sequence[FeatureStore]) -> dict[str, list[StoreTap]]:
     """All that each name may stand for."""
-    known: dict[str, list[Source]] = {}
+    known: dict[str, list[StoreTap]] = {}
     for store in stores:
         for tap in store.taps:
             names = {tap: None}

@@ -35,7 +35,7 @@ def fit_head(
 
     Args:
         features: feature file, folder, or a table already loaded.
-        head: a kind of :data:`heads.kinds.design.KINDS`, or a preset of :data:`heads.kinds.design.PRESETS`.
+        head: a kind of :data:`heads.kinds.design.KINDS`, or a preset of :data:`heads.kinds.design.RECIPES`.
         params: hyperparameters that shall not have their default, by name, typed or as text; or texts ``name=value``.
         out: folder to save the head in; a saved head there is replaced.
         tap: which features, see :func:`heads.load_features`.
@@ -110,7 +110,7 @@ def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
     """The head with its metrics on the train and validation rows."""
     metrics = {}
     # A row is its own nearest neighbour: votes on training rows would say nothing, and take long.
-    for split in ("validation",) if fitted.head.votes else ("train", "validation"):
+    for split in ("validation",) if fitted.head.scores_are_probabilities else ("train", "validation"):
         X, y = table.select(split)
         if len(y):
             with table.named():

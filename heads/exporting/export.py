@@ -24,7 +24,7 @@ from featurestore.system.keras import import_keras, without_stderr
 from heads.console import text
 from heads.exporting import features, model_formats
 from heads.feature_table import Features
-from heads.kinds.base import kinds_of_layers
+from heads.kinds.design import kinds_of_layers
 from heads.prediction.predictor import find_images, load_networks, probabilities
 from heads.solvers.arrays import Layers
 from heads.storage.saved_head import FittedHead, load_head

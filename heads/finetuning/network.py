@@ -13,7 +13,8 @@ from featurestore.backbones.architecture import PREPROCESSINGS
 from featurestore.errors import HeadError
 from featurestore.spec import Pool, Tap
 from heads.feature_table import Floats
-from heads.kinds.base import Head, kinds_of_layers
+from heads.kinds.base import Head
+from heads.kinds.design import kinds_of_layers
 from heads.solvers.arrays import Scaling, standardise
 from heads.storage.saved_head import FittedHead
 

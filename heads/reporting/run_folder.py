@@ -9,7 +9,7 @@ from featurestore.store.remote import Recorded
 from featurestore.system import documents
 from heads.documents import EvaluationDocument, SweepDocument, TuningDocument
 from heads.evaluation.evaluate import Evaluation
-from heads.kinds.base import History
+from heads.kinds.base import LossHistory
 from heads.search.results import SUMMARY, WINNER, SweepResult
 from heads.search.trials import FILE, Trial
 from heads.storage.saved_head import HEAD, FittedHead, load_head, reason
@@ -34,7 +34,7 @@ class Run:
     path: Path
     fitted: FittedHead
     measured: Evaluation | None = None
-    history: History = field(default_factory=dict)
+    history: LossHistory = field(default_factory=dict)
     sweep: SweepResult | None = None
     tuning: TuningDocument | None = None
 

@@ -46,4 +46,4 @@ def _scores(design: HeadDesign, division: Division, fold: int, seed: int) -> Flo
     # Each class has training rows in every fold, so that the columns of the scores are the classes of the division.
     head = design.build(seed).fit(X, y, views=views, groups=training.groups, temperature=1.0)
     held = np.asarray(division.X[division.held(fold)], np.float32)
-    return np.asarray(head.decision_function(held), np.float32)
+    return np.asarray(head.scores(held), np.float32)

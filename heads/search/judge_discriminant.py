@@ -23,7 +23,7 @@ def judge_discriminant(designs: Sequence[HeadDesign], judging: Judging) -> None:
     heads = [cast("DiscriminantHead", design.build(judging.seed)) for design in designs]
     groups: dict[tuple[bool, bool], list[int]] = defaultdict(list)
     for i, head in enumerate(heads):
-        groups[head.covariance, head.standardize].append(i)
+        groups[head.needs_covariance, head.standardize].append(i)
     division = judging.division
     folds = range(division.folds)
     for (covariance, standardize), members in groups.items():

@@ -24,13 +24,13 @@ def judge_linear(designs: Sequence[HeadDesign], judging: Judging) -> None:
     folds = range(division.folds)
     for members in groups.values():
         heads = [cast("PathHead", designs[i].build(judging.seed)) for i in members]
-        names = sorted({head.class_weight for head in heads})
+        names = sorted({str(head.class_weight) for head in heads})
         before = time.perf_counter()
         for C, solution in solve_heads(heads, division, folds, heads[0].standardize, deadline=judging.deadline):
             done = [(i, head) for i, head in zip(members, heads, strict=True) if head.inverse_penalty == C]
             elapsed, before = time.perf_counter() - before, time.perf_counter()
             for i, head in done:
-                mine = solution.part(names.index(head.class_weight), len(names))
+                mine = solution.part(names.index(str(head.class_weight)), len(names))
                 scores = held_scores(division, folds, *mine.by_fold(len(folds)))
                 stopped = "converged" if mine.iterations.max() < head.max_iter else "max_iter"
                 judging.report(i, Judged(scores, elapsed / len(done), stopped))

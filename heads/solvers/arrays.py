@@ -1,14 +1,16 @@
 """Arrays that fits are made of: checks of features and of what a file holds, and standardisation."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError
+from featurestore.errors import HeadError, InputError
 from heads.feature_table import Floats, Labels
 from heads.solvers.moments import moments
+
+F = TypeVar("F", bound=np.floating[Any])
 
 Layers = list[tuple[Floats, Floats]]
 """Weights (in, out) and bias (out,) of each layer of a net."""
@@ -66,15 +68,18 @@ def as_features(X: ArrayLike) -> Floats:
     """Rows as float32 (N, D).
 
     Raises:
-        HeadError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
+        InputError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
     """
     raw = np.asarray(X)
     if raw.ndim != 2:
-        raise HeadError(f"features have shape {raw.shape}: give a matrix of one row per sample")
+        raise InputError(
+            f"features have shape {raw.shape}: give a matrix of one row per sample "
+            "(Reshape your data with X.reshape(1, -1) if it is one sample)"
+        )
     with np.errstate(over="ignore"):  # the check below names the rows
         features = raw.astype(np.float32, copy=False)
     if (bad := np.flatnonzero(unusable(features))).size:
-        raise HeadError(
+        raise InputError(
             f"{UNUSABLE} in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
             "leave these rows out, or extract them again"
         )
@@ -84,20 +89,23 @@ def as_features(X: ArrayLike) -> Floats:
 def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
     """Which rows (N,) hold what is said in :data:`UNUSABLE`."""
     if not features.shape[1]:
-        raise HeadError("features have no columns: extract them again")
+        raise InputError(
+            f"features have no columns, 0 feature(s) (shape={features.shape}) while a minimum of 1 is required: "
+            "extract them again"
+        )
     # Neither comparison is true of NaN.
     return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
 
 
-def finite(proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities (N, C) themselves.
+def finite(answers: NDArray[F]) -> NDArray[F]:
+    """Scores or probabilities (N, C) themselves.
 
     Raises:
         HeadError: some are none; weights can be so large that their sums are no numbers.
     """
-    if bad := int((~np.isfinite(proba).all(axis=1)).sum()):
-        raise HeadError(f"its answers to {bad} of {len(proba)} rows are no numbers")
-    return proba
+    if bad := int((~np.isfinite(answers).all(axis=1)).sum()):
+        raise HeadError(f"its answers to {bad} of {len(answers)} rows are no numbers")
+    return answers
 
 
 def check_arrays(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.feature_table import Floats, Labels, Rows
+from heads.feature_table import Floats, LabelledRows, Labels
 
 
 class Training(NamedTuple):
@@ -26,7 +26,7 @@ class Training(NamedTuple):
     groups: Labels | None = None
 
     @property
-    def plain(self) -> Rows:
+    def plain(self) -> LabelledRows:
         """The plain rows and their labels."""
         images = int(self.image.max()) + 1
         return self.Z[:images], self.codes[:images]

@@ -7,7 +7,7 @@ to, as often as it does, and so the archive is looked through before skops sees 
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,22 @@ _SCHEMA = "schema.json"
 _MEMBERS, _NODES = 50_000, 200_000
 """Most files in the archive, and most parts that it is built of: a head of a thousand others has less."""
 
-_TRUSTED = {
-    "builtins": {"dict", "list", "str", "tuple"},
-    "numpy": {"ndarray", "float64", "int64"},
-    "sklearn.svm._classes": {"SVC"},
-    "sklearn.neighbors._classification": {"KNeighborsClassifier"},
+_PLAIN = {
+    *("builtins.dict", "builtins.list", "builtins.str", "builtins.tuple"),
+    *("numpy.ndarray", "numpy.float64", "numpy.int64"),
 }
-"""All types that a model file may name, by module."""
+"""Types that any model file may name, beside those of its head: :attr:`heads.kinds.base.Head.trusted_types`."""
 _LOADERS = {"DictNode", "ListNode", "TupleNode", "JsonNode", "NdArrayNode", "ObjectNode", "TypeNode"}
 """What skops may build them with."""
 
 
-def read_model(path: Path, limit: int) -> dict[str, Any]:
+def read_model(path: Path, limit: int, trusted: Collection[str]) -> dict[str, Any]:
     """What :func:`skops.io.dumps` made of a dictionary.
 
     Args:
         path: of the file.
         limit: most bytes of its arrays.
+        trusted: names of the types that it may hold beside numbers, texts, arrays and collections of them.
 
     Raises:
         ValueError: something else is in it, or more.
@@ -44,7 +43,7 @@ def read_model(path: Path, limit: int) -> dict[str, Any]:
 
     with open_regular(path) as file:
         with zipfile.ZipFile(_Sparing(file)) as archive:
-            _check(archive, limit)
+            _check(archive, limit, _PLAIN.union(trusted))
         file.seek(0)
         return dict(skops.io.load(file, trusted=[]))
 
@@ -71,7 +70,7 @@ class _Sparing(io.RawIOBase):
         return found
 
 
-def _check(archive: zipfile.ZipFile, limit: int) -> None:
+def _check(archive: zipfile.ZipFile, limit: int, trusted: Collection[str]) -> None:
     """Check that the archive is one of our making.
 
     Raises:
@@ -92,12 +91,12 @@ def _check(archive: zipfile.ZipFile, limit: int) -> None:
     for count, node in enumerate(_nodes(parse(archive.read(_SCHEMA), dict[str, Any]))):
         if count == _NODES:
             raise ValueError(f"it consists of more than {_NODES:,} parts")
-        _check_node(node, owners)
+        _check_node(node, trusted, owners)
 
 
-def _check_node(node: dict[str, Any], owners: dict[str, Any]) -> None:
+def _check_node(node: dict[str, Any], trusted: Collection[str], owners: dict[str, Any]) -> None:
     module, name, loader = (node.get(key) for key in ("__module__", "__class__", "__loader__"))
-    if name not in _TRUSTED.get(str(module), ()) or loader not in _LOADERS:
+    if f"{module}.{name}" not in trusted or loader not in _LOADERS:
         raise ValueError(f"it holds a {module}.{name} ({loader}), which no head needs")
     content = node.get("content")
     if loader == "JsonNode" and (not isinstance(content, str) or content.lstrip()[:1] in ("[", "{")):

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError, SpecMismatchError
+from featurestore.errors import HeadError, InputError, SpecMismatchError
 from featurestore.spec import ExtractionSpec
 from featurestore.system.documents import LIMIT, parse
 from featurestore.system.files import read_regular, sync, why, write_error
 from featurestore.system.machine import machine_memory
+from featurestore.system.results import Result
 from featurestore.system.tensors import open_tensors
 from heads.documents import HeadDocument, HeadVersion
 from heads.feature_table import FeatureTable, Input
@@ -43,13 +44,36 @@ HEAD = "head.json"
 _PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
 """Fields of a FittedHead that JSON takes as they are."""
 
+_NAMED, _SHOWN_NAMES = 8, 70
+"""Classes, and characters of their names, that the short text of a head shows."""
 _SHOWN = 400
 """Characters of a reason that a message repeats."""
 
 
-@dataclass(frozen=True, eq=False)
-class FittedHead:
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedHead(Result):
     """A fitted head with all that is needed to use it on other features of the same extraction.
+
+    It answers as scikit-learn's classifiers do, in the names of the classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import load_features, load_head
+        >>> head = load_head("head")
+        >>> head
+        FittedHead
+          kind       logreg
+          classes    10 (digit 0, digit 1, digit 2, ...)
+          features   64 (... last)
+          dataset    ... (120 test, 360 train, 120 validation)
+          ...
+        >>> X, y = load_features("digits.h5").select("validation")
+        >>> head.predict(X[:2])
+        array(['digit ...', 'digit ...'], dtype='<U7')
+        >>> head.predict_proba(X).shape
+        (120, 10)
+        >>> head.score(X, head.classes_[y]) > 0.9
+        True
 
     Attributes:
         head: the classifier.
@@ -120,12 +144,51 @@ class FittedHead:
                 "or extract again with the other settings"
             )
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities (N, len(class_names)) of feature rows X (N, D).
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """The names of the classes (C,), in the order of the columns of scores and probabilities."""
+        return np.array(self.class_names)
+
+    @property
+    def n_features_in_(self) -> int:
+        """The columns D of the feature rows that it takes."""
+        return int(self.head.n_features_in_)
+
+    def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Scores (N, C) of feature rows X (N, D); minus infinity for classes without training rows.
 
         Raises:
             HeadError: rows of another width, NaN or infinity, or so large that its scores are.
         """
+        with self._named():
+            known = finite(self.head.scores(X))
+        scores = np.full((len(known), len(self.class_names)), -np.inf, known.dtype)
+        scores[:, self.head.classes_] = known
+        return scores
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Scores as scikit-learn has them: as :meth:`scores`, but (N,) of two classes, above 0 for the second."""
+        scores = self.scores(X)
+        return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
+
+    def predict(self, X: ArrayLike) -> NDArray[np.str_]:
+        """The names of the most probable classes (N,) of feature rows X (N, D); see :meth:`scores` for errors."""
+        return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Accuracy on feature rows X (N, D) whose classes have these names (N,), see :attr:`classes_`.
+
+        Raises:
+            HeadError: as :meth:`scores`, or the classes are numbers.
+        """
+        names = np.reshape(y, -1)
+        if names.dtype.kind not in "UO":
+            raise InputError(f"classes are {names.dtype} here: give their names, such as {self.class_names[0]!r}")
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return float(np.average(self.predict(X) == names, weights=weights))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities (N, C) of feature rows X (N, D); see :meth:`scores` for errors."""
         with self._named():
             known = finite(self.head.predict_proba(X))
         proba = np.zeros((len(known), len(self.class_names)))
@@ -144,7 +207,22 @@ class FittedHead:
             with np.errstate(over="ignore", invalid="ignore"):
                 yield
         except HeadError as error:
-            raise HeadError(f"{self.path or 'the head'}: {error}") from error
+            raise type(error)(f"{self.path or 'the head'}: {error}") from error
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        yield "kind", " ".join([self.design.kind, *self.design.settings()])
+        names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
+        yield "classes", f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})"
+        taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)
+        yield "features", f"{self.n_features_in_} ({' + '.join(taps)})"
+        yield "dataset", f"{self.dataset} ({', '.join(f'{count} {split}' for split, count in self.rows.items())})"
+        for rows, metrics in self.metrics.items():
+            yield rows, ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        if self.path:
+            yield "path", str(self.path)
+
+    def __repr__(self) -> str:
+        return "\n".join(["FittedHead", *(f"  {name:<10} {text}" for name, text in self._shown())])
 
     def to_dict(self) -> dict[str, Any]:
         """All but the state of the head, as plain JSON types."""
@@ -310,6 +388,6 @@ def _packed(head: Head) -> bytes:
 def _read_state(path: Path, head: Head) -> State:
     limit = machine_memory() // 2
     if path.name == MODEL:
-        return read_model(path, limit)
+        return read_model(path, limit, head.trusted_types)
     with open_tensors(path) as file:
         return file.read({name: (np.float32, shape) for name, shape in head.shapes().items()}, limit)
