@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from featurestore.system.progress import reporting
 
 from featurestore import spec
+from featurestore.system.progress import reporting
 from heads import choices
 from heads.console import help, options, terminal, text
 from heads.console.options import (
