@@ -174,7 +174,7 @@ def fit_head(
     path: FileOrDir,
     out: Annotated[Path, option("Folder for the fitted head.")],
     head: Annotated[
-        Literal[*KINDS, *PRESETS],
+        Literal[*KINDS, *PRESETS],  # type: ignore[valid-type]
         option(f"Kind: {', '.join(KINDS)}; or recipe: {', '.join(PRESETS)}.", metavar="KIND|RECIPE"),
     ] = "logreg",
     features: Annotated[str | None, option("Taps, or backbones of the folder, to fit as one.", metavar="A+B")] = None,

@@ -178,7 +178,7 @@ def _neighbours(Z: Floats) -> tuple[Labels, Doubles]:
     return near, 1 - distance**2 / 2
 
 
-def near_duplicates(near: Labels, cosine: Floats) -> list[tuple[int, int, float]]:
+def near_duplicates(near: Labels, cosine: Doubles) -> list[tuple[int, int, float]]:
     """Find pairs of rows that are much nearer to each other than to others; the most alike first, with their cosine.
 
     (After the ratio test of Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004.)

@@ -53,9 +53,7 @@ def test_reliability_accounts_for_every_row(classes, rows, seed):
     assert sum(each.rows for each in found.bins) == rows
     assert sum(each.rows * each.accuracy for each in found.bins) / rows == pytest.approx(right)
     assert abs(proba.max(axis=1).mean() - right) - 1e-9 <= found.error <= 1
-    assert all(
-        low - 1e-9 <= each.accuracy <= high + 1e-9 for each in found.bins for low, high in [each.interval]
-    )
+    assert all(low - 1e-9 <= each.accuracy <= high + 1e-9 for each in found.bins for low, high in [each.interval])
 
 
 def test_probabilities_that_are_what_they_say_have_no_calibration_error():
