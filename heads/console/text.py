@@ -5,8 +5,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-from heads.storage.record import FITTED
-
 
 def table(heading: list[str], rows: list[list[Any]]) -> str:
     """Columns of text, numbers to the right."""
@@ -196,6 +194,8 @@ def _value(value: Any) -> str:
 
 def seen(how: str) -> str:
     """What a head had done with rows that it is measured on, as a sentence; see :mod:`heads.storage.record`."""
+    from heads.storage.record import FITTED
+
     if how == FITTED:
         return "The head was fitted on these rows."
     return "The head was chosen, or stopped, by these rows."

@@ -7,13 +7,13 @@ from typing import Any
 
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
-from heads.reporting.run_folder import Run
+from heads.reporting.run_folder import RunFolder
 from heads.search.results import SweepSettings
 from heads.search.space import PRESETS
 from heads.storage.saved_head import FittedHead
 
 
-def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
+def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
     """What a head was made with, in the order of its making: pairs of a name and a text.
 
     Args:
@@ -44,7 +44,7 @@ def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
     return found
 
 
-def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
+def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
     """The commands that extract the features, fit the head and measure it again.
 
     Args:

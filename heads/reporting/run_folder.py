@@ -1,4 +1,4 @@
-"""What a folder holds: a sweep, a fine-tuned model, or a saved head alone."""
+"""Read the folder that a report is on: a sweep, a fine-tuned model, or a saved head alone."""
 
 import os
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ TUNING, TUNED = "finetune.json", "head"
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class RunFolder:
     """A head, and what is known of how it was found.
 
     Attributes:
@@ -55,7 +55,7 @@ class Run:
         return None if where is None else Recorded(where)
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: Path) -> RunFolder:
     """Read a folder.
 
     Raises:
@@ -63,7 +63,7 @@ def open_run(path: Path) -> Run:
     """
     if os.path.lexists(path / HEAD):
         fitted = load_head(path)
-        return Run(path, fitted, history=fitted.head.history_)
+        return RunFolder(path, fitted, history=fitted.head.history_)
     for name, inner, read in ((SUMMARY, WINNER, _sweep), (TUNING, TUNED, _tuning)):
         if os.path.lexists(path / name):
             fitted = load_head(path / inner)
@@ -78,18 +78,18 @@ def open_run(path: Path) -> Run:
     raise HeadError(f"{path}: no sweep and no saved head: give the --out of  featurestore sweep  or  fit-head")
 
 
-def _sweep(path: Path, fitted: FittedHead) -> Run:
+def _sweep(path: Path, fitted: FittedHead) -> RunFolder:
     values = documents.read(path / SUMMARY, SweepDocument)
     measured = _evaluation(values["test"]) if values["test"] else None
-    return Run(path, fitted, measured, fitted.head.history_, SweepResult.from_document(path, values, measured))
+    return RunFolder(path, fitted, measured, fitted.head.history_, SweepResult.from_document(path, values, measured))
 
 
-def _tuning(path: Path, fitted: FittedHead) -> Run:
+def _tuning(path: Path, fitted: FittedHead) -> RunFolder:
     values = read_tuning(path)
     epochs = values["history"][1:]  # the first is that of the head before
     losses = [each["loss"] for each in epochs if each["loss"] is not None]
     history = {"train": losses, "validation": [each["log_loss"] for each in epochs]}
-    return Run(path, fitted, _evaluation(values["finetuned"]), history, tuning=values)
+    return RunFolder(path, fitted, _evaluation(values["finetuned"]), history, tuning=values)
 
 
 def read_tuning(path: Path) -> TuningDocument:

@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from featurestore.errors import DesignError, suggest
 from featurestore.system.files import read_regular, why
+from heads.choices import Preset
 from heads.kinds.design import KINDS, HeadDesign, head_class, parameters
 
 _MOST = 100_000
@@ -43,7 +44,7 @@ _LARGEST = 1e300
 
 Space = list[dict[str, Any]]
 
-PRESETS = ("quick", "standard", "thorough")
+PRESETS: tuple[str, ...] = get_args(Preset)
 """Spaces that need no thought; what each tries of a kind of head stands on its class."""
 
 
