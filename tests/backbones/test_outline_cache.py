@@ -129,4 +129,4 @@ def test_a_damaged_memo_counts_as_empty(tmp_path, home, text):
 
 def test_the_code_that_builds_networks_is_watched():
     names = {Path(path).name for path in outline_cache._files(REQUEST)}
-    assert {"registry.py", "applications.py", "efficientnet_lite.py", "layers.py", "keras_file.py"} <= names
+    assert {"registry.py", "applications.py", "efficientnet_lite.py", "graph.py", "keras_file.py"} <= names
