@@ -6,8 +6,15 @@ from typing import Any, Literal
 
 from typer.core import TyperCommand
 
-EXIT_CODES = """Exit codes: 0: done; 1: an error, which one line on standard error tells; 2: wrong usage; 3: done, but
-some inputs gave no row or no prediction, and are listed; 130: interrupted, and what is finished is kept."""
+EXIT_CODES = """Exit codes:
+
+\b
+  0    done
+  1    an error, which one line on standard error tells
+  2    wrong usage
+  3    done, but some inputs gave no row or no prediction, and are listed
+  130  interrupted; what is finished is kept
+"""
 
 
 def markup() -> Literal["rich"] | None:
