@@ -300,7 +300,7 @@ def test_help_has_groups_and_colours_on_a_terminal_only():
     assert re.findall(r"^(\w+):$", plain, re.MULTILINE) == ["Arguments", *groups]
     for written in (shown("extract", "--help", NO_COLOR="1"), plain.encode()):
         assert b"\x1b" not in written and "│".encode() not in written
-    assert "3: done, but some inputs" in " ".join(here("--help").split())
+    assert "3 done, but some inputs" in " ".join(here("--help").split())
 
 
 def test_a_name_typed_into_a_terminal_does_not_command_it():
