@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from featurestore.backbones import Backbone
 from featurestore.engines import keras_engine, openvino_engine
 from featurestore.engines.base import Compute, Features
 from featurestore.errors import BackboneError
+from featurestore.spec import Engine
 from featurestore.system.machine import version_of
 
 __all__ = [
@@ -34,7 +36,7 @@ _COMPILERS: dict[str, Callable[[Backbone], Compute]] = {
     "openvino": openvino_engine.compile_backbone,
 }
 DEFAULT, AUTO = "keras", "auto"
-ENGINES = (AUTO, *_COMPILERS)
+ENGINES: tuple[str, ...] = get_args(Engine)
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.02}
 """Per precision, the largest difference between engines that is taken for rounding, relative to the largest value."""
