@@ -57,17 +57,6 @@ def same_random_state() -> Iterator[None]:
 
 
 @contextmanager
-def same_random_state() -> Iterator[None]:
-    """Leave the random numbers of Python and NumPy as they were, whatever the block draws or seeds."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-
-
-@contextmanager
 def without_stderr() -> Iterator[None]:
     """Silence standard error: TensorFlow and LiteRT write to file descriptor 2, whatever the log level."""
     sys.stderr.flush()
