@@ -4,9 +4,11 @@ Each document is described here and nowhere else. What a later version added to 
 of earlier ones stay good.
 """
 
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
+
+from heads.choices import Split
 
 Number = Annotated[float, Meta(ge=-1e100, le=1e100)]
 """Finite, and so that a chart can calculate with it."""
@@ -15,7 +17,6 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Name = Annotated[str, Meta(max_length=200)]
 """Of a kind or hyperparameter."""
 Interval = Annotated[list[Number], Meta(min_length=2, max_length=2)]
-Split = Literal["train", "validation", "test"]
 
 MOST_CLASSES, MOST_TRIALS = 2**20, 50_000
 """Of trials as a sweep writes them, so many fill the largest document."""

@@ -1,4 +1,4 @@
-"""Where a head comes from: what it was made with, and the commands that make it again."""
+"""Tell what a head was made with, and the commands that make it again."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,13 @@ from typing import Any
 from featurestore.backbones import named
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
-from heads.reporting.run_folder import Run
+from heads.reporting.run_folder import RunFolder
 from heads.search.space import PRESETS
 from heads.storage.saved_head import FittedHead
 
 
-def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
-    """What a head was made with, in the order of its making: pairs of a name and a text.
+def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
+    """List what a head was made with, in the order in which it was made: pairs of a name and a text.
 
     Args:
         run: the head, and how it was found.
@@ -43,8 +43,8 @@ def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
     return found
 
 
-def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
-    """The commands that extract the features, fit the head and measure it again.
+def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
+    """Write the commands that extract the features, fit the head and measure it again.
 
     Args:
         run: the head, and how it was found.
@@ -77,7 +77,7 @@ def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: st
 
 
 def _chosen(fitted: FittedHead) -> list[str]:
-    """The taps of a head, where its files have others too."""
+    """Name the taps of a head, where its files have others too."""
     several = len({item.fingerprint for item in fitted.inputs}) > 1
     if not several and all(len(item.spec.taps) == 1 for item in fitted.inputs):
         return []
