@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.backbones import Outline, load_backbone, outline_cache
-from featurestore.backbones.outline_cache import Memo, Request
+from featurestore.backbones import Outline, Request, load_backbone, outline_cache
+from featurestore.backbones.outline_cache import Memo
 from featurestore.spec import Tap
 from featurestore.system import stamps
 
