@@ -253,7 +253,7 @@ def probe(
     seed: Annotated[int, option("Of the folds, where a file has no validation rows.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit a quick linear head on each tap: what is each worth? All files of a folder are compared."""
+    """Compare the taps of a feature file by a quick linear head. In a folder, those of all files."""
     from heads.search.probe import probe as run
 
     terminal.show(run(path, seed=seed), as_json, False, text.probe)

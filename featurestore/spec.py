@@ -28,7 +28,7 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 DECODERS: tuple[str, ...] = get_args(Decoder)
 
 # Choices that stand in no spec of features: their names are here too, where they can be read without heavy libraries.
-Engine = Literal["auto", "keras", "openvino"]
+Engine = Literal["auto", "keras", "openvino", "reference"]
 Preprocessing = Literal["caffe", "lite", "none", "tf", "torch"]
 Augment = Literal["flip", "mild", "cats-dogs", "dog-breeds", "xray", "strong"]
 

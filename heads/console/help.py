@@ -1,4 +1,4 @@
-"""Help of the command line: in colour and panels on a terminal, as plain text elsewhere; both in groups of options."""
+"""Draw the help of commands: in colour on a terminal, as plain text elsewhere, in groups of options in both."""
 
 import os
 import sys
@@ -6,17 +6,24 @@ from typing import Any, Literal
 
 from typer.core import TyperCommand
 
-EXIT_CODES = """Exit codes: 0: done; 1: an error, which one line on standard error tells; 2: wrong usage; 3: done, but
-some inputs gave no row or no prediction, and are listed; 130: interrupted, and what is finished is kept."""
+EXIT_CODES = """Exit codes:
+
+\b
+  0    done
+  1    an error, which one line on standard error tells
+  2    wrong usage
+  3    done, but some inputs gave no row or no prediction, and are listed
+  130  interrupted; what is finished is kept
+"""
 
 
 def markup() -> Literal["rich"] | None:
-    """Say how help is drawn: rich is imported, once help is shown, only where a terminal shows it in colour."""
+    """Return "rich" where a terminal shows colours. Only there, and only once help is shown, rich is imported."""
     return "rich" if sys.stdout.isatty() and sys.stderr.isatty() and not os.environ.get("NO_COLOR") else None
 
 
 class Command(TyperCommand):
-    """A command whose plain help has groups of options too; typer itself has them in panels only."""
+    """A command whose plain help is in groups of options too; typer itself groups them in colour only."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, the options of no group, and each group of options."""

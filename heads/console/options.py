@@ -1,4 +1,4 @@
-"""Arguments and options of the command line: what its commands annotate their parameters with.
+"""Describe arguments and options of the command line: commands annotate their parameters with them.
 
 Names to choose by are ``Literal`` types of :mod:`featurestore.spec` and :mod:`heads.choices`, so that a wrong one is
 wrong usage.

@@ -1,4 +1,4 @@
-"""Around the commands: errors become one line and an exit code, results become text or JSON."""
+"""Run commands: their errors become one line and an exit code, their results become text or JSON."""
 
 import json
 import signal
@@ -16,11 +16,11 @@ from featurestore.system.printing import all_printable, prepare, printable, say,
 
 
 class _InterruptedError(BaseException):
-    """Ctrl-C. Typer would swallow a KeyboardInterrupt and say 'Aborted'."""
+    """Ctrl-C was pressed. Typer would catch a KeyboardInterrupt, and end the command in its own way."""
 
 
 def run(app: Callable[[], None]) -> None:
-    """Run a command: errors become one line and an exit code."""
+    """Run a command, and end the process in one line and an exit code if it raises an error."""
     prepare(sys.stdout, sys.stderr)
     interrupted = False
 
@@ -48,7 +48,7 @@ def run(app: Callable[[], None]) -> None:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """The text for an error that a user can do something about; any other goes on its way."""
+    """Return the text for an error that a user can do something about; raise any other error again."""
     if isinstance(error, FeatureStoreError):
         return printable(str(error))
     if isinstance(error, OSError):

@@ -23,10 +23,10 @@ from heads.storage.saved_head import FittedHead, load_head
 Array = NDArray[np.float64]
 
 _TAILS = (2.5, 97.5)
-"""Percentiles that bound a 95 % interval."""
+"""Percentiles at the ends of a 95 % interval."""
 
 TABLED, _PAIRS = 1000, 100
-"""Classes up to which a table of all confusions is given; how many pairs of classes are named instead of it."""
+"""Most classes of which a confusion matrix is given; pairs of classes that are named instead of a larger one."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -19,9 +19,9 @@ from heads.search.trials import Trial
 
 _SHARE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _COLOURED = 8
-"""Classes of a map that have a colour of their own; those of Okabe and Ito can be told apart by nearly everybody."""
+"""Classes of a map that have their own colour: nearly everybody can tell the eight of Okabe and Ito apart."""
 _NAMED = 25
-"""Classes up to which a table of confusions has names at its sides, and in the page's table all its cells."""
+"""Most classes of which a confusion matrix has names at its sides, and all its cells in the table behind it."""
 _LISTED = 200
 """Rows of the table behind a chart, at most."""
 

@@ -1,10 +1,11 @@
-"""Where a head comes from: what it was made with, and the commands that make it again."""
+"""Tell what a head was made with, and the commands that make it again."""
 
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featurestore.backbones import named
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
 from heads.reporting.run_folder import RunFolder
@@ -14,7 +15,7 @@ from heads.storage.saved_head import FittedHead
 
 
 def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
-    """What a head was made with, in the order of its making: pairs of a name and a text.
+    """List what a head was made with, in the order in which it was made: pairs of a name and a text.
 
     Args:
         run: the head, and how it was found.
@@ -45,7 +46,7 @@ def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
 
 
 def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
-    """The commands that extract the features, fit the head and measure it again.
+    """Write the commands that extract the features, fit the head and measure it again.
 
     Args:
         run: the head, and how it was found.
@@ -78,7 +79,7 @@ def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], sour
 
 
 def _chosen(fitted: FittedHead) -> list[str]:
-    """The taps of a head, where its files have others too."""
+    """Name the taps of a head, where its files have others too."""
     several = len({item.fingerprint for item in fitted.inputs}) > 1
     if not several and all(len(item.spec.taps) == 1 for item in fitted.inputs):
         return []
@@ -87,11 +88,11 @@ def _chosen(fitted: FittedHead) -> list[str]:
 
 def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
     spec = item.spec
-    own_file = spec.backbone if not item.weights.endswith(".keras") else item.weights
-    parts = ["--backbone", own_file, "--size", str(spec.size)]
-    if own_file == spec.backbone and item.weights not in ("", "imagenet"):
-        parts += ["--weights", item.weights]
-    elif own_file != spec.backbone:
+    name, weights = named(spec.backbone, item.weights)
+    parts = ["--backbone", name, "--size", str(spec.size)]
+    if weights not in ("", "imagenet"):
+        parts += ["--weights", weights]
+    if name != spec.backbone:
         parts += ["--preprocessing", spec.preprocessing]
     for tap in spec.taps:
         parts += ["--tap", f"{tap.layer}={tap.pool}"]

@@ -20,13 +20,13 @@ TUNING, TUNED = "finetune.json", "head"
 
 @dataclass(frozen=True, eq=False)
 class RunFolder:
-    """A head, and what is known of how it was found.
+    """A folder with a head, and what it says of how the head was found.
 
     Attributes:
         path: the folder.
         fitted: the head.
-        measured: on the test rows, if that was done.
-        history: see :class:`heads.kinds.base.Head`.
+        measured: its metrics on the test rows, if they were measured.
+        history: log losses after each epoch, see :class:`heads.kinds.base.Head`.
         sweep: what the sweep returned, or None.
         tuning: what ``finetune.json`` says, or None.
     """
@@ -50,7 +50,7 @@ class RunFolder:
 
     @property
     def features(self) -> Recorded | None:
-        """Where a sweep had its features, as its file says."""
+        """Where the features of the sweep were, as its file says."""
         where = self.sweep.features if self.sweep else None
         return None if where is None else Recorded(where)
 
@@ -93,7 +93,7 @@ def _tuning(path: Path, fitted: FittedHead) -> RunFolder:
 
 
 def read_tuning(path: Path) -> TuningDocument:
-    """What ``finetune.json`` in the folder of a run says.
+    """Read ``finetune.json`` in the folder of a run, and check it.
 
     Raises:
         OSError, ValueError: it cannot be read, or its parts do not fit each other.
@@ -106,7 +106,7 @@ def read_tuning(path: Path) -> TuningDocument:
 
 
 def _evaluation(values: EvaluationDocument) -> Evaluation:
-    """An evaluation whose parts fit each other.
+    """Make an evaluation of a document, and check that its parts fit each other.
 
     Raises:
         ValueError: they do not.
