@@ -17,7 +17,7 @@ from heads.search.results import ProbeResult
 from heads.solvers.calibration import stratified_folds
 
 _FOLDS = 3
-"""Folds of the train rows when there are no validation rows."""
+"""Number of folds of the train rows, where there are no validation rows."""
 
 
 def probe(path: str | os.PathLike[str], *, seed: int = 0, progress: bool | Progress | None = True) -> list[ProbeResult]:

@@ -1,4 +1,4 @@
-"""The rounds of a sweep: designs that a search asks for are judged on each table, and each trial is kept at once."""
+"""The rounds of a sweep: the designs that a search asks for are judged, and each trial is written at once."""
 
 import shutil
 import time
@@ -7,9 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.system.progress import Progress
-
 from featurestore.errors import HeadError
+from featurestore.system.progress import Progress
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
 from heads.search.judges import judge_designs
@@ -22,18 +21,18 @@ from heads.search.trials import Key, Trial, TrialLog, goodness, judge_trial, ran
 from heads.solvers.folds import Division
 
 _SPARE = 2
-"""Scores that are kept beside those of the heads that are taken: a design that was cut may lead for a while."""
+"""So many more scores are kept than heads are taken, since a design that is cut early may lead for a while."""
 
 _PAUSE = 1.0
-"""Seconds between two calls of the progress while no design is done."""
+"""Seconds between two reports of the progress while no design is done."""
 
 
 class HeldScores:
-    """Scores of the best designs on the held-out rows, so that nothing is fitted twice for them.
+    """Keeps the scores of the best designs on the held-out rows, so that these need not be fitted twice.
 
     Args:
-        most: number of designs that are to be taken.
-        metric: what makes them the best.
+        most: number of designs that will be taken.
+        metric: the metric by which they are the best.
     """
 
     def __init__(self, most: int, metric: str) -> None:
@@ -41,13 +40,13 @@ class HeldScores:
         self._best: dict[Key, tuple[Trial, Floats]] = {}
 
     def add(self, trial: Trial, scores: Floats) -> None:
-        """Keep the scores of a design, if it is one of the best."""
+        """Keep the scores (J, C) of a design, if it is one of the best."""
         self._best[trial.key] = trial, scores
         if len(self._best) > self._most:
             del self._best[ranked((each for each, _ in self._best.values()), self._metric)[-1].key]
 
     def get(self, trial: Trial) -> Floats | None:
-        """The scores (J, C) of a trial; None if they were not kept, as those of an earlier call of the sweep."""
+        """Return the scores (J, C) of a trial; None if they were not kept, or are of an earlier call of the sweep."""
         return self._best[trial.key][1] if trial.key in self._best else None
 
 
@@ -56,10 +55,10 @@ class Found:
     """What the rounds of a sweep found.
 
     Attributes:
-        trials: of the designs that were asked for, the best first.
-        total: number of designs that were to be judged.
-        skipped: a sentence for each reason for which designs could not be judged.
-        held: scores of the best designs.
+        trials: the trials of the designs that the search asked for, the best first.
+        total: number of designs that should have been judged.
+        skipped: a sentence for each reason why designs could not be judged.
+        held: the scores of the best designs.
     """
 
     trials: list[Trial]
@@ -77,16 +76,16 @@ def judge_space(
     progress: Progress | None,
     note: Callable[[str], None] | None,
 ) -> Found:
-    """Judge what a search asks for on each table, as far as the folder's trials lack it.
+    """Judge the designs that a search asks for on each table, except those that the folder holds trials of.
 
     Args:
-        folder: of the sweep.
-        settings: of the sweep.
-        plans: the rows, by name of the table.
-        search: gives the designs.
-        limits: of the work.
-        progress: is told how many designs are judged, and how good the best is.
-        note: is told which designs are skipped, and why.
+        folder: the folder of the sweep.
+        settings: the settings of the sweep.
+        plans: the rows of each table, by its name.
+        search: asks for designs.
+        limits: when to stop, and how much memory may be used.
+        progress: is called with the number of designs that are judged, and how good the best of them is.
+        note: is called with a sentence for each reason why designs are skipped.
 
     Raises:
         HeadError: the folder holds trials of another sweep.
@@ -108,7 +107,7 @@ def judge_space(
 def scores_of(
     trials: Sequence[Trial], held: HeldScores, plan: SweepPlan, folder: Path, settings: SweepSettings, limits: Limits
 ) -> list[Floats]:
-    """The scores (J, C) of trials on one table; those that only an earlier call of the sweep had are computed again."""
+    """Return the scores (J, C) of trials of one table. A design that an earlier call has judged is fitted once more."""
     found: list[Floats] = []
     with ExitStack() as opened:
         division: Division | None = None
@@ -134,7 +133,7 @@ def _scores_again(trial: Trial, division: Division, settings: SweepSettings, lim
 
 
 class _Board:
-    """Tells the progress of a sweep: how many designs are judged, and how good the best one is."""
+    """Reports the progress of a sweep: how many designs are judged, and how good the best of them is."""
 
     def __init__(self, progress: Progress | None, log: TrialLog, metric: str, total: Callable[[], int]) -> None:
         self.total = total
@@ -142,7 +141,7 @@ class _Board:
         self._last = 0.0
 
     def tell(self) -> None:
-        """Say how far the sweep is."""
+        """Report the progress."""
         self._last = time.monotonic()
         if self._progress:
             best = ranked(self._log.trials, self._metric)[:1]
@@ -150,21 +149,21 @@ class _Board:
             self._progress("heads", len(self._log.trials), self.total(), note)
 
     def alive(self) -> None:
-        """Say it again, if the last time was a while ago."""
+        """Report the progress again, if the last report was a while ago."""
         if time.monotonic() > self._last + _PAUSE:
             self.tell()
 
 
 class _Rounds:
-    """Judges what a search asks for.
+    """Judges the designs that a search asks for.
 
     Args:
-        log: takes each trial at once, and has those of earlier calls.
-        search: gives the designs.
-        settings: of the sweep.
-        limits: of the work.
-        skipped: knows the designs that cannot be judged.
-        held: takes the scores of the best designs.
+        log: holds the trials of earlier calls, and writes each new one at once.
+        search: asks for designs.
+        settings: the settings of the sweep.
+        limits: when to stop, and how much memory may be used.
+        skipped: finds the designs that cannot be judged.
+        held: keeps the scores of the best designs.
     """
 
     def __init__(
@@ -180,7 +179,7 @@ class _Rounds:
         self._skipped, self._held = skipped, held
 
     def run(self, name: str, plan: SweepPlan, board: _Board) -> set[Key]:
-        """Judge on one table what is not known yet; gives the keys of all designs that were asked for."""
+        """Judge on one table the designs that have no trial yet; return the keys of all that the search asked for."""
         known = {trial.design: trial for trial in self._log.trials if trial.features == name}
         passed: set[HeadDesign] = set()
         asked: set[HeadDesign] = set()
@@ -217,7 +216,7 @@ class _Rounds:
         known: dict[HeadDesign, Trial],
         board: _Board,
     ) -> Report:
-        """What is to be called with the result of each design, which becomes a trial of the log."""
+        """Return the function that a judge calls with the result of each design: it makes and writes the trial."""
 
         def report(i: int, found: Judged | HeadError) -> None:
             trial = known.get(designs[i])
