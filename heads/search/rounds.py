@@ -51,7 +51,7 @@ class HeldScores:
 
 
 @dataclass(frozen=True)
-class Found:
+class JudgedSpace:
     """What the rounds of a sweep found.
 
     Attributes:
@@ -75,7 +75,7 @@ def judge_space(
     limits: Limits,
     progress: Progress | None,
     note: Callable[[str], None] | None,
-) -> Found:
+) -> JudgedSpace:
     """Judge the designs that a search asks for on each table, except those that the folder holds trials of.
 
     Args:
@@ -97,11 +97,11 @@ def judge_space(
             shutil.rmtree(left, ignore_errors=True)
         extents = {name: plan.extent for name, plan in plans.items()}
         skipped = Skipped(extents, search, log.trials, limits.max_memory, note)
-        rounds = _Rounds(log, search, settings, limits, skipped, held)
         board = _Board(progress, log, settings.metric, lambda: search.most * len(plans) - len(skipped))
-        asked = {key for name, plan in plans.items() for key in rounds.run(name, plan, board)}
+        rounds = _Rounds(log, search, settings, limits, skipped, held, board)
+        asked = {key for name, plan in plans.items() for key in rounds.run(name, plan)}
         trials = ranked((trial for trial in log.trials if trial.key in asked), settings.metric)
-    return Found(trials, board.total(), skipped.notes, held)
+    return JudgedSpace(trials, board.total(), skipped.notes, held)
 
 
 def scores_of(
@@ -164,6 +164,7 @@ class _Rounds:
         limits: when to stop, and how much memory may be used.
         skipped: finds the designs that cannot be judged.
         held: keeps the scores of the best designs.
+        board: reports the progress.
     """
 
     def __init__(
@@ -174,11 +175,12 @@ class _Rounds:
         limits: Limits,
         skipped: Skipped,
         held: HeldScores,
+        board: _Board,
     ) -> None:
         self._log, self._search, self._settings, self._limits = log, search, settings, limits
-        self._skipped, self._held = skipped, held
+        self._skipped, self._held, self._board = skipped, held, board
 
-    def run(self, name: str, plan: SweepPlan, board: _Board) -> set[Key]:
+    def run(self, name: str, plan: SweepPlan) -> set[Key]:
         """Judge on one table the designs that have no trial yet; return the keys of all that the search asked for."""
         known = {trial.design: trial for trial in self._log.trials if trial.features == name}
         passed: set[HeadDesign] = set()
@@ -197,14 +199,13 @@ class _Rounds:
                 asked.update(designs)
                 if known.keys() >= set(designs):
                     continue
-                division = division or opened.enter_context(
-                    plan.division(self._limits.max_memory, self._log.path.parent)
-                )
-                board.tell()
-                report = self._report(name, designs, division, known, board)
+                folder, (deadline, max_memory) = self._log.path.parent, self._limits
+                division = division or opened.enter_context(plan.division(max_memory, folder))
+                self._board.tell()
                 judging = Judging(
-                    division, self._settings.seed, report, self._settings.metric, *self._limits, board.alive
-                )
+                    division, self._settings.seed, self._report(name, designs, division, known),
+                    metric=self._settings.metric, deadline=deadline, max_memory=max_memory, alive=self._board.alive,
+                )  # fmt: skip
                 judge_designs(designs, judging, set(known))
         return {(name, design) for design in asked}
 
@@ -214,7 +215,6 @@ class _Rounds:
         designs: Sequence[HeadDesign],
         division: Division,
         known: dict[HeadDesign, Trial],
-        board: _Board,
     ) -> Report:
         """Return the function that a judge calls with the result of each design: it makes and writes the trial."""
 
@@ -223,7 +223,7 @@ class _Rounds:
             if trial is None:
                 trial = known[designs[i]] = judge_trial(name, designs[i], division, found, self._settings.metric)
                 self._log.add(trial)
-                board.tell()
+                self._board.tell()
             if isinstance(found, Judged):
                 self._held.add(trial, found.scores)
 

@@ -29,7 +29,7 @@ from heads.search.judging import Limits
 from heads.search.plan import SweepPlan
 from heads.search.refit import refit
 from heads.search.results import SUMMARY, WINNER, SweepResult, SweepSettings
-from heads.search.rounds import Found, judge_space, scores_of
+from heads.search.rounds import JudgedSpace, judge_space, scores_of
 from heads.search.samplers import start_search
 from heads.search.space import load_space
 from heads.search.trackers import check_tracker, track
@@ -152,7 +152,7 @@ def _check_classes(metric: str, plans: Mapping[str, SweepPlan]) -> None:
         raise HeadError(f"roc_auc is of two classes, not {classes}: give another --metric")
 
 
-def _notes(found: Found, plans: Mapping[str, SweepPlan], sampler: str | None, spent: bool) -> list[str]:
+def _notes(found: JudgedSpace, plans: Mapping[str, SweepPlan], sampler: str | None, spent: bool) -> list[str]:
     """Return sentences about rows and designs that were left out.
 
     Raises:
