@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from featurestore.adapters.sklearn_transformer import FrozenBackbone
     from featurestore.errors import FeatureStoreError
     from featurestore.extraction.extract import Extraction, extract, extract_all
-    from featurestore.sources.base import ArraySource, open_source
+    from featurestore.sources.arrays import ArraySource
+    from featurestore.sources.opener import open_source
     from featurestore.spec import ExtractionSpec, Tap
     from featurestore.store.reader import FeatureStore
 
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 _LATE = {
-    "ArraySource": "featurestore.sources.base",
+    "ArraySource": "featurestore.sources.arrays",
     "Extraction": "featurestore.extraction.extract",
     "ExtractionSpec": "featurestore.spec",
     "FeatureDataset": "featurestore.adapters.keras_dataset",
@@ -39,7 +40,7 @@ _LATE = {
     "Tap": "featurestore.spec",
     "extract": "featurestore.extraction.extract",
     "extract_all": "featurestore.extraction.extract",
-    "open_source": "featurestore.sources.base",
+    "open_source": "featurestore.sources.opener",
 }
 """The module of each name, which is imported when the name is first used: so nobody waits for what is not needed."""
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from featurestore.errors import SourceError, missing, suggest
 from featurestore.extraction.extract import extract
-from featurestore.sources.base import ArraySource, Source, open_source
+from featurestore.sources.arrays import ArraySource
+from featurestore.sources.base import Source
+from featurestore.sources.opener import open_source
 from featurestore.system.keras import import_keras
 from heads.evaluation.evaluate import evaluate
 from heads.fit import fit_head

@@ -18,8 +18,9 @@ from featurestore.extraction.plan import Plan, make_plan
 from featurestore.extraction.run import Job, Note, Progress, compute, nothing_to_compute
 from featurestore.extraction.timing import Timing
 from featurestore.images import augment as augmentation
-from featurestore.sources.base import Source, open_source
+from featurestore.sources.base import Source
 from featurestore.sources.digest_cache import DigestCache
+from featurestore.sources.opener import open_source
 from featurestore.sources.samples import Dataset, Failure, Sample
 from featurestore.sources.splits import split_table
 from featurestore.spec import DECODERS, DTYPES, LAST, RESIZES, Decoder, Dtype, Pool, Precision, Resize
@@ -115,7 +116,7 @@ def extract_all(
     or in the journal of an interrupted run do not go through the backbone again.
 
     Args:
-        source: a folder, manifest or ``.npz`` file, or what :func:`featurestore.sources.base.open_source` returned.
+        source: a folder, manifest or ``.npz`` file, or what :func:`featurestore.open_source` returned.
         store: folder for the feature files, one per backbone; made if need be.
         networks: names of backbones, each with its weights.
         size, pool, taps, preprocessing: see :func:`featurestore.backbones.load_backbone`.
@@ -230,7 +231,7 @@ def _finish(job: Job, dataset: Dataset, lock: int, started: float, timing: dict[
         computed=job.computed,
         resumed=in_journals - job.computed,
         copied=there - in_journals,
-        failures=[Failure(*failure) for failure in publication.failures],
+        failures=[Failure(path=path, reason=reason) for path, reason in publication.failures],
         skipped=dataset.skipped,
         notes=plan.notes,
         classes=split_table(kept, dataset.class_names),

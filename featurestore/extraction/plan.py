@@ -198,8 +198,7 @@ def _refuse_to_lose(previous: FeatureStore, dataset: Dataset) -> None:
 
 def _joined(previous: FeatureStore, dataset: Dataset) -> list[Sample]:
     """The samples of a partial dataset, and those of the file that it does not name."""
-    columns = (getattr(previous, name).tolist() for name in ("ids", "paths", "digests", "labels", "splits"))
-    kept = {values[0]: Sample(*values) for values in zip(*columns, strict=True)}
+    kept = {sample.id: sample for sample in previous.samples()}
     return sorted((kept | {sample.id: sample for sample in dataset.samples}).values(), key=lambda sample: sample.id)
 
 

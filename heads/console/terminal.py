@@ -138,7 +138,7 @@ def source(
     contained: bool = False,
 ) -> "Source":
     """The source that a command's options describe; the columns are those of paths, labels and splits."""
-    from featurestore.sources.base import open_source
+    from featurestore.sources.opener import open_source
 
     path_column, label_column, split_column = columns
     return open_source(

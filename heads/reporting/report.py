@@ -11,8 +11,9 @@ import numpy as np
 from featurestore.errors import FeatureStoreError, ImageError, missing
 from featurestore.pages import html
 from featurestore.pages.inspection import looks
-from featurestore.sources.base import FileSource, Source, open_source
-from featurestore.sources.samples import Dataset, Sample
+from featurestore.sources.base import FileSource, Source
+from featurestore.sources.opener import open_source
+from featurestore.sources.samples import Dataset
 from featurestore.store.reader import FeatureStore
 from featurestore.system.files import check_writable, write_whole
 from heads.console import text
@@ -247,7 +248,7 @@ class _Pictures:
 
     def __init__(self, table: FeatureTable, store: FeatureStore, source: Any, progress: Progress | None) -> None:
         folder = Path(source)
-        empty = Dataset(table.dataset, table.class_names, [])
+        empty = Dataset(name=table.dataset, class_names=table.class_names, samples=[])
         self._source: Source = FileSource(folder, empty) if folder.is_dir() else open_source(folder)
         self._store, self._report = store, progress or (lambda stage, done, total: None)
         self.failures: list[tuple[str, str]] = []
@@ -257,10 +258,7 @@ class _Pictures:
         store = self._store
         sized = np.argsort(store.digests, kind="stable")[:_SIZED].tolist()
         wanted = list(dict.fromkeys([*rows, *sized]))
-        columns = [
-            values[wanted].tolist() for values in (store.ids, store.paths, store.digests, store.labels, store.splits)
-        ]
-        samples = [Sample(*row) for row in zip(*columns, strict=True)]
+        samples = store.samples(wanted)
         shown = {str(store.digests[i]) for i in rows}
         found: dict[int, dict[str, str]] = {}
         sizes = []

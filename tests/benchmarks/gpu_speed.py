@@ -24,7 +24,8 @@ from featurestore.extraction.decode_ahead import Wish, decode_ahead
 from featurestore.extraction.lanes import ahead
 from featurestore.extraction.plan import Item
 from featurestore.images.decode import decode, read_file
-from featurestore.sources.base import Sample, open_source
+from featurestore.sources.opener import open_source
+from featurestore.sources.samples import Sample
 
 BACKBONES = ["resnet50=random", "vgg16=random", "efficientnet_v2_s=random"]
 

@@ -8,7 +8,7 @@ from featurestore.errors import ImageError, StoreError
 from featurestore.extraction import decode_ahead as ahead
 from featurestore.extraction.decode_ahead import Wish, decode_ahead
 from featurestore.extraction.plan import Item
-from featurestore.sources.base import open_source
+from featurestore.sources.opener import open_source
 
 
 def tasks_of(source):
