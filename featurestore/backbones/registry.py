@@ -1,7 +1,6 @@
 """From a name to a frozen network that takes pixels and gives features."""
 
 import hashlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -27,7 +26,7 @@ from featurestore.spec import (
     Tap,
     tap_names,
 )
-from featurestore.system.keras import import_keras
+from featurestore.system.keras import import_keras, same_random_state
 
 if TYPE_CHECKING:
     import keras
@@ -303,10 +302,6 @@ def _seeded() -> Iterator[None]:
     """Make random weights the same on every call, and leave the caller's own random state alone."""
     import keras
 
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    keras.utils.set_random_seed(RANDOM_SEED)
-    try:
+    with same_random_state():
+        keras.utils.set_random_seed(RANDOM_SEED)
         yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)

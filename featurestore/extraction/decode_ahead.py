@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 
 from featurestore import engines
 from featurestore.errors import ImageError, StoreError
-from featurestore.extraction.lanes import DECODERS, Pixels, ahead, batched
+from featurestore.extraction.lanes import Pixels
 from featurestore.extraction.plan import Item
 from featurestore.images import augment, decode
 from featurestore.sources.base import FileSource, Source
 from featurestore.sources.samples import Sample
 from featurestore.spec import Decoder, Resize
 from featurestore.system.children import safely
+from featurestore.system.machine import cores
+from featurestore.system.parallel import ahead, batched
 
 CHUNK = 16
 """Images that a process decodes at a time."""
@@ -79,14 +81,14 @@ def decode_ahead(
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.backend import get_context
 
-    processes, lock = DECODERS - 1, get_context("loky").Lock
+    processes, lock = cores() - 1, get_context("loky").Lock
     work = partial(_chunk, decoder(source.part([]), resize, how))
     try:
         with (
             safely(),
             ProcessPoolExecutor(processes, initializer=_divide, initargs=(processes, lock(), lock())) as pool,
         ):
-            for _, found in ahead(batched(tasks, CHUNK), work, max(2 * DECODERS, window // CHUNK), pool):
+            for _, found in ahead(batched(tasks, CHUNK), work, max(2 * cores(), window // CHUNK), pool):
                 yield from found
     except BrokenExecutor as error:
         raise StoreError(
@@ -103,7 +105,7 @@ def _divide(processes: int, *gates: AbstractContextManager[Any]) -> None:
 
 def _processes(source: Source, count: int) -> bool:
     """Whether processes decode faster, and that matters."""
-    enough = count >= WORTH_PROCESSES and DECODERS >= 4 and isinstance(source, FileSource)
+    enough = count >= WORTH_PROCESSES and cores() >= 4 and isinstance(source, FileSource)
     return enough and engines.accelerators() > 0
 
 

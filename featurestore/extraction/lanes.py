@@ -1,12 +1,9 @@
 """Images through frozen networks: decoded by threads ahead of them, in batches of one fixed size."""
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -17,11 +14,7 @@ from featurestore.errors import ImageError
 from featurestore.extraction.timing import Timing
 from featurestore.spec import Dtype
 
-DECODERS = os.cpu_count() or 1
-
 Item = TypeVar("Item", bound=Hashable)
-Key = TypeVar("Key")
-Result = TypeVar("Result")
 Pixels = NDArray[np.uint8] | ImageError
 
 
@@ -109,30 +102,3 @@ class Lane(Generic[Item]):
                 return Outcome(items, {tap: found[tap][slots].astype(self._dtype) for tap in found}, failures)
 
         return finish
-
-
-def ahead(
-    keys: Iterable[Key], work: Callable[[Key], Result], window: int, executor: Executor | None = None
-) -> Iterator[tuple[Key, Result]]:
-    """Each key with its result, in order, computed for up to `window` keys ahead; by default with a thread per core."""
-    with executor or ThreadPoolExecutor(DECODERS) as pool:
-        queue: deque[tuple[Key, Future[Result]]] = deque()
-        try:
-            for key in keys:
-                queue.append((key, pool.submit(work, key)))
-                if len(queue) > window:
-                    first, future = queue.popleft()
-                    yield first, future.result()
-            while queue:
-                first, future = queue.popleft()
-                yield first, future.result()
-        finally:
-            for _, future in queue:
-                future.cancel()
-
-
-def batched(items: Iterable[Key], size: int) -> Iterator[list[Key]]:
-    """Consecutive runs of at most `size` items, which are taken as they are asked for."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

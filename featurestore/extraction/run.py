@@ -10,14 +10,15 @@ import numpy as np
 from featurestore import backbones, engines
 from featurestore.errors import BackboneError, ImageError, SpecMismatchError, StoreError
 from featurestore.extraction.decode_ahead import Wish, decode_ahead, decoder
-from featurestore.extraction.lanes import DECODERS, Lane, Outcome, Pixels, ahead, batched
+from featurestore.extraction.lanes import Lane, Outcome, Pixels
 from featurestore.extraction.plan import Item, Plan
 from featurestore.extraction.timing import Timing
 from featurestore.sources.base import Source
 from featurestore.spec import Dtype, ExtractionSpec
 from featurestore.store.journal import Journal, JournalHeader, TapLayout
 from featurestore.system.files import check_space
-from featurestore.system.machine import machine_memory
+from featurestore.system.machine import cores, machine_memory
+from featurestore.system.parallel import ahead, batched
 
 Progress = Callable[[str, int, int], None]
 """Called as progress(stage, done, total), from one thread; the stages are ``reading`` and ``extracting``."""
@@ -194,7 +195,7 @@ def _running(jobs: Sequence[Job], source: Source, timing: Timing) -> Iterator[tu
     )
     per_image = max(len(items) for found in wanted for items in found.values())
     largest = max(job.journal.header.batch_size for job in jobs)
-    spec, window = jobs[0].spec, max(2 * DECODERS, 2 * largest // per_image)
+    spec, window = jobs[0].spec, max(2 * cores(), 2 * largest // per_image)
     for found in decode_ahead(source, spec.resize, spec.decoder, tasks, len(todo), window):
         timing.add("read", found.read)
         timing.add("decode", found.decode)

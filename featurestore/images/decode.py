@@ -25,7 +25,7 @@ from featurestore.images.picture import Picture
 from featurestore.spec import Decoder, Resize
 from featurestore.system.budget import Budget
 from featurestore.system.files import open_regular, read_regular, why
-from featurestore.system.machine import machine_memory
+from featurestore.system.machine import cores, machine_memory
 
 MAX_BYTES = 512 * 2**20
 """Larger files are refused unread."""
@@ -43,7 +43,7 @@ _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
 
 # A photograph of 24 megapixels is 96 MB, so that each core has its own in flight, and hostile files cost no more than
 # honest ones do. Files and pixels together take a quarter of the memory at most.
-_IN_FLIGHT = min(machine_memory() // 8, (os.cpu_count() or 1) * 128 * 2**20)
+_IN_FLIGHT = min(machine_memory() // 8, cores() * 128 * 2**20)
 
 FILES, PIXELS = Budget(_IN_FLIGHT), Budget(_IN_FLIGHT)
 """What all threads together hold of files' bytes, and of decoded images. Who needs both takes the bytes first."""

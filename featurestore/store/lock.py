@@ -1,6 +1,5 @@
-"""One writer per store folder: a file ``LOCK`` under ``flock``, which the kernel frees however a process ends."""
+"""One writer per store folder: a locked file ``LOCK``, which the system unlocks however a process ends."""
 
-import fcntl
 import json
 import os
 import socket
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from featurestore.errors import StoreLockedError
 from featurestore.system.documents import parse
-from featurestore.system.files import open_own, write_error
+from featurestore.system.files import lock_handle, open_own, write_error
 from featurestore.system.printing import printable
 
 LOCK_NAME = "LOCK"
@@ -41,10 +40,11 @@ def store_lock(folder: Path) -> Iterator[int]:
         raise write_error(folder / LOCK_NAME, error) from error
     try:
         _acquire(handle, folder)
-        # Only a hint for the message above: the lock itself is the kernel's.
+        # Only a hint for the message above: the lock itself is the system's.
         with suppress(OSError):
             os.ftruncate(handle, 0)
-            os.pwrite(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+            os.lseek(handle, 0, os.SEEK_SET)
+            os.write(handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         yield handle
     finally:
         os.close(handle)
@@ -52,22 +52,18 @@ def store_lock(folder: Path) -> Iterator[int]:
 
 def _acquire(handle: int, folder: Path) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise StoreLockedError(
-                    f"{folder}: {_holder(handle)} is writing to this store: wait until it ends, "
-                    "or use another folder with --store"
-                ) from None
-            time.sleep(0.05)
+    while not lock_handle(handle):
+        if time.monotonic() > deadline:
+            raise StoreLockedError(
+                f"{folder}: {_holder(handle)} is writing to this store: wait until it ends, "
+                "or use another folder with --store"
+            )
+        time.sleep(0.05)
 
 
 def _holder(handle: int) -> str:
     try:
-        who = parse(os.pread(handle, 4096, 0), _Holder)
+        who = parse(os.read(handle, 4096), _Holder)
     except (OSError, ValueError):
         return "another process"
     return f"process {who.pid} on {printable(who.host)}"

@@ -9,14 +9,13 @@ server gets no more of the disk than it announced, and no more time than a slow 
 """
 
 import asyncio
-import fcntl
 import hashlib
 import ipaddress
 import json
 import os
 import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
@@ -27,7 +26,7 @@ from urllib.parse import urlsplit
 
 from featurestore.errors import DiskFullError, FeatureStoreError, StoreError, missing
 from featurestore.store import file_format
-from featurestore.system.files import check_space, is_full, sync, write_error, write_whole
+from featurestore.system.files import check_space, is_full, locked, sync, write_error, write_whole
 from featurestore.system.stamps import horizon
 
 TRUSTED_HOSTS = "FEATURESTORE_TRUSTED_HOSTS"
@@ -237,19 +236,17 @@ def _download(files: Any, address: str, size: int, name: str, check: Callable[[P
 
 @contextmanager
 def _draft() -> Iterator[Path]:
-    """A new file, locked as long as this process lives and needs it. HDF5 shares such a lock."""
-    while True:
-        handle, path = tempfile.mkstemp(prefix=_DRAFT, suffix=file_format.SUFFIX, dir=cache_folder())
-        with suppress(OSError):  # not every file system knows locks, and none is removed there
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        if os.fstat(handle).st_nlink:
-            break
-        os.close(handle)  # another process has taken it for abandoned, before it was locked
-    try:
-        yield Path(path)
-    finally:
-        Path(path).unlink(missing_ok=True)
-        os.close(handle)
+    """A new file, and beside it a lock as long as this process lives and needs it."""
+    path = cache_folder() / f"{_DRAFT}{uuid.uuid4().hex}{file_format.SUFFIX}"
+    with locked(_lock_of(path)):
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock_of(draft: Path) -> Path:
+    return draft.with_name(f".{draft.name}.lock")
 
 
 def _remove_abandoned() -> None:
@@ -258,8 +255,7 @@ def _remove_abandoned() -> None:
         if path.is_dir():  # of an earlier version, which locked nothing
             shutil.rmtree(path, ignore_errors=True)
             continue
-        with suppress(OSError), path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), locked(_lock_of(path)):
             path.unlink()
 
 

@@ -64,7 +64,8 @@ def publish(publication: Publication, lock: int) -> None:
 
     Args:
         publication: what to write, and where.
-        lock: handle of the store's lock, which the child shares, so that it outlives this process with the child.
+        lock: handle of the store's lock, which the child shares, so that it outlives this process with the child. (On
+            Windows it does not, and the lock ends with this process.)
 
     Raises:
         DiskFullError: not enough space; the journals keep every row.
@@ -77,7 +78,7 @@ def publish(publication: Publication, lock: int) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=(lock,),
+        pass_fds=(lock,) if os.name == "posix" else (),
         env=environment(),
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None

@@ -26,17 +26,13 @@ def import_keras(task: str) -> Any:
     if "keras" in sys.modules:
         return sys.modules["keras"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # importing a backend draws from them
     try:
-        with without_stderr():
+        with same_random_state(), without_stderr():  # importing a backend draws random numbers
             import keras
 
             _share_gpus(keras.backend.backend())
     except ImportError as error:
         raise missing(task, "TensorFlow", "extract") from error
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it takes several networks in one process for a mistake
     return keras
 
@@ -57,8 +53,19 @@ def check_keras(task: str) -> None:
 
 
 @contextmanager
+def same_random_state() -> Iterator[None]:
+    """Leave the random numbers of Python and NumPy as they were, whatever the block draws or seeds."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+
+
+@contextmanager
 def without_stderr() -> Iterator[None]:
-    """Not a word: TensorFlow and LiteRT write straight to file descriptor 2, whatever the log level."""
+    """Silence standard error: TensorFlow and LiteRT write to file descriptor 2, whatever the log level."""
     sys.stderr.flush()
     saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

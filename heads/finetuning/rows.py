@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from featurestore.errors import HeadError, ImageError
 from featurestore.extraction.decode_ahead import Task, Wish, decode_ahead
 from featurestore.extraction.extract import extract
-from featurestore.extraction.lanes import DECODERS
 from featurestore.extraction.plan import Item
 from featurestore.extraction.run import Progress
 from featurestore.images.augment import view_key
@@ -22,6 +21,7 @@ from featurestore.sources.samples import Sample
 from featurestore.sources.splits import DUPLICATE, assign_splits
 from featurestore.spec import ExtractionSpec
 from featurestore.store.reader import FeatureStore
+from featurestore.system.machine import cores
 from heads.feature_table import Labels
 from heads.solvers.calibration import stratified_folds
 from heads.storage.record import FITTED, Record
@@ -171,7 +171,7 @@ def from_pixels(
     owners: list[int] = []
     failures = [(failure.path, failure.reason) for failure in dataset.failures]
     tasks = map(task, samples)
-    decoded = decode_ahead(source, spec.resize, spec.decoder, tasks, len(samples), window=2 * DECODERS)
+    decoded = decode_ahead(source, spec.resize, spec.decoder, tasks, len(samples), window=2 * cores())
     for done, (sample, outcome) in enumerate(zip(samples, decoded, strict=True), start=1):
         found: list[Any] = [*outcome.pixels[0].values()]  # an image that cannot be read gives its error for all
         first, *rest = found

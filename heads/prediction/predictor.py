@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from featurestore.backbones import Backbone, load_backbone
 from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
-from featurestore.extraction.lanes import Lane, Pixels, ahead, batched
+from featurestore.extraction.lanes import Lane, Pixels
 from featurestore.images.decode import decode_sizes, file_in_turn, read_file
 from featurestore.sources.tree import Tree
 from featurestore.spec import Decoder, ExtractionSpec, Resize
+from featurestore.system.parallel import ahead, batched
 from heads.storage.saved_head import FittedHead, load_head
 
 BATCH_SIZE = 32

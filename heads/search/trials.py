@@ -1,9 +1,9 @@
 """Trials of a sweep: what each design scored, kept on disk as soon as it is known, and which one to take."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 
 from featurestore.errors import DesignError, HeadError, suggest
 from featurestore.system.documents import LIMIT, parse
-from featurestore.system.files import check_regular, why, write_error
+from featurestore.system.files import check_regular, locked, why, write_error
 from heads.documents import LogDocument, TrialDocument
 from heads.feature_table import Floats, Labels
 from heads.kinds.design import HeadDesign, head_class
@@ -243,7 +243,8 @@ class TrialLog:
             raise write_error(self.path, error) from error
         self.trials: list[Trial] = []
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = ExitStack()
+            self._lock.enter_context(locked(self.path.with_name(f".{FILE}.lock")))
         except OSError as error:
             raise HeadError(f"{folder}: another sweep works there: wait for it, or choose another --out") from error
         try:
@@ -296,8 +297,9 @@ class TrialLog:
             raise write_error(self.path, error) from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, for another sweep to go on."""
         self._file.close()
+        self._lock.close()
 
 
 def check_metric(metric: str) -> None:

@@ -21,11 +21,11 @@ from featurestore import FeatureStore, engines, extract
 from featurestore.backbones import load_backbone
 from featurestore.engines.base import Compute
 from featurestore.extraction.decode_ahead import Wish, decode_ahead
-from featurestore.extraction.lanes import ahead
 from featurestore.extraction.plan import Item
 from featurestore.images.decode import decode, read_file
 from featurestore.sources.opener import open_source
 from featurestore.sources.samples import Sample
+from featurestore.system.parallel import ahead
 
 BACKBONES = ["resnet50=random", "vgg16=random", "efficientnet_v2_s=random"]
 

@@ -24,7 +24,7 @@ def test_processes_give_what_threads_give(images, monkeypatch):
     found = {}
     for processes in (False, True):
         monkeypatch.setattr(ahead, "_processes", lambda *_, processes=processes: processes)
-        monkeypatch.setattr(ahead, "DECODERS", 2)
+        monkeypatch.setattr(ahead, "cores", lambda: 2)
         found[processes] = list(decode_ahead(source, "squash", "pillow", tasks_of(source), 12, window=8))
     assert len(found[True]) == len(found[False]) > 4
     failures = 0
@@ -42,6 +42,6 @@ def test_a_process_that_dies_is_told(images, monkeypatch):
     source = open_source(images)
     monkeypatch.setattr(ahead, "_processes", lambda *_: True)
     monkeypatch.setattr(ahead, "_chunk", lambda work, tasks: os.kill(os.getpid(), signal.SIGKILL))
-    monkeypatch.setattr(ahead, "DECODERS", 2)
+    monkeypatch.setattr(ahead, "cores", lambda: 2)
     with pytest.raises(StoreError, match="a process that decodes images died"):
         list(decode_ahead(source, "squash", "pillow", tasks_of(source), 12, window=8))

@@ -4,7 +4,8 @@ import pytest
 from featurestore.backbones import load_backbone
 from featurestore.engines import compile_backbone
 from featurestore.errors import ImageError
-from featurestore.extraction.lanes import Lane, ahead, batched
+from featurestore.extraction.lanes import Lane
+from featurestore.system.parallel import ahead, batched
 
 
 @pytest.fixture(scope="module")
