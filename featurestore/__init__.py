@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from featurestore.adapters.keras_dataset import FeatureDataset
     from featurestore.adapters.sklearn_transformer import FrozenBackbone
     from featurestore.errors import FeatureStoreError
-    from featurestore.extraction.extract import Extraction, extract, extract_all
+    from featurestore.extraction.extract import extract, extract_all
+    from featurestore.extraction.publishing import Extraction
     from featurestore.sources.arrays import ArraySource
     from featurestore.sources.opener import open_source
     from featurestore.spec import ExtractionSpec, Tap
@@ -31,7 +32,7 @@ __all__ = [
 
 _LATE = {
     "ArraySource": "featurestore.sources.arrays",
-    "Extraction": "featurestore.extraction.extract",
+    "Extraction": "featurestore.extraction.publishing",
     "ExtractionSpec": "featurestore.spec",
     "FeatureDataset": "featurestore.adapters.keras_dataset",
     "FeatureStore": "featurestore.store.reader",

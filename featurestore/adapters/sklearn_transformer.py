@@ -12,7 +12,8 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from featurestore.backbones import DEFAULT
 from featurestore.engines import AUTO
 from featurestore.errors import ImageError, SourceError, StoreLockedError
-from featurestore.extraction.extract import Extraction, extract
+from featurestore.extraction.extract import extract
+from featurestore.extraction.publishing import Extraction
 from featurestore.images.decode import read_file
 from featurestore.sources.arrays import checked_images, to_uint8
 from featurestore.sources.base import ImageData, Source
@@ -96,7 +97,7 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         store, taps = options.pop("store"), [options.pop("tap")]
         while True:
             try:
-                return extract(source, store, taps=taps, **options)
+                return extract(source, store, taps=taps, progress=False, **options)
             except StoreLockedError:  # another fold's process computes; this comes after two seconds of waiting
                 continue
 
