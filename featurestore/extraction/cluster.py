@@ -19,10 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from featurestore import engines
-from featurestore.backbones.architecture import one_line
-from featurestore.backbones.outline_cache import Request
-from featurestore.errors import FeatureStoreError, ImageError, SourceError, StoreError, WeightsError, missing
+from featurestore import backbones, engines
+from featurestore.backbones import Request
+from featurestore.errors import FeatureStoreError, ImageError, SourceError, StoreError, WeightsError, missing, one_line
 from featurestore.extraction.job import Job, batch_size_for
 from featurestore.extraction.plan import Item
 from featurestore.extraction.run import Tally, Work, compute
@@ -216,8 +215,8 @@ def _shards(works: Mapping[Job, Work], requests: Sequence[Request], source: Sour
             samples.update({item.sample.digest: item.sample for item in order if item.key in needed})
             parts.append(
                 ShardPart(
-                    request=request.anywhere(), spec=work.spec, preset=work.preset, order=order, missing=needed,
-                    header=work.journal.header, target=job.plan.target.absolute(),
+                    request=backbones.anywhere(request), spec=work.spec, preset=work.preset, order=order,
+                    missing=needed, header=work.journal.header, target=job.plan.target.absolute(),
                 )
             )  # fmt: skip
         if samples:
@@ -256,10 +255,10 @@ def _set_up(part: ShardPart) -> tuple[engines.Compute, Journal]:
     if not planned.exists():
         raise StoreError(f"{here}: does not see {planned}: all machines must share the store's folder")
     batch_size_for(part.header.taps, part.header.batch_size)
-    backbone = part.request.load()
+    backbone = backbones.load(part.request)
     if backbone.weights_digest != part.spec.weights_digest:
         raise WeightsError(f"{here}: has other weights of {backbone.name}: give all machines the same file")
-    producer = engines.producer(part.header.engine)
+    producer = engines.producer(backbone, part.header.engine)
     if producer != part.header.producer:
         raise StoreError(f"{here}: has {producer}, not {part.header.producer}: install the same versions")
     compiled = engines.compile_backbone(backbone, part.header.engine)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from featurestore import backbones, engines
-from featurestore.backbones.outline_cache import Memo, Request
+from featurestore.backbones import Request
+from featurestore.backbones.outline_cache import Memo
 from featurestore.extraction.cluster import compute_on
 from featurestore.extraction.job import Job, disk_space, prepare, unreadable_as_before
 from featurestore.extraction.options import ExtractionOptions
@@ -24,7 +25,6 @@ from featurestore.spec import LAST, Decoder, Dtype, Pool, Precision, Resize
 from featurestore.store import file_format
 from featurestore.store.lock import store_lock
 from featurestore.store.writer import remove_drafts
-from featurestore.system.keras import check_keras
 from featurestore.system.progress import Progress, reporting
 
 
@@ -140,12 +140,11 @@ def _extract(
     note: Note | None,
 ) -> list[Extraction]:
     started = time.monotonic()
-    check_keras("running a backbone")
     requests = options.requests(networks)
     memo = Memo(folder, requests, trust=not options.rehash)
     for request in requests:
         if memo.recall(request) is None:
-            request.check()
+            backbones.check(request)
     if not isinstance(source, Source):
         source = open_source(source)
     with reporting(progress) as report, store_lock(folder) as lock, ExitStack() as opened:
@@ -184,7 +183,7 @@ def _job(request: Request, memo: Memo, source: Source, planned: Callable[[backbo
     if job is not None and failures is not None:
         job = replace(job, failures=failures)
     else:
-        backbone = request.load()
+        backbone = backbones.load(request)
         memo.remember(request, backbone)
         job = planned(backbone)
     log(job.plan.target, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))

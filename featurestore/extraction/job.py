@@ -56,7 +56,7 @@ def prepare(jobs: Sequence[Job], source: Source, batch_size: int | None, engine:
     Raises:
         FeatureStoreError: whatever stands against the run, before its first batch.
     """
-    busy = {job: job.backbone for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.Backbone)}
+    busy = {job: job.backbone for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.FrozenNetwork)}
     sizes = [batch_size_for(job.taps, batch_size) for job in busy]
     if busy:
         check_space(next(iter(busy)).plan.target.parent, disk_space(busy))
@@ -111,7 +111,7 @@ def unreadable_as_before(plan: Plan, spec: ExtractionSpec, source: Source) -> di
     return reasons
 
 
-def _begin(job: Job, network: backbones.Backbone, source: Source, batch_size: int, engine: str) -> Work:
+def _begin(job: Job, network: backbones.FrozenNetwork, source: Source, batch_size: int, engine: str) -> Work:
     """Compile the network and open a journal; or go on with that of an interrupted run, its engine and batch size."""
     plan = job.plan
     if plan.interrupted is not None:
@@ -119,7 +119,7 @@ def _begin(job: Job, network: backbones.Backbone, source: Source, batch_size: in
         _check_resumable(job, engine, batch_size)
     elif engine == engines.AUTO:
         engine = _engine(plan, network)
-    compute, producer = engines.compile_backbone(network, engine), engines.producer(engine)
+    compute, producer = engines.compile_backbone(network, engine), engines.producer(network, engine)
     _check_canaries(job, source, producer, batch_size, compute)
     journal = plan.interrupted
     if journal is None:
@@ -137,13 +137,13 @@ def _check_resumable(job: Job, engine: str, batch_size: int) -> None:
         )
 
 
-def _engine(plan: Plan, network: backbones.Backbone) -> str:
+def _engine(plan: Plan, network: backbones.FrozenNetwork) -> str:
     """The engine of the rows which are there, if it can be had; else the fastest."""
     producers = plan.previous.producers if plan.previous else []
     used = producers[-1].get("engine") if producers else None
     if used and engines.available(used, network):
         return used
-    return engines.fastest(network) if len(plan.missing) >= WORTH_MEASURING else engines.DEFAULT
+    return engines.fastest(network) if len(plan.missing) >= WORTH_MEASURING else engines.default(network)
 
 
 def _pixels(source: Source, spec: ExtractionSpec, plan: Plan, item: Item) -> dict[Item, Pixels]:

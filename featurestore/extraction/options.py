@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from featurestore import engines
-from featurestore.backbones.outline_cache import Request
+from featurestore.backbones import Request
 from featurestore.errors import BackboneError, suggest
 from featurestore.extraction.cluster import check_cluster
 from featurestore.images import augment as augmentation

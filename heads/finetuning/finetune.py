@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import load_backbone
+from featurestore.backbones import load_backbone, named
 from featurestore.errors import HeadError
 from featurestore.sources.base import Source
 from featurestore.sources.opener import open_source
@@ -32,7 +32,7 @@ from heads.finetuning.epochs import Checkpoint, Recipe, best_epoch, check_settin
 from heads.finetuning.network import Array, Joined, Trunk, check_joinable
 from heads.finetuning.rows import Material, Rows, from_cache, from_pixels, placed
 from heads.fit import library_versions
-from heads.prediction.predictor import backbone_of, named
+from heads.prediction.predictor import backbone_of
 from heads.reporting.run_folder import TUNED, TUNING, read_tuning
 from heads.solvers.calibration import calibrate
 from heads.solvers.scores import softmax
@@ -141,7 +141,7 @@ class _Task:
         tap = dict(zip(item.spec.tap_names, item.spec.taps, strict=True))[item.tap]
         scratch = weights == "random"
         trunk = Trunk.of(backbone, tap, recipe.unfreeze, scratch=scratch)
-        return cls(fitted, source, out, recipe, codes, named(item.spec, weights), tap, scratch, trunk)
+        return cls(fitted, source, out, recipe, codes, named(item.spec.backbone, weights), tap, scratch, trunk)
 
     @property
     def spec(self) -> ExtractionSpec:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featurestore.backbones import named
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
 from heads.reporting.run_folder import Run
@@ -85,11 +86,11 @@ def _chosen(fitted: FittedHead) -> list[str]:
 
 def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
     spec = item.spec
-    own_file = spec.backbone if not item.weights.endswith(".keras") else item.weights
-    parts = ["--backbone", own_file, "--size", str(spec.size)]
-    if own_file == spec.backbone and item.weights not in ("", "imagenet"):
-        parts += ["--weights", item.weights]
-    elif own_file != spec.backbone:
+    name, weights = named(spec.backbone, item.weights)
+    parts = ["--backbone", name, "--size", str(spec.size)]
+    if weights not in ("", "imagenet"):
+        parts += ["--weights", weights]
+    if name != spec.backbone:
         parts += ["--preprocessing", spec.preprocessing]
     for tap in spec.taps:
         parts += ["--tap", f"{tap.layer}={tap.pool}"]

@@ -17,7 +17,7 @@ import pytest
 from pictures import write_images
 
 from featurestore import ArraySource, extract, open_source
-from featurestore.backbones.outline_cache import Request
+from featurestore.backbones import Request
 from featurestore.errors import FeatureStoreError, MissingDependencyError, SourceError, StoreError, WeightsError
 from featurestore.extraction import cluster
 from featurestore.extraction.extract import extract_all
