@@ -9,7 +9,7 @@ from featurestore.store.remote import Recorded
 from featurestore.system import documents
 from heads.documents import EvaluationDocument, SweepDocument, TuningDocument
 from heads.evaluation.evaluate import Evaluation
-from heads.kinds.base import History
+from heads.kinds.base import LossHistory
 from heads.search.sweep import SUMMARY, WINNER
 from heads.search.trials import FILE, Trial
 from heads.storage.saved_head import HEAD, FittedHead, load_head, reason
@@ -36,7 +36,7 @@ class RunFolder:
     path: Path
     fitted: FittedHead
     measured: Evaluation | None = None
-    history: History = field(default_factory=dict)
+    history: LossHistory = field(default_factory=dict)
     sweep: SweepDocument | None = None
     trials: list[Trial] = field(default_factory=list)
     winner: Trial | None = None

@@ -13,7 +13,7 @@ import numpy as np
 from featurestore.system.machine import machine_memory
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
-from heads.kinds.kernel import decisions
+from heads.kinds.svm import decisions
 from heads.solvers.folds import Division, Judged, Report
 from heads.solvers.gram_matrix import EACH, SHARED, Doubles, Gram
 

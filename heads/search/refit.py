@@ -97,8 +97,8 @@ class Refit:
 
 
 def _calibrated(design: HeadDesign, scores: Floats, codes: Labels) -> Calibration | None:
-    """None where votes are the probabilities."""
-    return None if head_class(design.kind).votes else calibrate(scores, codes)
+    """None where the scores are probabilities already."""
+    return None if head_class(design.kind).scores_are_probabilities else calibrate(scores, codes)
 
 
 def _certain(scores: Floats, found: Calibration | None) -> tuple[Any, float]:

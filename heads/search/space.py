@@ -28,7 +28,7 @@ import numpy as np
 
 from featurestore.errors import DesignError, suggest
 from featurestore.system.files import read_regular, why
-from heads.kinds.design import ENSEMBLE, HeadDesign, parameters
+from heads.kinds.design import KINDS, HeadDesign, head_class, parameters
 
 _MOST = 100_000
 """Designs that a space may hold."""
@@ -43,58 +43,14 @@ _LARGEST = 1e300
 
 Space = list[dict[str, Any]]
 
-_DENSE = {
-    "kind": "dense",
-    "hidden": [[], [64], [128], [256], [512], [256, 64], [128, 128]],
-    "dropout": [0.0, 0.3, 0.5],
-    "learning_rate": {"log": [3e-4, 3e-3]},
-    "weight_decay": {"log": [1e-5, 1e-2]},
-    "label_smoothing": [0.0, 0.1],
-    "batch_norm": [False, True],
-    "epochs": 40,
-}
+PRESETS = ("quick", "standard", "thorough")
+"""Spaces that need no thought; what each tries of a kind of head stands on its class."""
 
-PRESETS: dict[str, Space] = {
-    "quick": [
-        {"kind": "logreg", "C": {"log": [1e-4, 1.0], "num": 9}},
-        {"kind": "linear-svm", "C": {"log": [1e-5, 1e-2], "num": 4}},
-        {"kind": "ridge", "alpha": {"log": [10.0, 1e4], "num": 4}},
-        {"kind": "lda", "shrinkage": [0.1, 0.5]},
-        {"kind": "centroid"},
-        {"kind": "knn", "n_neighbors": [5, 20]},
-    ],
-    "standard": [
-        {"kind": "logreg", "C": {"log": [1e-5, 10.0], "num": 13}, "standardize": [True, False]},
-        {"kind": "linear-svm", "C": {"log": [1e-6, 1e-1], "num": 11}},
-        {"kind": "ridge", "alpha": {"log": [1.0, 1e5], "num": 9}},
-        {"kind": "lda", "shrinkage": [0.01, 0.05, 0.1, 0.3, 0.6]},
-        {"kind": "centroid", "standardize": [True, False]},
-        {"kind": "knn", "n_neighbors": [1, 5, 10, 20], "metric": ["cosine", "euclidean"]},
-        {"kind": "svm", "C": [1.0, 10.0, 100.0], "standardize": [False, True]},
-        _DENSE | {"samples": 32},
-    ],
-    "thorough": [
-        {
-            "kind": "logreg",
-            "C": {"log": [1e-6, 100.0], "num": 25},
-            "standardize": [True, False],
-            "class_weight": ["none", "balanced"],
-        },
-        {"kind": "linear-svm", "C": {"log": [1e-7, 1.0], "num": 22}, "standardize": [True, False]},
-        {"kind": "ridge", "alpha": {"log": [0.1, 1e6], "num": 15}, "standardize": [True, False]},
-        {"kind": "lda", "shrinkage": [0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]},
-        {"kind": "centroid", "standardize": [True, False]},
-        {
-            "kind": "knn",
-            "n_neighbors": [1, 3, 5, 10, 20, 50],
-            "metric": ["cosine", "euclidean"],
-            "weights": ["uniform", "distance"],
-        },
-        {"kind": "svm", "C": {"log": [0.1, 1000.0], "num": 5}, "standardize": [False, True]},
-        _DENSE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80},
-    ],
-}
-"""Spaces that need no thought, by name."""
+
+def preset_space(preset: str) -> Space:
+    """The tables of a preset: one for each kind that has a part in it."""
+    parts = {kind: head_class(kind).spaces.get(preset) for kind in KINDS}
+    return [{"kind": kind, **part} for kind, part in parts.items() if part is not None]
 
 
 class Range:
@@ -199,7 +155,7 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[
     if path is None:
         if preset not in PRESETS:
             raise DesignError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
-        return read_space(PRESETS[preset])
+        return read_space(preset_space(preset))
     path = Path(path)
     try:
         text = read_regular(path, _LIMIT).decode()
@@ -255,12 +211,12 @@ def _entry(table: Mapping[str, Any], fail: Fail) -> Entry:
     kind, samples = table.get("kind"), table.get("samples")
     if not isinstance(kind, str):
         raise fail("kind", 'a table [[heads]] needs a kind, such as  kind = "logreg"')
-    if kind == ENSEMBLE:
-        raise fail("kind", "a space has no heads of several: a sweep takes its best ones together with  --ensemble K")
     try:
-        known = parameters(kind)
+        known, several = parameters(kind), head_class(kind).of_several
     except DesignError as error:
         raise fail("kind", error) from error
+    if several:
+        raise fail("kind", "a space has no heads of several: a sweep takes its best ones together with  --ensemble K")
     if samples is not None and (type(samples) is not int or not 0 < samples <= _MOST):
         raise fail("samples", f"samples = {samples}: give a whole number from 1 to {_MOST}")
     ranges = {}

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +19,7 @@ from heads.feature_table import Floats, Labels
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
 from heads.metrics.outcomes import Outcomes, blocks
+from heads.solvers.arrays import Extent
 from heads.solvers.calibration import fit_temperature, stratified_folds
 from heads.solvers.folds import Division, Judged
 from heads.solvers.scores import softmax
@@ -113,7 +113,7 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes:
     """What scores (J, C) of held-out rows say: one temperature makes them probabilities, as it does in a saved head."""
-    if head_class(design.kind).votes:
+    if head_class(design.kind).scores_are_probabilities:
         return Outcomes.of(codes, scores)
     temperature = fit_temperature(scores, codes)
     return Outcomes.joined([
@@ -148,11 +148,7 @@ def judge_trial(features: str, design: HeadDesign, division: Division, judged: J
 
 def size(design: HeadDesign, division: Division) -> int:
     """Numbers that a head of this design consists of, at most: what it costs to keep and to use."""
-    columns, classes = int(division.X.shape[1]), division.classes
-    if design.kind in ("svm", "knn"):
-        return len(division.codes) * columns
-    widths: list[int] = [columns, *design.params.get("hidden", ()), classes]
-    return sum((a + 1) * b for a, b in pairwise(widths))
+    return design.build().size(Extent.of(division.fold, division.X.shape[1], division.classes))
 
 
 def select(trials: Iterable[Trial], metric: str, *, smallest: bool = False) -> Trial:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featurestore.errors import HeadError
 from featurestore.system.files import size_text, write_error
-from heads.feature_table import Features, Floats, Labels, Training
-from heads.kinds.base import Extent, Head, Scaling
+from heads.feature_table import Features, Floats, Labels
+from heads.solvers.arrays import Extent, Scaling
 from heads.solvers.moments import moments
+from heads.solvers.training import Training
 
 BLOCK = 1024
 """Rows that are read and multiplied at a time."""
@@ -65,6 +66,13 @@ Report = Callable[[int, Judged], None]
 """Called once for each design, by its index, as soon as it is judged."""
 
 
+class Candidate(Protocol):
+    """A head that may be judged on some rows."""
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """Why it cannot be judged on rows like these, in words that follow a colon; None if it can."""
+
+
 @dataclass(frozen=True, eq=False)
 class Division:
     """Rows and the folds that they are held out in.
@@ -107,8 +115,8 @@ class Division:
         """How many; each has training rows in every fold."""
         return int(self.codes.max()) + 1
 
-    def check(self, heads: Sequence[Head], max_memory: int | None = None) -> None:
-        """Check that heads can be judged on these rows, see :meth:`heads.kinds.base.Head.obstacle`.
+    def check(self, heads: Sequence[Candidate], max_memory: int | None = None) -> None:
+        """Check that heads can be judged on these rows, see :meth:`Candidate.obstacle`.
 
         Raises:
             HeadError: one of them cannot.

@@ -17,9 +17,9 @@ from numpy.typing import DTypeLike
 
 from featurestore.system.machine import cores, machine_memory
 from heads.feature_table import Floats, Labels
-from heads.kinds.base import Scaling
 from heads.kinds.design import HeadDesign
 from heads.metrics.outcomes import blocks
+from heads.solvers.arrays import Scaling
 from heads.solvers.folds import Division, Judged, Report
 from heads.solvers.lbfgs import Doubles
 

@@ -77,7 +77,7 @@ def test_a_head_of_the_design_is_the_net_of_its_trial(chosen, division):
     for fold in range(3):
         train = division.training_rows(fold)
         head = chosen.build(3).fit(division.X[train], division.codes[train])
-        found, expected = head.decision_function(division.X[division.held(fold)]), trial.scores[division.places(fold)]
+        found, expected = head.scores(division.X[division.held(fold)]), trial.scores[division.places(fold)]
         if chosen.params["standardize"] or chosen.params["batch_norm"]:
             np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
         else:
@@ -99,7 +99,7 @@ def test_a_head_with_views_and_copies_of_images_is_the_net_of_its_trial(digits):
     views = rows[300:][used], (keep.cumsum() - 1)[owners[used]]
     head = chosen.build(0).fit(X[keep], y[keep], views=views, groups=groups[keep])
     expected = judge([chosen], division)[0].scores[division.places(1)]
-    np.testing.assert_array_equal(head.decision_function(division.X[division.held(1)]), expected)
+    np.testing.assert_array_equal(head.scores(division.X[division.held(1)]), expected)
 
 
 def test_a_member_ends_the_same_alone_and_in_company(division):
