@@ -11,7 +11,7 @@ from featurestore.errors import HeadError
 from featurestore.system.progress import Progress
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
-from heads.search.judges import judge_designs
+from heads.search.judges import batches
 from heads.search.judging import Judged, Judging, Limits, Report
 from heads.search.plan import SweepPlan
 from heads.search.results import SweepSettings
@@ -99,7 +99,9 @@ def judge_space(
         skipped = Skipped(extents, search, log.trials, limits.max_memory, note)
         board = _Board(progress, log, settings.metric, lambda: search.most * len(plans) - len(skipped))
         rounds = _Rounds(log, search, settings, limits, skipped, held, board)
-        asked = {key for name, plan in plans.items() for key in rounds.run(name, plan)}
+        asked: set[Key] = set()
+        for name, plan in plans.items():
+            asked |= rounds.run(name, plan)
         trials = ranked((trial for trial in log.trials if trial.key in asked), settings.metric)
     return JudgedSpace(trials, board.total(), skipped.notes, held)
 
@@ -126,7 +128,8 @@ def _scores_again(trial: Trial, division: Division, settings: SweepSettings, lim
     def report(_: int, one: Judged | HeadError) -> None:
         found.append(one)
 
-    judge_designs([trial.design], Judging(division, settings.seed, report, max_memory=limits.max_memory))
+    for judge, batch in batches([trial.design]):
+        judge(batch, Judging(division, settings.seed, report, max_memory=limits.max_memory))
     if isinstance(found[0], HeadError):
         raise found[0]
     return found[0].scores
@@ -202,11 +205,13 @@ class _Rounds:
                 folder, (deadline, max_memory) = self._log.path.parent, self._limits
                 division = division or opened.enter_context(plan.division(max_memory, folder))
                 self._board.tell()
-                judging = Judging(
-                    division, self._settings.seed, self._report(name, designs, division, known),
-                    metric=self._settings.metric, deadline=deadline, max_memory=max_memory, alive=self._board.alive,
-                )  # fmt: skip
-                judge_designs(designs, judging, set(known))
+                for judge, batch in batches(designs, set(known)):
+                    judging = Judging(
+                        division, self._settings.seed, self._report(name, batch, division, known),
+                        metric=self._settings.metric, deadline=deadline, max_memory=max_memory, alive=self._board.alive,
+                    )  # fmt: skip
+                    if not judging.over:
+                        judge(batch, judging)
         return {(name, design) for design in asked}
 
     def _report(
