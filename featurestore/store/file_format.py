@@ -65,6 +65,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.sources.splits import DUPLICATE, SPLITS
 from featurestore.spec import ExtractionSpec
 
 FORMAT = "featurestore"
@@ -81,7 +82,7 @@ VIEW_COLUMNS = (ROW, NUMBER) = ("row", "number")
 NO_AUGMENT = "none"
 MOST_VIEWS = 1000
 """Of one row."""
-SPLITS = ("train", "validation", "test", "duplicate")
+FILE_SPLITS = (*SPLITS, DUPLICATE)
 
 ATTRIBUTES = {
     "format": 64, "dataset": 4096, "spec": 2**22, "fingerprint": 64, "class_names": 2**24, "augment": 64,

@@ -50,6 +50,14 @@ class FeatureStore:
         StoreError: there is no such file, or it cannot be read.
         CorruptFileError: truncated, altered, or no feature file.
         UnsafeFileError: uses an HDF5 facility that this format forbids.
+
+    Example:
+        >>> from featurestore import FeatureStore
+        >>> store = FeatureStore("digits.h5")
+        >>> store.features().shape, store.class_names[:2]
+        ((600, 64), ('digit 0', 'digit 1'))
+        >>> store.labels[store.rows("test")][:3]
+        array([4, 9, 4], dtype=int32)
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -137,8 +137,8 @@ def check_values(file: h5py.File, classes: int) -> None:
     """Check the columns that other things are found by: splits, digests, and all that points somewhere."""
     splits, digests = file[file_format.SPLIT], file[file_format.DIGEST]
     rows = len(splits)
-    if splits.dtype.itemsize > max(map(len, file_format.SPLITS)) or not set(np.unique(splits[()]).tolist()) <= _SPLITS:
-        raise CorruptFileError(f"its splits are not all of {_listed(file_format.SPLITS)}: the file was altered")
+    if splits.dtype.itemsize > max(map(len, _SPLITS)) or not set(np.unique(splits[()]).tolist()) <= _SPLITS:
+        raise CorruptFileError(f"its splits are not all of {_listed(file_format.FILE_SPLITS)}: the file was altered")
     if rows and (digests.dtype.itemsize != file_format.DIGEST_CHARS or not all(map(_are_hex, _blocks(digests)))):
         raise CorruptFileError("its digests are not all SHA-256: the file was altered")
     views = file[file_format.VIEWS]
@@ -157,7 +157,7 @@ def check_values(file: h5py.File, classes: int) -> None:
             raise CorruptFileError(f"its {what} point outside the {end - first} that there are: the file was altered")
 
 
-_SPLITS = {split.encode() for split in file_format.SPLITS}
+_SPLITS = {split.encode() for split in file_format.FILE_SPLITS}
 _HEX = np.isin(np.arange(256), list(b"0123456789abcdef"))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
+from featurestore.sources.splits import SPLITS
 from featurestore.system.documents import LIMIT, parse
 from featurestore.system.files import read_regular, why
 from featurestore.system.tensors import open_tensors
@@ -20,8 +21,6 @@ from heads.metrics.shift import Reference
 
 ROWS, MEASURED = "rows.safetensors", "measured.jsonl"
 """Files of a saved head: what :class:`Record` holds in arrays; a line per measure on test rows."""
-
-SPLITS = ("train", "validation", "test")
 
 FITTED, CHOSEN = "fitted", "chosen"
 """What a head may have done with a row: learned from it, or been preferred to other heads for its answer there."""
