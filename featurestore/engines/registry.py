@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore import spec
 from featurestore.backbones import FrozenNetwork
 from featurestore.backbones.base import Features
 from featurestore.engines import keras_engine, openvino_engine, reference_engine
@@ -22,7 +24,7 @@ _ENGINES: dict[str, Engine] = {
 """In the order of preference where nothing is measured."""
 
 AUTO = "auto"
-ENGINES = (AUTO, *_ENGINES)
+ENGINES: tuple[str, ...] = get_args(spec.Engine)
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.02}
 """Per precision, the largest difference between engines that is taken for rounding, relative to the largest value."""

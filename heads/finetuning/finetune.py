@@ -26,7 +26,7 @@ from featurestore.store.file_format import safe_name
 from featurestore.store.lock import store_lock
 from featurestore.system.files import replacing_files, write_whole
 from featurestore.system.machine import machine_memory
-from heads.evaluation.evaluate import known_classes, measure, paired_difference
+from heads.evaluation.evaluate import PairedDifference, known_classes, measure, paired_difference
 from heads.feature_table import Input, Labels
 from heads.finetuning.epochs import Checkpoint, Recipe, best_epoch, check_settings, logits, train
 from heads.finetuning.network import Array, Joined, Trunk, check_joinable
@@ -234,7 +234,7 @@ class _Task:
         return {
             "frozen": frozen,
             "finetuned": finetuned,
-            "difference": difference,
+            "difference": difference.to_dict(),
             "recommendation": _recommendation(difference, len(y), rows.split),
         }
 
@@ -306,11 +306,11 @@ def _finished(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     return dict(found)
 
 
-def _recommendation(difference: dict[str, Any], rows: int, split: str) -> str:
+def _recommendation(difference: PairedDifference, rows: int, split: str) -> str:
     """What a difference, see :func:`heads.evaluation.evaluate.paired_difference`, on so many rows amounts to."""
-    low, high = difference["interval"]
+    low, high = difference.interval
     # Of four rows that differ, all four right is an interval above 0, but one such run in eight is chance.
-    beyond_chance = difference["p_value"] < _CHANCE
+    beyond_chance = difference.p_value < _CHANCE
     if low > 0 and beyond_chance:
         return "take the fine-tuned model: it is more accurate, beyond what chance explains"
     if high < 0 and beyond_chance:

@@ -1,4 +1,4 @@
-"""Where a head comes from: what it was made with, and the commands that make it again."""
+"""Tell what a head was made with, and the commands that make it again."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,14 @@ from typing import Any
 from featurestore.backbones import named
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
-from heads.reporting.run_folder import Run
+from heads.reporting.run_folder import RunFolder
+from heads.search.results import SweepSettings
 from heads.search.space import PRESETS
 from heads.storage.saved_head import FittedHead
 
 
-def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
-    """What a head was made with, in the order of its making: pairs of a name and a text.
+def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
+    """List what a head was made with, in the order in which it was made: pairs of a name and a text.
 
     Args:
         run: the head, and how it was found.
@@ -32,10 +33,11 @@ def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
         how = f"{spec.size} px, {spec.resize}, {spec.preprocessing}, {spec.dtype}"
         weights = f"weights {item.weights} ({spec.weights_digest[:16]}…)"
         found.append(["features", f"{spec.backbone}.{item.tap}: {how}, {weights}, fingerprint {item.fingerprint}"])
-    for name, summary in (("sweep", run.sweep), ("fine-tuning", run.tuning)):
-        if summary:
-            settings = {name: value for name, value in summary["settings"].items() if value is not None}
-            found.append([name, ", ".join(f"{name} {value}" for name, value in settings.items())])
+    sweep, tuning = run.sweep and run.sweep.settings.to_dict(), run.tuning and run.tuning["settings"]
+    for name, settings in (("sweep", sweep), ("fine-tuning", tuning)):
+        if settings:
+            given = (f"{setting} {value}" for setting, value in settings.items() if value is not None)
+            found.append([name, ", ".join(given)])
     found.append(["head", " ".join([fitted.design.kind, *(f"{k}={v}" for k, v in fitted.design.params.items())])])
     times = f"in {fitted.seconds:.2f} s, seed {fitted.seed}, {fitted.views:,} views"
     found.append(["fitted", f"{times}, temperature {fitted.head.temperature_:.3f}"])
@@ -43,8 +45,8 @@ def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
     return found
 
 
-def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
-    """The commands that extract the features, fit the head and measure it again.
+def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
+    """Write the commands that extract the features, fit the head and measure it again.
 
     Args:
         run: the head, and how it was found.
@@ -63,8 +65,8 @@ def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: st
         lines.insert(0, ["finetune", "HEAD_DIR", source, "--out", str(run.path), *_tuning(run.tuning["settings"])])
     elif run.sweep:
         tables = len({trial.features for trial in run.trials})
-        options = [*(_chosen(fitted) if tables == 1 else []), *_sweep(run.sweep["settings"])]
-        if sampler := run.sweep["settings"].get("sampler"):
+        options = [*(_chosen(fitted) if tables == 1 else []), *_sweep(run.sweep.settings)]
+        if sampler := run.sweep.settings.sampler:
             options += ["--sampler", sampler, "--trials", str(len(run.trials) // tables)]
         lines.append(["sweep", features, "--out", str(run.path), *options])
     else:
@@ -77,7 +79,7 @@ def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: st
 
 
 def _chosen(fitted: FittedHead) -> list[str]:
-    """The taps of a head, where its files have others too."""
+    """Name the taps of a head, where its files have others too."""
     several = len({item.fingerprint for item in fitted.inputs}) > 1
     if not several and all(len(item.spec.taps) == 1 for item in fitted.inputs):
         return []
@@ -103,14 +105,13 @@ def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
     return parts
 
 
-def _sweep(settings: Mapping[str, Any]) -> list[str]:
-    space = str(settings["space"])
-    parts = ["--preset" if space in PRESETS else "--space", space, "--metric", str(settings["metric"])]
-    parts += ["--cv", str(settings["cv"] or 0)]
-    parts += ["--ensemble", str(settings["ensemble"])] if settings.get("ensemble", 1) > 1 else []
-    parts += ["--smallest"] if settings.get("smallest") else []
-    parts += [] if settings["views"] else ["--plain"]
-    return parts + _seed(settings["seed"])
+def _sweep(settings: SweepSettings) -> list[str]:
+    parts = ["--preset" if settings.space in PRESETS else "--space", settings.space, "--metric", settings.metric]
+    parts += ["--cv", str(settings.cv or 0)]
+    parts += ["--ensemble", str(settings.ensemble)] if settings.ensemble > 1 else []
+    parts += ["--smallest"] if settings.smallest else []
+    parts += [] if settings.views else ["--plain"]
+    return parts + _seed(settings.seed)
 
 
 def _tuning(settings: Mapping[str, Any]) -> list[str]:

@@ -65,7 +65,7 @@ def held_out_tenth(labels: Labels, seed: int, groups: Labels | None = None) -> N
     Args:
         labels, seed, groups: see :func:`stratified_folds`.
     """
-    return stratified_folds(labels, 10, seed, groups) == 0
+    return np.equal(stratified_folds(labels, 10, seed, groups), 0)
 
 
 def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) -> Labels | None:

@@ -24,4 +24,5 @@ class Versions:
 
     def draw(self, rng: np.random.Generator) -> Labels:
         """Draw one row for each image at random: indices (I,), in the order of the images' numbers."""
-        return self._order[self._first + rng.integers(self._count)]
+        drawn: Labels = self._order[self._first + rng.integers(self._count)]
+        return drawn
