@@ -7,9 +7,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from featurestore.system.progress import Progress
-
 from featurestore.errors import HeadError
+from featurestore.system.progress import Progress
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
 from heads.search.judges import judge_designs

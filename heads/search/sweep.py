@@ -17,12 +17,12 @@ from math import inf
 from pathlib import Path
 
 import numpy as np
-from featurestore.system.progress import Progress, reporting
 
 from featurestore.errors import HeadError
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.store.remote import is_remote
 from featurestore.system.files import write_whole
+from featurestore.system.progress import Progress, reporting
 from heads.evaluation.evaluate import answers
 from heads.feature_table import FeatureTable, load_features
 from heads.search.judging import Limits
