@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from featurestore import backbones, engines
+from featurestore import backbones
 from featurestore.backbones import Request
 from featurestore.backbones.outline_cache import Memo
 from featurestore.extraction.cluster import compute_on
@@ -21,7 +21,7 @@ from featurestore.sources.base import Source
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.opener import open_source
 from featurestore.sources.samples import Dataset
-from featurestore.spec import LAST, Decoder, Dtype, Pool, Precision, Resize
+from featurestore.spec import LAST, Augment, Decoder, Dtype, Engine, Pool, Precision, Resize
 from featurestore.store import file_format
 from featurestore.store.lock import store_lock
 from featurestore.store.writer import remove_drafts
@@ -41,10 +41,10 @@ def extract(
     resize: Resize = "squash",
     dtype: Dtype = "float32",
     views: int | None = None,
-    augment: str | None = None,
+    augment: Augment | None = None,
     precision: Precision = "float32",
     decoder: Decoder = "pillow",
-    engine: str = engines.AUTO,
+    engine: Engine = "auto",
     batch_size: int | None = None,
     prune: bool = False,
     rehash: bool = False,
@@ -84,10 +84,10 @@ def extract_all(
     resize: Resize = "squash",
     dtype: Dtype = "float32",
     views: int | None = None,
-    augment: str | None = None,
+    augment: Augment | None = None,
     precision: Precision = "float32",
     decoder: Decoder = "pillow",
-    engine: str = engines.AUTO,
+    engine: Engine = "auto",
     batch_size: int | None = None,
     prune: bool = False,
     rehash: bool = False,
