@@ -169,14 +169,14 @@ def _extract(
 
 
 def _dataset(source: Source, folder: Path, report: Progress | None, *, trust: bool) -> Dataset:
-    """All images with their digests; those of files that did not change come from the store's cache."""
+    """Return all images with their digests; those of files that did not change come from the store's cache."""
     stem = file_format.shortened(file_format.safe_name(source.name), file_format.MAX_STEM)
     cache = DigestCache(folder / f"{stem}.stamps", trust=trust)
     return source.dataset(report and (lambda done, total: report("reading", done, total)), cache=cache)
 
 
 def _job(request: Request, memo: Memo, source: Source, planned: Callable[[backbones.Outline], Job]) -> Job:
-    """One network's part of the run. The network is built only if there is something to compute."""
+    """Plan one network's part of the run. The network is built only if there is something to compute."""
     known = memo.recall(request)
     job = planned(known) if known else None
     failures = unreadable_as_before(job.plan, job.spec, source) if job else None

@@ -87,7 +87,7 @@ class ExtractionOptions:
             check_cluster(self.cluster)
 
     def requests(self, networks: Mapping[str, str]) -> list[Request]:
-        """How each network is built; `networks` are names of backbones, each with its weights."""
+        """Return how each network is built; `networks` are names of backbones, each with its weights."""
         return [
             Request(name, weights, self.size, self.pool, self.taps, self.preprocessing, self.precision)
             for name, weights in networks.items()
