@@ -188,6 +188,8 @@ _SPARSEST = 100
 
 def _previous(target: Path, spec: ExtractionSpec) -> FeatureStore | None:
     if not target.exists():
+        if target.is_symlink():  # the file would be written wherever it leads
+            raise StoreError(f"{target}: a link to a file that is not there: delete the link, or bring the file back")
         return None
     previous = FeatureStore(target)
     if previous.fingerprint != spec.fingerprint:
