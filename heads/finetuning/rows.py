@@ -18,7 +18,7 @@ from featurestore.images.augment import view_key
 from featurestore.sources.base import Source
 from featurestore.sources.samples import Sample
 from featurestore.sources.splits import DUPLICATE, assign_splits
-from featurestore.spec import Dtype, ExtractionSpec
+from featurestore.spec import Augment, Dtype, ExtractionSpec
 from featurestore.store.reader import FeatureStore
 from featurestore.system.machine import cores
 from featurestore.system.progress import Progress
@@ -109,7 +109,7 @@ def from_cache(
     *,
     dtype: Dtype,
     views: int,
-    augment: str | None,
+    augment: Augment | None,
     progress: Progress | None,
 ) -> Material:
     """Features at the boundary, extracted by stage 1 as far as they are not there yet, and mapped.
