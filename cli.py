@@ -28,7 +28,7 @@ from heads.console.options import (
     opens_source,
     option,
 )
-from heads.kinds.design import KINDS, PRESETS
+from heads.kinds.design import KINDS, RECIPES
 
 FAILURES_LISTED = 3
 """Exit code of a run that finished, and lists inputs that gave no row."""
@@ -174,8 +174,8 @@ def fit_head(
     path: FileOrDir,
     out: Annotated[Path, option("Folder for the fitted head.")],
     head: Annotated[
-        Literal[*KINDS, *PRESETS],  # type: ignore[valid-type]
-        option(f"Kind: {', '.join(KINDS)}; or recipe: {', '.join(PRESETS)}.", metavar="KIND|RECIPE"),
+        Literal[*KINDS, *RECIPES],  # type: ignore[valid-type]
+        option(f"Kind: {', '.join(KINDS)}; or recipe: {', '.join(RECIPES)}.", metavar="KIND|RECIPE"),
     ] = "logreg",
     features: Annotated[str | None, option("Taps, or backbones of the folder, to fit as one.", metavar="A+B")] = None,
     settings: Annotated[

@@ -72,6 +72,10 @@ class HeadError(FeatureStoreError):
     """A saved head that cannot be read, or that does not fit the data it is asked to judge."""
 
 
+class InputError(HeadError, ValueError):
+    """Rows or labels that a head cannot take. A ``ValueError`` too, which scikit-learn expects of its estimators."""
+
+
 class ExportError(FeatureStoreError):
     """A head or file that cannot be written in a format, or whose copy does not give what it gives itself."""
 

@@ -1,7 +1,7 @@
-"""What the JSON files of heads, sweeps and fine-tuned models hold; checked by :mod:`featurestore.system.documents`.
+"""The keys and values of the JSON files of heads, sweeps and fine-tuned models, which are checked when they are read.
 
-Each document is described here and nowhere else. What a later version added to it is ``NotRequired``, so that files
-of earlier ones stay good.
+:mod:`featurestore.system.documents` checks them. Each document is described here and nowhere else. Keys that a later
+version added are ``NotRequired``, so that files of earlier versions can be read.
 """
 
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -11,15 +11,15 @@ from msgspec import Meta
 from heads.choices import Split
 
 Number = Annotated[float, Meta(ge=-1e100, le=1e100)]
-"""Finite, and so that a chart can calculate with it."""
+"""A finite number, small enough that charts can calculate with it."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-"""So that sums and quotients are exact."""
+"""A whole number, small enough that a float holds it exactly."""
 Name = Annotated[str, Meta(max_length=200)]
-"""Of a kind or hyperparameter."""
+"""The name of a kind of head or of a hyperparameter."""
 Interval = Annotated[list[Number], Meta(min_length=2, max_length=2)]
 
 MOST_CLASSES, MOST_TRIALS = 2**20, 50_000
-"""Of trials as a sweep writes them, so many fill the largest document."""
+"""The most classes and trials; so many trials fill the largest document that is read."""
 
 
 class DesignDocument(TypedDict):
@@ -39,7 +39,7 @@ class InputDocument(TypedDict):
 
 
 class HeadVersion(TypedDict):
-    """The part of a ``head.json`` that is the same in all versions."""
+    """The keys of a ``head.json`` that all versions have."""
 
     format: Name
     format_version: int
@@ -110,7 +110,7 @@ class SettingsDocument(TypedDict):
 
 
 class CalibrationDocument(TypedDict):
-    """What a sweep found of its winner's temperature."""
+    """The temperature of a sweep's winner, and the log loss on held-out rows without and with it."""
 
     temperature: Number
     log_loss_before: Number
@@ -118,7 +118,7 @@ class CalibrationDocument(TypedDict):
 
 
 class TogetherDocument(TypedDict):
-    """What a sweep found of its best heads together."""
+    """The best heads of a sweep taken together, and their metrics on held-out rows."""
 
     members: list[DesignDocument]
     accuracy: Number
@@ -136,7 +136,7 @@ ClassDocument = TypedDict(
 
 
 class CutDocument(TypedDict):
-    """Where two classes would best be parted by one metric, see :func:`heads.metrics.shift.best_threshold`."""
+    """The threshold between two classes that is best by one metric, see :func:`heads.metrics.shift.best_threshold`."""
 
     threshold: Number
     log_odds: Annotated[float, Meta(ge=-700, le=700)]
@@ -153,11 +153,11 @@ class ThresholdDocument(TypedDict):
 
 
 ConfusedDocument = TypedDict("ConfusedDocument", {"class": str, "predicted": str, "rows": Count})
-"""Two classes of which the second was predicted for so many rows of the first."""
+"""A class, another that was predicted for some of its rows, and the number of these rows."""
 
 
 class EvaluationDocument(TypedDict):
-    """What :meth:`heads.evaluation.evaluate.Evaluation.to_dict` gives."""
+    """An evaluation, see :meth:`heads.evaluation.evaluate.Evaluation.to_dict`."""
 
     split: str
     rows: Count
@@ -203,7 +203,7 @@ class EpochDocument(TypedDict):
 
 
 class DifferenceDocument(TypedDict):
-    """What :func:`heads.evaluation.evaluate.paired_difference` gives."""
+    """The difference of two models on the same rows, see :func:`heads.evaluation.evaluate.paired_difference`."""
 
     accuracy: Number
     interval: Interval
@@ -213,7 +213,7 @@ class DifferenceDocument(TypedDict):
 
 
 class SecondsDocument(TypedDict):
-    """Where the time of a fine-tuning went."""
+    """The seconds that the steps of a fine-tuning took."""
 
     material: float
     training: float

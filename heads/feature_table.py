@@ -1,4 +1,4 @@
-"""From feature files to the arrays that heads are fitted on."""
+"""Tables of features: they read feature files into the arrays that heads are fitted to."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,20 @@ from featurestore.store.reader import FeatureStore, find_file, find_files
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]
-Rows = tuple[Floats, Labels]
+LabelledRows = tuple[Floats, Labels]
+"""Rows of features (N, D) and their labels (N,)."""
 Features = NDArray[np.floating[Any]]
-Source = tuple[FeatureStore, str | None]
-"""A file and one of its taps; None for its only one."""
+StoreTap = tuple[FeatureStore, str | None]
+"""A feature file and the name of one of its taps; None for its only one."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """What some columns of a table are.
+    """The origin of some columns of a table.
 
     Attributes:
-        spec: how they were made.
-        tap: name of their tap.
+        spec: how the features were extracted.
+        tap: the name of the tap.
         weights: the backbone's weights as the user named them.
     """
 
@@ -40,20 +41,20 @@ class Input:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of :attr:`spec`."""
+        """The fingerprint of :attr:`spec`."""
         return self.spec.fingerprint
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return the fields as plain JSON types."""
         spec = self.spec.to_dict()
         return {"spec": spec, "fingerprint": self.fingerprint, "tap": self.tap, "weights": self.weights}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Input":
-        """Inverse of :meth:`to_dict`.
+        """Read what :meth:`to_dict` returned.
 
         Raises:
-            CorruptFileError, ValueError, KeyError: its parts do not fit each other, or are missing.
+            CorruptFileError, ValueError, KeyError: a value is missing, or the values do not fit each other.
         """
         spec = ExtractionSpec.from_json(json.dumps(values["spec"]))
         if spec.fingerprint != values["fingerprint"]:
@@ -64,22 +65,25 @@ class Input:
 
 
 class FeatureTable:
-    """Rows of features: of one tap of a feature file, or of several taps side by side, of one file or of several.
+    """A table with a row of features for each sample, made by :func:`load_features`.
+
+    The columns come from one tap of a feature file, or from several taps side by side, of one file or of several.
 
     Attributes:
         path: the file or folder that was asked for.
         files: the file of each input.
-        inputs: what the columns are, from left to right.
-        dataset: name of the data set.
+        inputs: the origin of the columns, from left to right.
+        dataset: the name of the data set.
         class_names: class `i` is ``class_names[i]``.
-        y: int32 (N,), indices into `class_names`.
-        splits, digests: str (N,).
+        y: the class of each row, int32 (N,), indices into `class_names`.
+        splits: the split of each row, str (N,): ``train``, ``validation`` or ``test``.
+        digests: the SHA-256 of each row's image in hexadecimal, str (N,).
 
     Raises:
-        StoreError: files of different rows, or without such a tap; the message names them.
+        StoreError: the files have different rows, or no such tap; the message names them.
     """
 
-    def __init__(self, path: Path, sources: Sequence[Source]) -> None:
+    def __init__(self, path: Path, sources: Sequence[StoreTap]) -> None:
         stores = [store for store, _ in sources]
         first = stores[0]
         for other in stores[1:]:
@@ -94,42 +98,45 @@ class FeatureTable:
 
     @cached_property
     def X(self) -> Features:  # noqa: N802
-        """Float16 or float32 (N, D), a map of features flattened; memory-mapped and read-only if there is one input."""
+        """The features, float16 or float32 (N, D), maps flattened; memory-mapped, read-only if there is one input."""
         return _beside(self._parts, slice(None))
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Put the path before what a head finds wrong with rows of this table: it does not know whose they are."""
+        """Put the path of the table before the message of a HeadError about its rows."""
         try:
             yield
         except HeadError as error:
-            raise HeadError(f"{self.path}: {error}") from error
+            raise type(error)(f"{self.path}: {error}") from error
 
     @property
     def ids(self) -> NDArray[np.str_]:
-        """The samples' names in their source: str (N,)."""
+        """The names of the samples in their source, str (N,)."""
         return self._stores[0].ids
 
     def rows(self, *splits: str) -> NDArray[np.intp]:
-        """Indices of the rows of these splits, in the file's order."""
+        """Return the indices of the rows of these splits, in the order of the file."""
         return np.flatnonzero(np.isin(self.splits, splits))
 
     def select(self, *splits: str) -> tuple[Features, NDArray[np.int32]]:
-        """Features (n, D) and labels (n,) of these splits, read into memory."""
+        """Read the features (n, D) and labels (n,) of these splits into memory."""
         rows = self.rows(*splits)
         return _beside(self._parts, rows), self.y[rows]
 
     def read(self, rows: NDArray[np.intp], views: NDArray[np.intp]) -> Features:
-        """Features of these rows, then of these rows of :attr:`view_rows`, in memory."""
+        """Read the features of these rows, followed by those of these augmented views, into memory.
+
+        `views` are indices into :attr:`view_rows`.
+        """
         plain = _beside(self._parts, rows)
         return np.concatenate([plain, _beside(self._views, views)]) if len(views) else plain
 
     @cached_property
     def view_rows(self) -> NDArray[np.int32]:
-        """The row that each augmented view shows (M,).
+        """The index of the row that each augmented view shows, int32 (M,).
 
         Raises:
-            StoreError: several files that do not have the same views.
+            StoreError: the table has several files, which do not have the same views.
         """
         first = self._stores[0]
         for other in self._stores[1:]:
@@ -144,12 +151,14 @@ class FeatureTable:
         return first.view_rows
 
     def views(self, *splits: str) -> tuple[Features, NDArray[np.intp]] | None:
-        """Features (m, D) of augmented rows, and which row of ``select(*splits)`` each shows; None without any.
+        """Read the augmented views of the rows of these splits, or of ``train``, into memory.
 
-        Without splits, of ``train``.
+        Returns:
+            Features (m, D), and the index of the row of ``select(*splits)`` that each view shows (m,); None if there
+            are no views.
 
         Raises:
-            StoreError: several files that do not have the same views.
+            StoreError: the table has several files, which do not have the same views.
         """
         rows = self.rows(*(splits or ("train",)))
         place = np.full(len(self.y), -1)
@@ -159,11 +168,11 @@ class FeatureTable:
         return (_beside(self._views, used), owners[used]) if len(used) else None
 
     def groups(self, rows: NDArray[np.intp]) -> Labels:
-        """Number of the group of each of these rows (n,): rows of the same image are one."""
+        """Return the number of the group of each of these rows (n,): rows of the same image are a group."""
         return np.unique(self.digests[rows], return_inverse=True)[1]
 
     def split_counts(self) -> dict[str, int]:
-        """Rows per split."""
+        """Return the number of rows of each split."""
         names, counts = np.unique(self.splits, return_counts=True)
         return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
@@ -172,22 +181,34 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
     """Open a feature file, or files of a store folder, without reading their features.
 
     Args:
-        path: file or store folder.
-        tap: which features; may be left out for one file of one tap. Several are joined by ``+``, and put side by
-            side: taps of one file (``block4_pool+last``), or of files of one data set, with their backbones
-            (``vgg16.block4_pool+efficientnet_lite0.last``; the tap may be left out where a file has one). A file's
-            name without its suffix may stand for the backbone.
+        path: a feature file, or a store folder.
+        tap: the name of the features; it may be left out for one file with one tap. Names joined by ``+`` are put side
+            by side: taps of one file (``block4_pool+last``), or of files of one data set, with their backbones
+            (``vgg16.block4_pool+efficientnet_lite0.last``; the tap may be left out for a file with one). The name of
+            a file without its suffix may stand for the backbone.
 
     Raises:
-        StoreError: nothing there, several files or taps to choose from, no such tap, or files of different rows.
-        CorruptFileError: truncated, altered, or no feature file.
+        StoreError: there is no file, there are several files or taps to choose from, there is no such tap, or the
+            files have different rows.
+        CorruptFileError: the file is truncated or altered, or is no feature file.
+
+    Example:
+        >>> from heads import load_features
+        >>> table = load_features("digits.h5")
+        >>> table.split_counts()
+        {'test': 120, 'train': 360, 'validation': 120}
+        >>> X, y = table.select("train")
+        >>> X.shape, y.shape
+        ((360, 64), (360,))
+        >>> table.class_names[y[0]]
+        'digit ...'
     """
     if tap is None:
         store = FeatureStore(find_file(path))
         return FeatureTable(store.path, [(store, None)])
     stores = [FeatureStore(file) for file in find_files(path)]
     known = _names(stores)
-    sources: list[Source] = []
+    sources: list[StoreTap] = []
     for part in _split(tap, known):
         found = known.get(part, [])
         if len(found) != 1:
@@ -198,9 +219,9 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
     return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
 
 
-def _names(stores: Sequence[FeatureStore]) -> dict[str, list[Source]]:
-    """All that each name may stand for."""
-    known: dict[str, list[Source]] = {}
+def _names(stores: Sequence[FeatureStore]) -> dict[str, list[StoreTap]]:
+    """Return the taps that each name may stand for."""
+    known: dict[str, list[StoreTap]] = {}
     for store in stores:
         for tap in store.taps:
             names = {tap: None}
@@ -212,7 +233,7 @@ def _names(stores: Sequence[FeatureStore]) -> dict[str, list[Source]]:
 
 
 def _split(text: str, known: Mapping[str, Any]) -> list[str]:
-    """The names in `text`, which may hold a ``+`` themselves (``last.avg+max``): the longest known one goes first."""
+    """Split a text at each ``+`` that is not part of a known name (``last.avg+max``); the longest name goes first."""
     words, names = text.split("+"), []
     while words:
         size = next((n for n in range(len(words), 0, -1) if "+".join(words[:n]) in known), 1)
@@ -231,47 +252,11 @@ def _check_same_rows(one: FeatureStore, other: FeatureStore) -> None:
 
 
 def _flat(features: Features) -> Features:
-    # Not -1: the shape of an empty file says nothing about it.
+    # Not -1, which cannot be derived from the shape of an empty file.
     return features.reshape(len(features), int(np.prod(features.shape[1:])))
 
 
 def _beside(parts: Sequence[Features], rows: Any) -> Features:
-    """The same rows of several arrays, side by side."""
+    """Return the same rows of several arrays side by side."""
     picked = [np.asarray(part[rows]) for part in parts]
     return picked[0] if len(picked) == 1 else np.concatenate(picked, axis=1)
-
-
-class Training(NamedTuple):
-    """Standardised training rows: plain ones first, then augmented versions of them.
-
-    Attributes:
-        Z: float32 (N, D).
-        codes: labels 0..C-1 (N,).
-        image: index of the plain row that each is a version of (N,); plain rows are versions of themselves.
-        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
-        groups: number of each plain row's group, whose rows are held out together; None where each is its own.
-    """
-
-    Z: Floats
-    codes: Labels
-    image: Labels
-    weights: NDArray[np.float64] | None
-    groups: Labels | None = None
-
-    @property
-    def plain(self) -> Rows:
-        """The plain rows and their labels."""
-        images = int(self.image.max()) + 1
-        return self.Z[:images], self.codes[:images]
-
-    def of(self, keep: NDArray[np.bool_]) -> "Training":
-        """All versions of some images: bool, one per plain row."""
-        rows = keep[self.image]
-        weights = None if self.weights is None else self.weights[rows]
-        groups = None if self.groups is None else self.groups[keep]
-        return Training(self.Z[rows], self.codes[rows], (keep.cumsum() - 1)[self.image[rows]], weights, groups)
-
-    def fit(self, estimator: Any) -> Any:
-        """Fit a scikit-learn estimator to them."""
-        weights = {} if self.weights is None else {"sample_weight": self.weights}
-        return estimator.fit(self.Z, self.codes, **weights)

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from featurestore.system.results import Result
 from heads.feature_table import Features, FeatureTable, Floats, Labels
-from heads.kinds.base import as_features, standardise
 from heads.metrics.estimates import log_odds, wilson
 from heads.metrics.outcomes import Outcomes
+from heads.solvers.arrays import as_features, standardise
 
 Doubles = NDArray[np.float64]
 

@@ -11,7 +11,8 @@ from featurestore.spec import ExtractionSpec
 from featurestore.system.keras import import_keras
 from heads.console import text
 from heads.exporting.formats.base import PIXELS, PROBABILITIES
-from heads.kinds.base import Layers, kinds_of_layers
+from heads.kinds.design import kinds_of_layers
+from heads.solvers.arrays import Layers
 from heads.storage.saved_head import FittedHead
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ from featurestore.backbones.keras_network import pooled
 from featurestore.errors import BackboneError, HeadError
 from featurestore.spec import Pool, Tap
 from heads.feature_table import Floats
-from heads.kinds.base import Head, Scaling, kinds_of_layers, standardise
+from heads.kinds.base import Head
+from heads.kinds.design import kinds_of_layers
+from heads.solvers.arrays import Scaling, standardise
 from heads.storage.saved_head import FittedHead
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError, ImageError
-from featurestore.extraction.decode_ahead import Task, Wish, decode_ahead
+from featurestore.extraction.decode_ahead import ImageTask, Wish, decode_ahead
 from featurestore.extraction.extract import extract
 from featurestore.extraction.plan import Item
 from featurestore.images.augment import view_key
@@ -164,10 +164,11 @@ def from_pixels(source: Source, spec: ExtractionSpec, recipe: Recipe, limit: int
             "instead, or lower --views"
         )
 
-    def task(sample: Sample) -> Task:
+    def task(sample: Sample) -> ImageTask:
         numbers = range(1, views + 1) if sample.split == "train" else ()
         keys = [sample.digest, *(view_key(sample.digest, preset, number) for number in numbers)]
-        return sample, [Wish(spec.size, preset, [Item(key, sample, number) for number, key in enumerate(keys)])]
+        items = [Item(key=key, sample=sample, number=number) for number, key in enumerate(keys)]
+        return ImageTask(sample, [Wish(spec.size, preset, items)])
 
     side = (spec.size, spec.size, 3)
     plain, shown = (np.empty((n, *side), np.uint8) for n in (len(samples), count - len(samples)))

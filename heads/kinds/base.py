@@ -1,85 +1,53 @@
-"""What all heads share: checks, standardisation, and the way from scores to labels and probabilities.
+"""The base class of all heads: it checks and standardises rows, and turns scores into labels and probabilities.
 
-A head is a scikit-learn classifier (``clone``, ``cross_val_score`` and searches take it), but this module does not
+A head is a scikit-learn estimator, which pipelines, searches, stacking and calibration take. But this module does not
 import scikit-learn: a fitted linear or dense head works with NumPy alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, Self
+from math import prod
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError
+from featurestore.errors import InputError
 from featurestore.system.machine import machine_memory
-from heads.feature_table import Floats, Labels, Rows, Training
-from heads.kinds.design import KINDS, head_class, parameter
+from heads.feature_table import Floats, LabelledRows, Labels
+from heads.kinds.inputs import known_rows, not_fitted, training_rows
+from heads.kinds.parameters import parameter
 from heads.metrics.outcomes import Outcomes, blocks
+from heads.solvers.arrays import Extent, Layers, Scaling, as_features, check_arrays, finite, standardise
 from heads.solvers.calibration import calibrate, temperature_folds
-from heads.solvers.moments import moments
 from heads.solvers.scores import softmax
+from heads.solvers.training import Training
 
 Views = tuple[ArrayLike, ArrayLike]
-History = dict[str, list[float]]
-Layers = list[tuple[Floats, Floats]]
-"""Weights (in, out) and bias (out,) of each layer of a net."""
+"""Augmented versions of rows (M, D), and the index of the row that each of them shows (M,)."""
+LossHistory = dict[str, list[float]]
+"""``train`` and ``validation`` -> the log loss after each epoch."""
+Spaces = Mapping[str, Mapping[str, Any]]
+"""Name of a preset -> hyperparameter -> the values that a sweep tries, as in :mod:`heads.search.space`."""
 HeldOut = tuple[NDArray[np.floating[Any]], Labels]
 """Scores (J, C) of rows that were not fitted on, and their labels 0..C-1 (J,)."""
 State = dict[str, Any]
-"""What a fitted head consists of, by name: float32 arrays, and in a kernel head a scikit-learn estimator."""
+"""The parts of a fitted head by name: float32 arrays, and in an :class:`EstimatorHead` a scikit-learn estimator."""
 
 WEIGHTS, MODEL = "weights.safetensors", "model.skops"
-"""Files of a saved head: arrays alone, or a scikit-learn estimator with them."""
+"""Files that a saved head keeps its parts in: arrays alone, or a scikit-learn estimator with them."""
 
 SWEPT = 5000
-"""Classes up to which a sweep judges heads that learn in steps."""
-_LARGEST = 1e15
-"""Size of a feature up to which sums of squares over millions of rows are numbers in float32."""
-UNUSABLE = f"features hold NaN, infinity or numbers beyond {_LARGEST:g}"
-
+"""A sweep judges heads that learn in steps on so many classes at most."""
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
-"""Help of that hyperparameter."""
-
-
-class Scaling(NamedTuple):
-    """Mean and standard deviation of each column: float32 (D,)."""
-
-    mean: Floats
-    scale: Floats
-
-    @classmethod
-    def none(cls, columns: int) -> "Scaling":
-        """Leaves rows as they are."""
-        return cls(np.zeros(columns, np.float32), np.ones(columns, np.float32))
-
-    def apply(self, X: Floats) -> Floats:
-        """Standardised rows, in a new array."""
-        Z = X - self.mean
-        Z /= self.scale
-        return Z
-
-    def fold(self, weights: Floats, bias: Floats) -> tuple[Floats, Floats]:
-        """Weights (D, C) and bias (C,) that give on raw rows what those given give on standardised rows."""
-        folded = weights / self.scale[:, None].astype(np.float64)
-        return folded.astype(np.float32, order="C"), (bias - self.mean @ folded).astype(np.float32)
-
-
-class Extent(NamedTuple):
-    """What heads are to be judged on: rows in all, the fewest that one is fitted to, columns and classes."""
-
-    rows: int
-    fewest: int
-    columns: int
-    classes: int
-
-    @classmethod
-    def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":
-        """Of rows by the fold that each is held out in; -1 is never held out."""
-        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns, classes)
+"""The help text of the hyperparameter ``standardize``."""
 
 
 def too_many_classes(extent: Extent) -> str | None:
-    """Why a sweep leaves out a kind of head that learns in steps, each of which takes all scores of all rows."""
+    """Return why a sweep cannot judge a head that learns in steps on so many classes; None if it can.
+
+    Each step computes the scores of all rows for all classes.
+    """
     if extent.classes <= SWEPT:
         return None
     return (
@@ -88,64 +56,57 @@ def too_many_classes(extent: Extent) -> str | None:
     )
 
 
-def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
-    """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
-    means, scales = moments(X, (np.ones(len(X)) if weights is None else weights)[None])
-    scaling = Scaling(means[0], scales[0])
-    return scaling.apply(X), scaling
-
-
-def as_features(X: ArrayLike) -> Floats:
-    """Rows as float32 (N, D).
-
-    Raises:
-        HeadError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
-    """
-    raw = np.asarray(X)
-    if raw.ndim != 2:
-        raise HeadError(f"features have shape {raw.shape}: give a matrix of one row per sample")
-    with np.errstate(over="ignore"):  # the check below names the rows
-        features = raw.astype(np.float32, copy=False)
-    if (bad := np.flatnonzero(unusable(features))).size:
-        raise HeadError(
-            f"{UNUSABLE} in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
-            "leave these rows out, or extract them again"
-        )
-    return features
-
-
-def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Which rows (N,) hold what is said in :data:`UNUSABLE`."""
-    if not features.shape[1]:
-        raise HeadError("features have no columns: extract them again")
-    # Neither comparison is true of NaN.
-    return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
-
-
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class Head:
-    """A classifier of feature rows; the base class.
+    """The base class of classifiers of feature rows.
 
-    Labels are whole numbers. Columns of scores and probabilities follow ``classes_``, the labels that occur in the
-    training rows: two columns for two classes. ``predict`` is always the label of the greatest score.
+    Labels are whole numbers or texts. Columns of scores and probabilities follow ``classes_``, the labels that occur in
+    the training rows: two columns for two classes. ``predict`` always gives the label of the greatest score.
 
-    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``temperature_``, ``history_`` (log loss after each epoch
-    on ``train`` and ``validation`` rows, of kinds that have epochs), ``held_out_`` (what the temperature was fitted on,
-    if it was), and those of the family.
+    A new kind of head is a subclass with :meth:`_fit`, :meth:`_scores` and :meth:`shapes`, whose hyperparameters are
+    fields made by :func:`heads.kinds.parameters.parameter`, and a line in :data:`heads.kinds.design.KINDS`. The class
+    attributes below tell all other modules what they need to know about it.
+
+    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``feature_names_in_`` (D,) where a data frame was fitted
+    to, ``temperature_``, ``history_`` (log loss after each epoch on ``train`` and ``validation`` rows, of kinds that
+    have epochs), ``held_out_`` (what the temperature was fitted on, if it was), and those of the family.
+
+    Example:
+        >>> from heads.kinds.linear import LogisticHead
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> head = LogisticHead(C=0.1).fit(X[::2], y[::2])
+        >>> head
+        LogisticHead(C=0.1)
+        >>> head.predict_proba(X[1::2]).shape
+        (75, 3)
+        >>> head.score(X[1::2], y[1::2]) > 0.9
+        True
     """
 
+    family: ClassVar[str] = "alone"
+    """A sweep judges the designs of one family together, because they share work; those of ``alone`` fold by fold."""
+    spaces: ClassVar[Spaces] = {}
+    """The designs of this kind that each preset of a sweep tries; a preset that is not named here tries none."""
     stops_early: ClassVar[bool] = False
-    """Whether validation rows tell when to stop."""
-    votes: ClassVar[bool] = False
-    """Whether the scores are probabilities as they are, and no temperature changes them."""
+    """Whether the fit stops when the log loss on the validation rows no longer improves."""
+    scores_are_probabilities: ClassVar[bool] = False
+    """Whether the scores are probabilities already, so that they are not divided by a temperature."""
+    of_several: ClassVar[bool] = False
+    """Whether the head consists of other heads; a search space cannot hold such a kind."""
 
     standardize: bool = parameter(True, STANDARDIZE)
     random_state: int = 0
 
     @property
+    def trusted_types(self) -> frozenset[str]:
+        """The names of the scikit-learn types that :meth:`state` holds, such as ``sklearn.svm._classes.SVC``."""
+        return frozenset()
+
+    @property
     def weights_file(self) -> str:
-        """Where a saved head keeps :meth:`state`."""
-        return WEIGHTS
+        """The name of the file in which a saved head keeps :meth:`state`."""
+        return MODEL if self.trusted_types else WEIGHTS
 
     def fit(
         self,
@@ -157,30 +118,29 @@ class Head:
         groups: ArrayLike | None = None,
         temperature: float | None = None,
     ) -> Self:
-        """Fit to rows X (N, D), any float type, and labels y (N,).
+        """Fit the head to rows X (N, D), of any float type, and labels y (N,), and return it.
 
         Args:
-            X: training rows.
+            X: the training rows.
             y: their labels; at least two different ones.
-            validation: rows and labels that tell when to stop; kinds that do not stop early pass over them.
+            validation: rows and labels by which a kind that stops early decides when to stop; others ignore them.
             views: augmented versions of training rows (M, D), and the index in X of the row that each shows (M,). A
                 row and its views weigh as much as a row without any; a dense head draws one of them per epoch.
-            groups: number of each training row's group (N,), such as its image where an image stands there twice. Rows
-                of one group are never on two sides of what is held out inside a fit.
-            temperature: of the probabilities; by default one that suits rows held out, see :func:`calibrate`.
+            groups: the number of each training row's group (N,), such as its image if an image occurs twice. Rows of
+                one group are held out together wherever the fit holds rows out.
+            temperature: scores are divided by it before they become probabilities; by default it is fitted to scores
+                of rows that are held out, see :func:`heads.solvers.calibration.calibrate`.
 
         Raises:
-            HeadError: one class only, NaN or infinity, or lengths that differ.
+            InputError: there is one class only, X holds NaN or infinity, or the lengths differ.
         """
-        features, labels = as_features(X), np.asarray(y)
-        if len(features) != len(labels):
-            raise HeadError(f"{len(features)} rows of features, but {len(labels)} labels")
+        features, labels = training_rows(self, X, y)
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
-            raise HeadError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
+            raise InputError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
         self.n_features_in_ = features.shape[1]
         self.temperature_ = 1.0
-        self.history_: History = {}
+        self.history_: LossHistory = {}
         training = Training(
             features, codes, np.arange(len(codes)), None, None if groups is None else np.asarray(groups)
         )
@@ -201,54 +161,66 @@ class Head:
         return self
 
     def _with_views(self, plain: Training, views: Views) -> Training:
-        """Plain rows with their views."""
-        features, owners = self._checked(views[0]), np.asarray(views[1], np.intp)
+        """Return the plain rows followed by their views."""
+        features, owners = known_rows(self, views[0]), np.asarray(views[1], np.intp)
         rows = len(plain.codes)
         if len(features) != len(owners) or not ((owners >= 0) & (owners < rows)).all():
-            raise HeadError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
+            raise InputError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
         image = np.concatenate([plain.image, owners])
         weights = 1 / np.bincount(image)[image]
         return Training(np.concatenate([plain.Z, features]), plain.codes[image], image, weights, plain.groups)
 
-    def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> Rows | None:
-        """The validation rows as :meth:`_fit` takes them, without those of classes that training rows lack."""
+    def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> LabelledRows | None:
+        """Return the validation rows scaled, without those of classes that no training row has."""
         if rows is None:
             return None
         labels = np.asarray(rows[1])
         keep = np.isin(labels, self.classes_)
         if not keep.any():
             return None
-        return scaling.apply(self._checked(rows[0])[keep]), np.searchsorted(self.classes_, labels[keep])
+        return scaling.apply(known_rows(self, rows[0])[keep]), np.searchsorted(self.classes_, labels[keep])
 
-    def _checked(self, X: ArrayLike) -> Floats:
-        features = as_features(X)
-        if features.shape[1] != self.n_features_in_:
-            raise HeadError(f"rows of {features.shape[1]} features, but the head takes {self.n_features_in_}")
-        return features
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Scores (N, C).
+    def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return the scores (N, C) of rows X (N, D), with a column for each of ``classes_``, also for two classes.
 
         Raises:
-            HeadError: not fitted, rows of another width, NaN or infinity.
+            HeadError: the head is not fitted.
+            InputError: the rows have another width than the training rows, or hold NaN or infinity.
         """
         if not hasattr(self, "classes_"):
-            raise HeadError(f"this {type(self).__name__} is not fitted: call fit first")
-        return self._scores(self._checked(X))
+            raise not_fitted(self)
+        return self._scores(known_rows(self, X))
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return scores as scikit-learn defines them: (N, C), but for two classes (N,), above 0 for the second.
+
+        See :meth:`scores` for the errors.
+        """
+        scores = self.scores(X)
+        return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Labels (N,)."""
-        best = self.decision_function(X).argmax(axis=1)
+        """Return the labels (N,) of rows X (N, D); see :meth:`scores` for the errors."""
+        best = self.scores(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities (N, C), each row with sum 1."""
-        return softmax(self.decision_function(X) / self.temperature_)
+        """Return probabilities (N, C) of rows X (N, D), each row with sum 1; see :meth:`scores` for the errors."""
+        scores = self.scores(X)
+        if self.scores_are_probabilities:
+            return np.asarray(scores, np.float64)
+        return softmax(scores / self.temperature_)
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the natural logarithms of the probabilities (N, C); see :meth:`scores` for the errors."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
 
     def outcomes(self, X: ArrayLike, y: ArrayLike, classes: int) -> Outcomes:
-        """What the probabilities say of rows X (N, D) of classes y (N,), of which there are `classes` in all.
+        """Compare the probabilities of rows X (N, D) with their classes y (N,), of which there are `classes` in all.
 
-        Classes that the training rows lack have probability 0. The probabilities are made block by block, and dropped.
+        Classes that no training row has get probability 0. The probabilities are computed block by block, so that
+        those of all rows are never in memory at once.
         """
         features, y = as_features(X), np.asarray(y, np.intp)
         return Outcomes.joined([
@@ -256,64 +228,89 @@ class Head:
             for part in blocks(len(features), len(self.classes_))
         ])  # fmt: skip
 
-    def score(self, X: ArrayLike, y: ArrayLike) -> float:
-        """Accuracy."""
-        return float((self.predict(X) == np.asarray(y)).mean())
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy on rows X (N, D) with labels y (N,), weighted by `sample_weight` (N,)."""
+        right = self.predict(X) == np.reshape(y, -1)
+        return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
-        """Fit to standardised rows and labels 0..C-1; gives scores of rows held out, where `folds` ask for them.
+        """Fit the head to standardised rows and labels 0..C-1, and set the arrays that :meth:`shapes` names.
 
         Args:
             training: the rows.
-            scaling: how they were scaled.
-            validation: rows that tell when to stop.
-            folds: the fold in which each plain row is held out; None if no temperature is to be fitted.
+            scaling: how they were standardised; :meth:`_scores` gets rows that are not.
+            validation: standardised rows by which to decide when to stop.
+            folds: the fold in which each plain row is held out (N,); None if no temperature is to be fitted.
+
+        Returns:
+            Scores of the rows that `folds` hold out, from which the temperature is fitted; None leaves it at 1.
         """
         raise NotImplementedError
 
     def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:
+        """Return the scores (N, C) of rows (N, D) that are checked, and not standardised."""
         raise NotImplementedError
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """Why a sweep cannot judge such a head on rows like these, in words that follow a colon; None if it can.
+        """Return why a sweep cannot judge such a head on some rows, in words that follow a colon; None if it can.
 
         Args:
-            extent: of the rows.
-            max_memory: bytes that may be used; None: half of the machine's.
+            extent: how many rows, columns and classes there are.
+            max_memory: bytes that may be used; None for half of the machine's.
         """
         return None
 
+    def with_width(self, columns: int, classes: int) -> Self:
+        """Set the attributes of a fitted head that do not depend on the rows, for labels 0..C-1, and return it."""
+        self.classes_, self.n_features_in_ = np.arange(classes), columns
+        self.temperature_, self.history_ = 1.0, {}
+        return self
+
+    def size(self, extent: Extent) -> int:
+        """Return how many numbers the head consists of when it is fitted to so many rows, columns and classes."""
+        bare = type(self)(**self.get_params()).with_width(extent.columns, extent.classes)
+        return sum(prod(shape) for shape in bare.shapes().values())
+
     def as_layers(self) -> Layers | None:
-        """The fitted head as a net from raw features to its scores, with ReLU between layers; None if it is no net."""
+        """Return the layers of a net that computes the same scores, with ReLU between them; None if no net does."""
         return None
 
     def state(self) -> State:
-        """What the fitted head consists of, beside ``classes_``, ``n_features_in_`` and ``temperature_``."""
-        raise NotImplementedError
+        """Return the fitted arrays by name: for each name of :meth:`shapes` the attribute of that name and ``_``."""
+        return {name: getattr(self, f"{name}_") for name in self.shapes()}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the float32 arrays of :meth:`state`, by the parameters, ``classes_`` and ``n_features_in_`` alone."""
-        raise NotImplementedError
+        """Return the shapes of the float32 arrays of :meth:`state` by name.
 
-    def restore(self, state: State) -> None:
-        """Inverse of :meth:`state`, on a head of the same parameters whose other fitted attributes are set.
-
-        Raises:
-            ValueError: the state does not fit them.
+        They follow from the parameters, ``classes_`` and ``n_features_in_``.
         """
         raise NotImplementedError
 
+    def restore(self, state: State) -> None:
+        """Set the fitted arrays of a head whose parameters, ``classes_`` and ``n_features_in_`` are set.
+
+        Raises:
+            ValueError: the state does not fit these.
+        """
+        check_arrays(state, self.shapes())
+        for name, array in state.items():
+            setattr(self, f"{name}_", array)
+
+    def __repr__(self) -> str:
+        changed = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default)
+        return f"{type(self).__name__}({', '.join(changed)})"
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Constructor's parameters, as scikit-learn asks for them."""
+        """Return the parameters of the constructor by name, as scikit-learn asks for them."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def set_params(self, **params: Any) -> Self:
-        """Set constructor's parameters.
+        """Set some parameters of the constructor, and return the head.
 
         Raises:
-            ValueError: there is no such parameter.
+            ValueError: the constructor has no such parameter.
         """
         if unknown := params.keys() - self.get_params():
             raise ValueError(f"{type(self).__name__} has no parameter {', '.join(sorted(unknown))}")
@@ -328,25 +325,14 @@ class Head:
         return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
 
 
-def finite(proba: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Probabilities (N, C) themselves.
-
-    Raises:
-        HeadError: some are none; weights can be so large that their sums are no numbers.
-    """
-    if bad := int((~np.isfinite(proba).all(axis=1)).sum()):
-        raise HeadError(f"its answers to {bad} of {len(proba)} rows are no numbers")
-    return proba
-
-
 def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str | None:
-    """Why something that takes so many bytes cannot be had; None if it can.
+    """Return why there is not enough memory for something, in a sentence; None if there is.
 
     Args:
-        needed: bytes.
-        max_memory: that may be used; None: half of the machine's.
-        what: takes them, as the beginning of a sentence.
-        less: what to give, so that it takes less.
+        needed: bytes that it takes.
+        max_memory: bytes that may be used; None for half of the machine's.
+        what: the beginning of the sentence, which names what takes the bytes.
+        less: the end of the sentence, which says what to give so that it takes less.
     """
     machine = machine_memory()
     limit = machine // 2 if max_memory is None else max_memory
@@ -355,33 +341,3 @@ def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str 
     unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")
     more = f"--max-memory {-(-needed // unit)}{name}, or " if needed <= machine else ""
     return f"{what} {needed / unit:,.3g} {name}, but {limit / unit:.3g} {name} may be used: give {more}{less}"
-
-
-def kinds_of_layers() -> list[str]:
-    """The kinds of heads that are nets, see :meth:`Head.as_layers`."""
-    return [kind for kind in KINDS if head_class(kind).as_layers is not Head.as_layers]
-
-
-def check_arrays(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Check that a state holds finite float32 arrays of these names and shapes.
-
-    Raises:
-        ValueError: it does not.
-    """
-    if state.keys() != shapes.keys():
-        raise ValueError(f"it holds {', '.join(sorted(state))}, not {', '.join(sorted(shapes))}")
-    for name, shape in shapes.items():
-        value = state[name]
-        check_array(name, value, np.float32, shape)
-
-
-def check_array(name: str, value: Any, kind: type[np.generic], shape: tuple[int, ...]) -> None:
-    """Check that a value from a file is an array of this type and shape, of finite numbers.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if not isinstance(value, np.ndarray):
-        raise ValueError(f"{name} is a {type(value).__name__}, not an array")
-    if value.dtype != kind or value.shape != shape or not np.isfinite(value).all():
-        raise ValueError(f"{name} is {value.dtype} {value.shape}, not finite {np.dtype(kind).name} {shape}")

@@ -1,39 +1,57 @@
-"""Dense nets: heads trained by the code that trains the population of a sweep."""
+"""Dense nets. A single one is trained by the same code as the many nets of a sweep."""
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.system.machine import cores
-from heads.feature_table import Floats, Labels, Rows, Training
-from heads.kinds.base import Extent, Head, HeldOut, Layers, Scaling, State, check_arrays, too_large, too_many_classes
-from heads.kinds.design import parameter
+from heads.feature_table import Floats, LabelledRows, Labels
+from heads.kinds.base import Head, HeldOut, Spaces, State, too_large, too_many_classes
+from heads.kinds.parameters import parameter
 from heads.solvers.adamw import Net, Shape
+from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
 from heads.solvers.calibration import held_most, thinned
 from heads.solvers.dense_net import Batches, Member, threads_for, train_epoch
 from heads.solvers.folds import Division
+from heads.solvers.training import Training
 
 _EACH = 20
-"""Bytes for each weight while a net is trained: itself, its gradient, two moments, and the best weights so far."""
+"""Bytes for each weight while a net is trained: the weight, its gradient, two moments, and its best value so far."""
+
+_SPACE = {
+    "hidden": [[], [64], [128], [256], [512], [256, 64], [128, 128]],
+    "dropout": [0.0, 0.3, 0.5],
+    "learning_rate": {"log": [3e-4, 3e-3]},
+    "weight_decay": {"log": [1e-5, 1e-2]},
+    "label_smoothing": [0.0, 0.1],
+    "batch_norm": [False, True],
+    "epochs": 40,
+}
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class DenseHead(Head):
     """Layers of ReLU units with dropout, trained by AdamW on the cross-entropy.
 
     Training stops when the log loss on the validation rows has not improved for `patience` epochs; the weights of the
-    best epoch are kept. Without validation rows, a tenth of the images of the training rows is left out to tell that,
-    drawn by `random_state`; where none can be, the training rows tell. (Loshchilov & Hutter, "Decoupled weight decay
-    regularization", ICLR 2019.)
+    best epoch are kept. Without validation rows, a tenth of the training images, drawn by `random_state`, is not
+    trained on and takes their place; if no image can be left out, the training rows themselves do. (Loshchilov &
+    Hutter, "Decoupled weight decay regularization", ICLR 2019.)
 
-    Fitted attributes: ``layers_``, for raw features: standardisation and batch normalisation are folded into them.
-    ``held_out_`` and so the temperature are of the rows that told when to stop: they were not learnt from, but their
-    log loss is the least of all epochs. ``history_`` names them ``validation``; the losses on ``train`` rows are those
-    of the batches as they were learnt from, with dropout.
+    Fitted attributes: ``layers_``, for features as they are (standardisation and batch normalisation are part of them),
+    and ``n_iter_``, the number of epochs. ``held_out_``, and so the temperature, are of the rows that decided when to
+    stop: they were not trained on, but their log loss is the least of all epochs. ``history_`` names them
+    ``validation``; the losses on ``train`` rows are those of the batches during training, with dropout.
     """
 
+    family = "dense"
+    spaces: ClassVar[Spaces] = {
+        "standard": _SPACE | {"samples": 32},
+        "thorough": _SPACE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80},
+    }
     stops_early = True
 
     hidden: tuple[int, ...] = parameter((256,), "units of each hidden layer; 0 for none", low=1, high=65_536)
@@ -48,7 +66,7 @@ class DenseHead(Head):
     patience: int = parameter(10, "epochs without improvement before training stops", low=1, high=100_000)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`Head.obstacle`: of many classes, the time; and the weights, with what AdamW keeps for each."""
+        """See :meth:`Head.obstacle`: the time for many classes, and the memory for the weights and their moments."""
         return too_many_classes(extent) or self._too_large(extent.columns, extent.classes, max_memory)
 
     def _too_large(self, columns: int, classes: int, max_memory: int | None) -> str | None:
@@ -56,12 +74,12 @@ class DenseHead(Head):
         return too_large(_EACH * numbers, max_memory, f"the {numbers:,} numbers of its weights take", "fewer units")
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         if why := self._too_large(self.n_features_in_, len(self.classes_), None):
             raise HeadError(f"hidden={','.join(map(str, self.hidden))}: {why}")
         division = Division.of(training)
-        if validation is not None:  # of thousands of classes, as many as have scores that fit in memory
+        if validation is not None:  # of thousands of classes, only as many rows as have scores that fit in memory
             most = held_most(len(self.classes_))
             kept = thinned(np.zeros_like(validation[1]), most, self.random_state) == 0
             validation = validation[0][kept], validation[1][kept]
@@ -77,6 +95,7 @@ class DenseHead(Head):
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise HeadError("the training of the dense head diverged: give a smaller learning_rate")
         self.layers_: Layers = layers
+        self.n_iter_ = member.epoch
         losses = {"train": member.learnt, "validation": member.losses}
         self.history_ = {name: [round(loss, 4) for loss in some if np.isfinite(loss)] for name, some in losses.items()}
         return (scores, batches.codes) if scores is not None and batches.unseen else None

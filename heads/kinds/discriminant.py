@@ -1,29 +1,33 @@
 """Linear heads in closed form, from class means and the covariance within classes."""
 
-import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from featurestore.errors import HeadError
-from heads.feature_table import Labels, Rows, Training
-from heads.kinds.base import Extent, HeldOut, Scaling
-from heads.kinds.design import HeadDesign, parameter
-from heads.kinds.linear import LinearHead, held_out, held_scores
-from heads.solvers.folds import Division, Judged, Report
+from heads.feature_table import LabelledRows, Labels
+from heads.kinds.base import HeldOut, Spaces
+from heads.kinds.linear import LinearHead, held_out
+from heads.kinds.parameters import parameter
+from heads.solvers.arrays import Extent, Scaling
+from heads.solvers.folds import Division
 from heads.solvers.lbfgs import Doubles
+from heads.solvers.training import Training
 
 _WIDEST = 8192
-"""Columns whose covariance still fits a small machine: 0.5 GB in float64, and as much again to solve."""
+"""The most columns: their covariance takes 0.5 GB in float64, and solving as much again."""
 
 
 class Moments(NamedTuple):
-    """Of the training rows of one fold, scaled: weight (C,) and mean (C, D) of each class, covariance (D, D) within.
+    """Moments of the scaled training rows of one fold.
 
-    What is below `rounding` in that covariance is nothing but rounding: it is all there is if each class has one row.
+    Attributes:
+        weight: the total weight of each class (C,).
+        mean: the mean of each class (C, D).
+        covariance: the covariance within classes (D, D); None if it was not asked for.
+        rounding: eigenvalues of the covariance below it are rounding errors. All of them are if each class has one row.
     """
 
     weight: Doubles
@@ -32,46 +36,67 @@ class Moments(NamedTuple):
     rounding: float
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class DiscriminantHead(LinearHead):
-    """Base class of heads that follow from :class:`Moments`."""
+    """The base class of linear heads that are computed from :class:`Moments`."""
+
+    family = "discriminant"
+    needs_covariance: ClassVar[bool] = False
+    """Whether :meth:`solve` needs the covariance within classes."""
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training, folds)
-        moments = _moments(division, range(division.folds + 1), False, isinstance(self, LDAHead))
+        moments = moments_of(division, range(division.folds + 1), False, self.needs_covariance)
         coef, intercept = (np.stack(part).astype(np.float32) for part in zip(*map(self.solve, moments), strict=True))
         self._take(coef[-1], intercept[-1], scaling)
         return held_out(division, coef, intercept)
 
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
-        """Coefficients (C, D) and intercepts (C,)."""
+        """Return coefficients (C, D) and intercepts (C,) for scaled rows."""
         raise NotImplementedError
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class CentroidHead(DiscriminantHead):
-    """Nearest class mean."""
+    """Classifier by the nearest class mean.
+
+    (Tibshirani et al., "Diagnosis of multiple cancer types by shrunken centroids", PNAS 2002, without the shrinkage.)
+    """
+
+    spaces: ClassVar[Spaces] = {
+        "quick": {},
+        "standard": {"standardize": [True, False]},
+        "thorough": {"standardize": [True, False]},
+    }
 
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
         """See :meth:`DiscriminantHead.solve`."""
-        # Halves of -|z - mean|², without what all classes share; per column, so that probabilities are not all 0 or 1.
+        # Half of -|z - mean|², without the terms that all classes share. It is divided by the number of columns, since
+        # probabilities would otherwise all be 0 or 1.
         mean = moments.mean / moments.mean.shape[1]
         return mean, -np.einsum("cd,cd->c", mean, moments.mean) / 2
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class LDAHead(DiscriminantHead):
-    """Linear discriminant analysis with a covariance shrunk towards a multiple of the identity.
+    """Linear discriminant analysis with a covariance that is shrunk towards a multiple of the identity.
 
-    Ledoit & Wolf, "Honey, I shrunk the sample covariance matrix", 2004, for the form; the amount is a parameter.
+    (Ledoit & Wolf, "Honey, I shrunk the sample covariance matrix", 2004; the amount of shrinkage is a parameter here.)
     """
+
+    needs_covariance = True
+    spaces: ClassVar[Spaces] = {
+        "quick": {"shrinkage": [0.1, 0.5]},
+        "standard": {"shrinkage": [0.01, 0.05, 0.1, 0.3, 0.6]},
+        "thorough": {"shrinkage": [0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]},
+    }
 
     shrinkage: float = parameter(0.1, "share of the identity in the covariance", low=1e-6, high=1.0)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`heads.kinds.base.Head.obstacle`: the covariance of all columns."""
+        """See :meth:`heads.kinds.base.Head.obstacle`: the memory for the covariance of all columns."""
         return _too_wide(extent.columns)
 
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
@@ -81,7 +106,7 @@ class LDAHead(DiscriminantHead):
         assert moments.covariance is not None
         spread = np.trace(moments.covariance) / len(moments.covariance)
         shrunk = moments.covariance * (1 - self.shrinkage)
-        # A floor for features without any spread within classes.
+        # The floor is for features that do not vary within classes.
         shrunk.flat[:: len(shrunk) + 1] += max(self.shrinkage * spread, moments.rounding, 1e-12)
         coef = cho_solve(cho_factor(shrunk, lower=True, overwrite_a=True), moments.mean.T).T
         prior = np.log(moments.weight / moments.weight.sum())
@@ -97,8 +122,8 @@ def _too_wide(columns: int) -> str | None:
     )
 
 
-def _moments(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
-    """Moments of each fold, from one pass: what a fold holds out is taken from the sums over all rows."""
+def moments_of(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
+    """Compute the moments of each fold in one pass: sums over the rows of a fold are left out of the sums over all."""
     D, C = division.X.shape[1], division.classes
     if covariance and (why := _too_wide(D)):
         raise HeadError(f"the head 'lda': {why}")
@@ -134,32 +159,3 @@ def _moments(division: Division, folds: Sequence[int], standardize: bool, covari
             within /= units
         found.append(Moments(n, (mean + shift - scaling.mean) / scaling.scale, within, rounding))
     return found
-
-
-def judge_discriminant(
-    designs: Sequence[HeadDesign], division: Division, *, seed: int, report: Report, deadline: float | None = None
-) -> None:
-    """Fit heads of :class:`DiscriminantHead` on all folds from shared moments; see :func:`judge_paths`."""
-    groups: dict[tuple[bool, bool], list[int]] = defaultdict(list)
-    for i, design in enumerate(designs):
-        groups[design.kind == "lda", design.params["standardize"]].append(i)
-    folds = range(division.folds)
-    for (covariance, standardize), members in groups.items():
-        start = time.perf_counter()
-        moments = _moments(division, folds, standardize, covariance)
-        shared = (time.perf_counter() - start) / len(members)
-        for i in members:
-            if deadline is not None and time.monotonic() > deadline:
-                return
-            start = time.perf_counter()
-            head = designs[i].build(seed)
-            assert isinstance(head, DiscriminantHead)
-            raw = []
-            for fold, each in zip(folds, moments, strict=True):
-                coef, intercept = head.solve(each)
-                weights, bias = division.scaling(fold, standardize).fold(
-                    coef.T.astype(np.float32), intercept.astype(np.float32)
-                )
-                raw.append((weights.T, bias))
-            scores = held_scores(division, folds, *(np.stack(part) for part in zip(*raw, strict=True)))
-            report(i, Judged(scores, shared + time.perf_counter() - start, "closed form"))

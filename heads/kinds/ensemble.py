@@ -7,29 +7,57 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.feature_table import Floats, Labels, Rows, Training
-from heads.kinds.base import MODEL, WEIGHTS, Head, HeldOut, Scaling, State, check_array
-from heads.kinds.design import DesignsParameter, HeadDesign, parameter
+from featurestore.system.documents import parse
+from heads.feature_table import Floats, LabelledRows, Labels
+from heads.kinds.base import Head, HeldOut, State
+from heads.kinds.design import HeadDesign, head_class
+from heads.kinds.parameters import Parameter, parameter
+from heads.solvers.arrays import Scaling, check_array
+from heads.solvers.training import Training
 
 _FLOOR = 1e-30
-"""Probability below which the logarithm of a mean stays finite."""
+"""Mean probabilities are raised to it, so that their logarithm is finite."""
+
+
+_MOST_MEMBERS = 1000
+"""The most designs of one head."""
+
+
+class DesignsParameter(Parameter):
+    """A hyperparameter that holds designs: a list of texts as :meth:`HeadDesign.to_json` returns them."""
+
+    def read(self, value: Any) -> tuple[str, ...]:
+        """See :meth:`Parameter.read`; the designs are checked, and become their canonical JSON."""
+        texts = parse(value, list[str]) if isinstance(value, str) else value
+        if not 1 < len(texts) <= _MOST_MEMBERS:
+            raise ValueError
+        designs = [HeadDesign.from_json(text) for text in texts]
+        if any(head_class(design.kind).of_several for design in designs):
+            raise ValueError
+        return tuple(design.to_json() for design in designs)
+
+    @property
+    def allowed(self) -> str:
+        """See :attr:`Parameter.allowed`."""
+        return f"a JSON list of 2 to {_MOST_MEMBERS:,} designs, none of which is of several"
 
 
 def mean_scores(probabilities: Sequence[NDArray[np.floating[Any]]]) -> NDArray[np.float64]:
-    """Scores (N, C) whose softmax is the mean of probabilities (N, C): its logarithm."""
+    """Return scores (N, C) whose softmax is the mean of probabilities (N, C): the logarithm of that mean."""
     return np.log(np.maximum(np.mean(probabilities, axis=0, dtype=np.float64), _FLOOR))
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(kw_only=True, eq=False, repr=False)
 class EnsembleHead(Head):
-    """The mean of the probabilities of several heads, all fitted on the same rows.
+    """A head whose probabilities are the mean of those of several heads, all fitted to the same rows.
 
     (Hansen & Salamon, "Neural network ensembles", IEEE PAMI 1990; Caruana et al., "Ensemble selection from libraries of
     models", ICML 2004.)
 
-    Fitted attributes: ``heads_``, each with a temperature of its own.
+    Fitted attributes: ``heads_``, the heads, each with its own temperature.
     """
 
+    of_several = True
     standardize: ClassVar[bool] = False  # type: ignore[misc]  # each head scales its rows itself
 
     members: tuple[str, ...] = parameter((), "designs of the heads, each as JSON", of=DesignsParameter)
@@ -40,14 +68,13 @@ class EnsembleHead(Head):
         return [HeadDesign.from_json(text) for text in self.members]
 
     @property
-    def weights_file(self) -> str:
-        """See :attr:`Head.weights_file`."""
-        files = {design.build().weights_file for design in self.designs}
-        return MODEL if MODEL in files else WEIGHTS
+    def trusted_types(self) -> frozenset[str]:
+        """See :attr:`Head.trusted_types`."""
+        return frozenset().union(*(design.build().trusted_types for design in self.designs))
 
     @classmethod
     def of(cls, designs: Sequence[HeadDesign], heads: Sequence[Head], temperature: float, seed: int) -> Self:
-        """From heads that were fitted on the same rows."""
+        """Make a fitted ensemble of heads that were fitted to the same rows."""
         joined = cls(members=tuple(design.to_json() for design in designs), random_state=seed)
         first = heads[0]
         joined.classes_, joined.n_features_in_, joined.history_ = first.classes_, first.n_features_in_, {}
@@ -55,7 +82,7 @@ class EnsembleHead(Head):
         return joined
 
     def _fit(
-        self, training: Training, scaling: Scaling, validation: Rows | None, folds: Labels | None
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         X, codes = training.plain
         owners = training.image[len(codes) :]
@@ -76,11 +103,9 @@ class EnsembleHead(Head):
         return {"temperatures": temperatures, **states}
 
     def _bare(self) -> list[Head]:
-        """The heads, without what was fitted."""
-        heads = [design.build(self.random_state) for design in self.designs]
-        for head in heads:
-            head.classes_, head.n_features_in_, head.history_ = np.arange(len(self.classes_)), self.n_features_in_, {}
-        return heads
+        """Make the heads, which are not fitted, for as many columns and classes as this one has."""
+        size = self.n_features_in_, len(self.classes_)
+        return [design.build(self.random_state).with_width(*size) for design in self.designs]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See :meth:`Head.shapes`."""

@@ -1,11 +1,12 @@
 """Metrics of predictions, each with its standard error and a 95 % interval, with NumPy alone and without resampling.
 
 The percentile bootstrap, which draws from the rows that are there, finds no doubt where no row is wrong: of 75 rows at
-a true accuracy of 0.995, two in three of its intervals have no width. What stands here holds what it says there too;
-`docs/benchmarks.md` has the simulated coverage. The shares (accuracy, balanced accuracy, macro F1) have Wilson's
-interval for as many rows as would give their variance: the effective number of rows of survey statistics (Korn &
-Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated from survey
-data", Survey Methodology 1998). Rows that belong together would divide that number by their design effect.
+a true accuracy of 0.995, two in three of its intervals have no width. The intervals of this module cover the true value
+as often as they claim in that case too; `docs/benchmarks.md` has the simulated coverage. The shares (accuracy, balanced
+accuracy, macro F1) have Wilson's interval for as many rows as would give their variance: the effective number of rows
+of survey statistics (Korn & Graubard, "Confidence intervals for proportions with small expected number of positive
+counts estimated from survey data", Survey Methodology 1998). For rows that belong together, that number would have to
+be divided by their design effect.
 """
 
 from typing import Any, NamedTuple
@@ -28,16 +29,16 @@ TOO_FEW = "too few rows"
 
 _EPSILON = float(np.finfo(np.float64).eps)
 _LEAST = 10
-"""Rows below which the spread and the skewness of losses are guesses."""
+"""With fewer rows, the spread and the skewness of the losses are unknown."""
 
 
 class Estimate(NamedTuple):
-    """A metric on some rows.
+    """The value of a metric on some rows, and how certain it is.
 
     Attributes:
-        value: of the metric.
-        error: its standard error; above 0 also where no row is wrong.
-        interval: 95 %; None where there are too few rows for one.
+        value: the metric.
+        error: its standard error, which is above 0 even if no row is wrong.
+        interval: its 95 % interval; None if there are too few rows.
     """
 
     value: float
@@ -46,21 +47,31 @@ class Estimate(NamedTuple):
 
 
 def estimates(y: Labels, proba: Floating) -> dict[str, Estimate]:
-    """Each metric that these rows have, as scikit-learn defines it.
+    """Estimate each metric of some rows, as scikit-learn defines it.
 
     Args:
-        y: true classes (N,), N > 0.
+        y: true classes (N,), whole numbers, N > 0.
         proba: probabilities (N, C), C > 1.
 
     Returns:
-        ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``log_loss``, and with two classes and rows of both
+        ``accuracy``, ``balanced_accuracy``, ``macro_f1`` and ``log_loss``; of two classes with rows of both also
         ``roc_auc``.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads.metrics.estimates import estimates
+        >>> proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.3, 0.7]])
+        >>> found = estimates(np.array([0, 1, 1, 1]), proba)
+        >>> found["accuracy"].value
+        0.75
+        >>> [round(end, 2) for end in found["accuracy"].interval]
+        [0.3, 0.95]
     """
     return estimates_of(Outcomes.of(y, proba))
 
 
 def estimates_of(outcomes: Outcomes) -> dict[str, Estimate]:
-    """As :func:`estimates`."""
+    """Estimate the metrics of :func:`estimates` from outcomes."""
     y, confusion = outcomes.y, Confusion.of(outcomes)
     found = {
         "accuracy": _accuracy(confusion),
@@ -74,10 +85,10 @@ def estimates_of(outcomes: Outcomes) -> dict[str, Estimate]:
 
 
 def log_odds(proba: Doubles) -> Doubles:
-    """Of the second of two classes (N,), from probabilities (N, 2).
+    """Return the log-odds of the second of two classes (N,), natural logarithms, from probabilities (N, 2).
 
-    It tells rows apart whose probability is 1 to rounding, by that of the other class. Each value depends on the
-    smaller probability alone, so that it is exact, and equal for rows that are.
+    Each value is computed from the smaller of the two probabilities, so that it is exact, and differs between rows
+    whose greater probability is 1 to rounding. Equal rows have equal values.
     """
     least = proba.min(axis=1)
     with np.errstate(divide="ignore"):
@@ -86,14 +97,14 @@ def log_odds(proba: Doubles) -> Doubles:
 
 
 def wilson(hits: float, of: float) -> list[float]:
-    """95 % interval of a share.
+    """Return the 95 % interval of a share.
 
-    It is sensible for a handful of rows too, where the bootstrap finds no doubt in 5 of 5. (E. B. Wilson, "Probable
+    It has a width even for 5 hits of 5, where that of the bootstrap has none. (E. B. Wilson, "Probable
     inference, the law of succession, and statistical inference", JASA 1927.)
 
     Args:
-        hits: rows of one kind.
-        of: all rows, more than 0.
+        hits: the number of rows with some property.
+        of: the number of all rows, more than 0.
     """
     share, weight = hits / of, NORMAL_95**2 / of
     centre = (share + weight / 2) / (1 + weight)
@@ -102,7 +113,9 @@ def wilson(hits: float, of: float) -> list[float]:
 
 
 def mcnemar(right: int, wrong: int) -> float:
-    """Two-sided p-value of as many rows that became right and wrong, if both were as likely: exact, by the binomial.
+    """Return the two-sided p-value of McNemar's test, exact, by the binomial distribution.
+
+    Under the null hypothesis, each of these rows is as likely to have become right as to have become wrong.
 
     (Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages",
     Psychometrika 1947.)
@@ -122,11 +135,11 @@ def _accuracy(confusion: Confusion) -> Estimate:
 
 
 def _balanced_accuracy(confusion: Confusion) -> Estimate:
-    """Mean recall of the classes that occur.
+    """Estimate the mean recall of the classes that occur.
 
-    The variance is that of a stratified sample. A recall of 2 of 2 says little of its class's own variance, so each is
-    drawn towards the mean recall, by one row. An interval is never narrower than the doubt about any single class
-    makes it, which counts where few rows are of one of a few classes.
+    The variance is that of a stratified sample. A recall of 2 of 2 says little about the variance of its class, so each
+    recall is shrunk towards the mean recall, by the weight of one row. The interval is at least as wide as the interval
+    of any single class makes it, which matters if one of a few classes has few rows.
     """
     support = confusion.support
     support, hits = support[support > 0], confusion.hits[support > 0]
@@ -142,7 +155,7 @@ def _balanced_accuracy(confusion: Confusion) -> Estimate:
 
 
 def _macro_f1(confusion: Confusion) -> Estimate:
-    """Mean F1 of the classes that occur, as true or as predicted class.
+    """Estimate the mean F1 of the classes that occur, as true or as predicted class.
 
     The variance is the first-order one (Takahashi et al., "Confidence interval for micro-averaged F1 and macro-averaged
     F1 scores", Applied Intelligence 2022), at a table of confusions to which each true class gives one row more, spread
@@ -176,7 +189,7 @@ def _macro_f1(confusion: Confusion) -> Estimate:
 
 
 def _share(value: float, smooth: float, variance: float, rows: float) -> Estimate:
-    """A metric between 0 and 1 and its variance where the metric is `smooth`; without any variance, of so many rows."""
+    """Estimate a metric between 0 and 1 from its variance at the value `smooth`; `rows` counts if that is 0."""
     rows = smooth * (1 - smooth) / variance if variance > 0 else rows
     low, high = wilson(value * rows, rows)
     # The error of a metric of exactly 0 or 1 is that of one which lies where the interval has its middle.
@@ -185,7 +198,7 @@ def _share(value: float, smooth: float, variance: float, rows: float) -> Estimat
 
 
 def _log_loss(outcomes: Outcomes) -> Estimate:
-    """Mean negative logarithm of the true class's probability.
+    """Estimate the mean negative logarithm of the probability of the true class.
 
     Losses are skewed: the interval is Hall's ("On the removal of skewness by transformation", Journal of the Royal
     Statistical Society B 1992), with quantiles of Student's t. But confident mistakes that happen not to be among the
@@ -214,13 +227,16 @@ def _log_loss(outcomes: Outcomes) -> Estimate:
 
 
 def _student(freedom: int) -> float:
-    """97.5 % quantile of Student's t, for 9 degrees of freedom or more to 4e-3. (Abramowitz & Stegun 26.7.5)"""
+    """Return the 97.5 % quantile of Student's t, to 4e-3 for 9 degrees of freedom or more.
+
+    (Abramowitz & Stegun, "Handbook of mathematical functions", 26.7.5.)
+    """
     z = NORMAL_95
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def _unskewed(quantile: float, skewness: float, rows: int) -> float:
-    """Where Hall's transformation of a mean, in standard deviations of a row, has this value."""
+    """Return the mean, in standard deviations of a row, for which Hall's transformation has this value."""
     if abs(skewness) < 1e-6:
         return quantile / float(np.sqrt(rows))
     shift = quantile / np.sqrt(rows) - skewness / (6 * rows)
@@ -228,11 +244,11 @@ def _unskewed(quantile: float, skewness: float, rows: int) -> float:
 
 
 def _roc_auc(y: Labels, ranking: Doubles) -> Estimate:
-    """Area under the ROC curve of labels 0 and 1, both of which occur.
+    """Estimate the area under the ROC curve of labels 0 and 1, both of which occur.
 
     The interval is the fifth of R. G. Newcombe, "Confidence intervals for an effect size measure based on the
-    Mann-Whitney statistic, part 2", Statistics in Medicine 2006: all areas that this one is at most 1.96 of their own
-    standard errors away from, which are not 0 where no row is in disorder.
+    Mann-Whitney statistic, part 2", Statistics in Medicine 2006: all areas whose distance from this one is at most
+    1.96 of their own standard errors, which are not 0 even if all rows are in order.
     """
     _, place, ties = np.unique(ranking, return_inverse=True, return_counts=True)
     ranks = (ties.cumsum() - (ties - 1) / 2)[place]

@@ -1,6 +1,7 @@
-"""What probabilities say of each row, in a few numbers a row: with many classes, rows × classes are never held at once.
+"""The outcome of each row in a few numbers, from which metrics are computed without the probabilities of all classes.
 
-Whatever needs all classes of a row at a time goes over the rows by :func:`blocks`.
+With many classes, a matrix of rows × classes does not fit in memory. Code that needs all classes of a row goes over
+the rows in :func:`blocks`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,26 +15,26 @@ from heads.feature_table import Labels
 Doubles = NDArray[np.float64]
 
 _CELLS = 2**22
-"""Numbers of a block: 32 MiB in float64, of which a few are alive at a time. Of ten classes, 400,000 rows."""
+"""The most numbers of a block: 32 MiB in float64, with a few in memory at a time; 400,000 rows of 10 classes."""
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Runs of rows, in order, with a bounded number of cells each; at least one, and no row in two."""
+    """Yield slices that divide some rows into blocks of a bounded number of cells, at least one, in order."""
     step = max(1, _CELLS // max(columns, 1))
     for start in range(0, max(rows, 1), step):
         yield slice(start, min(start + step, rows))
 
 
 class Outcomes(NamedTuple):
-    """Rows with known classes, and what probabilities (N, C) say of them.
+    """The true classes of rows, and their probabilities (N, C) in a few numbers a row.
 
     Attributes:
-        y: true classes (N,).
-        classes: C.
-        predicted: the most probable class (N,); of equal ones, the first.
-        greatest, second: the greatest probability, and the greatest of the others (N,).
-        true: that of the true class (N,).
-        others: of all classes but the true one, together (N,).
+        y: the true classes (N,).
+        classes: the number of classes C.
+        predicted: the most probable class (N,); of equally probable ones, the first.
+        greatest, second: the greatest probability, and the second greatest (N,).
+        true: the probability of the true class (N,).
+        others: the sum of the probabilities of all other classes (N,).
     """
 
     y: Labels
@@ -48,16 +49,16 @@ class Outcomes(NamedTuple):
     def of(
         cls, y: Labels, proba: NDArray[np.floating[Any]], columns: Labels | None = None, classes: int = 0
     ) -> "Outcomes":
-        """From probabilities.
+        """Compute outcomes from probabilities.
 
         Args:
             y: true classes (N,).
-            proba: (N, K), K > 1; its sum over a row is 1.
-            columns: the class of each column, ascending (K,), if there are more classes than columns. Those without a
-                column have probability 0.
-            classes: how many there are then.
+            proba: probabilities (N, K), K > 1; each row has the sum 1.
+            columns: the class of each column, ascending (K,), if there are more classes than columns; the others have
+                probability 0.
+            classes: the number of classes in that case.
         """
-        y = np.asarray(y, np.intp)  # of a file's int32, the number of a cell of many classes would be too large
+        y = np.asarray(y, np.intp)  # the index of a cell of many classes is too large for the int32 of a file
         parts = [cls._of(y[part], proba[part], columns, classes) for part in blocks(*proba.shape)]
         return cls.joined(parts)
 
@@ -79,32 +80,37 @@ class Outcomes(NamedTuple):
 
     @classmethod
     def joined(cls, parts: Sequence["Outcomes"]) -> "Outcomes":
-        """Rows of several, one after the other."""
+        """Put the rows of several outcomes one after the other."""
         if len(parts) == 1:
             return parts[0]
         columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in cls._fields if name != "classes"}
         return cls(classes=parts[0].classes, **columns)
 
     def rows(self, some: NDArray[Any]) -> "Outcomes":
-        """Some of the rows."""
+        """Return the outcomes of some rows, by a mask or indices."""
         return Outcomes(self.y[some], self.classes, *(each[some] for each in self[2:]))
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the most probable class is the true one (N,)."""
+        """Whether the most probable class is the true one, bool (N,)."""
         return np.asarray(self.predicted == self.y)
 
     @property
     def two_columns(self) -> Doubles:
-        """The probabilities (N, 2), where there are two classes."""
+        """The probabilities (N, 2), if there are two classes."""
         first = np.where(self.predicted == 0, self.greatest, self.second)
         return np.stack([first, np.where(self.predicted == 0, self.second, self.greatest)], axis=1)
 
 
 class Confusion(NamedTuple):
-    """How many rows of a true class are predicted as a class: only the pairs that occur, by true class and predicted.
+    """A sparse confusion matrix: the pairs of true and predicted class that occur, and their numbers of rows.
 
-    A matrix of 20,000 × 20,000 classes takes 3 GB, and a hundred thousand rows fill 0.03 % of it at most.
+    A matrix of 20,000 × 20,000 classes takes 3 GB, of which a hundred thousand rows fill 0.03 % at most.
+
+    Attributes:
+        classes: the number of classes C.
+        true, predicted: the classes of each pair (P,), ordered by true class, then by predicted class.
+        rows: the number of rows of each pair (P,).
     """
 
     classes: int
@@ -114,23 +120,23 @@ class Confusion(NamedTuple):
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> "Confusion":
-        """Of some rows."""
+        """Count the pairs of some rows."""
         cells, rows = np.unique(outcomes.y * outcomes.classes + outcomes.predicted, return_counts=True)
         return cls(outcomes.classes, *np.divmod(cells, outcomes.classes), rows)
 
     @property
     def support(self) -> NDArray[np.int64]:
-        """Rows of each true class (C,)."""
+        """The number of rows of each true class (C,)."""
         return self._counts(self.true, self.rows)
 
     @property
     def answered(self) -> NDArray[np.int64]:
-        """Rows that are predicted as each class (C,)."""
+        """The number of rows that are predicted as each class (C,)."""
         return self._counts(self.predicted, self.rows)
 
     @property
     def hits(self) -> NDArray[np.int64]:
-        """Rows of each class that are predicted as it (C,)."""
+        """The number of rows of each class that are predicted right (C,)."""
         right = self.true == self.predicted
         return self._counts(self.true[right], self.rows[right])
 
@@ -140,13 +146,13 @@ class Confusion(NamedTuple):
         return counts
 
     def matrix(self) -> NDArray[np.int64]:
-        """Rows of class i that are predicted as class j, at [i, j] (C, C)."""
+        """Return the whole matrix (C, C): at [i, j] the number of rows of class i that are predicted as class j."""
         matrix = np.zeros((self.classes, self.classes), np.int64)
         matrix[self.true, self.predicted] = self.rows
         return matrix
 
     def mistakes(self, most: int) -> list[tuple[int, int, int]]:
-        """The most frequent pairs of a true class and another that was predicted, and their rows."""
+        """Return the most frequent mistakes: the true class, the predicted one, and the number of rows."""
         wrong = np.flatnonzero(self.true != self.predicted)
         order = wrong[np.argsort(-self.rows[wrong], kind="stable")[:most]]
         return list(zip(*(each[order].tolist() for each in (self.true, self.predicted, self.rows)), strict=True))

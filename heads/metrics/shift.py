@@ -1,8 +1,8 @@
-"""Whether rows are like those that a head was fitted on, by their classes and by the scores that the head gives them.
+"""Dataset shift: a comparison of rows with training rows, by their classes and by the scores that a head gives them.
 
-Test rows may come from another place than training rows: another hospital, camera or processing. A head then ranks them
-well and yet parts them at the wrong place, and nothing in its accuracy says why. Here its scores of held-out training
-rows are kept, in a few numbers for each class, and those of other rows are compared with them.
+Test rows may come from another hospital, camera or processing than training rows. A head may then rank them well and
+yet separate the classes at the wrong threshold, and its accuracy does not say why. So the scores of held-out training
+rows are kept with the head, in a few numbers for each class, and those of other rows are compared with them.
 """
 
 import math
@@ -22,34 +22,34 @@ Doubles = NDArray[np.float64]
 
 _LEVELS = np.linspace(0, 1, 101)
 _LIMIT = 700.0
-"""Log-odds beyond which a probability is 0 or 1 to rounding: those of all such rows are the same."""
+"""Log-odds are clipped to this size, at which a probability is 0 or 1 to rounding."""
 _MOST_ROWS = 2**40
-"""Of a class: far more than there are anywhere, and so that sums are exact."""
+"""The most rows of a class in a file: far more than any data set has, and few enough that sums are exact."""
 _FAR = 1e30
-"""Beyond all scores."""
+"""A number that is greater than all scores."""
 _CHANCE = 0.001
-"""P-value above which a difference is not told."""
+"""A difference with a greater p-value is not reported."""
 _BALANCE, _DISTANCE = 0.1, 0.2
-"""Differences that matter: total variation between two balances of classes; distance between two distributions of
-log-odds, the greatest difference of their shares below any value."""
+"""Smaller differences do not matter: the total variation between two class balances, and the distance between two
+distributions of log-odds, which is the greatest difference of their distribution functions."""
 _ONE_SIDED = 3.09
-"""Standard errors that a share is lower by in one of a thousand cases, by chance."""
+"""By chance, a share is lower by so many standard errors in one of a thousand cases."""
 _FEW = 10
-"""Held-out rows of a class below which nothing is said of its scores."""
+"""The scores of a class with fewer held-out rows are not compared."""
 _EXPECTED = 5.0
-"""Rows of a class that are to be expected for the chi-square test; classes with fewer are counted as one."""
+"""The chi-square test counts classes for which fewer rows are expected as one class."""
 _NAMED = 3
-"""Classes that a sentence names, at most."""
+"""A sentence names so many classes at most."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """How a head scores rows that it was not fitted on, of the same place as those that it was fitted on.
+    """The distribution of a head's scores on training rows that were held out.
 
     Attributes:
-        counts: rows of each class (C,), int64.
-        margins: quantiles 0, 1, … 100 % of the log-odds of the true class, natural logarithms, of the rows of each
-            class: float32 (C, 101); NaN for a class without rows.
+        counts: the number of rows of each class, int64 (C,).
+        margins: for each class, the quantiles 0, 1, … 100 % of the log-odds of the true class (natural logarithms) over
+            its rows: float32 (C, 101); NaN for a class without rows.
     """
 
     counts: NDArray[np.int64]
@@ -64,14 +64,14 @@ class Reference:
         columns: Labels | None = None,
         classes: int = 0,
     ) -> "Reference":
-        """From out-of-fold scores, such as a temperature is fitted on.
+        """Compute the distribution from out-of-fold scores.
 
         Args:
-            scores: (N, K); the softmax of them, divided by the temperature, is what the head says.
-            codes: the columns of the true classes (N,).
-            temperature: see there.
-            columns: the class of each column (K,), if the head does not know all classes.
-            classes: how many there are then.
+            scores: scores (N, K); their softmax, after division by the temperature, gives the probabilities.
+            codes: the column of the true class of each row (N,).
+            temperature: the number that scores are divided by.
+            columns: the class of each column (K,), if some classes have none.
+            classes: the number of classes in that case.
         """
         margins = np.concatenate(
             [_score_margins(scores[part] / temperature, codes[part]) for part in blocks(*scores.shape)]
@@ -85,20 +85,20 @@ class Reference:
         return cls(counts, found)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """By name, to be saved."""
+        """Return the arrays by name, to be saved."""
         return {"counts": self.counts, "margins": self.margins}
 
     @staticmethod
     def layout(classes: int) -> Layout:
-        """Types and shapes of :meth:`to_arrays`."""
+        """Return the types and shapes of the arrays that :meth:`to_arrays` returns."""
         return {"counts": (np.int64, (classes,)), "margins": (np.float32, (classes, len(_LEVELS)))}
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Reference":
-        """Inverse of :meth:`to_arrays`, from arrays of :meth:`layout`.
+        """Read arrays that :meth:`to_arrays` returned, and that have the form of :meth:`layout`.
 
         Raises:
-            ValueError: their numbers are not such.
+            ValueError: their numbers are impossible.
         """
         counts, margins = arrays["counts"], arrays["margins"]
         known = margins[counts > 0]
@@ -109,16 +109,16 @@ class Reference:
 
 
 def differences(reference: Reference, outcomes: Outcomes, class_names: Sequence[str]) -> list[str]:
-    """How rows differ from those that a head was fitted on, in sentences; none if they do not, or are too few to tell.
+    """Describe in sentences how rows differ from training rows; none if they do not, or are too few to tell.
 
-    Class balances are compared by the chi-square test, log-odds of the true class by that of Kolmogorov and Smirnov, of
-    each class and of all together. What is said is beyond chance (p < 0.001, divided by the number of classes) and
-    matters: 10 % of the rows are of another class than they would be, 20 % score lower.
+    Class balances are compared by the chi-square test, and the log-odds of the true class by the test of Kolmogorov and
+    Smirnov, for each class and for all together. A difference is reported if it is significant (p < 0.001, divided by
+    the number of classes) and matters: 10 % of the rows would have to change their class, or 20 % score lower.
 
     Args:
-        reference: of the head.
-        outcomes: of the rows, N > 0, by the head's probabilities, calibrated.
-        class_names: of the C classes.
+        reference: the distribution of the head's scores on held-out training rows.
+        outcomes: the outcomes of the rows, N > 0, from calibrated probabilities.
+        class_names: the names of the C classes.
     """
     return [*_balance(reference.counts, outcomes.y, class_names), *_scores(reference, outcomes, class_names)]
 
@@ -146,7 +146,7 @@ def _balance(counts: NDArray[np.int64], y: Labels, class_names: Sequence[str]) -
 
 
 def _chi_square(freedom: int, value: float) -> float:
-    """Probability of a greater value than this, to some percent of itself, which does without SciPy.
+    """Return the p-value of a chi-square statistic, to a relative error of some percent, without SciPy.
 
     (Wilson & Hilferty, "The distribution of chi-square", PNAS 1931.)
     """
@@ -155,12 +155,14 @@ def _chi_square(freedom: int, value: float) -> float:
 
 
 class _Compared(NamedTuple):
-    """Log-odds of the true class of some rows, and of held-out training rows of the same balance.
+    """A comparison of the log-odds of the true class of some rows with those of held-out training rows.
 
     Attributes:
-        distance: how much more of the rows here are below some value; 0 where that does not matter or may be chance.
-        middle, middle_there: half of the rows have less; of several classes their mean.
-        right, right_there: share of rows that give their class more than half of the probability.
+        distance: the greatest amount by which more of these rows are below some value; 0 if that does not matter or may
+            be chance.
+        middle, middle_there: the median of these rows, and of the training rows; of several classes, its mean.
+        right, right_there: the share of rows that give their class more than half of the probability, here and among
+            training rows of the same class balance.
     """
 
     distance: float
@@ -201,12 +203,11 @@ def _scores(reference: Reference, outcomes: Outcomes, class_names: Sequence[str]
 
 
 def _compare(reference: Reference, margins: dict[int, Floats], chance: float) -> _Compared:
-    """Rows of some classes with held-out training rows of these.
+    """Compare rows of some classes with held-out training rows of the same classes.
 
     Only lower scores count, and only if more of the rows are wrong too (p < 0.001). The held-out rows were scored by
-    heads that were fitted on fewer rows: such a head is mostly less certain than the final one, so that higher scores
-    are to be expected; and of some kinds (discriminant analysis of fewer rows than features) it is more certain, and no
-    better.
+    heads that were fitted to fewer rows. Such a head is mostly less certain than the final one, so that higher scores
+    are expected; but some (discriminant analysis of fewer rows than features) are more certain without being better.
     """
     known = list(margins)
     rows, counts = np.array([len(values) for values in margins.values()]), reference.counts[known]
@@ -228,45 +229,45 @@ def _compare(reference: Reference, margins: dict[int, Floats], chance: float) ->
 
 
 def _by_class(y: Labels, margins: Floats) -> Iterator[tuple[int, Floats]]:
-    """Each class that has rows, ascending, and the margins of these."""
+    """Yield each class that has rows, ascending, with the margins of its rows."""
     order = np.argsort(y, kind="stable")
     shown, first = np.unique(y[order], return_index=True)
     yield from zip(shown.tolist(), np.split(margins[order], first[1:]), strict=True)
 
 
 def _score_margins(scores: NDArray[np.floating[Any]], codes: Labels) -> Floats:
-    """Log-odds of the true class (N,), from scores (N, C)."""
+    """Return the log-odds of the true class (N,), from scores (N, C)."""
     scores = np.asarray(scores, np.float64)
     own = np.arange(len(codes)), codes
     others = scores.copy()
     others[own] = -np.inf
-    greatest = others.max(axis=1, initial=-_FAR)  # finite, where the head rules all others out
+    greatest = others.max(axis=1, initial=-_FAR)  # finite even if all other classes have minus infinity
     with np.errstate(divide="ignore"):
         rest = greatest + np.log(np.exp(others - greatest[:, None]).sum(axis=1))
     return _tidy(scores[own] - rest)
 
 
 def _margins(outcomes: Outcomes) -> Floats:
-    """Log-odds of the true class (N,), exact also where its probability is 1 to rounding."""
+    """Return the log-odds of the true class (N,), which are exact even if its probability is 1 to rounding."""
     with np.errstate(divide="ignore"):
         return _tidy(np.log(outcomes.true) - np.log(outcomes.others))
 
 
 def _tidy(margins: Doubles) -> Floats:
-    """Rounded, so that those that are equal but for rounding count as ties: votes of neighbours have few values."""
+    """Clip and round margins, so that values that differ by rounding errors are ties: votes have few values."""
     return np.round(np.clip(margins, -_LIMIT, _LIMIT), 3).astype(np.float32)
 
 
 def _levels(quantiles: Floats, rows: int, values: Floats) -> Doubles:
-    """Where values stand in a distribution, ascending: evenly between 0 and 1 if they are of it.
+    """Return the levels of values in a distribution, ascending: uniform between 0 and 1 if they are drawn from it.
 
     Equal values are spread over their part of the distribution. (Rüschendorf, "On the distributional transform, Sklar's
     theorem, and the empirical copula process", Journal of Statistical Planning and Inference 2009.)
 
     Args:
-        quantiles: float32 (101,) of the distribution, which are those of a sample.
-        rows: of that sample.
-        values: float32 (n,).
+        quantiles: the quantiles of a sample of the distribution, float32 (101,).
+        rows: the size of that sample.
+        values: the values, float32 (n,).
     """
     # The least of a sample stands at 1 / (rows + 1) of what it was drawn from, on average.
     levels = (_LEVELS * (rows - 1) + 1) / (rows + 1)
@@ -280,32 +281,32 @@ def _levels(quantiles: Floats, rows: int, values: Floats) -> Doubles:
 
 
 def _distance(levels: Doubles, doubt: float, chance: float) -> float:
-    """How much more of the levels are low than evenly spread ones; 0 where it does not matter, or may be chance.
+    """Return how far the levels lie below uniform ones; 0 if the distance does not matter, or may be chance.
 
     (The one-sided test of N. Smirnov, "Table for estimating the goodness of fit of empirical distributions", Annals of
     Mathematical Statistics 1948.)
 
     Args:
-        levels: (n,).
-        doubt: 1 / n, and what the distribution that they were taken from adds to it.
-        chance: p-value above which it may be chance.
+        levels: the levels (n,).
+        doubt: 1 / n, plus the same of the sample that the distribution is known from.
+        chance: the p-value above which the distance may be chance.
     """
     distance = float((np.arange(1, len(levels) + 1) / len(levels) - np.sort(levels)).max())
     return distance if distance > _DISTANCE and np.exp(-2 * distance**2 / doubt) < chance else 0.0
 
 
 def best_threshold(y: Labels, proba: Doubles) -> dict[str, Any] | None:
-    """Where two classes would best be parted on these very rows; None unless there are two, and rows of both.
+    """Find the threshold between two classes that is best on these very rows; None unless both classes have rows.
 
     Args:
         y: true classes (N,), 0 or 1.
         proba: probabilities (N, 2).
 
     Returns:
-        For ``accuracy`` and ``balanced_accuracy``: ``threshold`` (the probability of the second class from which on a
-        row is of it), ``log_odds`` (the same, which tells thresholds near 1 apart), ``value`` of the metric there, and
-        ``at_half``, its value at 0.5; and ``optimistic``, which is True: chosen on these rows, it is worth less on
-        others.
+        For ``accuracy`` and ``balanced_accuracy``: ``threshold`` (a row with at least this probability of the second
+        class is assigned to it), ``log_odds`` (the same threshold, in natural logarithms), ``value`` of the metric at
+        the threshold, and ``at_half``, its value at 0.5; and ``optimistic``, which is True, since the threshold was
+        chosen on these rows and the metric will be lower on others.
     """
     if proba.shape[1] != 2 or not 0 < y.sum() < len(y):
         return None

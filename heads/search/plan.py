@@ -10,7 +10,7 @@ import numpy as np
 from featurestore.errors import HeadError
 from heads.feature_table import FeatureTable, Labels
 from heads.fit import check_train
-from heads.kinds.base import UNUSABLE, Extent, unusable
+from heads.solvers.arrays import UNUSABLE, Extent, unusable
 from heads.solvers.calibration import held_most, stratified_folds, thinned
 from heads.solvers.folds import BLOCK, Division, scratch
 

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
-from heads.kinds.base import Extent
 from heads.kinds.design import HeadDesign
 from heads.search.samplers import Search
 from heads.search.trials import Trial
+from heads.solvers.arrays import Extent
 
 
 class Skipped:

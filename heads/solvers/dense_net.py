@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from heads.feature_table import Floats, Labels, Rows
+from heads.feature_table import Floats, LabelledRows, Labels
 from heads.solvers.adamw import Net, Pool, Settings, Shape, thread_pool
 from heads.solvers.calibration import held_most, held_out_tenth, thinned
 from heads.solvers.folds import BLOCK, Division
@@ -130,7 +130,7 @@ class Batches:
         standardize: bool,
         seed: int,
         max_memory: int | None = None,
-        stopping: Rows | None = None,
+        stopping: LabelledRows | None = None,
     ) -> None:
         self._division, self._fold, self._seed, self._stopping = division, fold, seed, stopping
         self._scaling = division.scaling(fold, standardize)
@@ -157,7 +157,7 @@ class Batches:
         """The versions of each image among the rows to learn from."""
         return Versions(self._division.image[self._parts[0]])
 
-    def epoch(self, number: int, batch_size: int) -> Iterator[Rows]:
+    def epoch(self, number: int, batch_size: int) -> Iterator[LabelledRows]:
         """Batches: one version of each image, drawn anew, in another order for each number."""
         rng = np.random.default_rng([self._seed, number])
         rows = self._parts[0][self._versions.draw(rng)]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.feature_table import Labels
-from heads.kinds.base import Scaling
+from heads.solvers.arrays import Scaling
 from heads.solvers.folds import BLOCK, Division
 
 Doubles = NDArray[np.float64]

@@ -23,7 +23,7 @@ import numpy as np
 
 from featurestore.system.machine import cores
 from heads.feature_table import Floats, Labels
-from heads.kinds.base import Scaling
+from heads.solvers.arrays import Scaling
 from heads.solvers.folds import BLOCK, Division
 from heads.solvers.lbfgs import Doubles, Memory, minimise, pair
 

@@ -1,13 +1,13 @@
-"""The one reader of model files: scikit-learn estimators as skops keeps them, in a zip archive, from anybody.
+"""The reader of model files: scikit-learn estimators that skops keeps in a zip archive, which anybody may have made.
 
-Nothing in such a file runs code: skops builds only types that are named here. But it reads whatever the file refers
-to, as often as it does, and so the archive is looked through before skops sees it.
+Nothing in such a file runs code: skops builds only types that are named here. But skops reads all that the file refers
+to, however large and however often, and so the archive is checked before skops opens it.
 """
 
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +16,40 @@ from featurestore.system.files import open_regular, size_text
 
 _SCHEMA = "schema.json"
 _MEMBERS, _NODES = 50_000, 200_000
-"""Most files in the archive, and most parts that it is built of: a head of a thousand others has less."""
+"""The most files in the archive, and the most objects in it: a head of a thousand others has fewer."""
 
-_TRUSTED = {
-    "builtins": {"dict", "list", "str", "tuple"},
-    "numpy": {"ndarray", "float64", "int64"},
-    "sklearn.svm._classes": {"SVC"},
-    "sklearn.neighbors._classification": {"KNeighborsClassifier"},
+_PLAIN = {
+    *("builtins.dict", "builtins.list", "builtins.str", "builtins.tuple"),
+    *("numpy.ndarray", "numpy.float64", "numpy.int64"),
 }
-"""All types that a model file may name, by module."""
+"""Types that any model file may name, beside those of its head: :attr:`heads.kinds.base.Head.trusted_types`."""
 _LOADERS = {"DictNode", "ListNode", "TupleNode", "JsonNode", "NdArrayNode", "ObjectNode", "TypeNode"}
-"""What skops may build them with."""
+"""The loaders of skops that may build them."""
 
 
-def read_model(path: Path, limit: int) -> dict[str, Any]:
-    """What :func:`skops.io.dumps` made of a dictionary.
+def read_model(path: Path, limit: int, trusted: Collection[str]) -> dict[str, Any]:
+    """Read a dictionary that :func:`skops.io.dumps` wrote.
 
     Args:
-        path: of the file.
-        limit: most bytes of its arrays.
+        path: the file.
+        limit: the most bytes that its arrays may take.
+        trusted: names of the types that it may hold beside numbers, texts, arrays and collections of them.
 
     Raises:
-        ValueError: something else is in it, or more.
-        Exception: skops and zipfile have errors of many kinds for what is damaged.
+        ValueError: the file holds other types, or larger arrays.
+        Exception: the file is damaged, for which skops and zipfile raise errors of many kinds.
     """
     import skops.io
 
     with open_regular(path) as file:
-        with zipfile.ZipFile(_Sparing(file)) as archive:
-            _check(archive, limit)
+        with zipfile.ZipFile(_Bounded(file)) as archive:
+            _check(archive, limit, _PLAIN.union(trusted))
         file.seek(0)
         return dict(skops.io.load(file, trusted=[]))
 
 
-class _Sparing(io.RawIOBase):
-    """A file from which nobody reads a lot at a time: the directory of an archive, say, of which each entry swells."""
+class _Bounded(io.RawIOBase):
+    """A file that refuses to read much at a time, such as a huge directory of an archive, whose entries take memory."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -71,15 +70,15 @@ class _Sparing(io.RawIOBase):
         return found
 
 
-def _check(archive: zipfile.ZipFile, limit: int) -> None:
-    """Check that the archive is one of our making.
+def _check(archive: zipfile.ZipFile, limit: int, trusted: Collection[str]) -> None:
+    """Check that the archive has the form of those that this package writes.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it does not.
     """
     members = archive.infolist()
     names = Counter(item.filename for item in members)
-    # skops stores members as they are: one that swells, or shares its bytes or its name with others, is not of it.
+    # skops compresses no member, and no two of its members share their name or their bytes.
     if len(members) > _MEMBERS or len(names) < len(members) or any(item.compress_type for item in members):
         raise ValueError("its members are too many, or of one name, or compressed")
     total = sum(item.file_size for item in members)
@@ -92,12 +91,12 @@ def _check(archive: zipfile.ZipFile, limit: int) -> None:
     for count, node in enumerate(_nodes(parse(archive.read(_SCHEMA), dict[str, Any]))):
         if count == _NODES:
             raise ValueError(f"it consists of more than {_NODES:,} parts")
-        _check_node(node, owners)
+        _check_node(node, trusted, owners)
 
 
-def _check_node(node: dict[str, Any], owners: dict[str, Any]) -> None:
+def _check_node(node: dict[str, Any], trusted: Collection[str], owners: dict[str, Any]) -> None:
     module, name, loader = (node.get(key) for key in ("__module__", "__class__", "__loader__"))
-    if name not in _TRUSTED.get(str(module), ()) or loader not in _LOADERS:
+    if f"{module}.{name}" not in trusted or loader not in _LOADERS:
         raise ValueError(f"it holds a {module}.{name} ({loader}), which no head needs")
     content = node.get("content")
     if loader == "JsonNode" and (not isinstance(content, str) or content.lstrip()[:1] in ("[", "{")):
@@ -106,12 +105,12 @@ def _check_node(node: dict[str, Any], owners: dict[str, Any]) -> None:
         file = node.get("file")
         if node.get("type") != "numpy" or not isinstance(file, str):
             raise ValueError("it holds an array of objects, which no head needs")
-        if owners.setdefault(file, node.get("__id__")) != node.get("__id__"):  # of one, skops makes one array
+        if owners.setdefault(file, node.get("__id__")) != node.get("__id__"):  # skops makes one array of each object
             raise ValueError("two of its arrays share their bytes")
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
-    """All that skops would build, in a schema."""
+    """Yield each object in a schema that skops would build."""
     if isinstance(value, dict):
         if "__class__" in value or "__loader__" in value:
             yield value

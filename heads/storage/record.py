@@ -1,4 +1,7 @@
-"""Which images a head has seen, and how often it was measured: so that no figure is taken on rows it knows."""
+"""The record of the images that a head has seen, and of how often it was measured.
+
+It keeps a head from being judged by images that it was fitted on.
+"""
 
 import hashlib
 import json
@@ -19,32 +22,32 @@ from heads.documents import HeadDocument, MeasureDocument
 from heads.metrics.shift import Reference
 
 ROWS, MEASURED = "rows.safetensors", "measured.jsonl"
-"""Files of a saved head: what :class:`Record` holds in arrays; a line per measure on test rows."""
+"""Files of a saved head: the arrays of a :class:`Record`, and a line for each evaluation on test rows."""
 
 SPLITS = ("train", "validation", "test")
 
 FITTED, CHOSEN = "fitted", "chosen"
-"""What a head may have done with a row: learned from it, or been preferred to other heads for its answer there."""
+"""How a head may have seen a row: it was fitted on it, or it was chosen among other heads by its answer there."""
 
 _BYTES = 16
-"""Of each image's SHA-256: among a million images, two that begin alike are less likely than a bit that flips."""
+"""So many bytes of each image's SHA-256 are kept: that two of a million images agree in them is next to impossible."""
 _KEY = f"S{_BYTES}"
-"""Such a beginning as one value: NumPy compares bytes of one length as they are."""
+"""The NumPy type of these bytes, which compares them as one value."""
 _BLOCK = 2**18
-"""Images whose digests are looked through at a time."""
+"""So many digests are compared at a time."""
 _LARGEST = 2**27
-"""Bytes that the rows of a head may take: eight million images."""
+"""The most bytes of the file: the digests of eight million images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """The splits of a head's data set, as they were when it was fitted, and which of them it has seen.
+    """The splits of a head's data set when it was fitted, and which of them it has seen.
 
     Attributes:
-        digests: split -> uint8 (n, 16), how the SHA-256 of each of its images begins.
-        fitted: splits that the head was fitted on.
-        chosen: splits that told when to stop, or that chose the head among others.
-        reference: how the head scores training rows that were held out; None where none were.
+        digests: split -> the first 16 bytes of the SHA-256 of each of its images, uint8 (n, 16).
+        fitted: the splits that the head was fitted on.
+        chosen: the splits that decided when to stop the fit, or that the head was chosen by.
+        reference: how the head scores training rows that were held out; None if none were.
     """
 
     digests: Mapping[str, NDArray[np.uint8]]
@@ -54,7 +57,7 @@ class Record:
 
     @classmethod
     def of(cls, digests: NDArray[Any], splits: NDArray[Any], fitted: Iterable[str], chosen: Iterable[str]) -> "Record":
-        """From the digests, in hexadecimal, and splits of all rows: str arrays (N,)."""
+        """Make the record from the digests, in hexadecimal, and the splits of all rows: str arrays (N,)."""
         found = {}
         for split in SPLITS:
             begins = [bytes.fromhex(digest[: 2 * _BYTES]) for digest in np.unique(digests[splits == split]).tolist()]
@@ -62,7 +65,7 @@ class Record:
         return cls(found, tuple(fitted), tuple(chosen))
 
     def split_of(self, digests: Iterable[str]) -> NDArray[Any]:
-        """The split that each image was in (N,), by its digest in hexadecimal; "" for images that were not there."""
+        """Return the split that each image was in, by its digest in hexadecimal, str (N,); "" for unknown images."""
         asked = np.array([bytes.fromhex(d[: 2 * _BYTES]) for d in digests], _KEY)
         found = np.full(len(asked), "", "U10")
         for split, rows in self.digests.items():
@@ -72,17 +75,17 @@ class Record:
         return found
 
     def seen(self, digests: Iterable[str]) -> NDArray[Any]:
-        """What the head did with each image: :data:`FITTED`, :data:`CHOSEN` or ""."""
+        """Return how the head has seen each image, str (N,): :data:`FITTED`, :data:`CHOSEN` or ""."""
         splits = self.split_of(digests)
         chosen = np.where(np.isin(splits, self.chosen), CHOSEN, "")
         return np.where(np.isin(splits, self.fitted), FITTED, chosen)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the digests, as plain JSON types."""
+        """Return the splits that the head has seen, as plain JSON types."""
         return {"fitted_on": list(self.fitted), "chosen_by": list(self.chosen)}
 
     def packed(self) -> bytes:
-        """The digests as a file."""
+        """Return the bytes of a file that holds the digests and the reference."""
         from safetensors.numpy import save
 
         known = self.reference.to_arrays() if self.reference else {}
@@ -90,10 +93,10 @@ class Record:
 
     @classmethod
     def read(cls, path: Path, values: HeadDocument) -> "Record":
-        """Inverse of :meth:`packed` and :meth:`to_dict`.
+        """Read what :meth:`packed` and :meth:`to_dict` returned.
 
         Raises:
-            ValueError, KeyError, OSError: not what they write.
+            ValueError, KeyError, OSError: the file or the values have another form.
         """
         digests = dict.fromkeys(SPLITS, (np.uint8, (None, _BYTES)))
         with open_tensors(path) as file:
@@ -105,12 +108,20 @@ class Record:
 
 
 def note_measured(head: Path, split: str, digests: Iterable[str]) -> int:
-    """Note in the folder of a head that it was measured on these rows; how often that was done, this time included.
+    """Note in the folder of a head that it was measured on these rows.
 
-    A folder that cannot be written keeps its count: the measure itself is no worse for it.
+    If the folder cannot be written, nothing is noted, since the measurement itself is as good.
+
+    Args:
+        head: the folder.
+        split: the name of the split.
+        digests: the SHA-256 of each row's image in hexadecimal.
+
+    Returns:
+        How often the head was measured on these rows, this time included.
 
     Raises:
-        HeadError: the list is damaged.
+        HeadError: the list of measurements is damaged.
     """
     file, rows = head / MEASURED, sorted(digests)
     images = hashlib.sha256("".join(rows).encode()).hexdigest()[:16]

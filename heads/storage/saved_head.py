@@ -1,9 +1,10 @@
-"""Saved heads: a folder of ``head.json`` and the file that the head's family keeps its state in.
+"""Saved heads: a folder with ``head.json``, the file of the head's arrays, and the record of the rows that it has seen.
 
 A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
-whatever is wrong ends in a HeadError. Format version 1 is what :meth:`FittedHead.to_dict` writes. The format grows so:
-what an older reader may pass over is added to version 1, as ``fitted_on``, ``chosen_by`` and the file of
-:mod:`heads.storage.record` were; what it must not pass over gets a new version, and only heads that need it say so.
+everything that is wrong becomes a HeadError. Format version 1 is what :meth:`FittedHead.to_dict` returns. Data that an
+older reader may ignore is added to version 1, as ``fitted_on``, ``chosen_by`` and the file of
+:mod:`heads.storage.record` were. Data that it must not ignore needs a new version, which only those heads state that
+have such data.
 """
 
 import json
@@ -20,50 +21,73 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import HeadError, SpecMismatchError
+from featurestore.errors import HeadError, InputError, SpecMismatchError
 from featurestore.spec import ExtractionSpec
 from featurestore.system.documents import LIMIT, parse
 from featurestore.system.files import read_regular, sync, why, write_error
-from featurestore.system.machine import machine_memory
-from featurestore.system.tensors import open_tensors
+from featurestore.system.results import Result
 from heads.documents import HeadDocument, HeadVersion
 from heads.feature_table import FeatureTable, Input
-from heads.kinds.base import MODEL, WEIGHTS, Head, State, finite
+from heads.kinds.base import MODEL, WEIGHTS, Head
 from heads.kinds.design import HeadDesign
 from heads.metrics.outcomes import Outcomes
 from heads.metrics.shift import Reference
-from heads.storage.archives import read_model
+from heads.solvers.arrays import finite
 from heads.storage.record import MEASURED, ROWS, Record
+from heads.storage.state_file import pack_state, read_state
 
 FORMAT = "featurestore-head"
 FORMAT_VERSION = 1
 HEAD = "head.json"
 
 _PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
-"""Fields of a FittedHead that JSON takes as they are."""
+"""Fields of a FittedHead that are plain JSON types."""
 
+_NAMED, _SHOWN_NAMES = 8, 70
+"""The short text of a head shows so many classes, and so many characters of their names, at most."""
 _SHOWN = 400
-"""Characters of a reason that a message repeats."""
+"""A message repeats so many characters of a reason at most."""
 
 
-@dataclass(frozen=True, eq=False)
-class FittedHead:
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedHead(Result):
     """A fitted head with all that is needed to use it on other features of the same extraction.
 
+    It predicts as scikit-learn's classifiers do; its labels are the names of the classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import load_features, load_head
+        >>> head = load_head("head")
+        >>> head
+        FittedHead
+          kind       logreg
+          classes    10 (digit 0, digit 1, digit 2, ...)
+          features   64 (... last)
+          dataset    ... (120 test, 360 train, 120 validation)
+          ...
+        >>> X, y = load_features("digits.h5").select("validation")
+        >>> head.predict(X[:2])
+        array(['digit ...', 'digit ...'], dtype='<U7')
+        >>> head.predict_proba(X).shape
+        (120, 10)
+        >>> head.score(X, head.classes_[y]) > 0.9
+        True
+
     Attributes:
-        head: the classifier.
+        head: the classifier, whose labels are indices into `class_names`.
         design: its kind and hyperparameters.
         class_names: class `i` is ``class_names[i]``. A class without training rows has probability 0.
-        inputs: what the features are that it was fitted on, from left to right.
-        dataset: their data set.
-        rows: rows per split of the file.
-        views: augmented versions of train rows that it was fitted on beside these.
-        metrics: metrics measured at fit time, per split, or on the rows held out in a sweep; never of the test split.
-        seconds: time of the fit.
+        inputs: the origin of the features that it was fitted to, from left to right.
+        dataset: the name of their data set.
+        rows: the number of rows of each split of the file.
+        views: the number of augmented versions of train rows that it was fitted to.
+        metrics: metrics by split, measured when it was fitted, or on rows held out in a sweep; never of the test split.
+        seconds: the time of the fit.
         seed: of all that is random in the fit.
-        versions: of the libraries that took part.
-        record: which images it has seen; None of a head that was saved before this was kept.
-        path: where it is saved, if it is.
+        versions: of the libraries that were used.
+        record: the images that it has seen; None if it was saved before such records were kept.
+        path: the folder that it is saved in; None if it is not.
     """
 
     head: Head
@@ -87,19 +111,19 @@ class FittedHead:
         codes: NDArray[np.intp],
         classes: NDArray[np.intp],
     ) -> "FittedHead":
-        """The head with a record of how it scores rows that it was not fitted on.
+        """Return the head with a record of how it scores rows that it was not fitted on.
 
         Args:
-            scores: (J, C).
-            temperature: of these.
-            codes: their classes, as numbers of the columns (J,).
+            scores: scores of these rows (J, C).
+            temperature: the number that scores are divided by before they become probabilities.
+            codes: the column of the true class of each row (J,).
             classes: the class of each column (C,).
         """
         reference = Reference.of(scores, codes, temperature, classes, len(self.class_names))
         return replace(self, record=self.record and replace(self.record, reference=reference))
 
     def check_features(self, features: FeatureTable) -> None:
-        """Check that features were made as those that the head was fitted on.
+        """Check that features were extracted as those that the head was fitted to.
 
         Raises:
             SpecMismatchError: they were not; the message names the file and the fields that differ.
@@ -111,7 +135,7 @@ class FittedHead:
             self.check_input(wanted, path, there.spec)
 
     def check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:
-        """As :meth:`check_features`, of one input and a file of this spec."""
+        """Check a file of this spec as :meth:`check_features` does, against one input of the head."""
         if spec.fingerprint != wanted.fingerprint:
             raise SpecMismatchError(
                 f"{path}: its features do not fit {self.path or 'the head'} (there), fitted on others: "
@@ -119,12 +143,54 @@ class FittedHead:
                 "or extract again with the other settings"
             )
 
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities (N, len(class_names)) of feature rows X (N, D).
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """The names of the classes (C,), in the order of the columns of scores and probabilities."""
+        return np.array(self.class_names)
+
+    @property
+    def n_features_in_(self) -> int:
+        """The columns D of the feature rows that it takes."""
+        return int(self.head.n_features_in_)
+
+    def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return scores (N, C) of feature rows X (N, D); minus infinity for classes without training rows.
 
         Raises:
-            HeadError: rows of another width, NaN or infinity, or so large that its scores are.
+            HeadError: the rows have another width, hold NaN or infinity, or are so large that the scores do.
         """
+        with self._named():
+            known = finite(self.head.scores(X))
+        scores = np.full((len(known), len(self.class_names)), -np.inf, known.dtype)
+        scores[:, self.head.classes_] = known
+        return scores
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return scores as scikit-learn defines them: (N, C), but for two classes (N,), above 0 for the second.
+
+        See :meth:`scores` for the errors.
+        """
+        scores = self.scores(X)
+        return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
+
+    def predict(self, X: ArrayLike) -> NDArray[np.str_]:
+        """Return the names of the most probable classes, str (N,); see :meth:`scores` for the errors."""
+        return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy on feature rows X (N, D) whose classes have the names y (N,), see :attr:`classes_`.
+
+        Raises:
+            HeadError: y holds numbers, or see :meth:`scores`.
+        """
+        names = np.reshape(y, -1)
+        if names.dtype.kind not in "UO":
+            raise InputError(f"classes are {names.dtype} here: give their names, such as {self.class_names[0]!r}")
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return float(np.average(self.predict(X) == names, weights=weights))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return probabilities (N, C) of feature rows X (N, D); see :meth:`scores` for the errors."""
         with self._named():
             known = finite(self.head.predict_proba(X))
         proba = np.zeros((len(known), len(self.class_names)))
@@ -132,21 +198,36 @@ class FittedHead:
         return proba
 
     def outcomes(self, X: ArrayLike, y: ArrayLike) -> Outcomes:
-        """What the probabilities say of feature rows X (N, D) of these classes (N,), in bounded memory."""
+        """Compare the probabilities of feature rows X (N, D) with their classes y (N,), in bounded memory."""
         with self._named():
             return self.head.outcomes(X, y, len(self.class_names))
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Put the folder before what the head finds wrong: its weights may be somebody else's."""
+        """Put the folder of the head before the message of a HeadError, and let numbers become infinite silently."""
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 yield
         except HeadError as error:
-            raise HeadError(f"{self.path or 'the head'}: {error}") from error
+            raise type(error)(f"{self.path or 'the head'}: {error}") from error
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        yield "kind", " ".join([self.design.kind, *self.design.settings()])
+        names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
+        yield "classes", f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})"
+        taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)
+        yield "features", f"{self.n_features_in_} ({' + '.join(taps)})"
+        yield "dataset", f"{self.dataset} ({', '.join(f'{count} {split}' for split, count in self.rows.items())})"
+        for rows, metrics in self.metrics.items():
+            yield rows, ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        if self.path:
+            yield "path", str(self.path)
+
+    def __repr__(self) -> str:
+        return "\n".join(["FittedHead", *(f"  {name:<10} {text}" for name, text in self._shown())])
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the state of the head, as plain JSON types."""
+        """Return all but the arrays of the head as plain JSON types: the content of ``head.json``."""
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -165,10 +246,10 @@ class FittedHead:
 
 
 def check_target(folder: str | os.PathLike[str]) -> None:
-    """Check that a head can be saved here: nothing there yet, an empty folder, or a saved head.
+    """Check that a head can be saved in a folder, which may be missing, empty, or a saved head.
 
     Raises:
-        HeadError: something else is there.
+        HeadError: the path is a file, or a folder with other things.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -181,17 +262,17 @@ def check_target(folder: str | os.PathLike[str]) -> None:
 
 
 def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
-    """Save a head; at any instant the old head or the new one can be loaded from the folder.
+    """Save a head. At every moment either the old head or the new one can be loaded from the folder.
 
     Args:
-        folder: is made, or replaced if it is a saved head.
+        folder: a folder that is made, or replaced if it is a saved head.
         fitted: the head.
 
     Returns:
         The head, with its path.
 
     Raises:
-        HeadError: something else is there.
+        HeadError: the path is a file, or a folder with other things.
         WriteError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -201,10 +282,10 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
     check_target(old)
     try:
         new.mkdir(parents=True)
-        (new / fitted.head.weights_file).write_bytes(_packed(fitted.head))
+        (new / fitted.head.weights_file).write_bytes(pack_state(fitted.head))
         if fitted.record:
             (new / ROWS).write_bytes(fitted.record.packed())
-        if (folder / MEASURED).exists():  # whoever fits, looks at the test rows and fits again shall be told how often
+        if (folder / MEASURED).exists():  # so that fitting again does not hide how often the test rows were used
             (new / MEASURED).write_bytes(read_regular(folder / MEASURED, LIMIT))
         (new / HEAD).write_text(json.dumps(replace(fitted, path=None).to_dict(), indent=1) + "\n")
         for path in (*new.iterdir(), new):
@@ -223,10 +304,20 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
 
 
 def load_head(folder: str | os.PathLike[str]) -> FittedHead:
-    """Load a saved head; linear and dense ones without scikit-learn or Keras.
+    """Load a saved head. Linear and dense heads need NumPy alone, others scikit-learn.
+
+    Args:
+        folder: the folder that :func:`heads.fit_head` or a sweep saved the head in.
 
     Raises:
-        HeadError: no saved head, or one that is damaged, altered, or written by a newer version.
+        HeadError: there is no saved head, or it is damaged, altered, or written by a newer version.
+
+    Example:
+        >>> from heads import load_features, load_head
+        >>> head = load_head("head")
+        >>> X, y = load_features("digits.h5").select("test")
+        >>> head.predict_proba(X).sum(axis=1).round(6).min()
+        np.float64(1.0)
     """
     path = Path(folder)
     if not path.exists() and _previous(path).is_dir():  # killed just before the new head took its name
@@ -242,7 +333,7 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         _check_classes(head, class_names)
         inputs = tuple(map(Input.from_dict, values["inputs"]))
         file = path / head.weights_file
-        head.restore(_read_state(file, head))
+        head.restore(read_state(file, head))
         record = None
         if "fitted_on" in values:
             file = path / ROWS
@@ -259,19 +350,19 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         )
     except FileNotFoundError as error:
         raise HeadError(f"{file}: no such file: give the folder of a saved head, see  featurestore fit-head") from error
-    except Exception as error:  # a model file of somebody else's making can break skops in any way
+    except Exception as error:  # skops may raise anything on a model file that somebody else made
         raise HeadError(
             f"{file}: not a readable saved head ({reason(error)}): copy it anew, or fit it again"
         ) from error
 
 
 def _previous(folder: Path) -> Path:
-    """Where the head that is being replaced stands until the new one is in place."""
+    """Return the folder that keeps the old head until the new one is in place."""
     return folder.with_name(f".{folder.name}.previous")
 
 
 def reason(error: Exception) -> str:
-    """Why a file cannot be read, in a part of a line."""
+    """Return why a file cannot be read, as a part of a line."""
     if isinstance(error, KeyError):
         return f"no {shorten(str(error), _SHOWN)}"
     return shorten(why(error) if isinstance(error, OSError) else str(error), _SHOWN)
@@ -294,21 +385,3 @@ def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:
         raise ValueError("its classes are no ascending list")
     if classes[-1] >= len(class_names) or len(set(class_names)) < len(class_names):
         raise ValueError("its classes do not fit its class names")
-
-
-def _packed(head: Head) -> bytes:
-    if head.weights_file == WEIGHTS:
-        from safetensors.numpy import save
-
-        return save(head.state())
-    import skops.io
-
-    return bytes(skops.io.dumps(head.state()))
-
-
-def _read_state(path: Path, head: Head) -> State:
-    limit = machine_memory() // 2
-    if path.name == MODEL:
-        return read_model(path, limit)
-    with open_tensors(path) as file:
-        return file.read({name: (np.float32, shape) for name, shape in head.shapes().items()}, limit)

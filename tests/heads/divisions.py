@@ -58,7 +58,7 @@ def alone(design, division):
             views = division.X[versions], owners
         head.fit(division.X[plain], division.codes[plain], views=views)
         held = division.held(fold)
-        scores[np.searchsorted(division.judged, held)] = head.decision_function(division.X[held])
+        scores[np.searchsorted(division.judged, held)] = head.scores(division.X[held])
     return scores
 
 

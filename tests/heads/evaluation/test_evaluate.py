@@ -214,7 +214,7 @@ def test_rows_whose_probability_is_1_keep_their_order_without_the_temperature(pa
     fitted.head.coef_, fitted.head.temperature_ = 100 * fitted.head.coef_, 2.5
     found = answers(fitted, pair_file, "validation")
     assert (found.outcomes.greatest == 1).any()
-    scores = fitted.head.decision_function(load_features(pair_file).select("validation")[0])
+    scores = fitted.head.scores(load_features(pair_file).select("validation")[0])
     np.testing.assert_allclose(log_odds(found.uncalibrated().two_columns), scores[:, 1] - scores[:, 0], rtol=1e-5)
 
 

@@ -40,7 +40,7 @@ def joined(backbone, kind, pixels, unfreeze, *, cached=None, seed=0, **params):
 def test_the_joined_model_starts_where_backbone_and_head_are(pixels, kind, pool, unfreeze, params):
     backbone = load_backbone("small_cnn", weights="random", size=SIZE, pool=pool)
     model, _, head, features = joined(backbone, kind, pixels, unfreeze, **params)
-    expected = head.decision_function(features) / head.temperature_
+    expected = head.scores(features) / head.temperature_
     np.testing.assert_allclose(model.model.predict(pixels, verbose=0), expected, rtol=1e-3, atol=1e-3)
     again = model.head(1.0)
     np.testing.assert_allclose(again.decision_function(features), expected, rtol=1e-3, atol=1e-3)

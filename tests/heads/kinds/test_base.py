@@ -11,10 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from featurestore.errors import HeadError
 from heads import HeadDesign
-from heads.feature_table import Training
-from heads.kinds.base import Scaling, as_features, standardise
 from heads.kinds.design import KINDS
-from heads.kinds.kernel import out_of_fold
+from heads.kinds.svm import out_of_fold
+from heads.solvers.arrays import Scaling, as_features, standardise
+from heads.solvers.training import Training
 
 QUICK = {"dense": {"hidden": "32", "epochs": 15, "learning_rate": 0.01}, "linear-svm": {"C": 0.01}}
 """Hyperparameters that make a fit on a few digits short."""
@@ -52,7 +52,7 @@ def test_learns_digits(fitted, digits):
 
 def test_predict_is_argmax_of_scores_and_of_probabilities(fitted, digits):
     X, _ = digits
-    scores, proba = fitted.decision_function(X), fitted.predict_proba(X)
+    scores, proba = fitted.scores(X), fitted.predict_proba(X)
     assert scores.shape == proba.shape == (600, 10)
     np.testing.assert_array_equal(fitted.predict(X), scores.argmax(axis=1))
     np.testing.assert_array_equal(fitted.predict(X), proba.argmax(axis=1))
@@ -63,7 +63,7 @@ def test_predict_is_argmax_of_scores_and_of_probabilities(fitted, digits):
 def test_two_classes_have_two_columns_and_keep_their_labels(fitted_pair, digits):
     X, y = digits
     rows = X[np.isin(y, (3, 8))]
-    assert fitted_pair.decision_function(rows).shape == (len(rows), 2)
+    assert fitted_pair.scores(rows).shape == (len(rows), 2)
     assert set(fitted_pair.predict(rows)) == {3, 8}
     assert fitted_pair.score(rows, y[np.isin(y, (3, 8))]) > 0.9
 

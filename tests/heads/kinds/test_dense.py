@@ -19,7 +19,7 @@ def test_folded_layers_give_what_the_net_gave(digits, hidden, batch_norm):
     X, y = digits
     head = DenseHead(hidden=hidden, batch_norm=batch_norm, epochs=4).fit(X, y, validation=(X[:50], y[:50]))
     expected, codes = head.held_out_
-    np.testing.assert_allclose(head.decision_function(X[:50]), expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(head.scores(X[:50]), expected, atol=1e-5 * np.abs(expected).max())
     np.testing.assert_array_equal(codes, y[:50])
     assert [weights.shape for weights, _ in head.layers_] == list(zip((64, *hidden), (*hidden, 10), strict=True))
 
@@ -61,11 +61,9 @@ def test_history_is_the_log_loss_after_each_epoch(digits):
     known = X[400:], y[400:]
     head = DenseHead(epochs=6, hidden=(32,), dropout=0.0, learning_rate=0.01).fit(X[:400], y[:400], known)
     assert [len(losses) for losses in head.history_.values()] == [6, 6]
-    assert min(head.history_["validation"]) == pytest.approx(
-        log_loss(head.decision_function(known[0]), known[1]), abs=1e-3
-    )
+    assert min(head.history_["validation"]) == pytest.approx(log_loss(head.scores(known[0]), known[1]), abs=1e-3)
     train = head.history_["train"]
-    assert train[0] > train[-1] > log_loss(head.decision_function(X[:400]), y[:400])  # taken before each step
+    assert train[0] > train[-1] > log_loss(head.scores(X[:400]), y[:400])  # taken before each step
 
 
 def test_rows_are_held_out_without_validation_rows_but_never_a_whole_class(digits, monkeypatch):
@@ -104,7 +102,7 @@ def test_two_rows_are_enough(digits):
 
 
 def test_diverged_training_says_what_to_change(digits, monkeypatch):
-    monkeypatch.setattr("heads.kinds.base._LARGEST", np.inf)  # of smaller features none has been seen to diverge
+    monkeypatch.setattr("heads.solvers.arrays._LARGEST", np.inf)  # of smaller features none has been seen to diverge
     X, y = digits
     with pytest.raises(HeadError, match="smaller learning_rate"):
         DenseHead(epochs=1, hidden=(), standardize=False).fit(X * np.float32(2e37), y)

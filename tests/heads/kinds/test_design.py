@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from featurestore.errors import DesignError
 from heads import HeadDesign
-from heads.kinds.design import KINDS, PRESETS, parameters
+from heads.kinds.design import KINDS, RECIPES, parameters
 
 
 def values(known):
@@ -106,9 +106,9 @@ def test_setting_without_a_value():
         HeadDesign.parse("logreg", ["C"])
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_designs_of_their_kind(name, digits):
-    kind, params = PRESETS[name]
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_designs_of_their_kind(name, digits):
+    kind, params = RECIPES[name]
     design = HeadDesign.parse(name, {"epochs": 5, "learning_rate": 0.01})
     assert design == HeadDesign(kind, {**params, "epochs": 5, "learning_rate": 0.01})
     assert HeadDesign.parse(name, ["dropout=0.1"]).params["dropout"] == 0.1

@@ -8,7 +8,8 @@ from cases import random_case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.metrics import estimates, outcomes
+from heads.metrics import outcomes
+from heads.metrics.estimates import estimates
 from heads.metrics.outcomes import Confusion, Outcomes, blocks
 
 

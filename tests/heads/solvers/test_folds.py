@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heads.feature_table import Training
-from heads.kinds.base import standardise
+from heads.solvers.arrays import standardise
 from heads.solvers.folds import BLOCK, Division
+from heads.solvers.training import Training
 
 
 @st.composite

@@ -311,3 +311,34 @@ def test_a_sweep_of_an_earlier_version_can_be_opened():
     run = open_run(SAVED / "run")
     assert [trial.design.kind for trial in run.trials] == ["lda", "centroid", "knn", "knn"]
     assert run.winner.design.kind == "lda" and run.measured.rows == 30 and not run.winner.cut
+
+
+def test_a_loaded_head_answers_in_names_of_classes(gap_file, tmp_path):
+    """Class "one" has no training rows: it has a name and a column, but no head says it."""
+    head = load_head(fit_head(gap_file, out=tmp_path / "head").path)
+    X, y = load_features(gap_file).select("validation")
+    assert head.classes_.tolist() == ["zero", "one", "two"] and head.n_features_in_ == 64
+    names = head.predict(X)
+    assert names.dtype.kind == "U" and set(names) == {"zero", "two"}
+    np.testing.assert_array_equal(names, head.classes_[head.predict_proba(X).argmax(axis=1)])
+    scores = head.decision_function(X)
+    assert scores.shape == (len(X), 3) and (scores[:, 1] == -np.inf).all() and np.isfinite(scores[:, ::2]).all()
+    assert head.score(X, head.classes_[y]) == (names == head.classes_[y]).mean() > 0.9
+    assert head.score(X, names, sample_weight=np.arange(len(X))) == 1
+    with pytest.raises(HeadError, match="give their names, such as 'zero'"):
+        head.score(X, y)
+    with pytest.raises(HeadError, match=r"head: rows of 63 features, but the head takes 64"):
+        head.predict(X[:, 1:])
+
+
+def test_a_loaded_head_of_two_classes_has_one_score(pair_file):
+    head = fit_head(pair_file)
+    X, _ = load_features(pair_file).select("validation")
+    assert head.scores(X).shape == (len(X), 2) and head.decision_function(X).shape == (len(X),)
+    np.testing.assert_array_equal(head.predict(X), np.where(head.decision_function(X) > 0, "eight", "three"))
+
+
+def test_a_head_is_shown_in_a_few_lines(gap_file, tmp_path):
+    shown = repr(fit_head(gap_file, params={"C": 1.0}, out=tmp_path / "head")).splitlines()
+    assert shown[:3] == ["FittedHead", "  kind       logreg C=1.0", "  classes    3 (zero, one, two)"]
+    assert len(shown) < 10 and "accuracy" in shown[-2] and str(tmp_path) in shown[-1]
