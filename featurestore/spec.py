@@ -27,6 +27,11 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DECODERS: tuple[str, ...] = get_args(Decoder)
 
+# Choices that stand in no spec of features: their names are here too, where they can be read without heavy libraries.
+Engine = Literal["auto", "keras", "openvino", "reference"]
+Preprocessing = Literal["caffe", "lite", "none", "tf", "torch"]
+Augment = Literal["flip", "mild", "cats-dogs", "dog-breeds", "xray", "strong"]
+
 LARGEST_SIZE, MOST_TAPS = 4096, 4096
 """Most pixels of a side, and most taps: what is beyond has no honest use, and would fill the memory."""
 _LONGEST_LAYER = 255

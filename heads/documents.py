@@ -4,9 +4,11 @@
 version added are ``NotRequired``, so that files of earlier versions can be read.
 """
 
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
+
+from heads.choices import Split
 
 Number = Annotated[float, Meta(ge=-1e100, le=1e100)]
 """A finite number, small enough that charts can calculate with it."""
@@ -15,7 +17,6 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 Name = Annotated[str, Meta(max_length=200)]
 """The name of a kind of head or of a hyperparameter."""
 Interval = Annotated[list[Number], Meta(min_length=2, max_length=2)]
-Split = Literal["train", "validation", "test"]
 
 MOST_CLASSES, MOST_TRIALS = 2**20, 50_000
 """The most classes and trials; so many trials fill the largest document that is read."""

@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def featurestore(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"COLUMNS": "100", "TERM": "dumb"}
+def featurestore(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"COLUMNS": "100", "TERM": "dumb"} | environment
     code = "import sys; sys.argv[0] = 'featurestore'; from cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False

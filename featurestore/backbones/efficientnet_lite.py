@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from featurestore.backbones.architecture import Architecture, Weights
+from featurestore.backbones.base import Weights
+from featurestore.backbones.keras_network import KerasArchitecture
 from featurestore.errors import WeightsError, missing
 from featurestore.system.files import read_regular
 
@@ -302,14 +303,14 @@ def _builder(variant: str) -> Callable[[int, Weights], "keras.Model"]:
 
 
 ARCHITECTURES = tuple(
-    Architecture(
+    KerasArchitecture(
         f"efficientnet_{variant}",
-        _builder(variant),
         size,
         32,
         "lite",
         1280,
         f"come with featurestore[{_extra(variant)}]",
+        build=_builder(variant),
         wheel=partial(default_weights, variant),
     )
     for variant, (_, _, size) in _VARIANTS.items()

@@ -4,16 +4,15 @@ All of it looks at the model's own graph only (a layer may be shared with other 
 model as one layer.
 """
 
-import difflib
 import math
 from collections.abc import Container, Sequence
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import BackboneError
+from featurestore.backbones.base import matching
+from featurestore.errors import BackboneError, nearest
 from featurestore.spec import LAST
 
 if TYPE_CHECKING:
@@ -31,15 +30,7 @@ def resolve_taps(model: "keras.Model", patterns: Sequence[str]) -> list[str]:
     Raises:
         BackboneError: a pattern that no layer matches; the message names the nearest.
     """
-    names = [*_taps(model), LAST]
-    wanted: set[str] = set()
-    for pattern in patterns:
-        # A name may hold characters that mean something in a glob.
-        matched = [pattern] if pattern in names else [name for name in names[:-1] if fnmatchcase(name, pattern)]
-        if not matched:
-            raise BackboneError(f"{model.name} has no layer {pattern!r} to tap: {_nearest(pattern, names)}")
-        wanted.update(matched)
-    return [name for name in names if name in wanted]
+    return matching(model.name, [*_taps(model)], patterns)
 
 
 def tap_table(model: "keras.Model") -> list[dict[str, Any]]:
@@ -119,7 +110,7 @@ def from_layer(model: "keras.Model", what: str) -> list[str]:
     else:
         known = [*(layer.name for layer in weighted), "last-block", "all"]
         numbers = f", or a number from 1 to {len(weighted)}" if what.isdecimal() else ""
-        raise BackboneError(f"{model.name} has no layer {what!r} to unfreeze: {_nearest(what, known)}{numbers}")
+        raise BackboneError(f"{model.name} has no layer {what!r} to unfreeze: {nearest(what, known)}{numbers}")
     behind = names[names.index(first) :]
     if not (chosen := [layer.name for layer in weighted if layer.name in behind]):
         raise BackboneError(
@@ -153,11 +144,6 @@ def split(model: "keras.Model", name: str) -> "tuple[keras.Model, keras.Model]":
 
     tensor = _taps(model)[name]
     return Model(model.inputs[0], tensor), Model(tensor, model.outputs[0])
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    nearest = difflib.get_close_matches(name, known, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, nearest))}?" if nearest else f"such as {', '.join(known[-4:])}"
 
 
 def _taps(model: "keras.Model") -> dict[str, Any]:

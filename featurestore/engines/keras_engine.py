@@ -1,35 +1,45 @@
-"""The reference engine: the Keras model itself, compiled by its backend, on every device that the backend has."""
+"""The Keras model of a network, compiled by Keras' backend, on every device that the backend has."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import Backbone
-from featurestore.engines.base import Compute, Features
+from featurestore.backbones import FrozenNetwork
+from featurestore.backbones.base import Features
+from featurestore.backbones.keras_network import forward, on_host
+from featurestore.engines.base import Compute
 from featurestore.errors import BackboneError
+from featurestore.spec import Precision
+
+if TYPE_CHECKING:
+    import keras
 
 Forward = Callable[[NDArray[np.uint8]], Sequence[dict[str, Any]]]
 """Starts the forward pass of a batch: per device that takes a part of it, arrays of that device by tap."""
 
 
-def compile_backbone(backbone: Backbone) -> Compute:
+def why_not(network: FrozenNetwork) -> Exception | None:
+    """That it is no network of Keras, if so."""
+    if network.keras_model() is None:
+        return BackboneError(f"{network.name} is no network of Keras: pass another --engine, or none")
+    return None
+
+
+def compile_backbone(network: FrozenNetwork) -> Compute:
     """The model's forward pass as the backend runs it fastest."""
     import keras
 
     compilers = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
-    return InParts(compilers[keras.backend.backend()](backbone))
-
-
-def reference(backbone: Backbone, pixels: NDArray[np.uint8]) -> Features:
-    """What all engines are measured against: the layers' own calls, one after the other, nothing compiled."""
-    return _on_host([_forward(backbone, pixels)])
+    return InParts(compilers[keras.backend.backend()](network.keras_model(), network.precision))
 
 
 def accelerators() -> int:
-    """How many GPUs the backend sees."""
+    """How many GPUs the backend of Keras sees; none where no network of Keras has been built yet."""
+    if sys.modules.get("keras") is None:
+        return 0
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -66,7 +76,7 @@ class InParts:
                     if running is None:
                         parts = self._parts
                         running = self._start(pixels, parts)
-                    return _on_host(running)
+                    return on_host(running)
                 except Exception as error:
                     running = None
                     self._halve(error, len(pixels), parts)
@@ -87,61 +97,28 @@ class InParts:
         self._parts = max(self._parts, 2 * parts)  # another batch may have halved it meanwhile
 
 
-def _forward(backbone: Backbone, pixels: Any, weights: Sequence[Any] = ()) -> dict[str, Any]:
-    """The layers' calls; while a backend traces them, with `weights` for the variables' values."""
-    import keras
+def graph(model: "keras.Model", precision: Precision = "float32") -> Any:
+    """The forward pass of a model, see :func:`featurestore.backbones.keras_network.forward`, as a TensorFlow graph.
 
-    mapping = list(zip(backbone.model.variables, weights, strict=True)) if weights else []
-    with _computing(backbone), keras.StatelessScope(state_mapping=mapping):
-        outputs = backbone.model(pixels, training=False)
-    return {tap: keras.ops.cast(output, "float32") for tap, output in outputs.items()}
-
-
-@contextmanager
-def _computing(backbone: Backbone) -> Iterator[None]:
-    """Layers compute in the backbone's precision, from weights in float32 (mixed precision)."""
-    import keras
-
-    trunks = [layer for layer in backbone.model.layers if isinstance(layer, keras.Model)]
-    layers = [layer for trunk in trunks for layer in trunk._flatten_layers()]
-    policies = [layer.dtype_policy for layer in layers]
-    try:
-        if backbone.precision != "float32":
-            for layer in layers:
-                layer.dtype_policy = f"mixed_{backbone.precision}"
-        yield
-    finally:
-        for layer, policy in zip(layers, policies, strict=True):
-            layer.dtype_policy = policy
-
-
-def _on_host(parts: Sequence[dict[str, Any]]) -> Features:
-    from keras import ops
-
-    return {tap: np.concatenate([ops.convert_to_numpy(part[tap]) for part in parts]) for tap in parts[0]}
-
-
-def graph(backbone: Backbone) -> Any:
-    """The forward pass as a TensorFlow graph of batches of any size.
-
-    Its weights are constants: only then does TensorFlow fold batch normalization into convolutions.
+    It takes batches of any size. Its weights are constants: only then does TensorFlow fold batch normalization into
+    convolutions.
     """
     import tensorflow as tf
 
-    weights = [variable.numpy() for variable in backbone.model.variables]
+    weights = [variable.numpy() for variable in model.variables]
 
-    def forward(pixels: Any) -> dict[str, Any]:
+    def run(pixels: Any) -> dict[str, Any]:
         with tf.name_scope("backbone"):  # a graph's outermost name must not begin with an underscore; a layer's may
-            return _forward(backbone, pixels, [tf.constant(array) for array in weights])
+            return forward(model, precision, pixels, [tf.constant(array) for array in weights])
 
-    pixels = tf.TensorSpec((None, backbone.size, backbone.size, 3), tf.uint8)
-    return tf.function(forward, input_signature=[pixels], autograph=False).get_concrete_function()
+    pixels = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
+    return tf.function(run, input_signature=[pixels], autograph=False).get_concrete_function()
 
 
-def _tensorflow(backbone: Backbone) -> Forward:
+def _tensorflow(model: "keras.Model", precision: Precision) -> Forward:
     import tensorflow as tf
 
-    run = graph(backbone)
+    run = graph(model, precision)
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
 
     def start(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
@@ -154,15 +131,15 @@ def _tensorflow(backbone: Backbone) -> Forward:
     return start
 
 
-def _jax(backbone: Backbone) -> Forward:
+def _jax(model: "keras.Model", precision: Precision) -> Forward:
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
     devices = jax.local_devices()
     mesh = Mesh(np.array(devices), ("batch",))
     everywhere, split = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("batch",)))
-    weights = jax.device_put([variable.value for variable in backbone.model.variables], everywhere)
-    run = jax.jit(lambda weights, pixels: _forward(backbone, pixels, weights))
+    weights = jax.device_put([variable.value for variable in model.variables], everywhere)
+    run = jax.jit(lambda weights, pixels: forward(model, precision, pixels, weights))
 
     def start(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
         whole = len(pixels) % len(devices) == 0
@@ -171,11 +148,11 @@ def _jax(backbone: Backbone) -> Forward:
     return start
 
 
-def _torch(backbone: Backbone) -> Forward:
+def _torch(model: "keras.Model", precision: Precision) -> Forward:
     import torch
 
     def start(pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
         with torch.no_grad():
-            return [_forward(backbone, pixels)]
+            return [forward(model, precision, pixels)]
 
     return start

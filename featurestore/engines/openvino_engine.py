@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from importlib.util import find_spec
 from queue import SimpleQueue
 from typing import Any
@@ -10,51 +9,53 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import Backbone
-from featurestore.engines.base import Compute, Features
+from featurestore.backbones import FrozenNetwork
+from featurestore.backbones.base import Features
+from featurestore.engines.base import Compute
 from featurestore.engines.keras_engine import graph
 from featurestore.errors import BackboneError, missing
 
 _PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float16": ("FP16", "f16")}
 
 
-def why_not(precision: str) -> Exception | None:
-    """What stands against using it here: it is not installed, Keras runs on another backend, or the CPU is too old."""
-    import keras
-
+def why_not(network: FrozenNetwork) -> Exception | None:
+    """That OpenVINO is not installed, that the network offers nothing that it reads, or that the CPU is too old."""
     if find_spec("openvino") is None:
         return missing("--engine openvino", "OpenVINO", "openvino")
-    if keras.backend.backend() != "tensorflow":
-        return BackboneError(
-            f"--engine openvino needs Keras on TensorFlow, not {keras.backend.backend()}: unset KERAS_BACKEND"
-        )
+    if network.openvino_model() is None:
+        if network.keras_model() is None:
+            return BackboneError(f"{network.name} has no form that OpenVINO reads: pass another --engine, or none")
+        import keras
+
+        if keras.backend.backend() != "tensorflow":
+            return BackboneError(
+                f"--engine openvino needs Keras on TensorFlow, not {keras.backend.backend()}: unset KERAS_BACKEND"
+            )
     import openvino
 
-    name, _ = _PRECISIONS[precision]
+    name, _ = _PRECISIONS[network.precision]
     if name not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        return BackboneError(f"this CPU does not compute in {precision}: pass --engine keras, or --precision float32")
+        return BackboneError(
+            f"this CPU does not compute in {network.precision}: pass --engine keras, or --precision float32"
+        )
     return None
 
 
-def compile_backbone(backbone: Backbone) -> Compute:
-    """The network converted from TensorFlow's graph.
-
-    Raises:
-        MissingDependencyError, BackboneError: see :func:`why_not`.
-    """
-    if error := why_not(backbone.precision):
-        raise error
+def compile_backbone(network: FrozenNetwork) -> Compute:
+    """The network's own OpenVINO model, or one that is converted from TensorFlow's graph of its Keras model."""
     import openvino
 
-    model = openvino.convert_model(graph(replace(backbone, precision="float32")))
-    model.reshape([1, backbone.size, backbone.size, 3])
+    model = network.openvino_model()
+    if model is None:
+        model = openvino.convert_model(graph(network.keras_model()))
+    model.reshape([1, network.size, network.size, 3])
     options = {
         # Without it, recent CPUs compute in bfloat16 unasked, which is off by several percent.
-        "INFERENCE_PRECISION_HINT": _PRECISIONS[backbone.precision][1],
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[network.precision][1],
         "PERFORMANCE_HINT": "THROUGHPUT",
     }
     compiled = openvino.Core().compile_model(model, "CPU", options)
-    ports = {tap: compiled.output(tap) for tap in backbone.shapes}
+    ports = {tap: compiled.output(tap) for tap in network.shapes}
     streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
     idle: SimpleQueue[Any] = SimpleQueue()
     for _ in range(streams):

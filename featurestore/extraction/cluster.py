@@ -19,11 +19,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from featurestore import engines
-from featurestore.backbones import Backbone
-from featurestore.backbones.architecture import one_line
-from featurestore.backbones.outline_cache import Request
-from featurestore.errors import FeatureStoreError, ImageError, SourceError, StoreError, WeightsError, missing
+from featurestore import backbones, engines
+from featurestore.backbones import FrozenNetwork, Request
+from featurestore.errors import FeatureStoreError, ImageError, SourceError, StoreError, WeightsError, missing, one_line
 from featurestore.extraction.plan import Plan
 from featurestore.extraction.run import Job, Progress, compute, prepare
 from featurestore.sources.base import Source
@@ -197,14 +195,14 @@ def _shards(jobs: Sequence[Job], requests: Sequence[Request], source: Source, wo
                 job.plan, target=job.plan.target.absolute(), previous=None, rows=Rows(), journal=None, samples=[],
                 order=order, missing=needed,
             )  # fmt: skip
-            parts.append(Part(request.anywhere(), job.spec, job.journal.header, plan))
+            parts.append(Part(backbones.anywhere(request), job.spec, job.journal.header, plan))
         if samples:
             yield Shard(run, source.part(list(samples.values())), parts)
 
 
 # ------------------------------------------------------------------------------------------------- on a worker
 
-_bench: dict[str, list[tuple[Backbone, engines.Compute, Journal]]] = {}
+_bench: dict[str, list[tuple[FrozenNetwork, engines.Compute, Journal]]] = {}
 """Networks, compiled, and journals of the run that this process works for."""
 _one_at_a_time = threading.Lock()  # each shard uses all cores
 
@@ -226,15 +224,15 @@ def run_shard(shard: Shard) -> list[Done]:
     return [Done(job.journal.path, job.computed, job.failures) for job in jobs]
 
 
-def _set_up(part: Part) -> tuple[Backbone, engines.Compute, Journal]:
+def _set_up(part: Part) -> tuple[FrozenNetwork, engines.Compute, Journal]:
     """Build a network, which must be the same as where the run was planned, and open a journal for its rows."""
     here = f"worker {socket.gethostname()}, process {os.getpid()}"
     if not part.plan.journal_path.exists():
         raise StoreError(f"{here}: does not see {part.plan.journal_path}: all machines must share the store's folder")
-    backbone = part.request.load()
+    backbone = backbones.load(part.request)
     if backbone.weights_digest != part.spec.weights_digest:
         raise WeightsError(f"{here}: has other weights of {backbone.name}: give all machines the same file")
-    producer = engines.producer(part.header.engine)
+    producer = engines.producer(backbone, part.header.engine)
     if producer != part.header.producer:
         raise StoreError(f"{here}: has {producer}, not {part.header.producer}: install the same versions")
     path = part.plan.journal_path.with_suffix(f".{uuid.uuid4().hex[:12]}{part.plan.journal_path.suffix}")

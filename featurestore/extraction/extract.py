@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from featurestore import backbones, engines
-from featurestore.backbones.outline_cache import Memo, Request
+from featurestore.backbones import Request
+from featurestore.backbones.outline_cache import Memo
 from featurestore.errors import BackboneError, SourceError, suggest
 from featurestore.extraction.cluster import check as check_cluster
 from featurestore.extraction.cluster import compute_on
@@ -28,7 +29,6 @@ from featurestore.store.lock import store_lock
 from featurestore.store.reader import FeatureStore
 from featurestore.store.writer import Publication, publish, remove_drafts
 from featurestore.system.files import open_own
-from featurestore.system.keras import check_keras
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,6 @@ def extract_all(
     """
     started = time.monotonic()
     report = progress or (lambda stage, done, total: None)
-    check_keras("running a backbone")
     folder, trust = Path(store), not rehash
     requests = [
         Request(name, weights, size, pool, tuple(taps), preprocessing, precision) for name, weights in networks.items()
@@ -152,7 +151,7 @@ def extract_all(
     memo = Memo(folder, requests, trust=trust)
     for request in requests:
         if memo.recall(request) is None:
-            request.check()
+            backbones.check(request)
     _check_options(resize, dtype, decoder, engine, batch_size, views, augment)
     if cluster is not None:
         check_cluster(cluster)
@@ -185,7 +184,7 @@ def _job(request: Request, memo: Memo, source: Source, job_of: Callable[[backbon
     known = memo.recall(request)
     job = job_of(known) if known else None
     if job is None or not nothing_to_compute(job, source):
-        backbone = request.load()
+        backbone = backbones.load(request)
         memo.remember(request, backbone)
         job = job_of(backbone)
     _log(job.plan, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))

@@ -61,9 +61,9 @@ class Job:
     failures: dict[str, str] = field(default_factory=dict)
 
     @property
-    def network(self) -> backbones.Backbone:
+    def network(self) -> backbones.FrozenNetwork:
         """The backbone of a job that computes."""
-        assert isinstance(self.backbone, backbones.Backbone)
+        assert isinstance(self.backbone, backbones.FrozenNetwork)
         return self.backbone
 
     @property
@@ -87,7 +87,7 @@ class Job:
         elif engine == engines.AUTO:
             engine = self._engine()
         self.compiled = self.compiled or engines.compile_backbone(self.network, engine)
-        producer = engines.producer(engine)
+        producer = engines.producer(self.network, engine)
         _check_canaries(self, source, producer, batch_size, self.compiled)
         if plan.journal is None:
             header = JournalHeader(self.spec.fingerprint, engine, batch_size, producer, tuple(self.taps))
@@ -118,7 +118,11 @@ class Job:
         used = producers[-1].get("engine") if producers else None
         if used and engines.available(used, self.network):
             return used
-        return engines.fastest(self.network) if len(self.plan.missing) >= WORTH_MEASURING else engines.DEFAULT
+        return (
+            engines.fastest(self.network)
+            if len(self.plan.missing) >= WORTH_MEASURING
+            else engines.default(self.network)
+        )
 
     def wanted(self) -> dict[str, list[Item]]:
         """What is missing, by the image that it needs."""
@@ -144,7 +148,7 @@ class Job:
 
 def prepare(jobs: Sequence[Job], source: Source, batch_size: int | None, engine: str) -> list[Job]:
     """The jobs that have something to compute, their journals open. What stands against it is said now."""
-    busy = [job for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.Backbone)]
+    busy = [job for job in jobs if job.plan.missing and isinstance(job.backbone, backbones.FrozenNetwork)]
     sizes = [_batch_size(job, batch_size) for job in busy]
     if busy:
         check_space(busy[0].plan.target.parent, _disk(busy))

@@ -1,4 +1,4 @@
-"""Pages for people: one HTML file with its style and pictures inside, that opens from disk. No network, no script."""
+"""Write pages: one HTML file with its style and pictures inside, that opens from disk. No network, no script."""
 
 import base64
 import io
@@ -18,6 +18,7 @@ from featurestore.system.printing import as_utf8
 THUMBNAIL = 112
 """Side of a thumbnail in pixels: sharp at the 72 to 96 that the style gives it, and at worst 12 KB of text."""
 
+_PACKAGE = "featurestore.pages"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 FONT = "DejaVu Sans"
@@ -33,22 +34,31 @@ _LACKING = re.compile(r"[^\t\n -~\u00a0-\u02e9\u0300-\u034f\u0400-\u0525\u2010-\
 """What the font may not have: all but Latin and Cyrillic letters, their accents, and punctuation."""
 
 
-def write(path: str | os.PathLike[str], template: str, **context: Any) -> None:
-    """Render a template to `path`, which holds the whole page or what it held before.
+def write(path: str | os.PathLike[str], template: str, package: str = _PACKAGE, **context: Any) -> None:
+    """Render a template to `path`, which then holds the whole page; after an error, it holds what it held before.
+
+    Args:
+        path: the file.
+        template: name of a file in the folder ``templates`` of `package`. It may extend and import those of this one.
+        package: the package that owns the page.
+        context: the values of the template.
 
     Raises:
         WriteError: it cannot be written; ask :func:`featurestore.system.files.check_writable` before the slow work.
     """
-    write_whole(path, render(template, **context).encode())
+    write_whole(path, render(template, package, **context).encode())
 
 
-def render(template: str, **context: Any) -> str:
-    """The text of a page. Every value is escaped; bytes that are no text show as ``\\udcff``, as in ``--json``."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def render(template: str, package: str = _PACKAGE, **context: Any) -> str:
+    """Return the text of a page; see :func:`write`.
+
+    Every value is escaped; bytes that are no text show as ``\\udcff``, as in ``--json``.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("featurestore.pages"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, _PACKAGE))]),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.globals |= {"bar": bar, "scatter": scatter}
     environment.filters |= {"n": "{:,}".format, "sums": lambda counts: sum(counts.values())}
@@ -56,7 +66,7 @@ def render(template: str, **context: Any) -> str:
 
 
 def figure_style() -> str:
-    """The style of a drawing by itself: in the colours of the light page, without variables, and in our own font."""
+    """Return the style of a drawing outside a page: the light colours, without variables, and our own font."""
     text = (_TEMPLATES / "figure.css").read_text()
     colours = dict(reversed(re.findall(r"--(\w+): ([^;]+);", text)))  # the light ones stand first
     text = re.sub("font-family: [^;]+;", f'font-family: "{FONT}"; font-stretch: condensed;', text)
@@ -64,17 +74,17 @@ def figure_style() -> str:
 
 
 def in_our_font(text: str) -> bool:
-    """Whether :data:`FONT` has every letter of a text; some Chinese ones, say, only the machine's fonts have."""
+    """Say whether :data:`FONT` has every letter of a text; Chinese letters, say, only the machine's fonts have."""
     return not _LACKING.search(text)
 
 
 def printable(text: str) -> str:
-    """Text without control characters, which HTML and SVG forbid, and with bytes that are no text spelt out."""
+    """Replace control characters, which HTML and SVG forbid, and spell out bytes that are no text."""
     return re.sub(r"[^\t\n\x20-\x7e\xa0-\U0010ffff]", "\ufffd", as_utf8(text))
 
 
 def thumbnail(picture: Picture) -> str:
-    """The central square of an image as a data URI; small ones are left to the browser to enlarge."""
+    """Return the central square of an image as a data URI. A small one is enlarged by the browser."""
     pixels, file = resized(picture, min(THUMBNAIL, *picture.size), "crop"), io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=75, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

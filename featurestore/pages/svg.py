@@ -1,4 +1,4 @@
-"""Drawings as inline SVG. They take their colours from the style of the page, so that dark mode and print work.
+"""Draw inline SVG. Its colours come from the style of the page, so that dark mode and print work.
 
 One unit of a drawing is about one pixel on a phone.
 """
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike, NDArray
 
 SIDE = 300
-"""Of a square drawing, without the room for its axes."""
+"""Side of a square drawing, without the room for its axes."""
 
 _TOP, _LEGEND, _SHORT = 12, 18, 21
 _DOTS = 1500
@@ -29,18 +29,18 @@ MARKERS = (
     "m-3.4-3h6.8l-6.8 6h6.8z",
     "m-4-1.2h8v2.4h-8z",
 )
-"""Shapes of the series, one after the other: they are told apart without their colours too."""
+"""Shapes of the series, in their order, so that they can be told apart without colours."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to shares of a side.
+    """An axis: it turns values into shares of a side.
 
     Attributes:
-        low, high: values at its ends, low < high; on a logarithmic axis, above zero.
-        label: what it shows, with its unit.
+        low, high: values at its ends, low < high; both above zero on a logarithmic axis.
+        label: name and unit of the values.
         log: whether it is logarithmic.
-        ticks: where its numbers stand; by default at round ones.
+        ticks: values at which a number is written; by default round ones.
     """
 
     low: float
@@ -51,7 +51,7 @@ class Axis:
 
     @classmethod
     def around(cls, values: ArrayLike, label: str = "", log: bool = False) -> "Axis":
-        """The axis of these values, with a little room at both ends."""
+        """Make the axis of these values, with a little room at both ends."""
         found = np.asarray(values, np.float64)
         low, high = float(found.min()), float(found.max())
         if log:
@@ -62,20 +62,20 @@ class Axis:
         return cls(low - room, high + room, label)
 
     def at(self, values: Any) -> Any:
-        """Where values stand: 0 at the lower end, 1 at the upper."""
+        """Return the places of values: 0 at the lower end, 1 at the upper."""
         if self.log:
             return (np.log(values) - math.log(self.low)) / math.log(self.high / self.low)
         return (np.asarray(values, np.float64) - self.low) / (self.high - self.low)
 
     def numbers(self) -> Sequence[float]:
-        """Where its numbers stand."""
+        """Return the values at which a number is written."""
         if self.ticks is not None:
             return self.ticks
         return (_log_ticks if self.log else _linear_ticks)(self.low, self.high)
 
 
 class Figure:
-    """Marks between two axes.
+    """A drawing: marks, lines and words between two axes.
 
     Args:
         x, y: the axes.
@@ -104,47 +104,47 @@ class Figure:
         self.text(-self._height / 2, 12 - self._left, self._y.label, turned=True)
 
     def places(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
-        """Where points stand in the drawing (N, 2)."""
+        """Return the places of points in the drawing, float64 (N, 2)."""
         return np.stack([SIDE * self._x.at(x), self._height * (1 - self._y.at(y))], axis=-1)
 
     def line(self, kind: str, x: ArrayLike, y: ArrayLike) -> None:
-        """A line through points (N,), (N,)."""
+        """Draw a line through points (N,), (N,)."""
         along = "L".join(f"{a:.1f} {b:.1f}" for a, b in self.places(x, y).tolist())
         self._drawn.append(Markup('<path class="{}" d="M{}"/>').format(f"line {kind}", along))
 
     def marks(self, series: int, x: ArrayLike, y: ArrayLike) -> None:
-        """Points of one series, in its colour and shape."""
+        """Draw the points of one series, in its colour and shape."""
         shape = MARKERS[series % len(MARKERS)]
         drawn = "".join(f"M{a:.1f} {b:.1f}{shape}" for a, b in self.places(x, y).tolist())
         self._drawn.append(Markup('<path class="mark s{}" d="{}"/>').format(series, drawn))
 
     def circles(self, kind: str, x: ArrayLike, y: ArrayLike, radii: Iterable[float]) -> None:
-        """Discs, or rings, of radii in units of the drawing."""
+        """Draw discs or rings, their radii in units of the drawing."""
         circle = Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>')
         places = self.places(x, y).tolist()
         self._drawn += [circle.format(kind, a, b, r) for (a, b), r in zip(places, radii, strict=True)]
 
     def cell(self, kind: str, x: float, y: float, strength: float) -> None:
-        """A square of the size of one unit of both axes, its upper left corner at (x, y)."""
+        """Draw a rectangle of one unit of each axis, its upper left corner at (x, y)."""
         (left, top), (right, bottom) = self.places([x, x + 1], [y, y - 1]).tolist()
         rect = Markup('<rect class="{}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}" fill-opacity="{:.2f}"/>')
         self._drawn.append(rect.format(kind, left, top, right - left, bottom - top, strength))
 
     def text(self, x: float, y: float, words: str, kind: str = "", *, turned: bool = False) -> None:
-        """Words at a place of the drawing; `turned`, they read upwards, and x runs up."""
+        """Write words at a place of the drawing; with `turned` they read upwards, and x is measured upwards."""
         how = Markup(' class="{}"').format(kind) if kind else Markup("")
         how += Markup(' transform="rotate(-90)"') if turned else Markup("")
         self._drawn.append(Markup('<text x="{:.1f}" y="{:.1f}"{}>{}</text>').format(x, y, how, words))
 
     def legend(self, series: int, words: str) -> None:
-        """An entry below the drawing, two in a row as long as all are short."""
+        """Add an entry to the legend below the drawing; if all entries are short, two stand in a row."""
         self._legend.append((series, words))
 
     def svg(self, alt: str) -> Markup:
-        """The drawing.
+        """Return the drawing as SVG.
 
         Args:
-            alt: what it shows, for those who do not see it.
+            alt: what it shows, for readers who do not see it.
         """
         start = self._height + self._bottom
         columns = 2 if all(len(words) <= _SHORT for _, words in self._legend) else 1
@@ -161,7 +161,7 @@ class Figure:
 
 
 def shortened(words: str, most: int) -> str:
-    """Words of at most so many characters, cut in the middle: names of classes often begin alike."""
+    """Cut words to at most so many characters, in the middle, since names of classes often begin alike."""
     if len(words) <= most:
         return words
     left = most // 2
@@ -169,7 +169,7 @@ def shortened(words: str, most: int) -> str:
 
 
 def bar(parts: Iterable[tuple[str, float]], whole: float) -> Markup:
-    """One row of a bar chart: pairs of series and value, side by side. The numbers belong in the table around it."""
+    """Draw one row of a bar chart: pairs of series and value, side by side. The table around it holds the numbers."""
     drawn, start = [], 0.0
     for series, value in parts:
         if value:
@@ -181,13 +181,13 @@ def bar(parts: Iterable[tuple[str, float]], whole: float) -> Markup:
 
 
 def scatter(points: NDArray[np.int64], middle: Sequence[float], labels: tuple[str, str], alt: str) -> Markup:
-    """Pairs of positive numbers on log axes of one scale; places that share a dot make it larger.
+    """Draw pairs of positive numbers on two logarithmic axes of one scale; a dot grows with the pairs that share it.
 
     Args:
         points: (N, 2).
         middle: the pair to mark with dashed lines.
         labels: of the axes.
-        alt: what the drawing shows, for those who do not see it.
+        alt: what the drawing shows, for readers who do not see it.
     """
     axis = Axis.around(points, labels[0], log=True)
     ends = (axis.low, axis.high)
@@ -202,7 +202,7 @@ def scatter(points: NDArray[np.int64], middle: Sequence[float], labels: tuple[st
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two ends: the coarsest set of at least three."""
+    """Choose round numbers between two ends: the coarsest set of at least three."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
     for mantissas in _MANTISSAS:
@@ -213,14 +213,14 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _linear_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Multiples of 1, 2 or 5 times a power of ten between two ends: the finest set of at most so many."""
+    """Choose multiples of 1, 2 or 5 times a power of ten between two ends: the finest set of at most so many."""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(m * power for m in (1, 2, 5, 10, 20) if (high - low) / (m * power) <= most - 1)
     return [float(f"{i * step:.12g}") for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _gathered(places: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Places rounded until few enough are left, and how many share each."""
+    """Round places until few enough are left; return them, and how many share each."""
     step = 1.0
     while True:
         cells, counts = np.unique(np.round(places / step), axis=0, return_counts=True)

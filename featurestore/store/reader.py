@@ -6,7 +6,7 @@ A file may come from anybody, so :mod:`featurestore.store.structure` checks it b
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from featurestore.store.remote import is_remote, local_copy
 from featurestore.system.documents import parse
 from featurestore.system.files import check_filled, why
 from featurestore.system.printing import printable
+from featurestore.system.results import Result
 
 T = TypeVar("T")
 
@@ -233,8 +234,19 @@ def find_file(path: str | os.PathLike[str]) -> Path:
     return found[0]
 
 
-def verify_files(path: str | os.PathLike[str]) -> dict[str, list[str]]:
-    """Verify the feature file at `path`, or each one in the folder; ``{"intact": [their paths]}``.
+@dataclass(frozen=True, repr=False)
+class Verification(Result):
+    """What :func:`verify_files` found.
+
+    Attributes:
+        intact: paths of the files whose content digest is right: all of them, since a damaged one is an error.
+    """
+
+    intact: list[str]
+
+
+def verify_files(path: str | os.PathLike[str]) -> Verification:
+    """Read the feature file at `path`, or each one in the folder, and compare its content digest.
 
     Raises:
         StoreError: nothing there.
@@ -243,7 +255,7 @@ def verify_files(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     files = find_files(path)
     for file in files:
         FeatureStore(file).verify()
-    return {"intact": [str(file) for file in files]}
+    return Verification([str(file) for file in files])
 
 
 def _verified(path: Path) -> str:

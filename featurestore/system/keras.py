@@ -6,7 +6,6 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -44,12 +43,6 @@ def _share_gpus(backend: str) -> None:
 
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
-
-
-def check_keras(task: str) -> None:
-    """As :func:`import_keras`, in no time: only look whether it is installed."""
-    if find_spec("keras") is None:
-        raise missing(task, "TensorFlow", "extract")
 
 
 @contextmanager

@@ -1,12 +1,10 @@
-"""Around the command line: quantities as people write them, results as text or JSON, bars of progress."""
+"""Run commands: their errors become one line and an exit code, their results become text or JSON."""
 
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -16,38 +14,13 @@ from featurestore.system.children import safely
 from featurestore.system.files import is_full, why, write_error
 from featurestore.system.printing import all_printable, prepare, printable, say, standard_output
 
-if TYPE_CHECKING:
-    from featurestore.sources.base import Source
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
-
-
-# Arguments and options of several commands.
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-Labels = Annotated[Path | None, typer.Option(help="CSV manifest; SOURCE is then its folder of images.")]
-PathColumn = Annotated[str | None, typer.Option(help="Manifest column of image paths or ids.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Manifest column of class names.")]
-SplitColumn = Annotated[str | None, typer.Option(help="Manifest column of splits.")]
-Exclude = Annotated[list[str] | None, typer.Option(help="Class or folder to leave out; repeatable.")]
-Name = Annotated[str | None, typer.Option(help="Name of the data set; by default the folder's.")]
-Contained = Annotated[bool, typer.Option("--contained", help="Refuse files to which paths or links lead elsewhere.")]
-SourceArgument = Annotated[
-    Path, typer.Argument(help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz.")
-]
-FileOrDir = Annotated[
-    str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
-]
-HeadDir = Annotated[Path, typer.Argument(help="Folder of a saved head.")]
-BackboneWeights = Annotated[str | None, typer.Option("--weights", help="Of the backbone, if not where they were.")]
-
 
 class _InterruptedError(BaseException):
-    """Ctrl-C. Typer would swallow a KeyboardInterrupt and say 'Aborted'."""
+    """Ctrl-C was pressed. Typer would catch a KeyboardInterrupt, and end the command in its own way."""
 
 
 def run(app: Callable[[], None]) -> None:
-    """Run a command: errors become one line and an exit code."""
+    """Run a command, and end the process in one line and an exit code if it raises an error."""
     prepare(sys.stdout, sys.stderr)
     interrupted = False
 
@@ -75,7 +48,7 @@ def run(app: Callable[[], None]) -> None:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """The text for an error that a user can do something about; any other goes on its way."""
+    """Return the text for an error that a user can do something about; raise any other error again."""
     if isinstance(error, FeatureStoreError):
         return printable(str(error))
     if isinstance(error, OSError):
@@ -107,86 +80,22 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def seconds(value: str | None) -> float | None:
-    """``60s``, ``5m`` or ``1h`` in seconds."""
-    return None if value is None else _quantity(value, ("s", "m", "h"), "60s, 5m or 1h")
-
-
-def size(value: str | None) -> int | None:
-    """``500MB`` or ``4GB`` in bytes."""
-    return None if value is None else int(_quantity(value, ("mb", "gb"), "500MB or 4GB"))
-
-
-def _quantity(value: str, units: tuple[str, ...], examples: str) -> float:
-    number = value.strip().lower()
-    unit = next((unit for unit in units if number.endswith(unit)), None)
-    try:
-        found = float(number.removesuffix(unit or "")) * _UNITS[unit or units[0]]
-        if not 0 < found < float("inf"):
-            raise ValueError
-    except ValueError:
-        raise typer.BadParameter(f"{value!r}: write {examples}") from None
-    return found
-
-
-def source(
-    path: Path,
-    labels: Path | None,
-    columns: tuple[str | None, str | None, str | None],
-    exclude: list[str] | None,
-    name: str | None = None,
-    contained: bool = False,
-) -> "Source":
-    """The source that a command's options describe; the columns are those of paths, labels and splits."""
-    from featurestore.sources.base import open_source
-
-    path_column, label_column, split_column = columns
-    return open_source(
-        path, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        exclude=exclude or (), name=name, contained=contained,
-    )  # fmt: skip
-
-
-def networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
-    """Backbones with their weights: one for all, or one each."""
-    if len(weights) not in (1, len(backbones)):
-        raise typer.BadParameter(
-            f"{len(weights)} weights for {len(backbones)} backbones: give one for all, or one each"
-        )
-    return dict(zip(backbones, weights * len(backbones) if len(weights) == 1 else weights, strict=True))
-
-
 def show(result: Any, as_json: bool, quiet: bool, render: Callable[[Any], str]) -> None:
-    """Print a result as JSON, as `render` puts it, or not at all."""
+    """Print a result, or a list of results, as JSON, as text, or not at all.
+
+    Args:
+        result: see :class:`featurestore.system.results.Result`.
+        as_json, quiet: the options of the command.
+        render: one of :mod:`heads.console.text`, from plain JSON types whose texts are printable.
+    """
+    from featurestore.system.results import plain
+
     if as_json:
-        say(json.dumps(result, indent=2))
+        say(json.dumps(plain(result), indent=2))
     elif not quiet:
-        say(render(all_printable(result)))
+        say(render(all_printable(plain(result))))
 
 
 def note(text: str) -> None:
-    """A remark beside the result."""
+    """Print a remark on standard error."""
     say(f"note: {printable(text)}", sys.stderr)
-
-
-@contextmanager
-def progress(silent: bool) -> Iterator[Callable[..., None] | None]:
-    """A bar per stage, with rate and time left, on a terminal; nothing when the output goes elsewhere."""
-    if silent or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    rate = TextColumn("{task.fields[rate]}")
-    columns = TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def update(stage: str, done: int, total: int, note: str = "") -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, completed=done, rate="")
-            speed = bars.tasks[tasks[stage]].speed
-            bars.update(tasks[stage], completed=done, rate=note or (f"{speed:,.0f}/s" if speed else ""))
-
-        yield update

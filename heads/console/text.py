@@ -1,15 +1,16 @@
-"""Results as text for a terminal: what the command line prints, from the same plain JSON types as its ``--json``."""
+"""Write results as text for a terminal, from the plain JSON types that ``--json`` prints: ``to_dict()`` of a result.
+
+The texts in them are printable already, see :func:`heads.console.terminal.show`.
+"""
 
 import json
 import math
 from pathlib import Path
 from typing import Any
 
-from heads.storage.record import FITTED
-
 
 def table(heading: list[str], rows: list[list[Any]]) -> str:
-    """Columns of text, numbers to the right."""
+    """Align rows of cells in columns, numbers to the right."""
     cells = [heading, *([f"{c:.3f}" if isinstance(c, float) else str(c) for c in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     right = [bool(rows) and isinstance(cell, int | float) for cell in rows[0]] if rows else [False] * len(heading)
@@ -55,7 +56,7 @@ def _remarks(found: dict[str, Any]) -> list[str]:
 
 
 def extraction(results: dict[str, Any] | list[dict[str, Any]]) -> str:
-    """For ``featurestore extract``: one result, or several of the same images."""
+    """For ``featurestore extract``: one result, or a list of results for the same images."""
     several = results if isinstance(results, list) else [results]
     lines = [_classes(several[0]["classes"]), *_remarks(several[0])]
     for result in several:
@@ -68,7 +69,7 @@ def extraction(results: dict[str, Any] | list[dict[str, Any]]) -> str:
 
 
 def _timing(results: list[dict[str, Any]]) -> list[str]:
-    """Where the time of a run went, if anything was computed in it."""
+    """Say where the time of a run went, if it computed anything."""
     timing, computed = results[0]["timing"], sum(result["computed"] for result in results)
     if not timing["total"]:
         return []
@@ -134,7 +135,7 @@ def probe(rows: list[dict[str, Any]]) -> str:
 
 
 _LISTED = 15
-"""Trials that a sweep prints; all of them are in its folder. Also classes that an evaluation of thousands prints."""
+"""Trials of a sweep that are printed; its folder holds them all. Also the classes that are printed of thousands."""
 
 
 def sweep(found: dict[str, Any]) -> str:
@@ -172,7 +173,7 @@ def sweep(found: dict[str, Any]) -> str:
 
 
 def design(found: dict[str, Any]) -> str:
-    """A head in one line: its kind, and the hyperparameters that differ from their default."""
+    """Name a head in one line: its kind, and the hyperparameters that differ from their default."""
     from heads.kinds.design import ENSEMBLE, parameters
 
     if found["kind"] == ENSEMBLE:
@@ -195,14 +196,16 @@ def _value(value: Any) -> str:
 
 
 def seen(how: str) -> str:
-    """What a head had done with rows that it is measured on, as a sentence; see :mod:`heads.storage.record`."""
+    """Say in a sentence that a head knows the rows that it is measured on; see :mod:`heads.storage.record`."""
+    from heads.storage.record import FITTED
+
     if how == FITTED:
         return "The head was fitted on these rows."
     return "The head was chosen, or stopped, by these rows."
 
 
 def times(measured: int) -> str:
-    """How often test rows were measured: a choice among heads by them makes them validation rows."""
+    """Say how often test rows were measured: heads that are chosen by them look better there than elsewhere."""
     return "measured once" if measured == 1 else f"measured {measured} times: each choice by it makes it too good"
 
 
@@ -235,21 +238,21 @@ def _matrix(found: dict[str, Any]) -> str:
 
 
 def _worst(classes: list[list[Any]]) -> str:
-    """Instead of all of thousands of classes."""
+    """Write the worst classes, where there are thousands."""
     known = sorted((row for row in classes if row[-1]), key=lambda row: (row[2], row[0]))
     shown = table(["class", "precision", "recall", "f1", "rows"], known[:_LISTED])
     return f"{shown}\n… the worst of {len(known):,} classes that have rows, of {len(classes):,} in all (see --json)"
 
 
 def _mistakes(found: dict[str, Any]) -> list[str]:
-    """Instead of a matrix of thousands of classes."""
+    """Write the most frequent mistakes, where a matrix would have thousands of rows."""
     shown = [[pair["class"], pair["predicted"], pair["rows"]] for pair in found.get("confused", [])[:_LISTED]]
     title = f"the most frequent mistakes (a matrix of {len(found['per_class']):,} classes is left out)"
     return [f"{title}\n{table(['true class', 'predicted as', 'rows'], shown)}"] if shown else []
 
 
 def threshold(found: dict[str, Any]) -> list[str]:
-    """Where an evaluation of two classes would best part them, in sentences; none where 0.5 is as good."""
+    """Say from which probability on two classes are best told apart; say nothing where 0.5 is as good."""
     best = found.get("threshold") or {}
     name = found["per_class"][1]["class"] if best else ""
     lines = [
@@ -262,7 +265,7 @@ def threshold(found: dict[str, Any]) -> list[str]:
 
 
 def _probability(log_odds: float) -> str:
-    """One that may be next to 0 or 1."""
+    """Write a probability, given as its log-odds, so that one next to 0 or 1 keeps its digits."""
     below = 1 / (1 + math.exp(abs(log_odds)))
     if below >= 0.001:
         return f"{1 / (1 + math.exp(-log_odds)):.3f}"

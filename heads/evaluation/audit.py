@@ -1,10 +1,11 @@
-"""What probabilities and features show of a data set and a head: curves, doubtful labels, near-duplicates, a map."""
+"""Audit a data set and a head by probabilities and features: curves, doubtful labels, near-duplicates, a map."""
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.system.results import Result
 from heads.feature_table import Features, FeatureTable, Floats, Labels
 from heads.metrics.estimates import log_odds, wilson
 from heads.metrics.outcomes import Outcomes
@@ -22,29 +23,58 @@ NEIGHBOURS = 10
 
 _VALUES = 2**27
 """Features that are held in memory to compare rows: half a gigabyte."""
-_BLOCK = 512
+_SMALL = 100
+"""Rows or features up to which all principal axes are computed, to take the first two."""
 _ALIKE, _NEARER, _SAME = 0.8, 0.5, 0.98
 """Two images are near-duplicates if the cosine of their standardised features is `_ALIKE`, and their distance
 (1 - cosine) at most `_NEARER` of that of either's tenth neighbour; or if the cosine is `_SAME`. Of copies of 60 among
 500 flowers this found all that were mirrored, brightened or a little cropped, 9 of 10 that were recompressed, and
 nothing else but two photographs of one series."""
+_CERTAIN = 1000.0
+"""Log-odds of a probability of 1: greater than that of any number below it, and finite, as scikit-learn wants it."""
 _DOUBT = 0.7
 """Share of its neighbours that must be of one other class for a label to be suspect."""
 
 
-def reliability(outcomes: Outcomes, bins: int = 10) -> dict[str, Any]:
+@dataclass(frozen=True, repr=False)
+class Bin(Result):
+    """Predictions of about the same confidence.
+
+    Attributes:
+        confidence: mean probability of the predicted class.
+        accuracy: share of them that is right.
+        interval: 95 % interval of that share, Wilson's.
+        rows: how many they are.
+    """
+
+    confidence: float
+    accuracy: float
+    interval: list[float]
+    rows: int
+
+
+@dataclass(frozen=True, repr=False)
+class Reliability(Result):
     """How often predictions of each confidence are right.
 
-    (Guo et al., "On calibration of modern neural networks", ICML 2017.)
+    Attributes:
+        bins: those that have rows, by confidence.
+        error: the expected calibration error: the mean difference of confidence and accuracy over all rows.
+    """
+
+    bins: list[Bin]
+    error: float
+
+
+def reliability(outcomes: Outcomes, bins: int = 10) -> Reliability:
+    """Compare the confidence of predictions with how often they are right.
+
+    (Guo et al., "On calibration of modern neural networks", ICML 2017.) scikit-learn's ``calibration_curve`` does not
+    say how many rows a bin has, which its interval and the error need.
 
     Args:
         outcomes: of probabilities.
-        bins: of equal width.
-
-    Returns:
-        ``bins``, those that have rows: ``confidence`` (mean probability of the predicted class), ``accuracy``,
-        ``interval`` (95 %, Wilson's) and ``rows``; ``error``: the expected calibration error, the mean difference of
-        confidence and accuracy over all rows.
+        bins: how many, of equal width.
     """
     confidence, right = outcomes.greatest, outcomes.right
     place = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -52,45 +82,56 @@ def reliability(outcomes: Outcomes, bins: int = 10) -> dict[str, Any]:
     for i in np.unique(place):
         inside = place == i
         rows, hits = int(inside.sum()), int(right[inside].sum())
-        found.append({
-            "confidence": float(confidence[inside].mean()), "accuracy": hits / rows,
-            "interval": wilson(hits, rows), "rows": rows,
-        })  # fmt: skip
+        found.append(Bin(float(confidence[inside].mean()), hits / rows, wilson(hits, rows), rows))
     gaps = np.bincount(place, confidence - right)
-    return {"bins": found, "error": float(np.abs(gaps).sum() / len(right))}
+    return Reliability(found, float(np.abs(gaps).sum() / len(right)))
 
 
-def thresholds(y: Labels, proba: Doubles) -> dict[str, list[float]]:
-    """Rates at each threshold of two classes' probabilities (N, 2), for labels 0 and 1 (N,), both of which occur.
+@dataclass(frozen=True, repr=False)
+class Rates(Result):
+    """Rates of two classes' predictions at each threshold, the highest threshold first.
 
-    Returns:
-        ``threshold`` (a probability of the second class, descending; rows whose probabilities are 1 to rounding are
-        told apart by their log-odds, and several thresholds are 1 then), ``recall`` (true positive rate),
-        ``false_positive_rate``, ``precision``: of the rows from that threshold on.
+    Attributes:
+        threshold: a probability of the second class. Rows whose probabilities are 1 to rounding are told apart by their
+            log-odds, and several thresholds are 1 then.
+        recall: share of the second class's rows that are from there on (true positive rate).
+        false_positive_rate: share of the first class's rows that are.
+        precision: share of the second class among the rows from there on.
     """
-    score = log_odds(proba)
-    order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(score[order][1:] != score[order][:-1]), len(y) - 1)
-    positive = np.cumsum(y[order])[ends]
-    chosen = ends + 1
-    return {
-        "threshold": proba[order, 1][ends].tolist(),
-        "recall": (positive / positive[-1]).tolist(),
-        "false_positive_rate": ((chosen - positive) / (len(y) - positive[-1])).tolist(),
-        "precision": (positive / chosen).tolist(),
-    }
+
+    threshold: list[float]
+    recall: list[float]
+    false_positive_rate: list[float]
+    precision: list[float]
 
 
-class Audit(NamedTuple):
+def rates(y: Labels, proba: Doubles) -> Rates:
+    """Measure two classes' probabilities (N, 2) at each threshold, for labels 0 and 1 (N,), both of which occur."""
+    from scipy.special import expit
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    score = np.clip(log_odds(proba), -_CERTAIN, _CERTAIN)
+    wrong, right, at = roc_curve(y, score, drop_intermediate=False)
+    precision, _, _ = precision_recall_curve(y, score)
+    return Rates(
+        threshold=expit(at[1:]).tolist(),
+        recall=right[1:].tolist(),
+        false_positive_rate=wrong[1:].tolist(),
+        precision=precision[-2::-1].tolist(),
+    )
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Audit(Result):
     """What rows of features show of each other. Rows are indices in the table.
 
     Attributes:
-        rows: those that were compared (n,).
+        rows: those that were compared, int (n,).
         alike: pairs of near-duplicates and their similarity, the most alike first.
-        suspects: rows that stand among rows of one other class: row, that class, its share of the neighbours; the
-            most doubtful first.
-        plane: the first rows of `rows` on their first two principal axes (m, 2).
-        explained: share of the variance that these show.
+        suspects: rows that lie among rows of one other class: row, that class, its share of the neighbours; the most
+            doubtful first.
+        plane: the first rows of `rows` on their first two principal axes, float64 (m, 2).
+        explained: share of the variance that these axes show.
     """
 
     rows: Labels
@@ -125,24 +166,20 @@ def audit(table: FeatureTable) -> Audit:
     )
 
 
-def _neighbours(Z: Floats) -> tuple[Labels, Floats]:
-    """The nearest others of each row (N, D) of length 1, the nearest first (N, k), and their cosines."""
+def _neighbours(Z: Floats) -> tuple[Labels, Doubles]:
+    """Return the nearest others of each row (N, D) of length 1, the nearest first (N, k), and their cosines."""
+    from sklearn.neighbors import NearestNeighbors
+
     k = min(NEIGHBOURS, len(Z) - 1)
-    near, cosines = np.empty((len(Z), k), np.intp), np.empty((len(Z), k), np.float32)
-    for start in range(0, len(Z) if k else 0, _BLOCK):
-        block = slice(start, start + _BLOCK)
-        cosine = Z[block] @ Z.T
-        own = np.arange(len(cosine))
-        cosine[own, start + own] = -np.inf
-        found = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(cosine, found, axis=1), axis=1, kind="stable")
-        near[block] = np.take_along_axis(found, order, axis=1)
-        cosines[block] = np.take_along_axis(cosine, near[block], axis=1)
-    return near, np.minimum(cosines, 1)
+    if not k:
+        return np.empty((len(Z), 0), np.intp), np.empty((len(Z), 0))
+    # By length of the difference, which scikit-learn finds by blocks; for its own cosine it holds all pairs in memory.
+    distance, near = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(Z).kneighbors()
+    return near, 1 - distance**2 / 2
 
 
-def near_duplicates(near: Labels, cosine: Floats) -> list[tuple[int, int, float]]:
-    """Pairs of rows that are much nearer to each other than to others, and their cosine; the most alike first.
+def near_duplicates(near: Labels, cosine: Doubles) -> list[tuple[int, int, float]]:
+    """Find pairs of rows that are much nearer to each other than to others; the most alike first, with their cosine.
 
     (After the ratio test of Lowe, "Distinctive image features from scale-invariant keypoints", IJCV 2004.)
 
@@ -160,7 +197,7 @@ def near_duplicates(near: Labels, cosine: Floats) -> list[tuple[int, int, float]
 
 
 def suspects(y: Labels, near: Labels) -> list[tuple[int, int, float]]:
-    """Rows whose label their neighbours contradict: row, the neighbours' class, its share; the most doubtful first.
+    """Find rows whose label their neighbours contradict: row, the neighbours' class, its share; most doubtful first.
 
     Args:
         y: labels (N,).
@@ -178,12 +215,15 @@ def suspects(y: Labels, near: Labels) -> list[tuple[int, int, float]]:
 
 
 def principal_plane(X: Features) -> tuple[Doubles, float]:
-    """Rows (N, D) on their first two principal axes (N, 2), and the share of the variance that these show."""
-    centred = np.asarray(X, np.float64) - np.mean(X, axis=0, dtype=np.float64)
-    wide = centred.shape[1] > len(centred)
-    values, vectors = np.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
-    values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1][:, :2]
-    places = vectors * np.sqrt(values[: vectors.shape[1]]) if wide else centred @ vectors
+    """Return rows (N, D) on their first two principal axes (N, 2), and the share of the variance that these show."""
+    from sklearn.decomposition import PCA
+
+    if len(X) < 2:
+        return np.zeros((len(X), 2)), 0.0
+    solver = "arpack" if min(X.shape) > _SMALL else "full"
+    analysis = PCA(min(2, *X.shape), svd_solver=solver, random_state=0)
+    with np.errstate(invalid="ignore"):  # equal rows have no variance to take shares of
+        places = analysis.fit_transform(np.asarray(X, np.float64))
     places = np.pad(places, ((0, 0), (0, 2 - places.shape[1])))  # of a single feature
     places *= np.where(places[np.abs(places).argmax(axis=0), [0, 1]] < 0, -1, 1)  # an axis has no direction
-    return places, float(values[:2].sum() / max(values.sum(), 1e-300))
+    return places, float(np.nan_to_num(analysis.explained_variance_ratio_).sum())

@@ -1,9 +1,9 @@
-"""How good a head is on rows that it was not fitted on, with NumPy alone."""
+"""Measure how good a head is on rows that it was not fitted on, with NumPy alone."""
 
 import os
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store.reader import FeatureStore, find_files
+from featurestore.system.results import Result
 from heads.feature_table import Features, FeatureTable
 from heads.metrics.estimates import TOO_FEW, estimates_of, mcnemar, wilson
 from heads.metrics.outcomes import Confusion, Outcomes
@@ -22,19 +23,19 @@ from heads.storage.saved_head import FittedHead, load_head
 Array = NDArray[np.float64]
 
 _TAILS = (2.5, 97.5)
-"""Percentiles that bound a 95 % interval."""
+"""Percentiles at the ends of a 95 % interval."""
 
 TABLED, _PAIRS = 1000, 100
-"""Classes up to which a table of all confusions is given; how many pairs of classes are named instead of it."""
+"""Most classes of which a confusion matrix is given; pairs of classes that are named instead of a larger one."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Result):
     """Metrics of one head on one set of rows, as scikit-learn defines them.
 
     Attributes:
-        split: name of the split the rows are of.
-        rows: how many.
+        split: name of the split that the rows are of.
+        rows: how many rows were measured.
         accuracy: share of rows whose most probable class is the true one.
         balanced_accuracy: mean recall of the classes that occur.
         macro_f1: mean F1 of the classes that occur, as true or as predicted class.
@@ -75,12 +76,12 @@ class Evaluation:
     confused: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; without ``roc_auc`` and what stands below ``per_class`` where there is nothing to say."""
-        values = asdict(self)
+        """Return plain JSON types, without ``roc_auc`` and the fields below ``per_class`` where these are empty."""
+        values = super().to_dict()
         return {name: value for name, value in values.items() if value is not None and (value or name in _ALWAYS)}
 
     def metrics(self) -> dict[str, float]:
-        """The metrics that are one number."""
+        """Return the metrics that are one number, by name."""
         return {name: value for name, value in self.to_dict().items() if isinstance(value, float)}
 
 
@@ -89,19 +90,24 @@ _ALWAYS = frozenset(f.name for f in fields(Evaluation) if f.default is f.default
 
 
 def measure(y: ArrayLike, proba: ArrayLike, class_names: Sequence[str], *, split: str = "") -> Evaluation:
-    """Metrics of predicted probabilities, with 95 % intervals.
+    """Measure predicted probabilities, with 95 % intervals.
 
     Args:
-        y: true classes (N,), N > 0, indices into `class_names`.
-        proba: probabilities (N, len(class_names)).
+        y: true classes, int (N,), N > 0, indices into `class_names`.
+        proba: probabilities, float (N, len(class_names)).
         class_names: all classes, at least two.
-        split: name of the split the rows are of.
+        split: name of the split that the rows are of.
+
+    Example:
+        >>> found = measure([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
+        >>> round(found.accuracy, 3), found.confusion_matrix
+        (0.667, [[1, 0], [1, 1]])
     """
     return measure_outcomes(Outcomes.of(np.asarray(y, np.intp), np.asarray(proba)), class_names, split)
 
 
 def measure_outcomes(outcomes: Outcomes, class_names: Sequence[str], split: str) -> Evaluation:
-    """As :func:`measure`."""
+    """Measure probabilities as :func:`measure` does, from what was counted of them."""
     found, confusion = estimates_of(outcomes), Confusion.of(outcomes)
     counts = zip(*(each.tolist() for each in (confusion.hits, confusion.support, confusion.answered)), strict=True)
     tabled = len(class_names) <= TABLED
@@ -124,23 +130,37 @@ def measure_outcomes(outcomes: Outcomes, class_names: Sequence[str], split: str)
     )
 
 
+@dataclass(frozen=True, repr=False)
+class PairedDifference(Result):
+    """How two predictions of the same rows differ.
+
+    Attributes:
+        accuracy: how much more accurate the second one is.
+        interval: 95 % interval of that, by a paired bootstrap over the rows.
+        right, wrong: rows that the second one made right, and wrong.
+        p_value: how likely such numbers are by chance, see :func:`heads.metrics.estimates.mcnemar`.
+    """
+
+    accuracy: float
+    interval: list[float]
+    right: int
+    wrong: int
+    p_value: float
+
+
 def paired_difference(
     y: NDArray[np.intp], before: Array, after: Array, *, resamples: int = 10_000, seed: int = 0
-) -> dict[str, Any]:
-    """How much more accurate other predictions of the same rows are, with a paired bootstrap interval over rows.
+) -> PairedDifference:
+    """Measure how much more accurate other predictions of the same rows are.
 
-    (Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.) That interval takes a handful of rows
-    that differ for granted; the p-value (:func:`heads.metrics.estimates.mcnemar`) says whether so few can be chance.
+    (Efron & Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.) The interval takes for granted that a
+    handful of rows differ; the p-value says whether so few may differ by chance.
 
     Args:
-        y: true classes (N,).
-        before, after: probabilities (N, C).
-        resamples: how many.
+        y: true classes, int (N,).
+        before, after: probabilities, float (N, C).
+        resamples: how many resamples the interval is taken from.
         seed: of the resampling.
-
-    Returns:
-        ``accuracy``, the difference, its 95 % ``interval``, the rows that became ``right`` or ``wrong``, and the
-        ``p_value`` of these two numbers.
     """
     hits_before, hits_after = before.argmax(axis=1) == y, after.argmax(axis=1) == y
     right, wrong = int((hits_after & ~hits_before).sum()), int((hits_before & ~hits_after).sum())
@@ -148,16 +168,13 @@ def paired_difference(
     shares = np.array([right, wrong, len(y) - right - wrong]) / len(y)
     drawn = np.random.default_rng(seed).multinomial(len(y), shares, size=resamples)
     interval = np.percentile((drawn[:, 0] - drawn[:, 1]) / len(y), _TAILS).tolist()
-    return {
-        "accuracy": (right - wrong) / len(y), "interval": interval, "right": right, "wrong": wrong,
-        "p_value": mcnemar(right, wrong),
-    }  # fmt: skip
+    return PairedDifference((right - wrong) / len(y), interval, right, wrong, mcnemar(right, wrong))
 
 
 def evaluate(head: str | os.PathLike[str], features: str | os.PathLike[str], split: str = "test") -> Evaluation:
-    """Judge a saved head on one split of a feature file. Classes are matched by name.
+    """Measure a saved head on one split of a feature file. Classes are matched by name.
 
-    Rows that the head was fitted on are left out. Where all rows of the split are such, they are judged, and marked.
+    Rows that the head was fitted on are left out. Where all rows of the split are such, they are measured, and marked.
 
     Args:
         head: folder of the saved head.
@@ -168,20 +185,28 @@ def evaluate(head: str | os.PathLike[str], features: str | os.PathLike[str], spl
         HeadError: no readable head, a class that it does not know, or no such rows.
         SpecMismatchError: the features were made in another way than those the head was fitted on.
         StoreError: no readable feature file.
+
+    Example:
+        >>> found = evaluate("head", "digits.h5")
+        >>> found.split, found.rows
+        ('test', 120)
+        >>> low, high = found.intervals["accuracy"]
+        >>> low < found.accuracy < high
+        True
     """
     return answers(load_head(head), features, split).measured(Path(head))
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a head says of the rows of one split.
+    """A head's answers for the rows of one split.
 
     Attributes:
         fitted: the head.
         table: the features, of all splits.
         split: which rows were asked for.
         rows: their indices in the table (N,).
-        outcomes: their true classes, as the head numbers them, and what the probabilities say.
+        outcomes: their true classes, by the head's numbers of classes, and what the probabilities say.
         seen: see :class:`Evaluation`.
         left_out: how many rows of the split the head was fitted on, if these are others.
     """
@@ -195,10 +220,10 @@ class Answers:
     left_out: int = 0
 
     def measured(self, folder: Path | None) -> Evaluation:
-        """The metrics of these answers, with all that has to be said of the rows.
+        """Measure these answers, and add the remarks on their rows.
 
         Args:
-            folder: of the head, where measures on test rows are counted.
+            folder: the head's, where measures on test rows are counted; None: they are not counted.
         """
         names = self.fitted.class_names
         found, outcomes = measure_outcomes(self.outcomes, names, self.split), self.outcomes
@@ -217,7 +242,7 @@ class Answers:
         )  # fmt: skip
 
     def uncalibrated(self) -> Outcomes | None:
-        """As `outcomes`, with the head's temperature left out; None where there is none."""
+        """Return `outcomes` without the head's temperature; None where it has none."""
         if self.fitted.head.temperature_ == 1:
             return None
         head = copy(self.fitted.head)
@@ -226,7 +251,7 @@ class Answers:
 
 
 def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable, split: str = "test") -> Answers:
-    """Each row's answer of a saved head; see :func:`evaluate`."""
+    """Compute a saved head's answer for each row; see :func:`evaluate`."""
     table = features if isinstance(features, FeatureTable) else _features_for(fitted, features)
     rows = table.rows(split)
     if not len(rows):
@@ -249,7 +274,7 @@ def _read(table: FeatureTable, rows: NDArray[np.intp]) -> Features:
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
-    """The features that a head takes. Where several files fit, those of the head's data set are taken."""
+    """Find the features that a head takes. Where several files fit, those of the head's data set are taken."""
     stores, sources = [FeatureStore(file) for file in find_files(path)], []
     for wanted in fitted.inputs:
         found = [store for store in stores if store.fingerprint == wanted.fingerprint]
@@ -264,7 +289,7 @@ def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTa
 
 
 def known_classes(fitted: FittedHead, names: Sequence[str], where: Path | str) -> NDArray[np.intp]:
-    """The number that the head has for each class of `where`.
+    """Return the number that the head has for each class of `where`.
 
     Raises:
         HeadError: it does not know one of them.

@@ -4,38 +4,36 @@ A written model is run again and compared with what the head says of the same im
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import Backbone
-from featurestore.backbones.architecture import one_line
+from featurestore.backbones import FrozenNetwork
 from featurestore.engines import compile_backbone
-from featurestore.errors import ExportError, ImageError, SourceError, suggest
+from featurestore.errors import ExportError, ImageError, SourceError, one_line, suggest
 from featurestore.images.decode import decode, decode_sizes, read_file
-from featurestore.spec import ExtractionSpec, Tap
+from featurestore.spec import ExtractionSpec
 from featurestore.system.files import replacing_files
-from featurestore.system.keras import import_keras, without_stderr
-from heads.console import text
-from heads.exporting import features, model_formats
+from featurestore.system.keras import without_stderr
+from heads.exporting import features
+from heads.exporting.formats.base import Format, Info
+from heads.exporting.formats.registry import FORMATS, usable
+from heads.exporting.joined_model import join, nets_of
 from heads.feature_table import Features
-from heads.kinds.design import kinds_of_layers
 from heads.prediction.predictor import find_images, load_networks, probabilities
-from heads.solvers.arrays import Layers
 from heads.storage.saved_head import FittedHead, load_head
+
+if TYPE_CHECKING:
+    import keras
 
 TOLERANCE = 1e-3
 """Largest difference of a probability that is taken for rounding."""
 CHECKED = 32
 """Most images that a file is compared on."""
-
-_ABSENT = -1e9
-"""Score of a class that the head was not shown: its probability is 0."""
 
 
 def export(
@@ -52,7 +50,7 @@ def export(
         source: folder of a saved head; for the formats of :data:`heads.exporting.features.WRITERS`, a feature file.
         form: ``keras``, ``saved_model``, ``onnx``, ``litert`` or ``openvino``: a model from uint8 RGB pixels
             (N, size, size, 3), called ``pixels``, to float32 probabilities (N, classes), called ``probabilities``. See
-            :mod:`heads.exporting.model_formats` for where its class names stand. ``npz``, ``parquet`` or ``h5ad``:
+            :mod:`heads.exporting.formats` for where its class names stand. ``npz``, ``parquet`` or ``h5ad``:
             features.
         out: file to write; by default it is called after the source, and lies in the working directory.
         weights: see :class:`heads.prediction.predictor.Predictor`.
@@ -71,14 +69,14 @@ def export(
     """
     if form in features.WRITERS:
         return features.export_features(source, form, out)
-    if form not in model_formats.FORMATS:
-        raise ExportError(f"unknown format {form!r}: {suggest(form, (*model_formats.FORMATS, *features.WRITERS))}")
-    chosen = model_formats.usable(form)
+    if form not in FORMATS:
+        raise ExportError(f"unknown format {form!r}: {suggest(form, (*FORMATS, *features.WRITERS))}")
+    chosen = usable(form)
     path = _target(source, out, form, chosen.suffix)
     head = load_head(source)
-    nets = _nets(head)
+    nets = nets_of(head)
     networks = load_networks(head, weights)
-    whole = _joined(head, nets, networks)
+    whole = join(head, nets, networks)
     pixels = _pixels(check, next(iter(networks)))
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with replacing_files(path) as draft:
@@ -94,7 +92,7 @@ def export(
 
 
 def _through(
-    chosen: model_formats.Format, whole: Backbone, draft: Path, info: model_formats.Info, pixels: NDArray[np.uint8]
+    chosen: Format, whole: "keras.Model", draft: Path, info: Info, pixels: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
     """Write a file, and give what it makes of these pixels."""
     try:
@@ -116,91 +114,7 @@ def _target(source: str | os.PathLike[str], out: str | os.PathLike[str] | None, 
     return path
 
 
-def _nets(head: FittedHead) -> list[Layers]:
-    """The head as nets from features to scores of all classes, divided by the temperature; several of an ensemble.
-
-    Raises:
-        ExportError: a head of this kind is no net.
-    """
-    nets = []
-    for part in getattr(head.head, "heads_", [head.head]):
-        layers = part.as_layers()
-        if layers is None:
-            raise ExportError(
-                f"{head.path}: {text.design(head.to_dict())} cannot be written as a network: "
-                f"fit one of {', '.join(kinds_of_layers())}"
-            )
-        nets.append(_of_all_classes(layers, head, np.float32(part.temperature_)))
-    return nets
-
-
-def _of_all_classes(layers: Layers, head: FittedHead, temperature: np.float32) -> Layers:
-    """The net with a score for each class, also for those that it was not shown."""
-    *inner, (weights, bias) = layers
-    classes = head.head.classes_
-    last = np.zeros((len(weights), len(head.class_names)), np.float32)
-    scores = np.full(len(head.class_names), _ABSENT, np.float32)
-    last[:, classes], scores[classes] = weights / temperature, bias / temperature
-    return [*inner, (last, scores)]
-
-
-def _joined(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionSpec, Backbone]) -> Backbone:
-    """Backbones and head as one network whose only tap is ``probabilities``.
-
-    Raises:
-        ExportError: the backbones want different pixels of one image.
-    """
-    rules = {(spec.size, spec.resize, spec.decoder) for spec in networks}
-    if len(rules) > 1:
-        sizes = ", ".join(sorted(f"{size} px ({resize}, {decoder})" for size, resize, decoder in rules))
-        raise ExportError(f"{head.path}: its backbones take different pixels ({sizes}): extract all with one --size")
-    keras = import_keras("exporting a model")
-    first = next(iter(networks.values()))
-    pixels = keras.Input((first.size, first.size, 3), dtype="uint8", name=model_formats.PIXELS)
-    features = {
-        # Two cuts of one network have the same name.
-        spec: keras.Model(network.model.input, network.model.output, name=f"backbone_{i}")(pixels)
-        for i, (spec, network) in enumerate(networks.items())
-    }
-    parts = [keras.layers.Flatten()(features[wanted.spec][wanted.tap]) for wanted in head.inputs]
-    values = keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
-    single = len(nets) == 1
-    found = [
-        _stacked(values, net, model_formats.PROBABILITIES if single else f"member_{i}") for i, net in enumerate(nets)
-    ]
-    values = found[0] if single else _mean(found, head.head.temperature_)
-    return replace(
-        first,
-        model=keras.Model(pixels, {model_formats.PROBABILITIES: values}),
-        taps=(Tap(model_formats.PROBABILITIES, "none"),),
-        shapes={model_formats.PROBABILITIES: values.shape[1:]},
-        precision="float32",
-    )
-
-
-def _stacked(values: Any, net: Layers, name: str) -> Any:
-    """A net on features, to probabilities."""
-    import keras
-
-    for i, (weights, bias) in enumerate(net, 1):
-        last = i == len(net)
-        called = name if last else f"head_{i}" if name == model_formats.PROBABILITIES else f"{name}_{i}"
-        dense = keras.layers.Dense(len(bias), "softmax" if last else "relu", name=called)
-        values = dense(values)
-        dense.set_weights([weights, bias])
-    return values
-
-
-def _mean(probabilities: Sequence[Any], temperature: float) -> Any:
-    """The mean of probabilities, with a temperature: see :class:`heads.kinds.ensemble.EnsembleHead`."""
-    import keras
-
-    mean = keras.layers.Average()(probabilities)
-    powers = keras.ops.power(mean, 1 / temperature)
-    return keras.ops.divide(powers, keras.ops.sum(powers, axis=-1, keepdims=True))
-
-
-def _features(spec: ExtractionSpec, network: Backbone, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:
+def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:
     """As a feature file would hold them."""
     return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
 
@@ -239,7 +153,7 @@ def _info(head: FittedHead) -> dict[str, Any]:
     }
 
 
-def _way_out(networks: Mapping[ExtractionSpec, Backbone]) -> str:
+def _way_out(networks: Mapping[ExtractionSpec, FrozenNetwork]) -> str:
     if any((spec.precision, spec.dtype) != ("float32", "float32") for spec in networks):
         return "the features were computed or stored in less than float32: extract and fit in float32"
     return "export to another --format"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import load_backbone
+from featurestore.backbones import load_backbone, named
 from featurestore.errors import HeadError
 from featurestore.sources.base import Source, open_source
 from featurestore.spec import LAST, ExtractionSpec, Tap
@@ -25,13 +25,13 @@ from featurestore.store.file_format import safe_name
 from featurestore.store.lock import store_lock
 from featurestore.system.files import replacing_files, write_whole
 from featurestore.system.machine import machine_memory
-from heads.evaluation.evaluate import known_classes, measure, paired_difference
+from heads.evaluation.evaluate import PairedDifference, known_classes, measure, paired_difference
 from heads.feature_table import Input, Labels
 from heads.finetuning.epochs import Checkpoint, Recipe, best_epoch, check_settings, logits, train
 from heads.finetuning.network import Array, Joined, Trunk, check_joinable
 from heads.finetuning.rows import Material, Rows, from_cache, from_pixels, placed
 from heads.fit import library_versions
-from heads.prediction.predictor import backbone_of, named
+from heads.prediction.predictor import backbone_of
 from heads.reporting.run_folder import TUNED, TUNING, read_tuning
 from heads.solvers.calibration import calibrate
 from heads.solvers.scores import softmax
@@ -140,7 +140,7 @@ class _Task:
         tap = dict(zip(item.spec.tap_names, item.spec.taps, strict=True))[item.tap]
         scratch = weights == "random"
         trunk = Trunk.of(backbone, tap, recipe.unfreeze, scratch=scratch)
-        return cls(fitted, source, out, recipe, codes, named(item.spec, weights), tap, scratch, trunk)
+        return cls(fitted, source, out, recipe, codes, named(item.spec.backbone, weights), tap, scratch, trunk)
 
     @property
     def spec(self) -> ExtractionSpec:
@@ -233,7 +233,7 @@ class _Task:
         return {
             "frozen": frozen,
             "finetuned": finetuned,
-            "difference": difference,
+            "difference": difference.to_dict(),
             "recommendation": _recommendation(difference, len(y), rows.split),
         }
 
@@ -305,11 +305,11 @@ def _finished(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     return dict(found)
 
 
-def _recommendation(difference: dict[str, Any], rows: int, split: str) -> str:
+def _recommendation(difference: PairedDifference, rows: int, split: str) -> str:
     """What a difference, see :func:`heads.evaluation.evaluate.paired_difference`, on so many rows amounts to."""
-    low, high = difference["interval"]
+    low, high = difference.interval
     # Of four rows that differ, all four right is an interval above 0, but one such run in eight is chance.
-    beyond_chance = difference["p_value"] < _CHANCE
+    beyond_chance = difference.p_value < _CHANCE
     if low > 0 and beyond_chance:
         return "take the fine-tuned model: it is more accurate, beyond what chance explains"
     if high < 0 and beyond_chance:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import Backbone, graph, pooled
-from featurestore.backbones.architecture import PREPROCESSINGS
-from featurestore.errors import HeadError
+from featurestore.backbones import FrozenNetwork, graph
+from featurestore.backbones.base import PREPROCESSINGS
+from featurestore.backbones.keras_network import pooled
+from featurestore.errors import BackboneError, HeadError
 from featurestore.spec import Pool, Tap
 from heads.feature_table import Floats
 from heads.kinds.base import Head
@@ -67,7 +68,7 @@ class Trunk:
     preprocessing: str
 
     @classmethod
-    def of(cls, backbone: Backbone, tap: Tap, unfreeze: str, *, scratch: bool = False) -> "Trunk":
+    def of(cls, backbone: FrozenNetwork, tap: Tap, unfreeze: str, *, scratch: bool = False) -> "Trunk":
         """Cut a backbone.
 
         Args:
@@ -77,11 +78,14 @@ class Trunk:
             scratch: its weights are random: batch normalization learns too, and does not stay in inference mode.
 
         Raises:
-            BackboneError: no such layer.
+            BackboneError: no such layer, or the backbone is no network of Keras.
         """
         import keras
 
-        part = next(layer for layer in backbone.model.layers if isinstance(layer, keras.Model))
+        model = backbone.keras_model()
+        if model is None:
+            raise BackboneError(f"{backbone.name} is no network of Keras, and only such can be trained")
+        part = next(layer for layer in model.layers if isinstance(layer, keras.Model))
         whole = keras.Model(part.inputs[0], part.output[tap.layer], name=part.name)
         trained = graph.from_layer(whole, unfreeze)
         boundary = graph.boundary(whole, trained)

@@ -23,11 +23,9 @@ from featurestore.spec import ExtractionSpec
 from featurestore.store.reader import FeatureStore
 from featurestore.system.machine import cores
 from heads.feature_table import Labels
-from heads.solvers.calibration import stratified_folds
+from heads.solvers.calibration import held_out_tenth
+from heads.solvers.versions import Versions
 from heads.storage.record import FITTED, Record
-
-_HELD_OUT = 10
-"""One in so many training rows tells when to stop, where no validation rows are left for that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +50,11 @@ class Material:
 
     def draw(self, rows: Labels, rng: np.random.Generator) -> Labels:
         """For each row one of its versions: the index of a view, or -1 for the row itself."""
-        order = np.argsort(self.view_rows, kind="stable")
-        first, end = (np.searchsorted(self.view_rows[order], rows, side) for side in ("left", "right"))
-        chosen = rng.integers(end - first + 1) - 1
-        return np.append(order, -1)[np.where(chosen < 0, -1, first + chosen)]
+        place = np.full(len(self.plain) + 1, -1)  # in `rows`; the last is for views of no row
+        place[rows] = np.arange(len(rows))
+        views = np.flatnonzero(place[self.view_rows] >= 0)
+        versions = Versions(np.concatenate([np.arange(len(rows)), place[self.view_rows[views]]]))
+        return np.concatenate([np.full(len(rows), -1), views])[versions.draw(rng)]
 
     def read(self, rows: Labels, versions: Labels) -> NDArray[Any]:
         """These versions of rows."""
@@ -243,7 +242,7 @@ class Rows:
             return cls(train, validation, unseen, split, bool((seen[validation] == FITTED).any()))
         codes = material.labels[train]
         groups = np.unique(material.digests[train], return_inverse=True)[1]
-        held = stratified_folds(codes, _HELD_OUT, seed, groups) == 0
+        held = held_out_tenth(codes, seed, groups)
         return cls(train[~held], train[held], unseen, split, True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import Backbone, load_backbone
+from featurestore.backbones import FrozenNetwork, load_backbone, named
 from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
@@ -141,7 +141,9 @@ def probabilities(
     return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
 
 
-def load_networks(head: FittedHead, weights: str | Mapping[str, str] | None = None) -> dict[ExtractionSpec, Backbone]:
+def load_networks(
+    head: FittedHead, weights: str | Mapping[str, str] | None = None
+) -> dict[ExtractionSpec, FrozenNetwork]:
     """The backbones that make the features of a head, built here.
 
     Args:
@@ -158,14 +160,14 @@ def load_networks(head: FittedHead, weights: str | Mapping[str, str] | None = No
     return found
 
 
-def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights: str) -> Backbone:
+def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights: str) -> FrozenNetwork:
     """The backbone that a saved head was fitted on.
 
     Raises:
         WeightsError, MissingDependencyError: it cannot be built here.
         SpecMismatchError: with these weights it does not make those features.
     """
-    name, weights = named(spec, weights)
+    name, weights = named(spec.backbone, weights)
     backbone = load_backbone(
         name,
         weights=weights,
@@ -180,11 +182,6 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
             f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
         )
     return backbone
-
-
-def named(spec: ExtractionSpec, weights: str) -> tuple[str, str]:
-    """Name and weights of a spec's backbone, as stage 1 takes them: a ``.keras`` file is both."""
-    return (weights, "imagenet") if weights.endswith(".keras") else (spec.backbone, weights)
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:

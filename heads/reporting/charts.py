@@ -1,6 +1,9 @@
-"""The charts of a report: each a drawing, with its numbers in a table for those who do not see it or want to check."""
+"""Draw the charts of a report. Each has its numbers in a table, for readers who do not see it or want to check it.
 
-from collections.abc import Mapping, Sequence
+:data:`CHARTS`, at the end, lists them: a new chart is a function that draws it, and a line there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,23 +12,26 @@ from markupsafe import Markup
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.pages.svg import SIDE, Axis, Figure, shortened
+from heads.console import text
+from heads.evaluation.audit import Rates, Reliability
+from heads.reporting.findings import Findings
 from heads.search.trials import Trial
 
 _SHARE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _COLOURED = 8
-"""Classes of a map that have a colour of their own; those of Okabe and Ito can be told apart by nearly everybody."""
+"""Classes of a map that have their own colour: nearly everybody can tell the eight of Okabe and Ito apart."""
 _NAMED = 25
-"""Classes up to which a table of confusions has names at its sides, and in the page's table all its cells."""
+"""Most classes of which a confusion matrix has names at its sides, and all its cells in the table behind it."""
 _LISTED = 200
 """Rows of the table behind a chart, at most."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing and what stands around it.
+    """A drawing, its words and its numbers.
 
     Attributes:
-        id: its name in the page, and of its PNG file.
+        id: its name in the page, and the name of its PNG file.
         title: what it shows.
         svg: the drawing.
         note: how to read it.
@@ -41,7 +47,7 @@ class Chart:
 
 
 def leaderboard(trials: Sequence[Trial], winner: Trial, metric: str) -> Chart:
-    """Each head of a sweep: its metric against the time that it took."""
+    """Draw each head of a sweep: its metric against the time that it took."""
     usable = [trial for trial in trials if np.isfinite(trial.mean)]
     seconds = [max(trial.seconds, 1e-4) for trial in usable]
     x, y = Axis.around(seconds, "seconds", log=True), Axis.around([t.mean for t in usable], metric.replace("_", " "))
@@ -62,7 +68,7 @@ def leaderboard(trials: Sequence[Trial], winner: Trial, metric: str) -> Chart:
 
 
 def learning_curves(losses: Mapping[str, Sequence[float]], id: str, title: str, note: str) -> Chart:
-    """Log loss after each epoch. The first two curves are told apart; all others are faint."""
+    """Draw log loss after each epoch. The first two curves have a colour; all others are faint."""
     curves = {name: np.asarray(curve, np.float64) for name, curve in losses.items()}
     values = np.concatenate(list(curves.values()))
     values = values[np.isfinite(values)]
@@ -89,7 +95,7 @@ def learning_curves(losses: Mapping[str, Sequence[float]], id: str, title: str, 
 
 
 def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Chart:
-    """True against predicted class; colours are shares of the true class."""
+    """Draw true against predicted class; colours are shares of the true class."""
     counts = np.asarray(matrix)
     n = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -124,7 +130,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> Chart:
 
 
 def mistakes(confused: Sequence[Mapping[str, Any]], classes: int, most: int = 30) -> Chart:
-    """The most frequent pairs of a true class and a predicted one, where a matrix of all classes would be a blur."""
+    """Draw the most frequent mistakes, where a matrix of all classes would have too many cells to be read."""
     shown = confused[:most]
     height, n = max(60, 18 * len(shown)), len(shown)
     figure = Figure(Axis(0, shown[0]["rows"], "rows"), Axis(0, n, ticks=()), height=height, left=192)
@@ -140,7 +146,7 @@ def mistakes(confused: Sequence[Mapping[str, Any]], classes: int, most: int = 30
 
 
 def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = 60) -> Chart:
-    """Recall of each class with its interval, and precision; the worst first."""
+    """Draw the recall of each class with its interval, and its precision; the worst first."""
     known = sorted((c for c in per_class if c["support"]), key=lambda c: (c["recall"], c["class"]))
     shown = known[:most]
     n = len(shown)
@@ -168,12 +174,8 @@ def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = 60) -> Char
     return Chart("classes", "Each class", figure.svg(alt), f"The worst recall stands first.{more}", heading, rows)
 
 
-def reliability_diagram(found: Mapping[str, Mapping[str, Any]]) -> Chart:
-    """How often predictions of each confidence are right; of probabilities as they are and as they were.
-
-    Args:
-        found: name -> result of :func:`heads.evaluation.audit.reliability`.
-    """
+def reliability_diagram(found: Mapping[str, Reliability]) -> Chart:
+    """Draw how often predictions of each confidence are right, by what the probabilities are called."""
     share = [0, 1]
     figure = Figure(
         Axis(0, 1, "confidence: probability of the predicted class", ticks=_SHARE),
@@ -182,63 +184,59 @@ def reliability_diagram(found: Mapping[str, Mapping[str, Any]]) -> Chart:
     figure.line("middle", share, share)
     rows = []
     for series, (name, curve) in enumerate(found.items()):
-        bins = curve["bins"]
-        confidence, accuracy = ([each[key] for each in bins] for key in ("confidence", "accuracy"))
+        confidence, accuracy = [each.confidence for each in curve.bins], [each.accuracy for each in curve.bins]
         figure.line(f"l{series}", confidence, accuracy)
-        for each in bins if series == 0 else ():
-            figure.line("l0 faint thick", [each["confidence"]] * 2, each["interval"])
+        for each in curve.bins if series == 0 else ():
+            figure.line("l0 faint thick", [each.confidence] * 2, each.interval)
         figure.marks(series, confidence, accuracy)
-        figure.legend(series, f"{name} ({curve['error']:.3f})")
+        figure.legend(series, f"{name} ({curve.error:.3f})")
         rows += [
-            [name, f"{b['confidence']:.3f}", f"{b['accuracy']:.3f}", "{:.3f} – {:.3f}".format(*b["interval"]),
-             str(b["rows"])]
-            for b in bins
-        ]  # fmt: skip
+            [name, f"{b.confidence:.3f}", f"{b.accuracy:.3f}", "{:.3f} – {:.3f}".format(*b.interval), str(b.rows)]
+            for b in curve.bins
+        ]
     note = "On the dashed line, probabilities are what they say. In brackets: the expected calibration error."
     alt = "Reliability diagram: share of right predictions against their confidence; the table gives the numbers."
     heading = ["probabilities", "mean confidence", "right", "95 % interval", "rows"]
     return Chart("reliability", "Reliability", figure.svg(alt), note, heading, rows)
 
 
-def rates(found: Mapping[str, Sequence[float]], positive: str, auc: float | None) -> list[Chart]:
-    """ROC curve and precision-recall curve of two classes.
+def roc(found: Rates, positive: str, auc: float | None) -> Chart:
+    """Draw the ROC curve of two classes.
 
     Args:
-        found: result of :func:`heads.evaluation.audit.thresholds`.
+        found: their rates.
         positive: name of the class that is looked for.
-        auc: area under the ROC curve.
+        auc: area under the curve.
     """
-    recall, wrong, precision = ([float(v) for v in found[k]] for k in ("recall", "false_positive_rate", "precision"))
-    some = np.unique(np.linspace(0, len(recall) - 1, 25).astype(int)).tolist()
-    heading = ["threshold", "true positive rate (recall)", "false positive rate", "precision"]
-    rows = [
-        [f"{found['threshold'][i]:.3f}", f"{recall[i]:.3f}", f"{wrong[i]:.3f}", f"{precision[i]:.3f}"] for i in some
-    ]
     x, y = (Axis(0, 1, f"{name} positive rate", ticks=_SHARE) for name in ("false", "true"))
-    roc = Figure(x, y)
-    roc.line("middle", [0, 1], [0, 1])
-    roc.line("l0 thick", [0, *wrong], [0, *recall])
-    both = Figure(Axis(0, 1, "recall", ticks=_SHARE), Axis(0, 1, "precision", ticks=_SHARE))
-    both.line("l0 thick", [0, *recall], [precision[0], *precision])
-    area = float(np.sum(np.diff([0, *recall]) * precision))
+    figure = Figure(x, y)
+    figure.line("middle", [0, 1], [0, 1])
+    figure.line("l0 thick", [0, *found.false_positive_rate], [0, *found.recall])
     under = f"The area below it is {auc:.3f}. " if auc is not None else ""
-    looked = f"The class that is looked for: {positive}."
-    alt = "{} of two classes; the table gives the numbers."
-    return [
-        Chart("roc", "ROC curve", roc.svg(alt.format("ROC curve")), under + looked, heading, rows),
-        Chart(
-            "precision-recall",
-            "Precision and recall",
-            both.svg(alt.format("Precision against recall")),
-            f"Average precision is {area:.3f}. {looked}",
-            heading,
-            rows,
-        ),
-    ]
+    alt = "ROC curve of two classes; the table gives the numbers."
+    note = f"{under}The class that is looked for: {positive}."
+    return Chart("roc", "ROC curve", figure.svg(alt), note, *_rates_table(found))
+
+
+def precision_recall(found: Rates, positive: str) -> Chart:
+    """Draw precision against recall of two classes, of which `positive` is looked for."""
+    figure = Figure(Axis(0, 1, "recall", ticks=_SHARE), Axis(0, 1, "precision", ticks=_SHARE))
+    figure.line("l0 thick", [0, *found.recall], [found.precision[0], *found.precision])
+    area = float(np.sum(np.diff([0, *found.recall]) * found.precision))
+    alt = "Precision against recall of two classes; the table gives the numbers."
+    note = f"Average precision is {area:.3f}. The class that is looked for: {positive}."
+    return Chart("precision-recall", "Precision and recall", figure.svg(alt), note, *_rates_table(found))
+
+
+def _rates_table(found: Rates) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    columns = (found.threshold, found.recall, found.false_positive_rate, found.precision)
+    some = np.unique(np.linspace(0, len(found.recall) - 1, 25).astype(int)).tolist()
+    heading = ["threshold", "true positive rate (recall)", "false positive rate", "precision"]
+    return heading, [[f"{column[i]:.3f}" for column in columns] for i in some]
 
 
 def feature_map(places: NDArray[np.float64], y: ArrayLike, names: Sequence[str], explained: float) -> Chart:
-    """Features on their first two principal axes, coloured by class; of many classes the largest."""
+    """Draw features on their first two principal axes, coloured by class; of many classes the largest."""
     labels = np.asarray(y)
     sizes = np.bincount(labels, minlength=len(names))
     largest = np.argsort(-sizes, kind="stable")[: _COLOURED if len(names) > _COLOURED else len(names)]
@@ -268,3 +266,75 @@ def feature_map(places: NDArray[np.float64], y: ArrayLike, names: Sequence[str],
     alt = f"Map of {len(labels)} images by their features; the table gives the middle of each class."
     heading = ["class", "middle, first axis", "second axis", "spread", "images"]
     return Chart("map", "Map of the features", figure.svg(alt), note, heading, rows)
+
+
+def _leaderboard(found: Findings) -> Chart | None:
+    run = found.run
+    return leaderboard(run.trials, run.winner, run.sweep["settings"]["metric"]) if run.sweep and run.winner else None
+
+
+def _dense_nets(found: Findings) -> Chart | None:
+    curves = {text.design(trial.to_dict()["design"]): trial.losses for trial in found.run.trials if trial.losses}
+    note = "Log loss after each epoch on the rows that tell when to stop."
+    return learning_curves(curves, "dense", "Dense nets of the sweep", note) if curves else None
+
+
+def _history(found: Findings) -> Chart | None:
+    curves = {name: losses for name, losses in found.run.history.items() if losses}
+    note = "Log loss after each epoch; a mark: the least."
+    return learning_curves(curves, "history", "Learning curves of the head", note) if curves else None
+
+
+def _class_scores(found: Findings) -> Chart | None:
+    return class_scores(found.evaluation.per_class) if found.evaluation else None
+
+
+def _confusion(found: Findings) -> Chart | None:
+    if (evaluation := found.evaluation) is None:
+        return None
+    if evaluation.confusion_matrix is not None:
+        return confusion(evaluation.confusion_matrix, [entry["class"] for entry in evaluation.per_class])
+    return mistakes(evaluation.confused, len(evaluation.per_class)) if evaluation.confused else None
+
+
+def _reliability(found: Findings) -> Chart | None:
+    return reliability_diagram(found.calibration) if found.calibration else None
+
+
+def _roc(found: Findings) -> Chart | None:
+    auc = found.evaluation.roc_auc if found.evaluation else None
+    return roc(found.rates, found.run.fitted.class_names[1], auc) if found.rates else None
+
+
+def _precision_recall(found: Findings) -> Chart | None:
+    return precision_recall(found.rates, found.run.fitted.class_names[1]) if found.rates else None
+
+
+def _map(found: Findings) -> Chart | None:
+    if found.answers is None or found.audit is None:
+        return None
+    table, seen = found.answers.table, found.audit
+    return feature_map(seen.plane, table.y[seen.rows[: len(seen.plane)]], table.class_names, seen.explained)
+
+
+CHARTS: Sequence[tuple[str, Callable[[Findings], Chart | None]]] = (
+    ("sweep", _leaderboard),
+    ("curves", _dense_nets),
+    ("curves", _history),
+    ("scores", _class_scores),
+    ("scores", _confusion),
+    ("calibration", _reliability),
+    ("rates", _roc),
+    ("rates", _precision_recall),
+    ("features", _map),
+)
+"""Section of the page, and what draws a chart there, or gives None where there is nothing to draw; in their order."""
+
+
+def draw_all(found: Findings) -> dict[str, list[Chart]]:
+    """Draw what there is to draw, by section of the page."""
+    drawn: dict[str, list[Chart]] = {section: [] for section, _ in CHARTS}
+    for section, draw in CHARTS:
+        if chart := draw(found):
+            drawn[section].append(chart)
+    return drawn

@@ -1,19 +1,20 @@
-"""Where a head comes from: what it was made with, and the commands that make it again."""
+"""Tell what a head was made with, and the commands that make it again."""
 
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featurestore.backbones import named
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
-from heads.reporting.run_folder import Run
+from heads.reporting.run_folder import RunFolder
 from heads.search.space import PRESETS
 from heads.storage.saved_head import FittedHead
 
 
-def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
-    """What a head was made with, in the order of its making: pairs of a name and a text.
+def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
+    """List what a head was made with, in the order in which it was made: pairs of a name and a text.
 
     Args:
         run: the head, and how it was found.
@@ -42,8 +43,8 @@ def origin(run: Run, stores: Sequence[FeatureStore]) -> list[list[str]]:
     return found
 
 
-def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
-    """The commands that extract the features, fit the head and measure it again.
+def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], source: str) -> list[str]:
+    """Write the commands that extract the features, fit the head and measure it again.
 
     Args:
         run: the head, and how it was found.
@@ -76,7 +77,7 @@ def commands(run: Run, features: str, stores: Sequence[FeatureStore], source: st
 
 
 def _chosen(fitted: FittedHead) -> list[str]:
-    """The taps of a head, where its files have others too."""
+    """Name the taps of a head, where its files have others too."""
     several = len({item.fingerprint for item in fitted.inputs}) > 1
     if not several and all(len(item.spec.taps) == 1 for item in fitted.inputs):
         return []
@@ -85,11 +86,11 @@ def _chosen(fitted: FittedHead) -> list[str]:
 
 def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
     spec = item.spec
-    own_file = spec.backbone if not item.weights.endswith(".keras") else item.weights
-    parts = ["--backbone", own_file, "--size", str(spec.size)]
-    if own_file == spec.backbone and item.weights not in ("", "imagenet"):
-        parts += ["--weights", item.weights]
-    elif own_file != spec.backbone:
+    name, weights = named(spec.backbone, item.weights)
+    parts = ["--backbone", name, "--size", str(spec.size)]
+    if weights not in ("", "imagenet"):
+        parts += ["--weights", weights]
+    if name != spec.backbone:
         parts += ["--preprocessing", spec.preprocessing]
     for tap in spec.taps:
         parts += ["--tap", f"{tap.layer}={tap.pool}"]

@@ -1,4 +1,4 @@
-"""What a folder holds: a sweep, a fine-tuned model, or a saved head alone."""
+"""Read the folder that a report is on: a sweep, a fine-tuned model, or a saved head alone."""
 
 import os
 from dataclasses import dataclass, field
@@ -19,17 +19,17 @@ TUNING, TUNED = "finetune.json", "head"
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """A head, and what is known of how it was found.
+class RunFolder:
+    """A folder with a head, and what it says of how the head was found.
 
     Attributes:
         path: the folder.
         fitted: the head.
-        measured: on the test rows, if that was done.
-        history: see :class:`heads.kinds.base.Head`.
+        measured: its metrics on the test rows, if they were measured.
+        history: log losses after each epoch, see :class:`heads.kinds.base.Head`.
         sweep: what the sweep returned, or None.
-        trials: of the sweep, the best first.
-        winner: the trial that the head was refitted for.
+        trials: those of the sweep, the best first.
+        winner: the trial whose design was refitted as the head.
         tuning: what ``finetune.json`` says, or None.
     """
 
@@ -44,12 +44,12 @@ class Run:
 
     @property
     def features(self) -> Recorded | None:
-        """Where a sweep had its features, as its file says."""
+        """Where the features of the sweep were, as its file says."""
         where = self.sweep.get("features") if self.sweep else None
         return None if where is None else Recorded(where)
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: Path) -> RunFolder:
     """Read a folder.
 
     Raises:
@@ -57,7 +57,7 @@ def open_run(path: Path) -> Run:
     """
     if os.path.lexists(path / HEAD):
         fitted = load_head(path)
-        return Run(path, fitted, history=fitted.head.history_)
+        return RunFolder(path, fitted, history=fitted.head.history_)
     for name, inner, read in ((SUMMARY, WINNER, _sweep), (TUNING, TUNED, _tuning)):
         if os.path.lexists(path / name):
             fitted = load_head(path / inner)
@@ -72,26 +72,26 @@ def open_run(path: Path) -> Run:
     raise HeadError(f"{path}: no sweep and no saved head: give the --out of  featurestore sweep  or  fit-head")
 
 
-def _sweep(path: Path, fitted: FittedHead) -> Run:
+def _sweep(path: Path, fitted: FittedHead) -> RunFolder:
     values = documents.read(path / SUMMARY, SweepDocument)
     trials = [Trial.from_dict(each) for each in values["trials"]]
     winners = [trial for trial in trials if trial.key == Trial.from_dict(values["winner"]).key]
     if len(winners) != 1:
         raise ValueError("its winner is not one of its trials")
     measured = _evaluation(values["test"]) if values["test"] else None
-    return Run(path, fitted, measured, fitted.head.history_, values, trials, winners[0])
+    return RunFolder(path, fitted, measured, fitted.head.history_, values, trials, winners[0])
 
 
-def _tuning(path: Path, fitted: FittedHead) -> Run:
+def _tuning(path: Path, fitted: FittedHead) -> RunFolder:
     values = read_tuning(path)
     epochs = values["history"][1:]  # the first is that of the head before
     losses = [each["loss"] for each in epochs if each["loss"] is not None]
     history = {"train": losses, "validation": [each["log_loss"] for each in epochs]}
-    return Run(path, fitted, _evaluation(values["finetuned"]), history, tuning=values)
+    return RunFolder(path, fitted, _evaluation(values["finetuned"]), history, tuning=values)
 
 
 def read_tuning(path: Path) -> TuningDocument:
-    """What ``finetune.json`` in the folder of a run says.
+    """Read ``finetune.json`` in the folder of a run, and check it.
 
     Raises:
         OSError, ValueError: it cannot be read, or its parts do not fit each other.
@@ -104,7 +104,7 @@ def read_tuning(path: Path) -> TuningDocument:
 
 
 def _evaluation(values: EvaluationDocument) -> Evaluation:
-    """An evaluation whose parts fit each other.
+    """Make an evaluation of a document, and check that its parts fit each other.
 
     Raises:
         ValueError: they do not.

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from math import isnan
-from typing import Any
+from typing import Any, get_args
 
 from featurestore.errors import HeadError, missing, suggest
+from heads.choices import Sampler
 from heads.kinds.design import HeadDesign
 from heads.search.space import Entry, Range, expand
 
-SAMPLERS = ("optuna",)
+SAMPLERS: tuple[str, ...] = get_args(Sampler)
 """Each comes with an extra of its name."""
 
 ROUND = 16

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from featurestore.errors import DesignError, HeadError, suggest
 from featurestore.system.documents import LIMIT, parse
 from featurestore.system.files import check_regular, locked, why, write_error
+from heads.choices import Metric
 from heads.documents import LogDocument, TrialDocument
 from heads.feature_table import Floats, Labels
 from heads.kinds.design import HeadDesign, head_class
@@ -25,7 +26,7 @@ from heads.solvers.scores import softmax
 
 FILE = "trials.jsonl"
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
+METRICS: tuple[str, ...] = get_args(Metric)
 """What a sweep can select by; all but the last the greater, the better."""
 
 _PARTS = 10

@@ -59,6 +59,15 @@ def stratified_folds(labels: Labels, folds: int, seed: int, groups: Labels | Non
     return np.where(numbers < 0, -1, np.searchsorted(used, numbers))
 
 
+def held_out_tenth(labels: Labels, seed: int, groups: Labels | None = None) -> NDArray[np.bool_]:
+    """Whether each row (N,) is in the tenth that tells when to stop, and is not learnt from.
+
+    Args:
+        labels, seed, groups: see :func:`stratified_folds`.
+    """
+    return np.equal(stratified_folds(labels, 10, seed, groups), 0)
+
+
 def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) -> Labels | None:
     """A fold for each row, to fit a temperature on out-of-fold scores; None if no row can be held out.
 

@@ -17,12 +17,10 @@ import numpy as np
 
 from heads.feature_table import Floats, LabelledRows, Labels
 from heads.solvers.adamw import Net, Pool, Settings, Shape, thread_pool
-from heads.solvers.calibration import held_most, stratified_folds, thinned
+from heads.solvers.calibration import held_most, held_out_tenth, thinned
 from heads.solvers.folds import BLOCK, Division
 from heads.solvers.scores import log_loss
-
-_HELD_OUT = 10
-"""One in so many images of the training rows tells when to stop."""
+from heads.solvers.versions import Versions
 
 _CHUNKS = 8
 """Part of the memory limit that is read at a time."""
@@ -150,22 +148,19 @@ class Batches:
             return rows, rows[:0]
         images, first, place = np.unique(division.image[rows], return_index=True, return_inverse=True)
         groups = None if division.groups is None else division.groups[images]
-        fold = stratified_folds(division.codes[rows[first]], _HELD_OUT, self._seed, groups)
-        held = (thinned(np.where(fold == 0, 0, -1), held_most(division.classes), self._seed, groups) == 0)[place]
+        tenth = held_out_tenth(division.codes[rows[first]], self._seed, groups)
+        held = (thinned(np.where(tenth, 0, -1), held_most(division.classes), self._seed, groups) == 0)[place]
         return rows[~held], rows[held & division.plain[rows]]
 
     @cached_property
-    def _versions(self) -> tuple[Labels, Labels, Labels]:
-        """Rows to learn from; where each image begins; its number of versions."""
-        rows, _ = self._parts
-        _, first, count = np.unique(self._division.image[rows], return_index=True, return_counts=True)
-        return rows, first, count
+    def _versions(self) -> Versions:
+        """The versions of each image among the rows to learn from."""
+        return Versions(self._division.image[self._parts[0]])
 
     def epoch(self, number: int, batch_size: int) -> Iterator[LabelledRows]:
         """Batches: one version of each image, drawn anew, in another order for each number."""
         rng = np.random.default_rng([self._seed, number])
-        rows, first, count = self._versions
-        rows = rows[first + rng.integers(count)]
+        rows = self._parts[0][self._versions.draw(rng)]
         X, codes = self._division.X, self._division.codes
         if not self.streamed:
             for some in _split(rng.permutation(rows), batch_size):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.backbones import Outline, load_backbone, outline_cache
-from featurestore.backbones.outline_cache import Memo, Request
+from featurestore.backbones import Outline, Request, load_backbone, outline_cache
+from featurestore.backbones.outline_cache import Memo
 from featurestore.spec import Tap
 from featurestore.system import stamps
 
@@ -129,4 +129,4 @@ def test_a_damaged_memo_counts_as_empty(tmp_path, home, text):
 
 def test_the_code_that_builds_networks_is_watched():
     names = {Path(path).name for path in outline_cache._files(REQUEST)}
-    assert {"registry.py", "applications.py", "efficientnet_lite.py", "layers.py", "keras_file.py"} <= names
+    assert {"registry.py", "applications.py", "efficientnet_lite.py", "graph.py", "keras_file.py"} <= names

@@ -1,7 +1,7 @@
 """The guarantee: after kill -9 at any instant a re-run loses at most the batch in flight, every row that was reported
 done is kept, and the finished file is byte-identical to an uninterrupted run.
 
-``pytest tests/test_kill.py --kills 300`` kills more often than the default.
+``pytest tests/extraction/test_kill.py --kills 300`` kills more often than the default.
 """
 
 import json

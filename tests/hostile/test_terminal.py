@@ -89,7 +89,7 @@ def test_standard_output_on_a_full_disk(hostile, arguments):
 
 def test_what_waits_in_the_buffer_of_standard_output():
     """Help texts are not flushed by whoever prints them."""
-    code = "from heads import terminal; terminal.run(lambda: print('x'))"
+    code = "from heads.console import terminal; terminal.run(lambda: print('x'))"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code], env=BUFFERED, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False

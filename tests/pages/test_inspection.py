@@ -13,12 +13,12 @@ def test_it_tells_what_is_there(images):
     (images / "red" / "cut.png").write_bytes((images / "red" / "0-000.png").read_bytes()[:400])
     (images / "notes.txt").write_text("")
     found = inspect_source(open_source(images))
-    assert found["images"] == 32
-    assert found["width"] == [48, 48, 300] and found["height"] == [20, 40, 40]
-    assert found["duplicates"] == [["red/0-000.png", "red/same.png"]]
-    assert [path for path, _ in found["failures"]] == ["red/cut.png"]
-    assert sum(found["classes"]["blue"].values()) == 10
-    assert found["skipped"] == {"with suffix .txt": 1}
+    assert found.images == 32
+    assert found.width == [48, 48, 300] and found.height == [20, 40, 40]
+    assert found.duplicates == [["red/0-000.png", "red/same.png"]]
+    assert [path for path, _ in found.failures] == ["red/cut.png"]
+    assert sum(found.classes["blue"].values()) == 10
+    assert found.skipped == {"with suffix .txt": 1}
 
 
 def test_progress(tmp_path):

@@ -124,7 +124,7 @@ def test_the_digest_does_not_depend_on_the_size_of_blocks(tmp_path, monkeypatch)
 def test_verify_files_names_the_damaged_one(file, tmp_path):
     other = tmp_path / "other.h5"
     shutil.copy(file, other)
-    assert verify_files(tmp_path)["intact"] == [str(file), str(other)]
+    assert verify_files(tmp_path).intact == [str(file), str(other)]
     with h5py.File(other, "r+") as opened:
         opened["features"][3, 3] += 1
     with pytest.raises(CorruptFileError, match=r"other\.h5: content digest"):

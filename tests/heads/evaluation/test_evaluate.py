@@ -223,11 +223,11 @@ def test_paired_difference_counts_rows_and_is_antisymmetric(rows, seed):
     rng = np.random.default_rng(seed)
     y, before, after = rng.integers(3, size=rows), rng.random((rows, 3)), rng.random((rows, 3))
     found = paired_difference(y, before, after, resamples=500)
-    assert found["accuracy"] == pytest.approx((after.argmax(1) == y).mean() - (before.argmax(1) == y).mean())
-    assert found["right"] - found["wrong"] == round(found["accuracy"] * rows)
-    low, high = found["interval"]
-    assert low <= found["accuracy"] <= high
-    assert paired_difference(y, after, before, resamples=500)["accuracy"] == -found["accuracy"]
+    assert found.accuracy == pytest.approx((after.argmax(1) == y).mean() - (before.argmax(1) == y).mean())
+    assert found.right - found.wrong == round(found.accuracy * rows)
+    low, high = found.interval
+    assert low <= found.accuracy <= high
+    assert paired_difference(y, after, before, resamples=500).accuracy == -found.accuracy
 
 
 def test_paired_difference_is_that_of_resampled_rows():
@@ -236,7 +236,7 @@ def test_paired_difference_is_that_of_resampled_rows():
     hits = (after.argmax(1) == y).astype(int) - (before.argmax(1) == y)
     drawn = hits[rng.integers(80, size=(20_000, 80))].mean(axis=1)
     np.testing.assert_allclose(
-        paired_difference(y, before, after)["interval"], np.percentile(drawn, (2.5, 97.5)), atol=0.014
+        paired_difference(y, before, after).interval, np.percentile(drawn, (2.5, 97.5)), atol=0.014
     )
 
 
@@ -245,8 +245,8 @@ def test_four_rows_that_became_right_may_be_chance():
     before, after = np.tile([[0.9, 0.1]], (2, 75, 1))
     before[:4] = [0.1, 0.9]
     found = paired_difference(y, before, after)
-    assert (found["right"], found["wrong"], found["p_value"]) == (4, 0, 0.125)
-    assert found["interval"][0] > 0  # which is why the interval alone does not do
+    assert (found.right, found.wrong, found.p_value) == (4, 0, 0.125)
+    assert found.interval[0] > 0  # which is why the interval alone does not do
 
 
 def test_a_matrix_of_thousands_of_classes_is_left_out_and_its_largest_cells_named():

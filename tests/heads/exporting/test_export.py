@@ -9,7 +9,8 @@ from featurestore import extract, open_source
 from featurestore.errors import ExportError, HeadError, SourceError
 from heads import fit_head, load_features
 from heads.exporting import export
-from heads.exporting.model_formats import FORMATS
+from heads.exporting.formats.registry import FORMATS
+from heads.exporting.joined_model import nets_of
 from heads.prediction.predictor import Predictor
 from heads.solvers.scores import softmax
 
@@ -100,7 +101,7 @@ def test_heads_as_nets(kind, gap_file, tmp_path):
     head = fit_head(gap_file, kind, out=tmp_path / "head", params={"epochs": 2} if kind == "dense" else {})
     table = load_features(gap_file)
     values = np.asarray(table.X)
-    [[*inner, last]] = export._nets(head)
+    [[*inner, last]] = nets_of(head)
     for weights, bias in inner:
         values = np.maximum(values @ weights + bias, 0)
     np.testing.assert_allclose(softmax(values @ last[0] + last[1]), head.predict_proba(table.X), atol=1e-5)

@@ -4,11 +4,14 @@ import re
 
 import numpy as np
 import pytest
-from browsing import HOSTILE, Page
+from browsing import HOSTILE, Page, sound
 
+from featurestore.pages.svg import Axis, Figure
+from heads import fit_head
 from heads.evaluation.evaluate import measure
 from heads.kinds.design import HeadDesign
 from heads.reporting import charts
+from heads.reporting.report import report
 from heads.search.trials import Trial
 
 
@@ -84,3 +87,21 @@ def test_of_thousands_of_classes_the_most_frequent_mistakes_are_drawn():
     page, _ = drawn(chart)
     assert sum("thick" in path["class"] for path in page.all("path")) == 30 and len(chart.rows) == 50
     assert "1,001 × 1,001 classes is left out" in chart.note
+
+
+def test_a_new_chart_is_a_function_and_a_line(pair_file, tmp_path, monkeypatch):
+    """It has its place on the page, its table, and its PNG file."""
+
+    def seconds(found):
+        figure = Figure(Axis(0, 1, "fits"), Axis(0, 1 + found.run.fitted.seconds, "seconds"))
+        figure.marks(0, [1], [found.run.fitted.seconds])
+        return charts.Chart(
+            "seconds", "Time of the fit", figure.svg("One mark."), "A note.", ["fit", "s"], [["1", "2"]]
+        )
+
+    monkeypatch.setattr(charts, "CHARTS", (*charts.CHARTS, ("features", seconds)))
+    fit_head(pair_file, "centroid", out=tmp_path / "head")
+    found = report(tmp_path / "head", tmp_path / "page.html", features=pair_file, png=tmp_path / "png")
+    _, words = sound(tmp_path / "page.html")
+    assert found.charts[-2:] == ["map", "seconds"] and (tmp_path / "png" / "seconds.png").exists()
+    assert "Time of the fit" in words and "A note." in words

@@ -59,13 +59,13 @@ def test_a_report_of_a_sweep(made, tmp_path):
     found = report(made / "run", tmp_path / "page.html", source=made / "images", png=tmp_path / "png")
     page, words = sound(tmp_path / "page.html")
     expected = ["leaderboard", "dense", "classes", "confusion", "reliability", "map"]
-    assert found["charts"] == expected == [a["id"].removesuffix("-title") for a in page.all("h3") if "id" in a]
+    assert found.charts == expected == [a["id"].removesuffix("-title") for a in page.all("h3") if "id" in a]
     assert len(page.all("details")) == len(expected) + 1  # the sizes
     assert page.all("img") and len([s for s in page.all("svg") if s.get("role") == "img"]) == len(expected) + 1
     assert "<b onclick=x>" in words and r"caf\udce9" in words and "a & b" in words
     measured = json.loads((made / "run" / "sweep.json").read_text())
-    assert found["evaluation"] == measured["test"] and f"{measured['test']['accuracy']:.3f}" in words
-    assert json.loads(json.dumps(found)) == found
+    assert found.evaluation.to_dict() == measured["test"] and f"{measured['test']['accuracy']:.3f}" in words
+    assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
     for name in expected:
         with Image.open(tmp_path / "png" / f"{name}.png") as drawn:
             assert drawn.width > 600 and len(drawn.convert("RGB").getcolors(1 << 20)) > 10
@@ -129,11 +129,11 @@ def test_pictures_that_are_gone_or_changed_are_said(made, tmp_path):
     gone.unlink()
     shutil.copy(sorted(images.rglob("*.png"))[-1], changed)
     found = report(made / "run", tmp_path / "page.html", source=images)
-    assert any("2 pictures cannot be shown" in note for note in found["notes"])
+    assert any("2 pictures cannot be shown" in note for note in found.notes)
     sound(tmp_path / "page.html")
     shutil.rmtree(images)
     images.mkdir()
-    assert any("60 pictures" in note for note in report(made / "run", tmp_path / "page.html", source=images)["notes"])
+    assert any("60 pictures" in note for note in report(made / "run", tmp_path / "page.html", source=images).notes)
     page, _ = sound(tmp_path / "page.html")
     assert not page.all("img")
 
@@ -141,16 +141,16 @@ def test_pictures_that_are_gone_or_changed_are_said(made, tmp_path):
 def test_two_classes_have_rates(pair_file, tmp_path):
     fit_head(pair_file, "logreg", out=tmp_path / "head")
     found = report(tmp_path / "head", tmp_path / "page.html", features=pair_file)
-    assert found["charts"] == ["classes", "confusion", "reliability", "roc", "precision-recall", "map"]
+    assert found.charts == ["classes", "confusion", "reliability", "roc", "precision-recall", "map"]
     _, words = sound(tmp_path / "page.html")
-    assert f"{found['evaluation']['roc_auc']:.3f}" in words and "--source FOLDER" in words
+    assert f"{found.evaluation.roc_auc:.3f}" in words and "--source FOLDER" in words
 
 
 def test_a_dense_head_has_learning_curves(pair_file, tmp_path):
     fit_head(pair_file, "dense", params={"epochs": 3}, out=tmp_path / "head")
     losses = load_head(tmp_path / "head").head.history_
     assert {name: len(curve) for name, curve in losses.items()} == {"train": 3, "validation": 3}
-    assert "history" in report(tmp_path / "head", tmp_path / "page.html")["charts"]
+    assert "history" in report(tmp_path / "head", tmp_path / "page.html").charts
     page, words = sound(tmp_path / "page.html")
     assert "--features FILE" in words and not page.all("img")
 
@@ -172,7 +172,7 @@ def test_without_test_rows_the_page_says_so(digits, tmp_path):
     file = write_features(tmp_path / "f.h5", X, y, splits, class_names=[str(i) for i in range(10)])
     fit_head(file, "centroid", out=tmp_path / "head")
     found = report(tmp_path / "head", tmp_path / "page.html", features=file)
-    assert found["evaluation"]["split"] == "validation" and any("no test rows" in note for note in found["notes"])
+    assert found.evaluation.split == "validation" and any("no test rows" in note for note in found.notes)
 
 
 def test_features_that_are_gone_leave_what_the_sweep_measured(made, tmp_path):
@@ -180,8 +180,8 @@ def test_features_that_are_gone_leave_what_the_sweep_measured(made, tmp_path):
     values = json.loads((run / "sweep.json").read_text())
     (run / "sweep.json").write_text(json.dumps(values | {"features": str(tmp_path / "gone.h5")}))
     found = report(run, tmp_path / "page.html")
-    assert found["evaluation"] == values["test"] and "confusion" in found["charts"] and "map" not in found["charts"]
-    assert any("gone.h5" in note for note in found["notes"])
+    assert found.evaluation.to_dict() == values["test"] and "confusion" in found.charts and "map" not in found.charts
+    assert any("gone.h5" in note for note in found.notes)
     with pytest.raises(FeatureStoreError, match=r"gone\.h5"):
         report(run, tmp_path / "page.html", features=tmp_path / "gone.h5")
 
@@ -210,7 +210,7 @@ def test_what_is_no_sweep_or_other_features_is_refused(made, pair_file, tmp_path
 def test_the_commands_make_it_again(made, pair_file, tmp_path):
     settings = {"C": 0.02, "class_weight": "balanced"}
     fitted = fit_head(pair_file, "logreg", params=settings, out=tmp_path / "head", seed=3)
-    _, fit, evaluation = report(tmp_path / "head", tmp_path / "page.html", features=pair_file)["commands"]
+    _, fit, evaluation = report(tmp_path / "head", tmp_path / "page.html", features=pair_file).commands
     shutil.move(tmp_path / "head", tmp_path / "before")
     for command in (fit, evaluation):
         done = featurestore(*shlex.split(command)[1:])
@@ -219,7 +219,7 @@ def test_the_commands_make_it_again(made, pair_file, tmp_path):
     assert again.design == fitted.design and again.seed == 3
     for name, values in again.head.state().items():
         assert (values == fitted.head.state()[name]).all()
-    (line,) = [line for line in report(made / "run", tmp_path / "page.html")["commands"] if " sweep " in line]
+    (line,) = [line for line in report(made / "run", tmp_path / "page.html").commands if " sweep " in line]
     assert shlex.split(line)[2:] == [
         *(str(made / "f.h5"), "--out", str(made / "run")), "--space", "space.toml", "--metric", "accuracy", "--cv", "5",
     ]  # fmt: skip
@@ -243,9 +243,9 @@ def test_a_fine_tuned_model_is_compared_with_its_head(pair_file, tmp_path):
     (tmp_path / "run" / "finetune.json").write_text(json.dumps(values))
     found = report(tmp_path / "run", tmp_path / "page.html")
     _, words = sound(tmp_path / "page.html")
-    assert found["charts"] == ["history", "classes", "confusion"] and "take <b>it</b>" in words
-    assert found["evaluation"] == after and "+0.100 (+0.000 – +0.200" in words
-    assert "finetune HEAD_DIR SOURCE" in found["commands"][0] and "--unfreeze last-block" in words
+    assert found.charts == ["history", "classes", "confusion"] and "take <b>it</b>" in words
+    assert found.evaluation.to_dict() == after and "+0.100 (+0.000 – +0.200" in words
+    assert "finetune HEAD_DIR SOURCE" in found.commands[0] and "--unfreeze last-block" in words
     values["history"] = None
     (tmp_path / "run" / "finetune.json").write_text(json.dumps(values))
     with pytest.raises(HeadError, match="not readable"):

@@ -1,0 +1,23 @@
+"""The network's own way to compute, with which all other engines are compared. Every network has it."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.backbones import FrozenNetwork
+from featurestore.backbones.base import Features
+from featurestore.engines.base import Compute
+
+
+def why_not(network: FrozenNetwork) -> None:
+    """Nothing stands against it."""
+
+
+def compile_backbone(network: FrozenNetwork) -> Compute:
+    """Nothing is compiled; the features are computed when they are asked for."""
+
+    def start(pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+        return lambda: network.run(pixels)
+
+    return start
