@@ -9,8 +9,10 @@ if TYPE_CHECKING:
     from featurestore.adapters.keras_dataset import FeatureDataset
     from featurestore.adapters.sklearn_transformer import FrozenBackbone
     from featurestore.errors import FeatureStoreError
-    from featurestore.extraction.extract import Extraction, extract, extract_all
-    from featurestore.sources.base import ArraySource, open_source
+    from featurestore.extraction.extract import extract, extract_all
+    from featurestore.extraction.publishing import Extraction
+    from featurestore.sources.arrays import ArraySource
+    from featurestore.sources.opener import open_source
     from featurestore.spec import ExtractionSpec, Tap
     from featurestore.store.reader import FeatureStore
 
@@ -29,8 +31,8 @@ __all__ = [
 ]
 
 _LATE = {
-    "ArraySource": "featurestore.sources.base",
-    "Extraction": "featurestore.extraction.extract",
+    "ArraySource": "featurestore.sources.arrays",
+    "Extraction": "featurestore.extraction.publishing",
     "ExtractionSpec": "featurestore.spec",
     "FeatureDataset": "featurestore.adapters.keras_dataset",
     "FeatureStore": "featurestore.store.reader",
@@ -39,7 +41,7 @@ _LATE = {
     "Tap": "featurestore.spec",
     "extract": "featurestore.extraction.extract",
     "extract_all": "featurestore.extraction.extract",
-    "open_source": "featurestore.sources.base",
+    "open_source": "featurestore.sources.opener",
 }
 """The module of each name, which is imported when the name is first used: so nobody waits for what is not needed."""
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featurestore.errors import SourceError, missing, suggest
-from featurestore.extraction.extract import Extraction, extract
-from featurestore.sources.base import ArraySource, Source, open_source
+from featurestore.extraction.extract import extract
+from featurestore.extraction.publishing import Extraction
+from featurestore.sources.arrays import ArraySource
+from featurestore.sources.base import Source
+from featurestore.sources.opener import open_source
 from featurestore.system.keras import import_keras
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result

@@ -237,7 +237,7 @@ def test_a_head_on_features_of_another_fingerprint(work, tmp_path):
 def test_unknown_heads_and_settings(work, tmp_path):
     store, out = work / "store", tmp_path / "head"
     said = misused("fit-head", store, "--out", out, "--head", "logref")
-    assert all(f"'{name}'" in said for name in (*KINDS, *design.PRESETS))
+    assert all(f"'{name}'" in said for name in (*KINDS, *design.RECIPES))
     assert "max_iter" in fails(1, "fit-head", store, "--out", out, "--set", "max_itr=5")
     assert "C=fast" in fails(1, "fit-head", store, "--out", out, "--set", "C=fast")
     assert not out.exists()

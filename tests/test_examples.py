@@ -21,6 +21,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTI
 
 def modules_with_examples() -> Iterator[str]:
     for package in (featurestore, heads):
+        yield package.__name__
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             path = Path(found.module_finder.path, f"{found.name.rpartition('.')[2]}.py")
             path = path if path.is_file() else path.with_suffix("") / "__init__.py"
@@ -55,5 +56,5 @@ def test_examples(name, data, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", ["python"])
     found = doctest.testmod(import_module(name), optionflags=FLAGS)
     assert found.failed == 0, capfd.readouterr().out
-    assert found.attempted
+    assert found.attempted or name == featurestore.__name__
     assert Path.cwd() == place

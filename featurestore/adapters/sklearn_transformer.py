@@ -12,10 +12,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from featurestore.backbones import DEFAULT
 from featurestore.engines import AUTO
 from featurestore.errors import ImageError, SourceError, StoreLockedError
-from featurestore.extraction.extract import Extraction, extract
+from featurestore.extraction.extract import extract
+from featurestore.extraction.publishing import Extraction
 from featurestore.images.decode import read_file
-from featurestore.sources.base import Data, Source
-from featurestore.sources.npz import checked_images, to_uint8
+from featurestore.sources.arrays import checked_images, to_uint8
+from featurestore.sources.base import ImageData, Source
 from featurestore.sources.samples import Dataset, Sample
 from featurestore.spec import LAST, Pool, Precision, Resize
 from featurestore.store.reader import FeatureStore
@@ -96,7 +97,7 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         store, taps = options.pop("store"), [options.pop("tap")]
         while True:
             try:
-                return extract(source, store, taps=taps, **options)
+                return extract(source, store, taps=taps, progress=False, **options)
             except StoreLockedError:  # another fold's process computes; this comes after two seconds of waiting
                 continue
 
@@ -120,8 +121,11 @@ class _Given(Source):
         self._items = list(checked_images(given, "X")) if pixels else [os.fspath(path) for path in given.ravel()]
         self.places = [f"image {i}" for i in range(len(given))] if pixels else self._items
         self._index = {str(i): i for i in range(len(self._items))}
-        samples = [Sample(key, place, "", 0, "train") for key, place in zip(self._index, self.places, strict=True)]
-        super().__init__(Dataset(NAME, ("image",), samples, partial=True))
+        samples = [
+            Sample(id=key, path=place, label=0, split="train")
+            for key, place in zip(self._index, self.places, strict=True)
+        ]
+        super().__init__(Dataset(name=NAME, class_names=("image",), samples=samples, partial=True))
 
     def dataset(self, *args: Any, **options: Any) -> Dataset:
         found = super().dataset(*args, **options)
@@ -129,9 +133,11 @@ class _Given(Source):
             raise ImageError(f"{failure.path}: {failure.reason}: leave it out")
         self.digests = [sample.digest for sample in found.samples]
         self._index = {digest: i for i, digest in enumerate(self.digests)}
-        return replace(found, samples=[Sample(key, "", key, 0, "train") for key in sorted(self._index)])
+        return replace(
+            found, samples=[Sample(id=key, path="", digest=key, label=0, split="train") for key in sorted(self._index)]
+        )
 
-    def _load(self, sample: Sample) -> Data:
+    def _load(self, sample: Sample) -> ImageData:
         item = self._items[self._index[sample.id]]
         return read_file(item) if isinstance(item, str) else to_uint8(item)
 

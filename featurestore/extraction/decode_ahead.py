@@ -42,15 +42,21 @@ class Decoded(NamedTuple):
     decode: float
 
 
-Task = tuple[Sample, Sequence[Wish]]
+class ImageTask(NamedTuple):
+    """The work on one image: what each network needs of it."""
+
+    sample: Sample
+    wishes: Sequence[Wish]
 
 
-def decoder(source: Source, resize: Resize, how: Decoder) -> Callable[[Task], Decoded]:
-    """The work on one image, fit to be sent to another process. An image that cannot be read gives its error."""
+def decoder(source: Source, resize: Resize, how: Decoder) -> Callable[[ImageTask], Decoded]:
+    """A function that does the work on one image, and that can be sent to another process. An image that cannot be read
+    gives its error in place of its pixels.
+    """
     return partial(_decode, source, resize, how)
 
 
-def _decode(source: Source, resize: Resize, how: Decoder, task: Task) -> Decoded:
+def _decode(source: Source, resize: Resize, how: Decoder, task: ImageTask) -> Decoded:
     sample, wishes = task
     start = time.perf_counter()
     between = start
@@ -68,7 +74,7 @@ def _decode(source: Source, resize: Resize, how: Decoder, task: Task) -> Decoded
 
 
 def decode_ahead(
-    source: Source, resize: Resize, how: Decoder, tasks: Iterable[Task], count: int, window: int
+    source: Source, resize: Resize, how: Decoder, tasks: Iterable[ImageTask], count: int, window: int
 ) -> Iterator[Decoded]:
     """The images of all tasks, of which there are `count`, in order, up to `window` of them ahead.
 
@@ -98,7 +104,7 @@ def decode_ahead(
 
 
 def _divide(processes: int, *gates: AbstractContextManager[Any]) -> None:
-    """In a new process: what may be in memory is for all of them."""
+    """Called in each new process: give it its part of the memory that all of them share."""
     for budget, gate in zip((decode.FILES, decode.PIXELS), gates, strict=True):
         budget.divide(processes, gate)
 
@@ -109,5 +115,5 @@ def _processes(source: Source, count: int) -> bool:
     return enough and engines.accelerators() > 0
 
 
-def _chunk(work: Callable[[Task], Decoded], tasks: list[Task]) -> list[Decoded]:
+def _chunk(work: Callable[[ImageTask], Decoded], tasks: list[ImageTask]) -> list[Decoded]:
     return [work(task) for task in tasks]

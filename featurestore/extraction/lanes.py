@@ -1,4 +1,4 @@
-"""Images through frozen networks: decoded by threads ahead of them, in batches of one fixed size."""
+"""One frozen network and its batches, all of one fixed size, which start as the pixels of their items come."""
 
 import time
 from collections import deque
@@ -14,20 +14,20 @@ from featurestore.errors import ImageError
 from featurestore.extraction.timing import Timing
 from featurestore.spec import Dtype
 
-Item = TypeVar("Item", bound=Hashable)
+ItemT = TypeVar("ItemT", bound=Hashable)
 Pixels = NDArray[np.uint8] | ImageError
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Item]):
+class Outcome(Generic[ItemT]):
     """What one batch gave: the items that have features, those features, and the reasons of those that have none."""
 
-    items: list[Item]
+    items: list[ItemT]
     features: dict[str, NDArray[np.floating[Any]]]
-    failures: list[tuple[Item, str]]
+    failures: list[tuple[ItemT, str]]
 
 
-class Lane(Generic[Item]):
+class Lane(Generic[ItemT]):
     """One network and the batches that it is to run.
 
     Args:
@@ -44,7 +44,7 @@ class Lane(Generic[Item]):
         self,
         compute: Compute,
         size: int,
-        batches: Iterable[Sequence[Item | None]],
+        batches: Iterable[Sequence[ItemT | None]],
         *,
         dtype: Dtype,
         batch_size: int,
@@ -53,10 +53,10 @@ class Lane(Generic[Item]):
         self._compute, self._size, self._dtype, self._batch_size = compute, size, dtype, batch_size
         self._timing = timing or Timing()
         self._batches = deque(batch for batch in batches if any(item is not None for item in batch))
-        self._waiting: dict[Item, Pixels] = {}
+        self._waiting: dict[ItemT, Pixels] = {}
         self._lacking = self._needs()
 
-    def offer(self, pixels: Mapping[Item, Pixels]) -> Iterator[Callable[[], Outcome[Item]]]:
+    def offer(self, pixels: Mapping[ItemT, Pixels]) -> Iterator[Callable[[], Outcome[ItemT]]]:
         """Take in some items' pixels, and start every batch that is complete now, in order.
 
         What comes out waits for its batch, in any thread; call each once, in the same order.
@@ -70,16 +70,16 @@ class Lane(Generic[Item]):
                 self._waiting.pop(item, None)  # type: ignore[arg-type]
             self._lacking = self._needs()
 
-    def _needs(self) -> set[Item]:
+    def _needs(self) -> set[ItemT]:
         """What the next batch still waits for."""
         following = self._batches[0] if self._batches else ()
         return {item for item in following if item is not None and item not in self._waiting}
 
-    def _start(self, batch: Sequence[Item | None]) -> Callable[[], Outcome[Item]]:
+    def _start(self, batch: Sequence[ItemT | None]) -> Callable[[], Outcome[ItemT]]:
         full = np.zeros((self._batch_size, self._size, self._size, 3), np.uint8)
-        items: list[Item] = []
+        items: list[ItemT] = []
         slots: list[int] = []
-        failures: list[tuple[Item, str]] = []
+        failures: list[tuple[ItemT, str]] = []
         for slot, item in enumerate(batch):
             if item is None:
                 continue
@@ -95,7 +95,7 @@ class Lane(Generic[Item]):
         started = time.perf_counter()
         running = self._compute(full)
 
-        def finish() -> Outcome[Item]:
+        def finish() -> Outcome[ItemT]:
             found = running()
             self._timing.ran(started)
             with np.errstate(over="ignore"):  # documented above, and for the caller to judge

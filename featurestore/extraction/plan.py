@@ -1,89 +1,91 @@
 """What a store folder already holds of a data set, and what is still to be computed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from featurestore.errors import SpecMismatchError, StoreError
-from featurestore.images.augment import PRESETS, view_key
+from featurestore.images.augment import AUGMENTATIONS, view_key
 from featurestore.sources.samples import Dataset, Sample
 from featurestore.sources.splits import DUPLICATE, assign_splits
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format
-from featurestore.store.finished_rows import Rows
-from featurestore.store.journal import SUFFIX as JOURNAL_SUFFIX
-from featurestore.store.journal import Journal
+from featurestore.store.finished_rows import FinishedRows
+from featurestore.store.journal import Journal, journal_path, worker_journals
 from featurestore.store.reader import FeatureStore
 
 
-class Item(NamedTuple):
-    """One row to be: an image, which is number 0, or a view of it. Its key names it in journals."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Item:
+    """One row to be: an image or an augmented view of it.
+
+    Attributes:
+        key: names the row in journals; two items of one key are the same row.
+        sample: the image.
+        number: 0 for the image itself, from 1 for its views.
+    """
 
     key: str
     sample: Sample
     number: int
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Item) and self.key == other.key
+
     def __hash__(self) -> int:
-        return hash(self.key)  # of all the strings, at every look into a dictionary, it is a tenth of a GPU's run
+        return hash(self.key)
 
 
-@dataclass
+@dataclass(frozen=True)
+class ViewRule:
+    """Which augmented views the images of a data set have.
+
+    Attributes:
+        count: of each training image; the other images have none.
+        preset: of :data:`featurestore.images.augment.AUGMENTATIONS`, or ``none``.
+    """
+
+    count: int = 0
+    preset: str = file_format.NO_AUGMENT
+
+    def numbers(self, sample: Sample) -> range:
+        """The rows of one sample: number 0 is itself, the others are its views."""
+        return range(self.count + 1 if sample.split == "train" else 1)
+
+    def items(self, sample: Sample) -> list[Item]:
+        """The rows of one sample, with their keys."""
+        return [
+            Item(key=view_key(sample.digest, self.preset, number), sample=sample, number=number)
+            for number in self.numbers(sample)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
 class Plan:
     """An extraction before its first batch.
 
     Attributes:
         target: the feature file to be.
-        previous: the same file as the last run left it.
+        previous: the same file as the last run left it; None before the first run.
         rows: every finished row that may be used, whoever made it.
-        journal: of an interrupted run, or None.
+        interrupted: the journal of a run that was interrupted, with which this run goes on; or None.
         samples: all samples with their splits; rows of one image share its digest.
-        notes: what the splits had to decide.
-        views: augmented versions of each training image.
-        augment: preset that they are made by.
+        notes: what the splits had to decide, for people.
+        views: of the training images.
         order: the rows that `previous` lacks, each once. Batches are cut from this list, and it is the same for an
             interrupted run and for the one that resumes it.
-        missing: keys of those whose features are nowhere yet.
+        missing: keys of those rows in `order` whose features are nowhere yet.
     """
 
     target: Path
     previous: FeatureStore | None
-    rows: Rows
-    journal: Journal | None
+    rows: FinishedRows
+    interrupted: Journal | None
     samples: list[Sample]
     notes: list[str]
-    views: int
-    augment: str
+    views: ViewRule
     order: list[Item]
     missing: set[str]
-
-    @property
-    def journal_path(self) -> Path:
-        """Where rows go until they are published."""
-        return self.target.with_name(self.target.name.removesuffix(file_format.SUFFIX) + JOURNAL_SUFFIX)
-
-    def worker_journals(self) -> list[Path]:
-        """Where the workers of a cluster put their rows: see :mod:`featurestore.extraction.cluster`."""
-        return sorted(self.target.parent.glob(f"{self.journal_path.stem}.*{JOURNAL_SUFFIX}"))
-
-    def adopt_journals(self, paths: Iterable[Path]) -> None:
-        """Take in what workers have finished, as far as it belongs to the journal of this run."""
-        known = {path for path, *_ in self.rows.origins()}
-        for path in sorted(set(paths) - known):
-            journal = Journal(path, read_only=True)
-            if self.journal is not None and journal.header == self.journal.header:
-                self.rows.add_journal(journal)
-            else:
-                journal.close()
-
-    def numbers(self, sample: Sample) -> range:
-        """The rows of one sample: number 0 is itself, the others its views, which it has if it is for training."""
-        return range(self.views + 1 if sample.split == "train" else 1)
-
-    def items(self, sample: Sample) -> list[Item]:
-        """The rows of one sample, with their keys."""
-        keys = ((view_key(sample.digest, self.augment, number), number) for number in self.numbers(sample))
-        return [Item(key, sample, number) for key, number in keys]
 
 
 def make_plan(
@@ -104,7 +106,7 @@ def make_plan(
     """
     target = folder / f"{file_format.file_stem(dataset.name, spec)}{file_format.SUFFIX}"
     previous = _previous(target, spec)
-    rows = Rows()
+    rows = FinishedRows()
     placed: dict[str, str] = {}
     if previous is not None:
         rows.add_file(previous)
@@ -115,28 +117,45 @@ def make_plan(
         elif not prune:
             _refuse_to_lose(previous, dataset)
     samples, notes = assign_splits(dataset.samples, placed, class_names=dataset.class_names)
-    plan = Plan(target, previous, rows, None, samples, notes, *_views(previous, views, augment), [], set())
+    rule = _view_rule(previous, views, augment)
     first = {sample.digest: sample for sample in reversed(samples)}
     unique = sorted(first.values(), key=lambda sample: sample.id)
-    plan.order = [item for sample in unique for item in plan.items(sample) if item.key not in rows]
+    order = [item for sample in unique for item in rule.items(sample) if item.key not in rows]
     for donor in _donors(folder, target, spec):
         rows.add_file(donor)
-    if plan.journal_path.exists():
-        journal = Journal(plan.journal_path)
-        if len(journal) or any(_holds_rows(path) for path in plan.worker_journals()):
-            plan.journal = journal
-            rows.add_journal(journal)
-        else:  # without rows it binds nobody to its engine, which may have been refused over its first batch
-            journal.close()
-        if journal.header.fingerprint != spec.fingerprint:
-            raise SpecMismatchError(f"{plan.journal_path}: the journal of another extraction: delete it")
-    plan.adopt_journals(plan.worker_journals())
-    plan.missing = {item.key for item in plan.order if item.key not in rows}
-    return plan
+    interrupted = _interrupted(target, spec)
+    if interrupted is not None:
+        rows.add_journal(interrupted)
+        rows.adopt(worker_journals(target), interrupted.header)
+    missing = {item.key for item in order if item.key not in rows}
+    return Plan(target, previous, rows, interrupted, samples, notes, rule, order, missing)
 
 
-def _views(previous: FeatureStore | None, views: int | None, augment: str | None) -> tuple[int, str]:
-    """How many views, by which preset: what is asked for, and never fewer than there are."""
+def _interrupted(target: Path, spec: ExtractionSpec) -> Journal | None:
+    """The journal of an interrupted run, if there is one with rows.
+
+    Without rows a journal binds nobody to its engine, which may have been refused over its first batch.
+    """
+    path = journal_path(target)
+    if not path.exists():
+        return None
+    journal = Journal(path)
+    if journal.header.fingerprint != spec.fingerprint:
+        journal.close()
+        raise SpecMismatchError(f"{path}: the journal of another extraction: delete it")
+    if len(journal) or any(_holds_rows(worker) for worker in worker_journals(target)):
+        return journal
+    journal.close()
+    return None
+
+
+def _holds_rows(path: Path) -> bool:
+    with Journal(path, read_only=True) as journal:
+        return len(journal) > 0
+
+
+def _view_rule(previous: FeatureStore | None, views: int | None, augment: str | None) -> ViewRule:
+    """How many views, by which preset: what is asked for, and never fewer than the file has."""
     there = 0 if previous is None else int(max(previous.view_numbers, default=0))
     if previous is not None and there:
         _check_views(previous, there)
@@ -145,13 +164,13 @@ def _views(previous: FeatureStore | None, views: int | None, augment: str | None
                 f"{previous.path}: has views made by {previous.augment!r}: keep that preset, "
                 f"or pass --name to write views by {augment!r} into another file"
             )
-        return max(there, views or 0), previous.augment
-    return (views, augment or "mild") if views else (0, file_format.NO_AUGMENT)
+        return ViewRule(max(there, views or 0), previous.augment)
+    return ViewRule(views, augment or "mild") if views else ViewRule()
 
 
 def _check_views(previous: FeatureStore, most: int) -> None:
     """Every training row will get as many views as one has: so a number that few can have is not believed."""
-    if previous.augment not in PRESETS:
+    if previous.augment not in AUGMENTATIONS:
         raise StoreError(
             f"{previous.path}: has views made by {previous.augment!r}, which this version does not know: "
             "upgrade featurestore, or pass --name to write another file"
@@ -165,12 +184,6 @@ def _check_views(previous: FeatureStore, most: int) -> None:
 
 _SPARSEST = 100
 """A file lacks views of rows whose images were gone when more views were asked for."""
-
-
-def _holds_rows(path: Path) -> bool:
-    journal = Journal(path, read_only=True)
-    journal.close()
-    return len(journal) > 0
 
 
 def _previous(target: Path, spec: ExtractionSpec) -> FeatureStore | None:
@@ -198,8 +211,7 @@ def _refuse_to_lose(previous: FeatureStore, dataset: Dataset) -> None:
 
 def _joined(previous: FeatureStore, dataset: Dataset) -> list[Sample]:
     """The samples of a partial dataset, and those of the file that it does not name."""
-    columns = (getattr(previous, name).tolist() for name in ("ids", "paths", "digests", "labels", "splits"))
-    kept = {values[0]: Sample(*values) for values in zip(*columns, strict=True)}
+    kept = {sample.id: sample for sample in previous.samples()}
     return sorted((kept | {sample.id: sample for sample in dataset.samples}).values(), key=lambda sample: sample.id)
 
 
@@ -211,6 +223,6 @@ def _donors(folder: Path, target: Path, spec: ExtractionSpec) -> Iterator[Featur
         try:
             donor = FeatureStore(path)
         except StoreError:
-            continue  # not asked for; `verify` names it, and here it only means to compute anew
+            continue  # nobody asked for it: `verify` names a damaged file, and here its rows are computed anew
         if donor.fingerprint == spec.fingerprint:
             yield donor

@@ -36,7 +36,7 @@ class Augmentation:
     colour: float = 0.0
 
 
-PRESETS = {
+AUGMENTATIONS = {
     "flip": Augmentation(horizontal_flip=True),
     "mild": Augmentation(rotation=10, shift=0.1, zoom=0.1, horizontal_flip=True),
     # ImageDataGenerator of the tutorials: cats and dogs (Chollet 2016), dog breeds, chest X-rays.
@@ -50,8 +50,8 @@ PRESETS = {
 
 def check(preset: str) -> None:
     """Raise BackboneError if there is no such preset."""
-    if preset not in PRESETS:
-        raise BackboneError(f"unknown augmentation {preset!r}: {suggest(preset, PRESETS)}")
+    if preset not in AUGMENTATIONS:
+        raise BackboneError(f"unknown augmentation {preset!r}: {suggest(preset, AUGMENTATIONS)}")
 
 
 def view_key(digest: str, preset: str, number: int) -> str:
@@ -61,7 +61,7 @@ def view_key(digest: str, preset: str, number: int) -> str:
 
 def view(pixels: NDArray[np.uint8], key: str, preset: str) -> NDArray[np.uint8]:
     """One augmented version of uint8 pixels (S, S, 3); what leaves the frame is filled from its nearest edge."""
-    ranges, rng = PRESETS[preset], np.random.default_rng(int(key[:16], 16))
+    ranges, rng = AUGMENTATIONS[preset], np.random.default_rng(int(key[:16], 16))
     # Every number is drawn, whether its range is zero or not, so that presets with a range in common look alike.
     angle, shear, right, down, zoom, *colours = rng.uniform(-1, 1, 8)
     mirrored, flipped = rng.random(2) < 0.5

@@ -72,7 +72,7 @@ def inspect_source(
     """Read and decode every image once. Nothing is written but the page, and no backbone is needed.
 
     Args:
-        source: see :func:`featurestore.sources.base.open_source`.
+        source: see :func:`featurestore.open_source`.
         progress: see :func:`featurestore.system.progress.reporting`.
         page: an HTML file to write, which shows what was found in pictures.
 

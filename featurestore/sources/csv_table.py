@@ -1,17 +1,22 @@
-"""Reading a CSV that lists images: its rows, and the file that each of them means."""
+"""A CSV that gives each image's file and class, and perhaps its split: its rows, and the file that each row means."""
 
 import csv
 import io
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from posixpath import basename, normpath, relpath, splitext
 from typing import NamedTuple, TextIO
 
 from featurestore.errors import SourceError
-from featurestore.sources.tree import Tree
+from featurestore.sources.base import FileSource, Format, Row, check_known, first_of, listing_of
+from featurestore.sources.options import SourceOptions
+from featurestore.sources.samples import Failure
+from featurestore.sources.split_names import split_named
+from featurestore.sources.tree import OUTSIDE, Tree, inside
 from featurestore.system.files import open_regular, why
 from featurestore.system.machine import machine_memory
 
@@ -31,6 +36,69 @@ MAX_ROWS = machine_memory() // 4 // 1024
 
 _NAMED = 40
 """Columns that a message names at most, and characters of each."""
+
+
+_REMEDY = "list images of two classes or more; --label-column chooses the column"
+
+
+class ManifestSource(FileSource):
+    """A CSV that gives each image's file and class, and perhaps its split; and the folder where the images lie.
+
+    A cell names a file by its path in the folder, with or without its suffix, or by the end of that path: a bare
+    name or id finds the one file called so in whatever folder. An absolute path, or one that leads out of the folder
+    (``../more/1.jpg``), is taken as it is, unless the source is to be contained.
+
+    Args:
+        manifest: see :func:`read_manifest`.
+        root: the folder.
+        name: of the data set.
+        columns: names of the path, label and split columns; None to look for the usual ones.
+        exclude: classes to leave out.
+        contained: see :class:`featurestore.sources.options.SourceOptions`.
+
+    Raises:
+        SourceError: whatever makes the table ambiguous, with its line; no image there; a single class.
+    """
+
+    def __init__(
+        self,
+        manifest: Path,
+        root: Path,
+        *,
+        name: str,
+        columns: Sequence[str | None] = (None, None, None),
+        exclude: Iterable[str] = (),
+        contained: bool = False,
+    ) -> None:
+        exclude, finder, skipped = frozenset(exclude), Finder(root, contained=contained), Counter[str]()
+        stays = inside(root) if contained else None
+        rows: list[Row] = []
+        failures: list[Failure] = []
+        lines: dict[str, int] = {}
+        labels: set[str] = set()
+        for number, cell, label, word in read_manifest(manifest, columns):
+            where = f"{manifest}, line {number}"
+            if lines.setdefault(cell, number) != number:
+                raise SourceError(f"{where}: {cell!r} stands in line {lines[cell]} too: keep one of them")
+            labels.add(label)
+            split, failed = "" if word is None else split_named(word, where), ""
+            if label in exclude:
+                skipped["of an excluded class"] += 1
+            elif not (path := finder.find(cell, where)):
+                failed = "no such file"
+            elif stays is None or stays(path):
+                rows.append(Row(id=cell, path=path, class_name=label, split=split))
+            else:
+                failed = OUTSIDE
+            if failed:
+                failures.append(Failure(path=cell, reason=f"{failed} ({manifest.name}, line {number})"))
+        check_known(exclude, labels, manifest)
+        if failures and not rows:
+            raise SourceError(
+                f"{manifest}: none of its {len(failures)} images is in {root} ({first_of(failures)}): "
+                "give the folder of the images as the source, and this file with --labels"
+            )
+        super().__init__(root, listing_of(name, manifest, rows, failures, skipped, _REMEDY))
 
 
 class Line(NamedTuple):
@@ -154,3 +222,21 @@ class Finder:
 
 def _stem(path: str) -> str:
     return splitext(basename(path))[0]
+
+
+def _open(path: Path, name: str, options: SourceOptions) -> ManifestSource:
+    if options.labels is not None and not path.is_dir():
+        raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
+    manifest, root = (path, path.parent) if options.labels is None else (options.labels, path)
+    return ManifestSource(
+        manifest, root, name=name, columns=options.columns, exclude=options.exclude, contained=options.contained
+    )
+
+
+FORMAT = Format(
+    called="a .csv",
+    recognises=lambda path, options: options.labels is not None or path.suffix.lower() in (".csv", ".tsv"),
+    open=_open,
+    has_columns=True,
+    can_exclude=True,
+)

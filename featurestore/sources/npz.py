@@ -1,8 +1,8 @@
-"""Arrays of images and labels: which ones serve, and how they lie in an ``.npz``."""
+"""An ``.npz`` file of images and labels, as Keras and many tutorials keep small data sets."""
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -12,7 +12,9 @@ from numpy.lib import format
 from numpy.typing import NDArray
 
 from featurestore.errors import SourceError
-from featurestore.images.picture import scale16
+from featurestore.sources.arrays import ArraySource
+from featurestore.sources.base import Format
+from featurestore.sources.options import SourceOptions
 from featurestore.system.files import open_regular, size_text, why
 from featurestore.system.machine import machine_memory
 
@@ -20,58 +22,6 @@ _KEYS = (("x", "y"), ("images", "labels"))
 
 _HEAD = 2**16
 """Bytes in which an array of an archive must have said what it is."""
-
-
-def checked_images(images: NDArray[Any], name: str) -> NDArray[Any]:
-    """The images themselves, if :func:`to_uint8` can take each of them; else a SourceError."""
-    shape, dtype = images.shape, images.dtype
-    if not (images.ndim == 3 or (images.ndim == 4 and shape[3] in (1, 3, 4))) or 0 in shape:
-        raise SourceError(f"{name}: images must have shape (N, H, W) or (N, H, W, 1, 3 or 4), not {shape}")
-    if dtype.kind == "f":
-        if not (images.min() >= 0 and images.max() <= 1):  # also false for NaN
-            raise SourceError(f"{name}: images of {dtype} must lie in [0, 1]: scale them, or convert them to uint8")
-    elif dtype not in (np.uint8, np.uint16):
-        raise SourceError(f"{name}: images must be uint8, uint16 or floats in [0, 1], not {dtype}: convert them")
-    return images
-
-
-def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """One checked image, scaled to [0, 255]; same shape."""
-    if image.dtype == np.uint8:
-        return image
-    return np.rint(image * 255).astype(np.uint8) if image.dtype.kind == "f" else scale16(image)
-
-
-def classes(labels: NDArray[Any], class_names: Sequence[str] | None, name: str) -> tuple[list[int], tuple[str, ...]]:
-    """Labels as indices, and the names that they point to.
-
-    Args:
-        labels: (N,) or (N, 1), numbers or texts.
-        class_names: what whole numbers point into, and what texts are among; None for the sorted labels themselves.
-        name: of the dataset, for messages.
-
-    Raises:
-        SourceError: another shape or type, a label that is no class, or fewer than two classes.
-    """
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iubUO":
-        raise SourceError(f"{name}: labels must be N whole numbers or texts, not {labels.dtype} {labels.shape}")
-    if labels.dtype.kind == "O":
-        labels = labels.astype(str)
-    values, index = np.unique(labels, return_inverse=True)
-    names = tuple(str(value) for value in (values if class_names is None else class_names))
-    if class_names is not None and len(set(names)) < len(names):
-        twice = next(each for each in names if names.count(each) > 1)
-        raise SourceError(f"{name}: class name {twice!r} stands twice: each class needs its own")
-    known = list(values) if class_names is None else names if labels.dtype.kind == "U" else range(len(names))
-    position = {value: i for i, value in enumerate(known)}
-    for value in values:
-        if value not in position:
-            raise SourceError(f"{name}: label {value.item()!r} is none of the {len(names)} class names")
-    if len(values) < 2:
-        raise SourceError(f"{name}: only one class, {names[position[values[0]]]!r}: a head needs two or more")
-    return [position[values[i]] for i in index], names
 
 
 def read_npz(path: Path) -> dict[str, Any]:
@@ -101,7 +51,7 @@ def read_npz(path: Path) -> dict[str, Any]:
 
 
 class _Arrays(Mapping[str, NDArray[Any]]):
-    """Those of an archive: what one declares at its beginning is looked at before it is unpacked."""
+    """The arrays of an archive. What an array declares at its beginning is checked before it is unpacked."""
 
     def __init__(self, archive: ZipFile) -> None:
         self._archive = archive
@@ -152,3 +102,14 @@ def _pick(file: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         "labels": np.concatenate([y for _, y in parts]),
         "splits": np.repeat(words, [len(x) for x, _ in parts]),
     }
+
+
+def _open(path: Path, name: str, options: SourceOptions) -> ArraySource:
+    return ArraySource(**read_npz(path), name=name)
+
+
+FORMAT = Format(
+    called="an .npz",
+    recognises=lambda path, options: path.suffix.lower() == ".npz",
+    open=_open,
+)

@@ -1,9 +1,9 @@
-"""What a source holds, as plain data: samples, what gave none, and both together."""
+"""What a source holds, as plain data: its samples, the inputs that gave none, and both together."""
 
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One image of a source.
 
@@ -13,29 +13,35 @@ class Sample:
         digest: SHA-256, 64 hex digits, of the file's bytes, or of an array's dtype, shape and bytes; "" until the
             image was read.
         label: index into the class names.
-        split: train, validation, test, duplicate, or "" while not assigned.
+        split: train, validation, test, duplicate, or "" while none is assigned.
     """
 
     id: str
     path: str
-    digest: str
+    digest: str = ""
     label: int
     split: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An input that gave no sample, and why."""
+    """An input that gave no sample, and the reason."""
 
     path: str
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What a source holds: samples sorted by id, failures sorted by path, and counts of what was passed over.
+    """What a source holds.
 
-    A partial one adds to what a file holds: rows of images that it does not name stay there.
+    Attributes:
+        name: of the data set.
+        class_names: class `i` is ``class_names[i]``.
+        samples: sorted by their ids.
+        failures: sorted by their paths.
+        skipped: how many files were passed over, by reason.
+        partial: whether the data set only adds to a feature file: rows of images that it does not name stay there.
     """
 
     name: str

@@ -8,7 +8,7 @@ import numpy as np
 from featurestore.errors import CorruptFileError
 from featurestore.images.augment import view_key
 from featurestore.store.journal import SUFFIX as JOURNAL_SUFFIX
-from featurestore.store.journal import Features, Journal
+from featurestore.store.journal import Features, Journal, JournalHeader
 from featurestore.store.reader import FeatureStore
 
 
@@ -18,8 +18,10 @@ def view_keys(file: FeatureStore) -> list[str]:
     return [view_key(d, file.augment, n) for d, n in zip(digests, file.view_numbers.tolist(), strict=True)]
 
 
-class Rows:
-    """Rows of several sources of one fingerprint; the first that holds a digest gives it. A context manager.
+class FinishedRows:
+    """Rows of several files and journals of one fingerprint. The first of them that holds a digest gives its row.
+
+    Use it as a context manager, which closes the journals.
 
     Args:
         paths: feature files and journals to begin with.
@@ -52,7 +54,17 @@ class Rows:
         """Take over an open journal; its rows, also those appended later, are found from now on."""
         self._journals.append(journal)
 
-    def __enter__(self) -> "Rows":
+    def adopt(self, paths: Iterable[Path], header: JournalHeader | None) -> None:
+        """Take in journals that workers have written, as far as they belong to the run whose journal has `header`."""
+        known = {journal.path for journal in self._journals}
+        for path in sorted(set(paths) - known):
+            journal = Journal(path, read_only=True)
+            if journal.header == header:
+                self.add_journal(journal)
+            else:
+                journal.close()
+
+    def __enter__(self) -> "FinishedRows":
         return self
 
     def __exit__(self, *exc: object) -> None:

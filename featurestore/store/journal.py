@@ -16,6 +16,7 @@ import json
 import math
 import os
 import struct
+import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import CorruptFileError
 from featurestore.store.file_format import BLOCK_BYTES
+from featurestore.store.file_format import SUFFIX as FILE_SUFFIX
 from featurestore.system.documents import parse
 from featurestore.system.files import check_filled, open_own, why, write_error, write_whole
 
@@ -42,6 +44,21 @@ _sync = getattr(os, "fdatasync", os.fsync)  # macOS has fsync only
 
 Features = Mapping[str, NDArray[np.floating[Any]]]
 """Per tap, an array (rows, *shape)."""
+
+
+def journal_path(target: Path) -> Path:
+    """Where the rows of a feature file go until it is published."""
+    return target.with_name(target.name.removesuffix(FILE_SUFFIX) + SUFFIX)
+
+
+def worker_journals(target: Path) -> list[Path]:
+    """Where the workers of a cluster have put rows of a feature file: see :mod:`featurestore.extraction.cluster`."""
+    return sorted(target.parent.glob(f"{journal_path(target).stem}.*{SUFFIX}"))
+
+
+def new_worker_journal(target: Path) -> Path:
+    """A path that no other worker uses."""
+    return journal_path(target).with_suffix(f".{uuid.uuid4().hex[:12]}{SUFFIX}")
 
 
 @dataclass(frozen=True)

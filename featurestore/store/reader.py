@@ -4,7 +4,7 @@ A file may come from anybody, so :mod:`featurestore.store.structure` checks it b
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptFileError, StoreError
+from featurestore.sources.samples import Sample
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format, structure
 from featurestore.store.remote import is_remote, local_copy
@@ -150,6 +151,13 @@ class FeatureStore:
     def rows(self, split: str) -> NDArray[np.intp]:
         """Indices of the rows of one split, in the file's order."""
         return np.flatnonzero(self.splits == split)
+
+    def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
+        """The samples of these rows, by default of all."""
+        names = ("id", "path", "digest", "label", "split")
+        columns = (self.ids, self.paths, self.digests, self.labels, self.splits)
+        lists = [(column if rows is None else column[list(rows)]).tolist() for column in columns]
+        return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
     def summary(self) -> dict[str, Any]:
         """What ``featurestore info`` tells, in plain JSON types."""

@@ -1,8 +1,8 @@
 """Turn finished rows into one HDF5 file, in one step: it is there as a whole, or not at all.
 
-The file is written under a temporary name, synced, checked by the same code that will read it, and renamed. That
-happens in a child process, because HDF5 can crash at exit after a full disk: ``python -m featurestore.store.writer``
-reads a :class:`Publication` from its standard input, and ends when its parent does.
+The file is written as a draft, checked by the same code that will read it, synced, and renamed. That happens in a child
+process, because HDF5 can crash at exit after a full disk: ``python -m featurestore.store.writer`` reads a
+:class:`Publication` from its standard input, and ends when its parent does.
 """
 
 import json
@@ -24,13 +24,14 @@ from featurestore.errors import DiskFullError, FeatureStoreError, StoreError
 from featurestore.images.augment import view_key
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format
-from featurestore.store.finished_rows import Rows
+from featurestore.store.finished_rows import FinishedRows
 from featurestore.store.journal import TapLayout
 from featurestore.store.reader import FeatureStore
 from featurestore.system.children import environment
-from featurestore.system.files import check_space, sync, write_error
+from featurestore.system.files import DRAFT, check_space, replacing
 
-DRAFT_SUFFIX = ".tmp"
+_OLD_DRAFT = ".tmp"
+"""What followed the name of a draft in earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,10 @@ def publish(publication: Publication, lock: int) -> None:
 
 def remove_drafts(folder: Path) -> None:
     """Delete what a killed run left half-written. Call under the store's lock."""
-    for draft in folder.glob(f"*{DRAFT_SUFFIX}"):
-        if not draft.is_dir():
-            draft.unlink(missing_ok=True)
+    for pattern in (f"*{file_format.SUFFIX}{DRAFT}", f"*{_OLD_DRAFT}"):
+        for draft in folder.glob(pattern):
+            if not draft.is_dir():
+                draft.unlink(missing_ok=True)
 
 
 def _child_error(target: Path, code: int, answer: bytes, complaint: bytes, needed: int) -> FeatureStoreError:
@@ -122,22 +124,16 @@ def _child_error(target: Path, code: int, answer: bytes, complaint: bytes, neede
 
 
 def write(publication: Publication) -> None:
-    """Write, sync, check and rename the file, in this process.
+    """Write, check, sync and rename the file, in this process.
 
     Raises:
-        DiskFullError: no space left.
+        DiskFullError: no space is left.
+        WriteError: the file cannot be written there.
     """
-    target = Path(publication.target)
-    draft = target.with_name(f"{target.name}.{os.getpid()}{DRAFT_SUFFIX}")
-    try:
-        with Rows(map(Path, publication.sources)) as rows, _new_file(draft) as file:
+    with replacing(publication.target) as draft:
+        with FinishedRows(map(Path, publication.sources)) as rows, _new_file(draft) as file:
             _fill(file, publication, rows)
-        sync(draft)
         FeatureStore(draft)
-        draft.replace(target)
-        sync(target.parent)
-    except OSError as error:
-        raise write_error(target, error) from error
 
 
 def _new_file(path: Path) -> h5py.File:
@@ -157,7 +153,7 @@ def _new_group(file: h5py.File, name: str) -> None:
     h5py.h5g.create(file.id, name.encode(), gcpl=creation)
 
 
-def _fill(file: h5py.File, publication: Publication, rows: Rows) -> None:
+def _fill(file: h5py.File, publication: Publication, rows: FinishedRows) -> None:
     columns, views = publication.columns, publication.views
     taps = [tap.name for tap in publication.taps]
     for group in file_format.children(file_format.schema(taps)):
@@ -190,7 +186,7 @@ def _fill(file: h5py.File, publication: Publication, rows: Rows) -> None:
     file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, taps))
 
 
-def _copy(file: h5py.File, publication: Publication, rows: Rows, group: str, keys: Sequence[str]) -> None:
+def _copy(file: h5py.File, publication: Publication, rows: FinishedRows, group: str, keys: Sequence[str]) -> None:
     """Write the features of the rows called `keys`, a block at a time."""
     names = file_format.feature_names([tap.name for tap in publication.taps], group)
     for tap in publication.taps:

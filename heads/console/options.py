@@ -103,7 +103,7 @@ def opens_source(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def run(**values: Any) -> None:
-        from featurestore.sources.base import open_source
+        from featurestore.sources.opener import open_source
 
         chosen = asdict(_SourceOptions(**{name: values.pop(name) for name in described}))
         chosen["exclude"] = chosen["exclude"] or ()

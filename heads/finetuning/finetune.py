@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from featurestore.backbones import load_backbone, named
 from featurestore.errors import HeadError
-from featurestore.sources.base import Source, open_source
+from featurestore.sources.base import Source
+from featurestore.sources.opener import open_source
 from featurestore.spec import LAST, ExtractionSpec, Tap
 from featurestore.store.file_format import safe_name
 from featurestore.store.lock import store_lock

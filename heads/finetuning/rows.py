@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError, ImageError
-from featurestore.extraction.decode_ahead import Task, Wish, decode_ahead
+from featurestore.extraction.decode_ahead import ImageTask, Wish, decode_ahead
 from featurestore.extraction.extract import extract
 from featurestore.extraction.plan import Item
-from featurestore.extraction.run import Progress
 from featurestore.images.augment import view_key
 from featurestore.sources.base import Source
 from featurestore.sources.samples import Sample
 from featurestore.sources.splits import DUPLICATE, assign_splits
-from featurestore.spec import ExtractionSpec
+from featurestore.spec import Dtype, ExtractionSpec
 from featurestore.store.reader import FeatureStore
 from featurestore.system.machine import cores
+from featurestore.system.progress import Progress
 from heads.feature_table import Labels
 from heads.solvers.calibration import held_out_tenth
 from heads.solvers.versions import Versions
@@ -107,7 +107,7 @@ def from_cache(
     network: tuple[str, str],
     boundary: str,
     *,
-    dtype: str,
+    dtype: Dtype,
     views: int,
     augment: str | None,
     progress: Progress | None,
@@ -159,10 +159,11 @@ def from_pixels(
 
     preset = augment or ""
 
-    def task(sample: Sample) -> Task:
+    def task(sample: Sample) -> ImageTask:
         numbers = range(1, views + 1) if augment and sample.split == "train" else ()
         keys = [sample.digest, *(view_key(sample.digest, preset, number) for number in numbers)]
-        return sample, [Wish(spec.size, preset, [Item(key, sample, number) for number, key in enumerate(keys)])]
+        items = [Item(key=key, sample=sample, number=number) for number, key in enumerate(keys)]
+        return ImageTask(sample, [Wish(spec.size, preset, items)])
 
     side = (spec.size, spec.size, 3)
     plain, shown = (np.empty((n, *side), np.uint8) for n in (len(samples), count - len(samples)))

@@ -1,7 +1,5 @@
 """Linear heads in closed form, from class means and the covariance within classes."""
 
-import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -11,11 +9,10 @@ import numpy as np
 from featurestore.errors import HeadError
 from heads.feature_table import LabelledRows, Labels
 from heads.kinds.base import HeldOut, Spaces
-from heads.kinds.design import HeadDesign
-from heads.kinds.linear import LinearHead, held_out, held_scores
+from heads.kinds.linear import LinearHead, held_out
 from heads.kinds.parameters import parameter
 from heads.solvers.arrays import Extent, Scaling
-from heads.solvers.folds import Division, Judged, Report
+from heads.solvers.folds import Division
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.training import Training
 
@@ -51,7 +48,7 @@ class DiscriminantHead(LinearHead):
         self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training, folds)
-        moments = _moments(division, range(division.folds + 1), False, self.needs_covariance)
+        moments = moments_of(division, range(division.folds + 1), False, self.needs_covariance)
         coef, intercept = (np.stack(part).astype(np.float32) for part in zip(*map(self.solve, moments), strict=True))
         self._take(coef[-1], intercept[-1], scaling)
         return held_out(division, coef, intercept)
@@ -125,7 +122,7 @@ def _too_wide(columns: int) -> str | None:
     )
 
 
-def _moments(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
+def moments_of(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
     """Compute the moments of each fold in one pass: sums over the rows of a fold are left out of the sums over all."""
     D, C = division.X.shape[1], division.classes
     if covariance and (why := _too_wide(D)):
@@ -162,32 +159,3 @@ def _moments(division: Division, folds: Sequence[int], standardize: bool, covari
             within /= units
         found.append(Moments(n, (mean + shift - scaling.mean) / scaling.scale, within, rounding))
     return found
-
-
-def judge_discriminant(
-    designs: Sequence[HeadDesign], division: Division, *, seed: int, report: Report, deadline: float | None = None
-) -> None:
-    """Fit heads of :class:`DiscriminantHead` on all folds from shared moments; see :func:`judge_paths`."""
-    groups: dict[tuple[bool, bool], list[int]] = defaultdict(list)
-    for i, design in enumerate(designs):
-        groups[design.kind == "lda", design.params["standardize"]].append(i)
-    folds = range(division.folds)
-    for (covariance, standardize), members in groups.items():
-        start = time.perf_counter()
-        moments = _moments(division, folds, standardize, covariance)
-        shared = (time.perf_counter() - start) / len(members)
-        for i in members:
-            if deadline is not None and time.monotonic() > deadline:
-                return
-            start = time.perf_counter()
-            head = designs[i].build(seed)
-            assert isinstance(head, DiscriminantHead)
-            raw = []
-            for fold, each in zip(folds, moments, strict=True):
-                coef, intercept = head.solve(each)
-                weights, bias = division.scaling(fold, standardize).fold(
-                    coef.T.astype(np.float32), intercept.astype(np.float32)
-                )
-                raw.append((weights.T, bias))
-            scores = held_scores(division, folds, *(np.stack(part) for part in zip(*raw, strict=True)))
-            report(i, Judged(scores, shared + time.perf_counter() - start, "closed form"))

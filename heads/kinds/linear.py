@@ -1,21 +1,18 @@
 """Linear heads: scores are ``X @ coef_ + intercept_``. A path solver fits them; NumPy alone uses them."""
 
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 
 from featurestore.errors import InputError
 from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, Spaces, too_many_classes
-from heads.kinds.design import HeadDesign
 from heads.kinds.parameters import Parameter, parameter
 from heads.metrics.outcomes import blocks
 from heads.solvers.arrays import Extent, Layers, Scaling
-from heads.solvers.folds import Division, Judged, Report
+from heads.solvers.folds import Division
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.linear_path import (
     LOGISTIC,
@@ -124,14 +121,14 @@ class PathHead(LinearHead):
         self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training, folds)
-        [(_, solution)] = _solve([self], division, range(division.folds + 1), standardize=False)
+        [(_, solution)] = solve_heads([self], division, range(division.folds + 1), standardize=False)
         self.n_iter_ = int(solution.iterations.max())
         coef, intercept = solution.by_fold(division.folds + 1)
         self._take(coef[-1], intercept[-1], scaling)
         return held_out(division, coef, intercept)
 
 
-def _solve(
+def solve_heads(
     heads: Sequence[PathHead], division: Division, folds: Sequence[int], standardize: bool, **options: Any
 ) -> Iterator[tuple[float, Solution]]:
     """Yield each C with the solution of heads that differ in C and class weight.
@@ -226,34 +223,3 @@ def held_out(division: Division, coef: Floats, intercept: Floats) -> HeldOut | N
     if not division.folds:
         return None
     return held_scores(division, range(division.folds), coef, intercept), division.codes[division.judged]
-
-
-def judge_paths(
-    designs: Sequence[HeadDesign], division: Division, *, seed: int, report: Report, deadline: float | None = None
-) -> None:
-    """Fit heads of :class:`PathHead` on all folds, sharing all that can be shared; see
-    :data:`heads.solvers.folds.Report`.
-
-    Args:
-        designs: of any such kinds.
-        division: the rows.
-        seed: passed on to the heads.
-        report: takes each result.
-        deadline: ``time.monotonic()`` after which designs that are not begun stay unreported.
-    """
-    groups: dict[Any, list[int]] = defaultdict(list)
-    for i, design in enumerate(designs):
-        groups[design.kind, *(design.params[name] for name in ("standardize", "tol", "max_iter"))].append(i)
-    folds = range(division.folds)
-    for members in groups.values():
-        heads = [cast("PathHead", designs[i].build(seed)) for i in members]
-        names = sorted({head.class_weight for head in heads})
-        before = time.perf_counter()
-        for C, solution in _solve(heads, division, folds, heads[0].standardize, deadline=deadline):
-            done = [(i, head) for i, head in zip(members, heads, strict=True) if head.inverse_penalty == C]
-            elapsed, before = time.perf_counter() - before, time.perf_counter()
-            for i, head in done:
-                mine = solution.part(names.index(head.class_weight), len(names))
-                scores = held_scores(division, folds, *mine.by_fold(len(folds)))
-                stopped = "converged" if mine.iterations.max() < head.max_iter else "max_iter"
-                report(i, Judged(scores, elapsed / len(done), stopped))

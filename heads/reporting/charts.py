@@ -269,8 +269,8 @@ def feature_map(places: NDArray[np.float64], y: ArrayLike, names: Sequence[str],
 
 
 def _leaderboard(found: Findings) -> Chart | None:
-    run = found.run
-    return leaderboard(run.trials, run.winner, run.sweep["settings"]["metric"]) if run.sweep and run.winner else None
+    sweep = found.run.sweep
+    return leaderboard(sweep.trials, sweep.winner, sweep.settings.metric) if sweep else None
 
 
 def _dense_nets(found: Findings) -> Chart | None:

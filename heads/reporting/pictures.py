@@ -8,8 +8,9 @@ import numpy as np
 
 from featurestore.errors import ImageError
 from featurestore.pages.inspection import looks
-from featurestore.sources.base import FileSource, Source, open_source
-from featurestore.sources.samples import Dataset, Sample
+from featurestore.sources.base import FileSource, Source
+from featurestore.sources.opener import open_source
+from featurestore.sources.samples import Dataset
 from featurestore.store.reader import FeatureStore
 from featurestore.system.progress import Progress
 from heads.reporting.findings import Findings, answer
@@ -35,7 +36,7 @@ class _Pictures:
 
     def __init__(self, store: FeatureStore, source: Any, progress: Progress | None) -> None:
         folder = Path(source)
-        empty = Dataset(store.dataset, store.class_names, [])
+        empty = Dataset(name=store.dataset, class_names=store.class_names, samples=[])
         self._source: Source = FileSource(folder, empty) if folder.is_dir() else open_source(folder)
         self._store, self._report = store, progress or (lambda stage, done, total: None)
         self.failures: list[tuple[str, str]] = []
@@ -45,10 +46,7 @@ class _Pictures:
         store = self._store
         sized = np.argsort(store.digests, kind="stable")[:_SIZED].tolist()
         wanted = list(dict.fromkeys([*rows, *sized]))
-        columns = [
-            values[wanted].tolist() for values in (store.ids, store.paths, store.digests, store.labels, store.splits)
-        ]
-        samples = [Sample(*row) for row in zip(*columns, strict=True)]
+        samples = store.samples(wanted)
         shown = {str(store.digests[i]) for i in rows}
         found: dict[int, dict[str, str]] = {}
         sizes = []

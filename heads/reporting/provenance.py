@@ -9,6 +9,7 @@ from featurestore.backbones import named
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
 from heads.reporting.run_folder import RunFolder
+from heads.search.results import SweepSettings
 from heads.search.space import PRESETS
 from heads.storage.saved_head import FittedHead
 
@@ -32,10 +33,11 @@ def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
         how = f"{spec.size} px, {spec.resize}, {spec.preprocessing}, {spec.dtype}"
         weights = f"weights {item.weights} ({spec.weights_digest[:16]}…)"
         found.append(["features", f"{spec.backbone}.{item.tap}: {how}, {weights}, fingerprint {item.fingerprint}"])
-    for name, summary in (("sweep", run.sweep), ("fine-tuning", run.tuning)):
-        if summary:
-            settings = {name: value for name, value in summary["settings"].items() if value is not None}
-            found.append([name, ", ".join(f"{name} {value}" for name, value in settings.items())])
+    sweep, tuning = run.sweep and run.sweep.settings.to_dict(), run.tuning and run.tuning["settings"]
+    for name, settings in (("sweep", sweep), ("fine-tuning", tuning)):
+        if settings:
+            given = (f"{setting} {value}" for setting, value in settings.items() if value is not None)
+            found.append([name, ", ".join(given)])
     found.append(["head", " ".join([fitted.design.kind, *(f"{k}={v}" for k, v in fitted.design.params.items())])])
     times = f"in {fitted.seconds:.2f} s, seed {fitted.seed}, {fitted.views:,} views"
     found.append(["fitted", f"{times}, temperature {fitted.head.temperature_:.3f}"])
@@ -63,8 +65,8 @@ def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], sour
         lines.insert(0, ["finetune", "HEAD_DIR", source, "--out", str(run.path), *_tuning(run.tuning["settings"])])
     elif run.sweep:
         tables = len({trial.features for trial in run.trials})
-        options = [*(_chosen(fitted) if tables == 1 else []), *_sweep(run.sweep["settings"])]
-        if sampler := run.sweep["settings"].get("sampler"):
+        options = [*(_chosen(fitted) if tables == 1 else []), *_sweep(run.sweep.settings)]
+        if sampler := run.sweep.settings.sampler:
             options += ["--sampler", sampler, "--trials", str(len(run.trials) // tables)]
         lines.append(["sweep", features, "--out", str(run.path), *options])
     else:
@@ -103,14 +105,13 @@ def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
     return parts
 
 
-def _sweep(settings: Mapping[str, Any]) -> list[str]:
-    space = str(settings["space"])
-    parts = ["--preset" if space in PRESETS else "--space", space, "--metric", str(settings["metric"])]
-    parts += ["--cv", str(settings["cv"] or 0)]
-    parts += ["--ensemble", str(settings["ensemble"])] if settings.get("ensemble", 1) > 1 else []
-    parts += ["--smallest"] if settings.get("smallest") else []
-    parts += [] if settings["views"] else ["--plain"]
-    return parts + _seed(settings["seed"])
+def _sweep(settings: SweepSettings) -> list[str]:
+    parts = ["--preset" if settings.space in PRESETS else "--space", settings.space, "--metric", settings.metric]
+    parts += ["--cv", str(settings.cv or 0)]
+    parts += ["--ensemble", str(settings.ensemble)] if settings.ensemble > 1 else []
+    parts += ["--smallest"] if settings.smallest else []
+    parts += [] if settings.views else ["--plain"]
+    return parts + _seed(settings.seed)
 
 
 def _tuning(settings: Mapping[str, Any]) -> list[str]:

@@ -129,7 +129,7 @@ def _write_page(
     run, stores = findings.run, findings.stores
     html.write(
         file, "report.html", "heads.reporting", facts=findings, charts=sections, shown=shown, run=run,
-        sweep=plain(run.sweep), store=stores[0] if stores else None,
+        sweep=run.sweep, store=stores[0] if stores else None,
         classes=class_counts(findings.answers.table) if findings.answers else [], leaders=_leaders(run),
         several=len({trial.features for trial in run.trials}) > 1, most=SHOWN,
         thresholds=text.threshold(plain(findings.evaluation) or {}), head=text.design(run.fitted.to_dict()),

@@ -10,7 +10,7 @@ from featurestore.system import documents
 from heads.documents import EvaluationDocument, SweepDocument, TuningDocument
 from heads.evaluation.evaluate import Evaluation
 from heads.kinds.base import LossHistory
-from heads.search.sweep import SUMMARY, WINNER
+from heads.search.results import SUMMARY, WINNER, SweepResult
 from heads.search.trials import FILE, Trial
 from heads.storage.saved_head import HEAD, FittedHead, load_head, reason
 
@@ -28,8 +28,6 @@ class RunFolder:
         measured: its metrics on the test rows, if they were measured.
         history: log losses after each epoch, see :class:`heads.kinds.base.Head`.
         sweep: what the sweep returned, or None.
-        trials: those of the sweep, the best first.
-        winner: the trial whose design was refitted as the head.
         tuning: what ``finetune.json`` says, or None.
     """
 
@@ -37,15 +35,23 @@ class RunFolder:
     fitted: FittedHead
     measured: Evaluation | None = None
     history: LossHistory = field(default_factory=dict)
-    sweep: SweepDocument | None = None
-    trials: list[Trial] = field(default_factory=list)
-    winner: Trial | None = None
+    sweep: SweepResult | None = None
     tuning: TuningDocument | None = None
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Trials of the sweep, the best first."""
+        return self.sweep.trials if self.sweep else []
+
+    @property
+    def winner(self) -> Trial | None:
+        """The trial that the head was refitted for."""
+        return self.sweep.winner if self.sweep else None
 
     @property
     def features(self) -> Recorded | None:
         """Where the features of the sweep were, as its file says."""
-        where = self.sweep.get("features") if self.sweep else None
+        where = self.sweep.features if self.sweep else None
         return None if where is None else Recorded(where)
 
 
@@ -74,12 +80,8 @@ def open_run(path: Path) -> RunFolder:
 
 def _sweep(path: Path, fitted: FittedHead) -> RunFolder:
     values = documents.read(path / SUMMARY, SweepDocument)
-    trials = [Trial.from_dict(each) for each in values["trials"]]
-    winners = [trial for trial in trials if trial.key == Trial.from_dict(values["winner"]).key]
-    if len(winners) != 1:
-        raise ValueError("its winner is not one of its trials")
     measured = _evaluation(values["test"]) if values["test"] else None
-    return RunFolder(path, fitted, measured, fitted.head.history_, values, trials, winners[0])
+    return RunFolder(path, fitted, measured, fitted.head.history_, SweepResult.from_document(path, values, measured))
 
 
 def _tuning(path: Path, fitted: FittedHead) -> RunFolder:

@@ -14,7 +14,7 @@ from featurestore.system.machine import machine_memory
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
 from heads.kinds.svm import decisions
-from heads.solvers.folds import Division, Judged, Report
+from heads.search.judging import Judged, Judging
 from heads.solvers.gram_matrix import EACH, SHARED, Doubles, Gram
 
 _TASKS = 4
@@ -34,24 +34,12 @@ Group = Sequence[tuple[int, Any]]
 """Heads that share a kernel, with the indices of their designs."""
 
 
-def judge_kernel(
-    designs: Sequence[HeadDesign],
-    division: Division,
-    *,
-    seed: int,
-    report: Report,
-    deadline: float | None = None,
-    max_memory: int | None = None,
-) -> None:
-    """Fit designs of kind ``svm`` on each fold, and judge them on the rows held out.
+def judge_kernel(designs: Sequence[HeadDesign], judging: Judging) -> None:
+    """Fit support vector machines on each fold, and judge them on the rows held out.
 
     Args:
         designs: their answers are those of the heads that they build.
-        division: the rows.
-        seed: of the heads.
-        report: is told each design's scores: float32 (J, C).
-        deadline: value of ``time.monotonic()`` from which on nothing new is begun; the rest is not reported.
-        max_memory: bytes to work in beside the features; None: half of the machine's.
+        judging: the rows, and what else is needed.
 
     Raises:
         HeadError: too many rows for this memory.
@@ -59,14 +47,14 @@ def judge_kernel(
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
 
-    heads: list[Any] = [design.build(seed) for design in designs]
-    division.check(heads, max_memory)
-    workers = _workers(len(division.codes), max_memory)
-    tally = _Tally(division, report)
-    late = np.inf if deadline is None else deadline
+    heads: list[Any] = [design.build(judging.seed) for design in designs]
+    judging.check(heads)
+    division, workers = judging.division, _workers(len(judging.division.codes), judging.max_memory)
+    tally = _Tally(judging)
+    # Rows as they are serve all folds with one Gram matrix; rows that are standardised differ from fold to fold.
     for standardize, folds in [(False, [*range(division.folds)]), *((True, [f]) for f in range(division.folds))]:
         sharing = [(i, head) for i, head in enumerate(heads) if head.standardize is standardize]
-        if not sharing or time.monotonic() >= late:
+        if not sharing or judging.over:
             continue
         start = time.perf_counter()
         gram = Gram.of(division, division.scaling(folds[0], standardize))
@@ -75,9 +63,10 @@ def judge_kernel(
         # Threads: the solver and NumPy let go of the interpreter. Their own threads would only be in each other's way.
         with threadpool_limits(1):
             run = Parallel(n_jobs=workers, prefer="threads", return_as="generator_unordered")
-            for fold, answers in run(delayed(_judge)(gram, division, *task, late) for task in tasks):
+            for fold, answers in run(delayed(_judge)(gram, judging, *task) for task in tasks):
                 for answer in answers:
                     tally.add(fold, answer, share + answer.seconds / workers)
+                judging.alive()
 
 
 def _workers(rows: int, max_memory: int | None) -> int:
@@ -100,11 +89,12 @@ def _tasks(heads: Group, folds: Sequence[int], workers: int) -> Iterator[tuple[i
                 yield fold, group[start::parts]
 
 
-def _judge(gram: Gram, division: Division, fold: int, group: Group, deadline: float) -> tuple[int, list[_Answer]]:
-    """What heads that differ in C alone give on a fold."""
+def _judge(gram: Gram, judging: Judging, fold: int, group: Group) -> tuple[int, list[_Answer]]:
+    """Fit heads that differ in C alone on a fold, and give their answers."""
     from sklearn import config_context
 
-    if time.monotonic() >= deadline:
+    division = judging.division
+    if judging.over:
         return fold, []
     start = time.perf_counter()
     train, held = division.training_rows(fold), division.held(fold)
@@ -118,7 +108,7 @@ def _judge(gram: Gram, division: Division, fold: int, group: Group, deadline: fl
     answers: list[_Answer] = []
     free = False
     for i, head in sorted(group, key=lambda item: item[1].C):
-        if time.monotonic() >= deadline:
+        if judging.over:
             break
         start = time.perf_counter()
         if not free:
@@ -135,8 +125,8 @@ def _judge(gram: Gram, division: Division, fold: int, group: Group, deadline: fl
 class _Tally:
     """Scores of the designs as they come in; reports those that are complete."""
 
-    def __init__(self, division: Division, report: Report) -> None:
-        self._division, self._report = division, report
+    def __init__(self, judging: Judging) -> None:
+        self._division, self._report = judging.division, judging.report
         self._scores: dict[int, Floats] = {}
         self._seconds: dict[int, list[float]] = {}
 

@@ -2,7 +2,6 @@
 
 import os
 import time
-from typing import Any
 
 import numpy as np
 
@@ -13,13 +12,14 @@ from heads.fit import check_train
 from heads.kinds.linear import LogisticHead
 from heads.metrics.estimates import estimates_of
 from heads.metrics.outcomes import Outcomes
+from heads.search.results import ProbeResult
 from heads.solvers.calibration import stratified_folds
 
 _FOLDS = 3
 """Folds of the train rows when there are no validation rows."""
 
 
-def probe(path: str | os.PathLike[str], *, seed: int = 0) -> list[dict[str, Any]]:
+def probe(path: str | os.PathLike[str], *, seed: int = 0) -> list[ProbeResult]:
     """Fit a logistic head on each tap of a feature file, or of all files in a folder. Test rows are not read.
 
     Args:
@@ -27,9 +27,7 @@ def probe(path: str | os.PathLike[str], *, seed: int = 0) -> list[dict[str, Any]
         seed: of the folds.
 
     Returns:
-        Plain JSON types, the best tap first: ``file``, ``backbone``, ``tap``, ``width`` (columns), ``accuracy`` and
-        ``macro_f1`` on the validation rows (without any: out of 3 folds of the train rows), ``gflops`` of one image's
-        way to the tap (None where not known), ``seconds`` of all fits.
+        One result for each tap, the best first.
 
     Raises:
         StoreError, CorruptFileError: no readable feature file.
@@ -37,10 +35,10 @@ def probe(path: str | os.PathLike[str], *, seed: int = 0) -> list[dict[str, Any]
     """
     stores = [FeatureStore(file) for file in find_files(path)]
     found = [_judge(store, tap, seed) for store in stores for tap in store.taps]
-    return sorted(found, key=lambda row: (-row["accuracy"], -row["macro_f1"]))
+    return sorted(found, key=lambda row: (-row.accuracy, -row.macro_f1))
 
 
-def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
+def _judge(store: FeatureStore, tap: str, seed: int) -> ProbeResult:
     table = FeatureTable(store.path, [(store, tap)])
     known = {split: table.select(split) for split in ("train", "validation") if len(table.rows(split))}
     check_train(table, known)
@@ -60,13 +58,13 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     found = estimates_of(Outcomes.joined(parts))
     flops = store.provenance.get("flops", {}).get(tap)
-    return {
-        "file": str(store.path),
-        "backbone": store.spec.backbone,
-        "tap": tap,
-        "width": X.shape[1],
-        "accuracy": found["accuracy"].value,
-        "macro_f1": found["macro_f1"].value,
-        "gflops": flops and flops / 1e9,
-        "seconds": round(seconds, 3),
-    }
+    return ProbeResult(
+        file=str(store.path),
+        backbone=store.spec.backbone,
+        tap=tap,
+        width=X.shape[1],
+        accuracy=found["accuracy"].value,
+        macro_f1=found["macro_f1"].value,
+        gflops=flops and flops / 1e9,
+        seconds=round(seconds, 3),
+    )

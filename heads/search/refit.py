@@ -1,7 +1,8 @@
 """From the best trials of a sweep to one head: refitted on all rows that they were judged on, and calibrated."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,88 +13,82 @@ from heads.kinds.design import ENSEMBLE, HeadDesign, head_class
 from heads.kinds.ensemble import EnsembleHead, mean_scores
 from heads.metrics.outcomes import blocks
 from heads.search.plan import SweepPlan
-from heads.search.trials import Trial, ranked
+from heads.search.results import Together
+from heads.search.trials import Trial
 from heads.solvers.calibration import Calibration, calibrate
-from heads.solvers.folds import Judged
 from heads.solvers.scores import softmax
 from heads.storage.saved_head import FittedHead
 
 HELD_OUT = "held out"
-"""Among the metrics of a saved head: what it was chosen by."""
-
-_SPARE = 2
-"""Scores that are kept beside those of the heads that are taken: a design that was cut may lead for a while."""
+"""Among the metrics of a saved head: those that it was chosen by."""
 
 
-class HeldScores:
-    """Scores of the best designs on held-out rows, so that nothing is fitted twice for them.
+@dataclass(frozen=True)
+class Refitted:
+    """The head that a sweep ends with.
 
-    Args:
-        most: how many designs.
-        metric: what makes them the best.
+    Attributes:
+        fitted: the head.
+        calibration: its temperature; None where its scores are probabilities already.
+        together: the heads that it consists of, if there are several, and how good they are on the held-out rows.
     """
 
-    def __init__(self, most: int, metric: str) -> None:
-        self.metric, self._most = metric, most + _SPARE
-        self._best: dict[tuple[str, HeadDesign], tuple[Trial, Floats]] = {}
-
-    def add(self, trial: Trial, judged: Judged) -> None:
-        """Keep the scores of a design, if it is one of the best."""
-        self._best[trial.key] = trial, judged.scores
-        if len(self._best) > self._most:
-            del self._best[ranked((each for each, _ in self._best.values()), self.metric)[-1].key]
-
-    def of(self, trials: Sequence[Trial], judge: Callable[[Trial], Floats]) -> list[Floats]:
-        """Scores (J, C) of trials on one table; `judge` gives those that an earlier call of the sweep has judged."""
-        return [self._best[trial.key][1] if trial.key in self._best else judge(trial) for trial in trials]
+    fitted: FittedHead
+    calibration: Calibration | None
+    together: Together | None = None
 
 
-class Refit:
-    """The heads that were taken, fitted on train and validation rows as one head.
+def refit(
+    table: FeatureTable, plan: SweepPlan, trials: Sequence[Trial], held: Sequence[Floats], *, seed: int, views: bool
+) -> Refitted:
+    """Fit the designs of some trials on train and validation rows, and make one head of them.
 
     Args:
         table: the features.
-        plan: the rows that they were judged on.
-        trials: of these heads.
-        how: options of :func:`heads.fit.fit_table`.
+        plan: the rows that the trials were judged on.
+        trials: one, or several that are taken together.
+        held: the scores (J, C) of each trial on the held-out rows; the temperature is found on them.
+        seed: of the fits.
+        views: fit on the augmented views of train rows too.
     """
+    codes, classes = plan.held_codes, plan.classes
+    fit = partial(_fit, table, plan, seed=seed, views=views)
+    calibrations = [_calibrated(trial.design, scores, codes) for trial, scores in zip(trials, held, strict=True)]
+    fitted = [fit(trial.design, found) for trial, found in zip(trials, calibrations, strict=True)]
+    if len(trials) > 1:
+        return _joined(fitted, [_certain(*each) for each in zip(held, calibrations, strict=True)], codes, classes)
+    means = {name: float(np.mean(values)) for name, values in trials[0].scores.items()}
+    metrics = {HELD_OUT: {name: mean for name, mean in means.items() if np.isfinite(mean)}}
+    whole = fitted[0].with_reference(*_certain(held[0], calibrations[0]), codes, classes)
+    return Refitted(replace(whole, metrics=metrics), calibrations[0])
 
-    def __init__(self, table: FeatureTable, plan: SweepPlan, trials: Sequence[Trial], how: dict[str, Any]) -> None:
-        self._table, self._plan, self.trials, self._how = table, plan, trials, how
 
-    def run(self, held: Sequence[Floats]) -> tuple[FittedHead, dict[str, float] | None, dict[str, Any] | None]:
-        """Fit; from scores on held-out rows also the calibration of the head, and what the heads are together there."""
-        trials, codes, classes = self.trials, self._plan.held_codes, self._plan.classes
-        adjusted = [_calibrated(trial.design, scores, codes) for trial, scores in zip(trials, held, strict=True)]
-        fitted = [self._fit(trial.design, found) for trial, found in zip(trials, adjusted, strict=True)]
-        if len(trials) == 1:
-            means = {name: float(np.mean(values)) for name, values in trials[0].scores.items()}
-            metrics = {HELD_OUT: {name: mean for name, mean in means.items() if np.isfinite(mean)}}
-            return (
-                replace(fitted[0].with_reference(*_certain(held[0], adjusted[0]), codes, classes), metrics=metrics),
-                _told(adjusted[0]),
-                None,
-            )
-        scores = np.empty(held[0].shape)
-        for part in blocks(*held[0].shape):
-            certain = [_certain(each[part], found) for each, found in zip(held, adjusted, strict=True)]
-            scores[part] = mean_scores([softmax(each / temperature) for each, temperature in certain])
-        found = calibrate(scores, codes)
-        heads = [each.head for each in fitted]
-        joined = EnsembleHead.of([trial.design for trial in trials], heads, found.temperature, self._how["seed"])
-        together = {"accuracy": float((scores.argmax(axis=1) == codes).mean()), "log_loss": found.after}
-        whole = replace(
-            fitted[0], head=joined, design=HeadDesign(ENSEMBLE, {"members": joined.members}),
-            seconds=sum(each.seconds for each in fitted), metrics={HELD_OUT: together},
-        )  # fmt: skip
-        whole = whole.with_reference(scores, found.temperature, codes, classes)
-        return whole, _told(found), {"members": [trial.to_dict()["design"] for trial in trials], **together}
+def _fit(
+    table: FeatureTable, plan: SweepPlan, design: HeadDesign, found: Calibration | None, *, seed: int, views: bool
+) -> FittedHead:
+    temperature = found.temperature if found else 1.0
+    fitted = fit_table(table, design, pooled=True, temperature=temperature, seed=seed, views=views)
+    assert fitted.record is not None
+    return replace(fitted, record=replace(fitted.record, chosen=plan.judged_splits))
 
-    def _fit(self, design: HeadDesign, found: Calibration | None) -> FittedHead:
-        temperature = found.temperature if found else 1.0
-        fitted = fit_table(self._table, design, pooled=True, temperature=temperature, **self._how)
-        assert fitted.record is not None
-        return replace(fitted, record=replace(fitted.record, chosen=self._plan.judged_splits))
+
+def _joined(
+    fitted: Sequence[FittedHead], held: Sequence[tuple[Any, float]], codes: Labels, classes: Labels
+) -> Refitted:
+    """Make one head of several; `held` are the scores of each on the held-out rows, and the temperature of these."""
+    scores = np.empty(held[0][0].shape)
+    for part in blocks(*scores.shape):
+        scores[part] = mean_scores([softmax(each[part] / temperature) for each, temperature in held])
+    found = calibrate(scores, codes)
+    designs = [each.design for each in fitted]
+    head = EnsembleHead.of(designs, [each.head for each in fitted], found.temperature, fitted[0].seed)
+    together = Together(designs, float((scores.argmax(axis=1) == codes).mean()), found.after)
+    whole = replace(
+        fitted[0], head=head, design=HeadDesign(ENSEMBLE, {"members": head.members}),
+        seconds=sum(each.seconds for each in fitted),
+        metrics={HELD_OUT: {"accuracy": together.accuracy, "log_loss": together.log_loss}},
+    )  # fmt: skip
+    return Refitted(whole.with_reference(scores, found.temperature, codes, classes), found, together)
 
 
 def _calibrated(design: HeadDesign, scores: Floats, codes: Labels) -> Calibration | None:
@@ -104,9 +99,3 @@ def _calibrated(design: HeadDesign, scores: Floats, codes: Labels) -> Calibratio
 def _certain(scores: Floats, found: Calibration | None) -> tuple[Any, float]:
     """Scores whose softmax, divided by the temperature, is what a head says of rows held out."""
     return (mean_scores([scores]), 1.0) if found is None else (scores, found.temperature)
-
-
-def _told(found: Calibration | None) -> dict[str, float] | None:
-    return found and {
-        "temperature": found.temperature, "log_loss_before": found.before, "log_loss_after": found.after,
-    }  # fmt: skip

@@ -18,16 +18,17 @@ A value is one value, a list of them, or a table as above; hyperparameters left 
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from featurestore.errors import DesignError, suggest
 from featurestore.system.files import read_regular, why
+from heads.choices import Preset
 from heads.kinds.design import KINDS, HeadDesign, head_class, parameters
 
 _MOST = 100_000
@@ -43,7 +44,7 @@ _LARGEST = 1e300
 
 Space = list[dict[str, Any]]
 
-PRESETS = ("quick", "standard", "thorough")
+PRESETS: tuple[str, ...] = get_args(Preset)
 """Spaces that need no thought; what each tries of a kind of head stands on its class."""
 
 
@@ -115,18 +116,21 @@ class Range:
         return self.typed(float(np.exp(number)) if self.log else number)
 
 
-Fail = Callable[[str, object], DesignError]
-"""Gives the error for a key of an entry, and its reason."""
-
-
 @dataclass(frozen=True)
 class Entry:
-    """A table of a space: a kind of head, the values of its hyperparameters, and how many designs to draw of them."""
+    """A table of a space: a kind of head, the values of its hyperparameters, and how many designs to draw of them.
+
+    Attributes:
+        kind: of head.
+        ranges: values of each hyperparameter that is named.
+        samples: number of designs that are drawn at random; None for every combination.
+        place: of the table, for messages, such as ``space.toml: heads[2]``.
+    """
 
     kind: str
     ranges: Mapping[str, Range]
     samples: int | None
-    fail: Fail
+    place: str
 
     def designs(self, rng: np.random.Generator) -> list[HeadDesign]:
         """Every combination, or so many random ones."""
@@ -134,11 +138,15 @@ class Entry:
             return [self._design(values.draw(rng) for values in self.ranges.values()) for _ in range(self.samples)]
         grids = [values.grid for values in self.ranges.values()]
         if np.prod([len(grid) for grid in grids], dtype=float) > _MOST:
-            raise self.fail("kind", f"more than {_MOST} combinations: give fewer, or draw some with  samples = N")
+            raise _too_many(self.place, f"more than {_MOST} combinations: give fewer")
         return [self._design(some) for some in product(*grids)]
 
     def _design(self, values: Iterable[Any]) -> HeadDesign:
         return HeadDesign(self.kind, dict(zip(self.ranges, values, strict=True)))
+
+
+def _too_many(place: str, why: str) -> DesignError:
+    return DesignError(f"{place}: {why}, or draw some with  samples = N")
 
 
 def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[Entry]:
@@ -149,13 +157,13 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[
         path: the file.
 
     Raises:
-        DesignError: no such preset; or the file cannot be read, or has a wrong key or value: the message says in
-            which line.
+        DesignError: no such preset; or the file cannot be read, or has a wrong key or value: the message names its
+            place, such as ``heads[2].C``, where the first table is ``heads[0]``.
     """
     if path is None:
         if preset not in PRESETS:
             raise DesignError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
-        return read_space(preset_space(preset))
+        return read_space(preset_space(preset), preset)
     path = Path(path)
     try:
         text = read_regular(path, _LIMIT).decode()
@@ -167,26 +175,22 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[
         raise DesignError(
             f"{path}: no readable search space ({reason}): see the text of heads/search/space.py"
         ) from error
-
-    def where(entry: int, key: str) -> str:
-        return f"{path}, line {_line(text, entry, key)}"
-
     if wrong := content.keys() - {"heads"}:
         key = min(wrong)
-        raise DesignError(f"{where(-1, key)}: a space has no {key!r}: {suggest(key, ['heads'])}")
+        raise DesignError(f"{path}: a space has no {key!r}: {suggest(key, ['heads'])}")
     tables = content.get("heads")
     if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise DesignError(f"{path}: holds no heads: write tables [[heads]], each with a kind")
-    return read_space(tables, where)
+    return read_space(tables, str(path))
 
 
-def read_space(space: Space, where: Callable[[int, str], str] | None = None) -> list[Entry]:
-    """The entries of a space; `where` says where a key of an entry stands, for messages."""
+def read_space(space: Space, name: str = "space") -> list[Entry]:
+    """The entries of a space; its name begins the messages.
 
-    def read(number: int, table: Mapping[str, Any]) -> Entry:
-        return _entry(table, lambda key, why: DesignError(f"{where(number, key)}: {why}" if where else str(why)))
-
-    return [read(number, table) for number, table in enumerate(space)]
+    Raises:
+        DesignError: a table has a wrong key or value.
+    """
+    return [_entry(table, f"{name}: heads[{number}]") for number, table in enumerate(space)]
 
 
 def expand(space: Iterable[Entry], seed: int) -> list[HeadDesign]:
@@ -203,49 +207,37 @@ def expand(space: Iterable[Entry], seed: int) -> list[HeadDesign]:
     for number, entry in enumerate(space):
         found |= dict.fromkeys(entry.designs(np.random.default_rng([seed, number])))
         if len(found) > _MOST:
-            raise entry.fail("kind", f"more than {_MOST} designs: give fewer values, or draw some with  samples = N")
+            raise _too_many(entry.place, f"more than {_MOST} designs: give fewer values")
     return list(found)
 
 
-def _entry(table: Mapping[str, Any], fail: Fail) -> Entry:
+def _entry(table: Mapping[str, Any], place: str) -> Entry:
     kind, samples = table.get("kind"), table.get("samples")
     if not isinstance(kind, str):
-        raise fail("kind", 'a table [[heads]] needs a kind, such as  kind = "logreg"')
+        raise DesignError(f'{place}: a table [[heads]] needs a kind, such as  kind = "logreg"')
     try:
         known, several = parameters(kind), head_class(kind).of_several
     except DesignError as error:
-        raise fail("kind", error) from error
+        raise DesignError(f"{place}.kind: {error}") from error
     if several:
-        raise fail("kind", "a space has no heads of several: a sweep takes its best ones together with  --ensemble K")
+        raise DesignError(
+            f"{place}.kind: a space has no heads of several: a sweep takes its best ones together with  --ensemble K"
+        )
     if samples is not None and (type(samples) is not int or not 0 < samples <= _MOST):
-        raise fail("samples", f"samples = {samples}: give a whole number from 1 to {_MOST}")
+        raise DesignError(f"{place}.samples = {samples}: give a whole number from 1 to {_MOST}")
     ranges = {}
     for name, value in table.items():
         if name in ("kind", "samples"):
             continue
         if name not in known:
-            raise fail(name, f"head {kind!r} has no hyperparameter {name!r}: {suggest(name, [*known, 'samples'])}")
+            key = name if name.isidentifier() else repr(name)
+            hint = suggest(name, [*known, "samples"])
+            raise DesignError(f"{place}.{key}: head {kind!r} has no hyperparameter {name!r}: {hint}")
         whole = isinstance(known[name].default, int) and not isinstance(known[name].default, bool)
         try:
             ranges[name] = Range(value, whole)
             for one in [*ranges[name].grid, *map(ranges[name].typed, ranges[name].bounds or ())]:
                 HeadDesign(kind, {name: one})
         except (ValueError, DesignError) as error:
-            raise fail(name, error) from error
-    return Entry(kind, ranges, samples, fail)
-
-
-def _line(text: str, entry: int, key: str) -> int:
-    """Line of a key in a table [[heads]], or of that table; counted here, since TOML's parser keeps none."""
-    name = rf"[\"']?{re.escape(key)}[\"']?\s*[\].=]"
-    current, table = -1, 1
-    for number, line in enumerate(text.split("\n"), 1):
-        if re.match(r"\s*\[\[\s*heads\s*\]\]", line):
-            current += 1
-            table = number if current == entry else table
-        elif re.match(r"\s*heads\s*=", line):
-            table = number
-        inside = rf"\s*(\[\s*heads\s*\.\s*)?{name}" if entry >= 0 else rf"\s*\[*\s*{name}"
-        if (current == entry or entry < 0) and re.match(inside, line):
-            return number
-    return table
+            raise DesignError(f"{place}.{name}: {error}") from error
+    return Entry(kind, ranges, samples, place)

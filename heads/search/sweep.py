@@ -1,15 +1,20 @@
-"""A hundred heads for the price of one: judge many designs on the same cached features, take the best, refit it."""
+"""A hundred heads for the price of one: judge many designs on the same cached features, take the best, refit it.
+
+With folds, designs are judged on train and validation rows together, each row held out once. Without, they are fitted
+on the train rows and judged on the validation rows. The winner is the best by the metric's mean (of equally good ones,
+that of the least log loss, then the smallest). It is refitted on train and validation rows, and measured once on the
+test rows, which nothing before has read. In the folder of the sweep stand the trials (:data:`heads.search.trials.FILE`,
+each written as soon as it is known), the winner and the summary (:data:`heads.search.results.SUMMARY`). A sweep that
+was killed goes on where it was when it is called again with the same folder.
+"""
 
 import hashlib
 import json
 import os
-import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
-from math import ceil
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,32 +22,22 @@ from featurestore.errors import HeadError
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.store.remote import is_remote
 from featurestore.system.files import write_whole
+from featurestore.system.progress import Progress, reporting
 from heads.evaluation.evaluate import answers
-from heads.feature_table import FeatureTable, Floats, load_features
-from heads.kinds.design import HeadDesign
-from heads.kinds.discriminant import judge_discriminant
-from heads.kinds.linear import judge_paths
-from heads.search.judge_kernel import judge_kernel
+from heads.feature_table import FeatureTable, load_features
+from heads.search.judging import Limits
 from heads.search.plan import SweepPlan
-from heads.search.refit import HeldScores, Refit
-from heads.search.samplers import Search, start_search
-from heads.search.skipped import Skipped
+from heads.search.refit import refit
+from heads.search.results import SUMMARY, WINNER, SweepResult, SweepSettings
+from heads.search.rounds import Found, judge_space, scores_of
+from heads.search.samplers import start_search
 from heads.search.space import load_space
 from heads.search.trackers import check_tracker, track
-from heads.search.trials import Trial, TrialLog, check_metric, contenders, goodness, judge_trial, ranked, select
-from heads.solvers.dense_population import Rungs, judge_dense
-from heads.solvers.folds import Division, Judged, Report
-from heads.solvers.neighbours import judge_neighbours
+from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
-
-WINNER, SUMMARY = "winner", "sweep.json"
-"""In the folder of a sweep: the refitted head, and what :func:`sweep` returned."""
 
 DEFAULT_FOLDS, FEW = 5, 1000
 """Folds where there are fewer validation rows than that: so few rank heads by luck."""
-
-Progress = Callable[..., None]
-"""Called as progress(stage, done, total, note)."""
 
 
 def sweep(
@@ -63,45 +58,33 @@ def sweep(
     ensemble: int = 1,
     smallest: bool = False,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: bool | Progress | None = True,
     note: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Judge every design of a space on every tap, take one, refit it, and measure that once on the test rows.
-
-    With folds, designs are judged on train and validation rows together, each row held out once. Without, they are
-    fitted on the train rows and judged on the validation rows. The winner is the best by the metric's mean (of equally
-    good ones, that of the least log loss, then the smallest), and is refitted on train and validation rows.
-
-    A sweep that was killed goes on where it was, when it is called again.
+) -> SweepResult:
+    """Judge every design of a space on every tap, take the best, refit it, and measure that once on the test rows.
 
     Args:
         features: feature file, or folder of files of the same rows.
-        out: folder of the sweep; see :data:`WINNER`, :data:`SUMMARY` and :data:`heads.search.trials.FILE`.
+        out: folder of the sweep.
         preset: one of :data:`heads.search.space.PRESETS`.
         space: TOML file to use instead, see :mod:`heads.search.space`.
         tap: which features, see :func:`heads.load_features`; by default each tap by itself.
-        cv: how many folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
+        cv: number of folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
         metric: what to select by, one of :data:`heads.search.trials.METRICS`.
         budget: seconds after which no further head is begun.
         max_memory: bytes; larger features stay on disk, and are streamed.
         views: fit on the augmented versions of train rows too, if there are any.
         sampler: one of :data:`heads.search.samplers.SAMPLERS`, which looks for good designs within the space; by
             default all of it is judged.
-        trials: how many designs the sampler may try on each tap; by default :data:`heads.search.samplers.TRIALS`.
+        trials: number of designs the sampler may try on each tap; by default :data:`heads.search.samplers.TRIALS`.
         trackers: where else to write the trials, see :func:`heads.search.trackers.track`.
-        ensemble: how many of the best heads on the winner's features to take together, see
+        ensemble: number of the best heads on the winner's features to take together, see
             :class:`heads.kinds.ensemble.EnsembleHead`.
         smallest: take the smallest head that is as good as the best, see :func:`heads.search.trials.select`.
         seed: of all that is random.
-        progress: called as progress(stage, done, total, note): the note says how good the best head so far is.
-        note: told at the start which designs are skipped because they cannot be judged on such rows, and why.
-
-    Returns:
-        Plain JSON types: ``settings``, ``features`` (where they were), ``trials`` (the best first, see
-        :class:`heads.search.trials.Trial`), ``winner`` (a trial and its ``path``), ``ensemble`` (None, or the
-        ``members``, and their ``accuracy`` and ``log_loss`` together on held-out rows), ``calibration``
-        (``temperature``, ``log_loss_before`` and ``log_loss_after`` on held-out rows), ``test`` (an evaluation, or None
-        without test rows), ``notes``, ``seconds``.
+        progress: see :func:`featurestore.system.progress.reporting`; a function is called with "heads", the number of
+            designs that are judged, that of all designs, and how good the best is.
+        note: is called at the start with a sentence for each reason for which designs are skipped.
 
     Raises:
         DesignError: no such preset, or a wrong space.
@@ -109,84 +92,79 @@ def sweep(
             judged, or could be fitted; or `out` holds another sweep.
         MissingDependencyError: the sampler's or a tracker's extra is not installed.
         StoreError, CorruptFileError: no readable feature file.
+
+    Example:
+        >>> found = sweep("digits.h5", "run", preset="quick", progress=False)
+        >>> found.winner.design.kind, found.winner.mean > 0.9, found.test.accuracy > 0.9
+        ('...', True, True)
+        >>> found.head
+        PosixPath('run/winner')
     """
     started = time.monotonic()
-    deadline = None if budget is None else started + budget
+    _check(metric, ensemble, smallest, trackers)
+    folder, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
+    check_target(folder / WINNER)
+    tables = _tables(features, tap)
+    settings = SweepSettings(
+        features=_identity(tables), space=Path(space).name if space else preset,
+        cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,
+        sampler=sampler, seed=seed, ensemble=ensemble, smallest=smallest,
+    )  # fmt: skip
+    plans = {name: SweepPlan(table, settings.cv, views, seed) for name, table in tables.items()}
+    _check_classes(metric, plans)
+    limits = Limits(inf if budget is None else started + budget, max_memory)
+    with reporting(progress) as told:
+        found = judge_space(folder, settings, plans, search, limits, told, note)
+    notes = _notes(found, plans, sampler, time.monotonic() > limits.deadline)
+    winner = select(found.trials, metric, smallest=smallest)
+    table, plan = tables[winner.features], plans[winner.features]
+    best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
+    held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
+    made = refit(table, plan, best[:ensemble], held, seed=seed, views=views)
+    saved = save_head(folder / WINNER, made.fitted)
+    test = answers(made.fitted, table).measured(saved.path) if len(table.rows("test")) else None
+    result = SweepResult(
+        path=folder, settings=settings,
+        features=str(features) if is_remote(features) else str(Path(features).resolve()),
+        trials=found.trials, winner=winner, head=folder / WINNER, ensemble=made.together, calibration=made.calibration,
+        test=test, notes=notes, seconds=round(time.monotonic() - started, 3),
+    )  # fmt: skip
+    write_whole(folder / SUMMARY, json.dumps(result.to_dict(), indent=1).encode())
+    for address in trackers:
+        track(result, address)
+    return result
+
+
+def _check(metric: str, ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:
+    """Refuse what cannot be done, before anything is begun."""
     check_metric(metric)
     if ensemble < 1:
         raise HeadError(f"--ensemble {ensemble}: give 1 or more heads to take together")
     if ensemble > 1 and smallest:
         raise HeadError("--smallest takes one head: leave it out, or --ensemble")
-    out, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
     for address in trackers:
         check_tracker(address)
-    check_target(out / WINNER)
-    tables = _tables(features, tap)
-    first = next(iter(tables.values()))
-    folds = _folds(first) if cv is None else cv or None
-    settings = {
-        "features": _identity(tables),
-        "space": Path(space).name if space else preset,
-        "cv": folds,
-        "metric": metric,
-        "views": views,
-        "sampler": sampler,
-        "seed": seed,
-    }
-    plans = {name: SweepPlan(table, folds, views, seed) for name, table in tables.items()}
-    wanted: set[tuple[str, HeadDesign]] = set()
-    held = HeldScores(ensemble, metric)
 
-    def total() -> int:
-        return search.most * len(tables) - len(skipped)
 
-    with closing(TrialLog(out, settings)) as log:
-        for left in out.glob("rows-*"):  # by a sweep that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        skipped = Skipped({name: plan.extent for name, plan in plans.items()}, search, log.trials, max_memory, note)
-        for name, plan in plans.items():
-            wanted |= _judge_rounds(
-                name, plan, search, log, held, seed, deadline, max_memory, skipped,
-                lambda: _tell(progress, log, total(), metric),
-            )  # fmt: skip
-        judged = ranked((trial for trial in log.trials if trial.key in wanted), metric)
-    spent = deadline is not None and time.monotonic() > deadline
-    if not judged and skipped and (not spent or total() <= 0):
-        raise HeadError(f"no head of the sweep can be judged: {'; '.join(skipped.notes)}")
-    winner = select(judged, metric, smallest=smallest)
-    table, plan = tables[winner.features], plans[winner.features]
-    best = [winner] if ensemble == 1 else [t for t in contenders(judged, metric) if t.features == winner.features]
+def _check_classes(metric: str, plans: Mapping[str, SweepPlan]) -> None:
+    classes = max(len(plan.classes) for plan in plans.values())
+    if metric == "roc_auc" and classes > 2:
+        raise HeadError(f"roc_auc is of two classes, not {classes}: give another --metric")
 
-    def again(trial: Trial) -> Floats:
-        found: list[Judged] = []
-        with plan.division(max_memory, out) as division:
-            judge([trial.design], division, seed=seed, report=lambda _, one: found.append(one), max_memory=max_memory)
-        return found[0].scores
 
-    refit = Refit(table, plan, best[:ensemble], {"seed": seed, "views": views})
-    fitted, adjusted, together = refit.run(held.of(refit.trials, again))
-    saved = save_head(out / WINNER, fitted)
-    has_test = len(table.rows("test")) > 0
-    test = answers(fitted, table).measured(saved.path).to_dict() if has_test else None
-    notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *skipped.notes]
-    if len(judged) < total():
+def _notes(found: Found, plans: Mapping[str, SweepPlan], sampler: str | None, spent: bool) -> list[str]:
+    """Sentences about what was left out.
+
+    Raises:
+        HeadError: that is everything.
+    """
+    if not found.trials and found.skipped and (not spent or found.total <= 0):
+        raise HeadError(f"no head of the sweep can be judged: {'; '.join(found.skipped)}")
+    notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *found.skipped]
+    if (left := found.total - len(found.trials)) > 0:
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
-        notes.append(f"{total() - len(judged)} of {total()} heads were not begun: {why}")
-    result = {
-        "settings": settings | {"ensemble": ensemble, "smallest": smallest},
-        "features": str(features) if is_remote(features) else str(Path(features).resolve()),
-        "trials": [trial.to_dict() for trial in judged],
-        "winner": winner.to_dict() | {"path": str(saved.path)},
-        "ensemble": together,
-        "calibration": adjusted,
-        "test": test,
-        "notes": notes,
-        "seconds": round(time.monotonic() - started, 3),
-    }
-    write_whole(out / SUMMARY, json.dumps(result, indent=1).encode())
-    for address in trackers:
-        track(out / SUMMARY, address)
-    return result
+        notes.append(f"{left} of {found.total} heads were not begun: {why}")
+    return notes
 
 
 def _folds(table: FeatureTable) -> int | None:
@@ -195,54 +173,6 @@ def _folds(table: FeatureTable) -> int | None:
         return None
     most = int(np.bincount(table.y[table.rows("train", "validation")]).max(initial=0))
     return min(DEFAULT_FOLDS, most) if most > 1 else None
-
-
-def _judge_rounds(
-    name: str,
-    plan: SweepPlan,
-    search: Search,
-    log: TrialLog,
-    held: HeldScores,
-    seed: int,
-    deadline: float | None,
-    max_memory: int | None,
-    skipped: Skipped,
-    tell: Callable[[], None],
-) -> set[tuple[str, HeadDesign]]:
-    """Judge what a search asks for on one table, as far as the log lacks it; returns the keys of all it asked for."""
-    metric = held.metric
-    known = {trial.design: goodness(trial, metric) for trial in log.trials if trial.features == name}
-    asked: set[HeadDesign] = set()
-
-    def keep(trial: Trial, judged: Judged | None) -> None:
-        known[trial.design] = goodness(trial, metric)
-        if judged:
-            held.add(trial, judged)
-        log.add(trial)
-        tell()
-
-    with ExitStack() as opened:
-        division: Division | None = None
-        for some in search.rounds(known.get):
-            passed = skipped.sift(name, some)
-            known |= dict.fromkeys(passed, float("nan"))
-            designs = [design for design in some if design not in passed]
-            asked.update(designs)
-            if known.keys() >= asked:
-                continue
-            division = division or opened.enter_context(plan.division(max_memory, log.path.parent))
-            if metric == "roc_auc" and division.classes > 2:
-                raise HeadError(f"roc_auc is of two classes, not {division.classes}: give another --metric")
-            tell()
-            judge_all(name, designs, set(known), division, metric, seed, deadline, max_memory, keep)
-    return {(name, design) for design in asked}
-
-
-def _tell(progress: Progress | None, log: TrialLog, total: int, metric: str) -> None:
-    if progress:
-        best = ranked(log.trials, metric)[:1]
-        note = f"best {metric} {best[0].mean:.3f} ({best[0].design.kind})" if best and best[0].scores else ""
-        progress("heads", len(log.trials), total, note)
 
 
 def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureTable]:
@@ -265,82 +195,3 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
     parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
     rows = [first.digests.tolist(), first.y.tolist(), first.splits.tolist(), first.class_names]
     return hashlib.sha256(json.dumps([parts, rows]).encode()).hexdigest()[:16]
-
-
-_FAMILIES: dict[str, str] = {
-    "centroid": "discriminant", "lda": "discriminant",
-    "logreg": "paths", "linear-svm": "paths", "ridge": "paths",
-    "knn": "neighbours", "svm": "kernel",
-    "dense": "dense",
-}  # fmt: skip
-"""Kinds that share their work; the cheapest family first."""
-
-_TOGETHER = {"paths", "dense"}
-"""Families whose designs start from others' solutions, or are compared at rungs."""
-
-
-def judge(
-    designs: Sequence[HeadDesign],
-    division: Division,
-    *,
-    seed: int,
-    report: Report,
-    metric: str = "accuracy",
-    deadline: float | None = None,
-    max_memory: int | None = None,
-) -> None:
-    """Judge designs of one family, which may be compared by the metric; see :data:`heads.solvers.folds.Report`."""
-    options: dict[str, Any] = {"seed": seed, "report": report, "deadline": deadline}
-    match _FAMILIES[designs[0].kind]:
-        case "discriminant":
-            judge_discriminant(designs, division, **options)
-        case "paths":
-            judge_paths(designs, division, **options)
-        case "neighbours":
-            judge_neighbours(designs, division, **options, max_memory=max_memory)
-        case "kernel":
-            judge_kernel(designs, division, **options, max_memory=max_memory)
-        case _:
-            epochs = max(design.params["epochs"] for design in designs)
-            rungs = Rungs(tuple(sorted({ceil(epochs / part) for part in (27, 9, 3)}))) if len(designs) > 3 else None
-            judge_dense(designs, division, **options, metric=metric, rungs=rungs, max_memory=max_memory)
-
-
-def judge_all(
-    name: str,
-    designs: Sequence[HeadDesign],
-    known: set[HeadDesign],
-    division: Division,
-    metric: str,
-    seed: int,
-    deadline: float | None,
-    max_memory: int | None,
-    keep: Callable[[Trial, Judged | None], None],
-) -> None:
-    """Judge all designs that are not `known`, the cheapest family first; `keep` takes each trial at once."""
-
-    def judge_some(some: Sequence[HeadDesign]) -> None:
-        left = set(some) - known
-
-        def report(i: int, judged: Judged) -> None:
-            if some[i] in left:
-                left.discard(some[i])
-                keep(judge_trial(name, some[i], division, judged, metric), judged)
-
-        if not left or (deadline is not None and time.monotonic() > deadline):
-            return
-        try:
-            judge(some, division, seed=seed, report=report, metric=metric, deadline=deadline, max_memory=max_memory)
-        except HeadError as error:
-            if len(some) > 1:  # one of them is to blame
-                rest = [design for design in some if design in left]
-                judge_some(rest[: len(rest) // 2])
-                judge_some(rest[len(rest) // 2 :])
-            else:
-                # The others can still win; the table says why this one cannot.
-                keep(Trial(name, some[0], {}, float("nan"), float("nan"), 0.0, 0, f"error: {error}"), None)
-
-    for family in dict.fromkeys(_FAMILIES.values()):
-        some = [design for design in designs if _FAMILIES[design.kind] == family]
-        # Where answers depend on who is beside them, a sweep that goes on judges all anew, lest its table differs.
-        judge_some(some if family in _TOGETHER else [design for design in some if design not in known])

@@ -2,20 +2,21 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
 
 from featurestore.errors import HeadError, missing, suggest
-from featurestore.system import documents
+from heads.search.results import SUMMARY, SweepResult
 
 TRACKERS = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}
 """Scheme of an address, also the extra that it needs -> name of the library."""
 
 
-class _Run(NamedTuple):
+class _Tracked(NamedTuple):
     """A trial as trackers know it; `name` says all that it depends on, so that tracking it again replaces it."""
 
     name: str
@@ -38,14 +39,14 @@ def check_tracker(address: str) -> None:
         raise missing(f"--track {scheme}", TRACKERS[scheme], scheme)
 
 
-def track(summary: str | os.PathLike[str], address: str) -> None:
+def track(found: SweepResult, address: str) -> None:
     """Write the trials of a finished sweep: hyperparameters, mean scores, error, seconds, size; the winner's test.
 
     They are called after the sweep's folder. What was written before is replaced, so that a sweep that went on can be
     tracked again.
 
     Args:
-        summary: file of the sweep, :data:`heads.search.sweep.SUMMARY` in its folder.
+        found: what the sweep returned.
         address: ``tensorboard:FOLDER``, or ``mlflow:URI`` with any tracking URI of MLflow, such as
             ``mlflow:sqlite:///runs.db``.
 
@@ -54,34 +55,37 @@ def track(summary: str | os.PathLike[str], address: str) -> None:
         MissingDependencyError: its extra is not installed.
     """
     check_tracker(address)
-    summary = Path(summary).resolve()
+    folder = found.path.resolve()
     scheme, _, place = address.partition(":")
     write = _tensorboard if scheme == "tensorboard" else _mlflow
     try:
-        write(place, summary.parent.name, list(_runs(documents.read(summary, dict[str, Any]))), summary.stat().st_mtime)
+        write(place, folder.name, list(_tracked(found)), (folder / SUMMARY).stat().st_mtime)
     except Exception as error:  # each library has errors of its own, and of those that it uses
         reason = str(error).strip().split("\n")[0]
         raise HeadError(
-            f"{address}: the trials of {summary.parent} are not all there ({reason}): the sweep itself is finished; "
+            f"{address}: the trials of {folder} are not all there ({reason}): the sweep itself is finished; "
             "run its command again to track them"
         ) from error
 
 
-def _runs(found: dict[str, Any]) -> Iterator[_Run]:
-    for trial in found["trials"]:
-        design, features = trial["design"], trial["features"]
-        text = json.dumps([found["settings"], features, design], sort_keys=True)
-        params = {"features": features, "kind": design["kind"]}
+def _tracked(found: SweepResult) -> Iterator[_Tracked]:
+    settings = found.settings.to_dict()
+    for trial in found.trials:
+        values = trial.to_dict()
+        design = values["design"]
+        text = json.dumps([settings, trial.features, design], sort_keys=True)
+        params = {"features": trial.features, "kind": design["kind"]}
         for name, value in design["params"].items():
             params[name] = (",".join(map(str, value)) or "0") if isinstance(value, list) else value
-        metrics = {name: sum(folds) / len(folds) for name, folds in trial["scores"].items() if None not in folds}
-        metrics |= {name: trial[name] for name in ("error", "seconds", "size") if trial[name] is not None}
-        if found["test"] and all(found["winner"][name] == value for name, value in trial.items()):
-            metrics |= {f"test_{name}": value for name, value in found["test"].items() if isinstance(value, float)}
-        yield _Run(f"{design['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}", params, metrics)
+        means = {name: float(np.mean(folds)) for name, folds in trial.scores.items()}
+        metrics = means | {name: values[name] for name in ("error", "seconds", "size") if values[name] is not None}
+        if found.test and trial is found.winner:
+            metrics |= {f"test_{name}": value for name, value in found.test.metrics().items()}
+        metrics = {name: value for name, value in metrics.items() if np.isfinite(value)}
+        yield _Tracked(f"{design['kind']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}", params, metrics)
 
 
-def _tensorboard(place: str, sweep: str, runs: Sequence[_Run], time: float) -> None:
+def _tensorboard(place: str, sweep: str, runs: Sequence[_Tracked], time: float) -> None:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -98,7 +102,7 @@ def _tensorboard(place: str, sweep: str, runs: Sequence[_Run], time: float) -> N
             writer.write(Event(wall_time=time, summary=summary).SerializeToString())
 
 
-def _mlflow(place: str, sweep: str, runs: Sequence[_Run], time: float) -> None:
+def _mlflow(place: str, sweep: str, runs: Sequence[_Tracked], time: float) -> None:
     import logging
 
     from mlflow import MlflowClient

@@ -19,15 +19,19 @@ from heads.feature_table import Floats, Labels
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
 from heads.metrics.outcomes import Outcomes, blocks
+from heads.search.judging import Judged
 from heads.solvers.arrays import Extent
 from heads.solvers.calibration import fit_temperature, stratified_folds
-from heads.solvers.folds import Division, Judged
+from heads.solvers.folds import Division
 from heads.solvers.scores import softmax
 
 FILE = "trials.jsonl"
 
 METRICS: tuple[str, ...] = get_args(Metric)
 """What a sweep can select by; all but the last the greater, the better."""
+
+Key = tuple[str, HeadDesign]
+"""What tells a trial from others of a sweep: the name of its table of features, and its design."""
 
 _PARTS = 10
 """Parts of a single fold on which designs are compared pair by pair."""
@@ -64,14 +68,13 @@ class Trial:
     cut: bool = False
 
     @property
-    def key(self) -> tuple[str, HeadDesign]:
-        """What tells it from others of a sweep."""
+    def key(self) -> Key:
+        """What tells the trial from others of a sweep."""
         return self.features, self.design
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; what is no number is None."""
-        params = {name: list(v) if isinstance(v, tuple) else v for name, v in self.design.params.items()}
-        values = asdict(self) | {"design": {"kind": self.design.kind, "params": params}}
+        values = asdict(self) | {"design": plain_design(self.design)}
         values["scores"] = {metric: [_or_none(each) for each in some] for metric, some in self.scores.items()}
         for name in ("losses", "parts"):
             values[name] = [_or_none(each) for each in values[name]]
@@ -99,6 +102,12 @@ class Trial:
         )
 
 
+def plain_design(design: HeadDesign) -> dict[str, Any]:
+    """A design as plain JSON types."""
+    params = {name: list(value) if isinstance(value, tuple) else value for name, value in design.params.items()}
+    return {"kind": design.kind, "params": params}
+
+
 def _or_none(value: float) -> float | None:
     return value if np.isfinite(value) else None  # JSON has no NaN
 
@@ -121,8 +130,12 @@ def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes
     ])  # fmt: skip
 
 
-def judge_trial(features: str, design: HeadDesign, division: Division, judged: Judged, metric: str) -> Trial:
-    """The trial that a design's scores on held-out rows amount to."""
+def judge_trial(
+    features: str, design: HeadDesign, division: Division, judged: Judged | HeadError, metric: str
+) -> Trial:
+    """The trial that a design's scores on held-out rows amount to, or the error with which it could not be fitted."""
+    if isinstance(judged, HeadError):  # the others can still win; the table says why this one cannot
+        return Trial(features, design, {}, float("nan"), float("nan"), 0.0, 0, f"error: {judged}")
     codes, fold = division.codes[division.judged], division.fold[division.judged]
     outcomes = held_outcomes(design, judged.scores, codes)
 

@@ -5,19 +5,18 @@ Everything that all designs of a sweep share about the rows stands here: the fea
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from featurestore.errors import HeadError
 from featurestore.system.files import size_text, write_error
-from heads.feature_table import Features, Floats, Labels
-from heads.solvers.arrays import Extent, Scaling
+from heads.feature_table import Features, Labels
+from heads.solvers.arrays import Scaling
 from heads.solvers.moments import moments
 from heads.solvers.training import Training
 
@@ -41,36 +40,6 @@ def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[
     except OSError as error:
         raise write_error(f"{path.parent} ({size_text(size)} for the rows)", error) from error
     return np.memmap(path, dtype, "r+", shape=shape)
-
-
-class Judged(NamedTuple):
-    """What a design gave on rows that it was not fitted on.
-
-    Attributes:
-        scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class.
-        seconds: its share of the time.
-        stopped: why the fits ended, such as ``converged``.
-        losses: log loss after each epoch on the rows that tell when to stop, of kinds that have epochs; the mean of
-            all folds.
-        cut: whether training was given up before its end, because others were better.
-    """
-
-    scores: Floats
-    seconds: float
-    stopped: str
-    losses: Sequence[float] = ()
-    cut: bool = False
-
-
-Report = Callable[[int, Judged], None]
-"""Called once for each design, by its index, as soon as it is judged."""
-
-
-class Candidate(Protocol):
-    """A head that may be judged on some rows."""
-
-    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """Why it cannot be judged on rows like these, in words that follow a colon; None if it can."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,17 +83,6 @@ class Division:
     def classes(self) -> int:
         """How many; each has training rows in every fold."""
         return int(self.codes.max()) + 1
-
-    def check(self, heads: Sequence[Candidate], max_memory: int | None = None) -> None:
-        """Check that heads can be judged on these rows, see :meth:`Candidate.obstacle`.
-
-        Raises:
-            HeadError: one of them cannot.
-        """
-        extent = Extent.of(self.fold, self.X.shape[1], self.classes)
-        for head in heads:
-            if why := head.obstacle(extent, max_memory):
-                raise HeadError(f"{type(head).__name__}: {why}")
 
     @cached_property
     def judged(self) -> Labels:

@@ -1,4 +1,4 @@
-"""The nearest rows, exactly and in bounded memory, however many rows there are; and the heads that vote by them.
+"""The nearest rows, exactly and in bounded memory, however many rows there are; and the votes that these give.
 
 Strips of rows meet blocks of others in float32 products, and the best few of each row are kept. Those are measured
 again in float64, from the differences themselves; where the rounding of the products could have hidden a nearer row,
@@ -6,10 +6,8 @@ that row's products are computed again in float64.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +15,6 @@ from numpy.typing import DTypeLike
 
 from featurestore.system.machine import cores, machine_memory
 from heads.feature_table import Floats, Labels
-from heads.kinds.design import HeadDesign
-from heads.metrics.outcomes import blocks
-from heads.solvers.arrays import Scaling
-from heads.solvers.folds import Division, Judged, Report
 from heads.solvers.lbfgs import Doubles
 
 _STRIP = 2048
@@ -28,10 +22,6 @@ _STRIP = 2048
 
 _MORE = 8
 """Candidates beyond those asked for, so that rounding seldom leaves a doubt."""
-
-
-_SCORES = 2**28
-"""Scores of designs that are judged together, at most: a gigabyte."""
 
 
 @dataclass(frozen=True)
@@ -223,64 +213,3 @@ def votes(codes: Labels, distance: Doubles, weights: str, classes: int) -> Doubl
     cells = codes + classes * np.arange(len(codes))[:, None]
     found = np.bincount(cells.ravel(), vote.ravel(), len(codes) * classes).reshape(-1, classes)
     return np.asarray(found / found.sum(axis=1, keepdims=True))
-
-
-def judge_neighbours(
-    designs: Sequence[HeadDesign],
-    division: Division,
-    *,
-    seed: int,
-    report: Report,
-    deadline: float | None = None,
-    max_memory: int | None = None,
-) -> None:
-    """Judge designs of kind ``knn``: those of one metric and scaling by the same neighbours, on each fold.
-
-    Args:
-        designs: their answers are those of the heads that they build.
-        division: the rows, in memory or not.
-        seed: of the heads.
-        report: is told each design's scores: float32 (J, C).
-        deadline: value of ``time.monotonic()`` from which on nothing new is begun; what is incomplete is not reported.
-        max_memory: bytes to work in beside the features; None: half of the machine's.
-
-    Raises:
-        HeadError: fewer training rows than neighbours to vote.
-    """
-    groups: dict[tuple[bool, str], list[tuple[int, Any]]] = defaultdict(list)
-    for i, design in enumerate(designs):
-        head: Any = design.build(seed)
-        division.check([head])
-        groups[head.standardize, head.metric].append((i, head))
-    size = max(1, _SCORES // max(1, len(division.judged) * division.classes))
-    runs = [(how, some[i : i + size]) for how, some in groups.items() for i in range(0, len(some), size)]
-    for (standardize, metric), heads in runs:
-        start = time.perf_counter()
-        pairs, trained, places = [], [], []
-        for fold in range(division.folds):
-            scaling, train = division.scaling(fold, standardize), division.training_rows(fold)
-            pairs.append((_side(division, scaling, division.held(fold)), _side(division, scaling, train)))
-            trained.append(train)
-            places.append(division.places(fold))
-        most, left = max(head.n_neighbors for _, head in heads), len(division.judged)
-        scores = {i: np.empty((left, division.classes), np.float32) for i, _ in heads}
-        for fold, rows, near in nearest(pairs, most, metric, max_memory=max_memory, deadline=deadline):
-            codes, place = division.codes[trained[fold][near.place]], places[fold][rows]
-            for i, head in heads:
-                k = head.n_neighbors
-                for part in blocks(len(place), division.classes):
-                    found = votes(codes[part, :k], near.distance[part, :k], head.weights, division.classes)
-                    scores[i][place[part]] = found
-            left -= len(place)
-        if left:
-            return
-        seconds = (time.perf_counter() - start) / len(heads)
-        for i, _ in heads:
-            report(i, Judged(scores[i], seconds, "exact"))
-
-
-def _side(division: Division, scaling: Scaling, rows: Labels) -> Side:
-    def take(scaling: Scaling, rows: Labels, places: Labels) -> Floats:
-        return scaling.apply(np.asarray(division.X[rows[places]], np.float32))
-
-    return Side(len(rows), partial(take, scaling, rows))

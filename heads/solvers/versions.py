@@ -15,7 +15,7 @@ class Versions:
         >>> import numpy as np
         >>> versions = Versions(np.array([0, 1, 2, 1, 1]))
         >>> versions.draw(np.random.default_rng(0))
-        array([0, 3, 2])
+        array([0, 4, 2])
     """
 
     def __init__(self, image: Labels) -> None:

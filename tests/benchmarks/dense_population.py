@@ -65,11 +65,12 @@ def rows(file: str) -> Division:
 
 
 def ours(division: Division, batch: int, seed: int) -> dict:
-    from heads.solvers.dense_population import judge_dense
+    from heads.search.judge_dense import judge_population
+    from heads.search.judging import Judging
 
     found: dict[int, np.ndarray] = {}
     start = time.perf_counter()
-    judge_dense(designs(batch), division, seed=seed, report=lambda i, judged: found.__setitem__(i, judged.scores))
+    judge_population(designs(batch), Judging(division, seed, lambda i, judged: found.__setitem__(i, judged.scores)))
     seconds = time.perf_counter() - start
     y = division.codes[division.judged]
     accuracy = [float((found[i].argmax(1) == y).mean()) for i in sorted(found)]

@@ -13,8 +13,10 @@ import time
 import numpy as np
 from linear_paths import rows_of
 
+from heads.search.judges import judge_designs
+from heads.search.judging import Judging
 from heads.search.space import expand, load_space
-from heads.search.sweep import judge_all
+from heads.search.trials import judge_trial
 from heads.solvers.folds import Division
 
 
@@ -38,7 +40,11 @@ def main() -> None:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, trials = time.perf_counter(), []
-    judge_all("", designs, set(), division, "accuracy", 0, None, None, lambda trial, _: trials.append(trial))
+
+    def report(i, judged):
+        trials.append(judge_trial("", designs[i], division, judged, "accuracy"))
+
+    judge_designs(designs, Judging(division, 0, report))
     together = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     scores = {trial.design: trial.mean for trial in trials}

@@ -44,11 +44,12 @@ def designs(options, counts):
 
 def judged(options, division):
     """Scores of the designs on all folds."""
-    from heads.solvers.neighbours import judge_neighbours
+    from heads.search.judge_neighbours import judge_neighbours
+    from heads.search.judging import Judging
 
     scores = {}
     made = designs(options, options.neighbours)
-    judge_neighbours(made, division, seed=0, report=lambda i, judged: scores.__setitem__(i, judged.scores))
+    judge_neighbours(made, Judging(division, 0, lambda i, judged: scores.__setitem__(i, judged.scores)))
     return scores[max(scores, key=lambda i: options.neighbours[i])]
 
 

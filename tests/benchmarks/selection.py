@@ -89,7 +89,7 @@ def main() -> None:
                 for name, how in ways.items():  # the second and third go on from the first one's trials
                     result = sweep(path, out, preset=options.preset, cv=5, seed=seed, **how)
                     if name == "sweep":
-                        seconds["sweep"].append(result["seconds"])
+                        seconds["sweep"].append(result.seconds)
                     found[name].append(evaluate(out / "winner", path).accuracy)
         grid = np.array(found["grid"])
         means = [f"{np.mean(found[way]):.3f}" for way in ways]

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from common import CLI
 
-from featurestore.sources.base import FolderSource
 from featurestore.sources.digest_cache import DigestCache
+from featurestore.sources.folder import FolderSource
 from featurestore.system.stamps import MARGIN_NS
 
 

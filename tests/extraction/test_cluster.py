@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ import pytest
 from pictures import write_images
 
 from featurestore import ArraySource, extract, open_source
-from featurestore.backbones.outline_cache import Request
+from featurestore.backbones import Request
 from featurestore.errors import FeatureStoreError, MissingDependencyError, SourceError, StoreError, WeightsError
 from featurestore.extraction import cluster
 from featurestore.extraction.extract import extract_all
+from featurestore.extraction.job import Job, prepare
 from featurestore.extraction.plan import make_plan
-from featurestore.extraction.run import Job, prepare
-from featurestore.store.journal import Journal
+from featurestore.store.journal import Journal, journal_path
 
 OPTIONS = {"size": 96, "batch_size": 4, "views": 3, "engine": "keras"}
 WORKERS = re.compile(r"\.[0-9a-f]{12}\.journal$")
@@ -119,8 +120,8 @@ def shards(source: ArraySource | Path, store: Path, networks: dict[str, str], ba
     for backbone in [request.load() for request in requests]:
         plan = make_plan(store, opened.dataset(), backbone.spec())
         jobs.append(Job(backbone, backbone.spec(), plan))
-    busy = prepare(jobs, opened, batch_size, "keras")
-    return pickle.loads(pickle.dumps(list(cluster._shards(busy, requests, opened, workers=2))))
+    works = prepare(jobs, opened, batch_size, "keras")
+    return pickle.loads(pickle.dumps(list(cluster._shards(works, requests, opened, workers=2))))
 
 
 def check_same(result, alone):
@@ -152,7 +153,7 @@ def test_shards_of_several_backbones_and_arrays_are_taken_up_by_one_process_and_
     for task in shards(source, store, networks, 4)[1:]:
         assert all(done.computed for done in cluster.run_shard(task))
     header = task.parts[0].header
-    stray = task.parts[0].plan.journal_path.with_suffix(".0123.journal")
+    stray = journal_path(task.parts[0].target).with_suffix(".0123.journal")
     Journal.create(stray, header.__class__(**(vars(header) | {"batch_size": 5}))).close()
     for resumed, expected in zip(extract_all(source, store, networks, **options), whole, strict=True):
         assert resumed.resumed and resumed.computed and resumed.resumed + resumed.computed == expected.computed == 40
@@ -170,7 +171,7 @@ def test_a_worker_that_sees_something_else_says_so(images, tmp_path):
     (part,) = task.parts
 
     def run(**changed):
-        cluster.run_shard(cluster.Shard(str(changed), task.source, [part._replace(**changed)]))
+        cluster.run_shard(cluster.Shard(str(changed), task.source, [replace(part, **changed)]))
 
     with pytest.raises(WeightsError, match=r"worker .*: has other weights of efficientnet_lite0"):
         run(request=Request("efficientnet_lite0", "imagenet", 32, "avg", ("last",), None))
@@ -181,7 +182,7 @@ def test_a_worker_that_sees_something_else_says_so(images, tmp_path):
         run()
     (tmp_path / "store").rename(tmp_path / "gone")
     with pytest.raises(StoreError, match="all machines must share the store's folder"):
-        run(plan=part.plan)
+        run(target=part.target)
 
 
 def test_no_such_cluster(images, tmp_path, monkeypatch):

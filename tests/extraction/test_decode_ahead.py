@@ -6,16 +6,17 @@ import pytest
 
 from featurestore.errors import ImageError, StoreError
 from featurestore.extraction import decode_ahead as ahead
-from featurestore.extraction.decode_ahead import Wish, decode_ahead
+from featurestore.extraction.decode_ahead import ImageTask, Wish, decode_ahead
 from featurestore.extraction.plan import Item
-from featurestore.sources.base import open_source
+from featurestore.sources.opener import open_source
 
 
 def tasks_of(source):
     """Each image in two sizes, the second time with a view."""
     for sample in source.dataset().samples:
-        plain, view = Item(sample.digest, sample, 0), Item("ab" * 32, sample, 1)
-        yield sample, [Wish(32, "mild", [plain]), Wish(16, "mild", [plain, view]), Wish(8, "mild", [])]
+        plain = Item(key=sample.digest, sample=sample, number=0)
+        view = Item(key="ab" * 32, sample=sample, number=1)
+        yield ImageTask(sample, [Wish(32, "mild", [plain]), Wish(16, "mild", [plain, view]), Wish(8, "mild", [])])
 
 
 def test_processes_give_what_threads_give(images, monkeypatch):

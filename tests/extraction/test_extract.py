@@ -32,7 +32,7 @@ from featurestore.store.lock import store_lock
 SIZE = 32
 LITE = {"size": SIZE, "batch_size": 8}
 FAST = LITE | {"backbone": "small_cnn", "weights": "random"}
-SCRIPT = Path(__file__).with_name("extracting.py")
+SCRIPT = Path(__file__).parents[1] / "extracting.py"
 
 
 def test_features_are_those_of_the_plain_model(images, tmp_path):

@@ -24,7 +24,7 @@ def linear(path, *kinds):
 
 def table(found):
     """All of the trials but their times."""
-    return [{**trial, "seconds": 0} for trial in found["trials"]]
+    return [{**trial.to_dict(), "seconds": 0} for trial in found.trials]
 
 
 def logged(out):

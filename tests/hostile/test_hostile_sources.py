@@ -51,7 +51,7 @@ def test_a_fan_of_symlinks_is_walked_once(tmp_path):
         "n26/blue/0-000.png", "n26/green/0-000.png", "n26/red/0-000.png", "other/x/0-000.png",
     ]  # fmt: skip
     assert len(dataset.failures) == 52
-    assert dataset.failures[0] == Failure("n0/left", "the same folder as n1: its images are taken there")
+    assert dataset.failures[0] == Failure(path="n0/left", reason="the same folder as n1: its images are taken there")
 
 
 def test_the_first_name_of_a_folder_counts(tmp_path):
@@ -73,7 +73,9 @@ def test_one_folder_in_two_splits_is_in_one(tmp_path):
         link(tmp_path / "data" / split / name, f"../../all/{name}")
     dataset = open_source(tmp_path / "data").listing()
     assert [sample.path for sample in dataset.samples] == ["test/cat/0-000.png", "train/dog/0-000.png"]
-    assert dataset.failures == [Failure("train/cat", "the same folder as test/cat: its images are taken there")]
+    assert dataset.failures == [
+        Failure(path="train/cat", reason="the same folder as test/cat: its images are taken there")
+    ]
 
 
 def test_many_names_of_one_file_are_copies(tmp_path):
@@ -113,7 +115,7 @@ def test_a_folder_may_be_contained(leaky):
     assert [sample.path for sample in dataset.samples] == [
         "cat/0-000.png", "cat/0-001.png", "dog/0-000.png", "dog/0-001.png", "dog/gone.png", "dog/inside.png",
     ]  # fmt: skip
-    assert dataset.failures == [Failure("cat/me", OUTSIDE), Failure("dog/me.png", OUTSIDE)]
+    assert dataset.failures == [Failure(path="cat/me", reason=OUTSIDE), Failure(path="dog/me.png", reason=OUTSIDE)]
 
 
 def test_a_table_may_be_contained(leaky):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import BackboneError
-from featurestore.images.augment import PRESETS, view, view_key
+from featurestore.images.augment import AUGMENTATIONS, view, view_key
 
 DIGEST = hashlib.sha256(b"an image").hexdigest()
 RAMP = np.add.outer(np.arange(48), np.arange(48))[..., None].repeat(3, 2).astype(np.uint8)
@@ -14,11 +14,11 @@ RAMP = np.add.outer(np.arange(48), np.arange(48))[..., None].repeat(3, 2).astype
 
 def test_number_0_is_the_plain_image():
     assert view_key(DIGEST, "flip", 0) == DIGEST
-    keys = {view_key(DIGEST, preset, number) for preset in PRESETS for number in (1, 2)} | {DIGEST}
-    assert len(keys) == 2 * len(PRESETS) + 1
+    keys = {view_key(DIGEST, preset, number) for preset in AUGMENTATIONS for number in (1, 2)} | {DIGEST}
+    assert len(keys) == 2 * len(AUGMENTATIONS) + 1
 
 
-@given(preset=st.sampled_from(sorted(PRESETS)), number=st.integers(1, 50), size=st.integers(1, 60))
+@given(preset=st.sampled_from(sorted(AUGMENTATIONS)), number=st.integers(1, 50), size=st.integers(1, 60))
 @settings(deadline=None, max_examples=40)
 def test_a_view_has_the_shape_and_is_the_same_every_time(preset, number, size):
     pixels = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
@@ -37,7 +37,7 @@ def test_flips_are_exact_and_happen_to_about_half():
     assert 30 < flipped < 70
 
 
-@pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"flip"}))
+@pytest.mark.parametrize("preset", sorted(set(AUGMENTATIONS) - {"flip"}))
 def test_views_differ_but_show_the_same_picture(preset):
     """A disc stays in sight, and what leaves the frame is filled from its edge, not with black."""
     y, x = np.mgrid[:96, :96] - 47.5

@@ -15,7 +15,7 @@ from PIL import Image
 from featurestore import FeatureStoreError, open_source
 from featurestore.errors import WriteError
 from featurestore.pages.inspection import PICTURES, inspect_source
-from featurestore.sources.base import ArraySource
+from featurestore.sources.arrays import ArraySource
 
 
 def draw(source, tmp_path):

@@ -13,9 +13,11 @@ from PIL import Image
 
 from featurestore.errors import ImageError, SourceError
 from featurestore.images.decode import decode
-from featurestore.sources.base import ArraySource, digest_of, open_source
+from featurestore.sources.arrays import ArraySource
+from featurestore.sources.base import digest_of
+from featurestore.sources.opener import open_source
 from featurestore.sources.samples import Failure
-from featurestore.sources.tree import split_of
+from featurestore.sources.split_names import split_of
 
 
 def put(path, data=None):
@@ -292,11 +294,11 @@ def test_files_that_cannot_be_read_are_failures(tmp_path):
     dataset = open_source(tmp_path).dataset(lambda *call: calls.append(call))
     assert [s.id for s in dataset.samples] == ["a/1.jpg", "b/2.jpg"]
     assert dataset.failures == [
-        Failure("a/empty.jpg", "empty file"),
-        Failure("a/fifo.jpg", "not a regular file"),
-        Failure("b/dangling.jpg", "no such file"),
-        Failure("b/loop.jpg", "symlink loop"),
-        Failure("b/up", "symlink loop: the folder contains itself"),
+        Failure(path="a/empty.jpg", reason="empty file"),
+        Failure(path="a/fifo.jpg", reason="not a regular file"),
+        Failure(path="b/dangling.jpg", reason="no such file"),
+        Failure(path="b/loop.jpg", reason="symlink loop"),
+        Failure(path="b/up", reason="symlink loop: the folder contains itself"),
     ]
     assert calls[-1] == (6, 6)
 
@@ -344,7 +346,7 @@ def test_a_folder_that_may_not_be_listed(tmp_path):
     tree(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
     (tmp_path / "c").chmod(0)
     try:
-        assert open_source(tmp_path).listing().failures == [Failure("c", "permission denied")]
+        assert open_source(tmp_path).listing().failures == [Failure(path="c", reason="permission denied")]
     finally:
         (tmp_path / "c").chmod(0o700)
 
@@ -438,7 +440,9 @@ def test_absolute_paths(tmp_path):
 def test_a_path_is_not_found_in_another_folder(tmp_path):
     tree(tmp_path, "dogs/1.jpg", "b.jpg", "c.jpg")
     manifest = table(tmp_path / "t.csv", "file,class", "cats/1.jpg,cat", "b.jpg,b", "c.jpg,c")
-    assert open_source(manifest).listing().failures == [Failure("cats/1.jpg", "no such file (t.csv, line 2)")]
+    assert open_source(manifest).listing().failures == [
+        Failure(path="cats/1.jpg", reason="no such file (t.csv, line 2)")
+    ]
 
 
 def test_an_ambiguous_name(tmp_path):
@@ -455,8 +459,8 @@ def test_listed_files_that_are_not_there(tmp_path):
     dataset = open_source(manifest).dataset()
     assert dataset.class_names == ("a", "b")
     assert dataset.failures == [
-        Failure("gone.jpg", "no such file (t.csv, line 3)"),
-        Failure("lost", "no such file (t.csv, line 5)"),
+        Failure(path="gone.jpg", reason="no such file (t.csv, line 3)"),
+        Failure(path="lost", reason="no such file (t.csv, line 5)"),
     ]
 
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.sources.base import digest_of, open_source
+from featurestore.sources.base import digest_of
 from featurestore.sources.digest_cache import DigestCache
+from featurestore.sources.opener import open_source
 from featurestore.sources.samples import Failure
 from featurestore.system import stamps
 from featurestore.system.stamps import stamp
@@ -78,7 +79,7 @@ def test_files_that_cannot_be_read_are_tried_again(images, tmp_path, settled):
     digests(images, tmp_path / "c.stamps")
     assert digests(images, tmp_path / "c.stamps")[1] == ["red/empty.png"]
     dataset = open_source(images).dataset(cache=DigestCache(tmp_path / "c.stamps"))
-    assert dataset.failures == [Failure("red/empty.png", "empty file")]
+    assert dataset.failures == [Failure(path="red/empty.png", reason="empty file")]
 
 
 def test_what_is_gone_is_forgotten(images, tmp_path, settled):

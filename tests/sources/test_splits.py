@@ -14,7 +14,7 @@ from featurestore.sources.splits import SPLITS, assign_splits, split_table
 
 def sample(content, label=0, split="", name=None):
     digest = hashlib.sha256(str(content).encode()).hexdigest()
-    return Sample(str(content) if name is None else name, "", digest, label, split)
+    return Sample(id=str(content) if name is None else name, path="", digest=digest, label=label, split=split)
 
 
 def placed(samples, previous=None, **options):

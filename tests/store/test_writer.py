@@ -56,7 +56,7 @@ def test_publishing_in_a_child_gives_the_same_bytes(tmp_path):
     with store_lock(tmp_path) as lock:
         publish(made, lock)
     assert (tmp_path / "data.h5").read_bytes() == before
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob("*.part"))
 
 
 def test_a_row_that_is_nowhere_is_an_error_and_leaves_the_old_file(tmp_path):
@@ -67,7 +67,7 @@ def test_a_row_that_is_nowhere_is_an_error_and_leaves_the_old_file(tmp_path):
     with store_lock(tmp_path) as lock, pytest.raises(StoreError, match="could not be written"):
         publish(made, lock)
     assert (tmp_path / "data.h5").read_bytes() == before
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob("*.part"))
 
 
 def test_an_error_of_the_child_is_raised_here(tmp_path):
@@ -106,7 +106,7 @@ def test_a_disk_that_fills_while_the_file_is_written(small_disk, monkeypatch):
     with store_lock(small_disk) as lock:
         with pytest.raises(DiskFullError, match="No space left on device"):
             publish(made, lock)
-        assert not list(small_disk.glob("*.tmp")) and not list(small_disk.glob("*.h5"))
+        assert not list(small_disk.glob("*.tmp")) and not list(small_disk.glob("*.h5*"))
         filler.unlink()
         monkeypatch.undo()
         with pytest.raises(DiskFullError, match=r"4,\d\d\d KiB needed, \d,\d\d\d KiB free"):
@@ -117,5 +117,6 @@ def test_a_disk_that_fills_while_the_file_is_written(small_disk, monkeypatch):
 
 def test_drafts_of_a_killed_run_are_removed(tmp_path):
     (tmp_path / "data.h5.123.tmp").write_text("half")
+    (tmp_path / "data.h5.part").write_text("half")
     remove_drafts(tmp_path)
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob("*.tmp")) and not list(tmp_path.glob("*.part"))

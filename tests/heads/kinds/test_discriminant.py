@@ -10,7 +10,8 @@ from sklearn.neighbors import NearestCentroid
 
 from featurestore.errors import HeadError
 from heads.kinds.design import HeadDesign
-from heads.kinds.discriminant import judge_discriminant
+from heads.search.judge_discriminant import judge_discriminant
+from heads.search.judging import Judging
 from heads.solvers.folds import Division
 
 DESIGNS = [
@@ -22,7 +23,7 @@ DESIGNS = [
 
 def judged(designs, division, **options):
     found = {}
-    judge_discriminant(designs, division, seed=0, report=found.__setitem__, **options)
+    judge_discriminant(designs, Judging(division, 0, found.__setitem__, **options))
     return found
 
 

@@ -11,8 +11,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from heads import HeadDesign, fit_head, load_features, load_head
-from heads.kinds.discriminant import judge_discriminant
-from heads.kinds.linear import LinearSVMHead, LogisticHead, judge_paths
+from heads.kinds.linear import LinearSVMHead, LogisticHead
+from heads.search.judge_discriminant import judge_discriminant
+from heads.search.judge_linear import judge_linear
+from heads.search.judging import Judging
 from heads.solvers.folds import Division
 
 
@@ -66,8 +68,8 @@ def test_a_head_is_what_a_sweep_judged(digits, kind, balanced):
     fold = np.where(np.arange(600) % 4, -1, 0)
     division = Division(X, y, fold, np.arange(600), np.ones(600, np.bool_))
     found = []
-    judge = judge_discriminant if closed else judge_paths
-    judge([design], division, seed=0, report=lambda i, judged: found.append(judged.scores))
+    judge = judge_discriminant if closed else judge_linear
+    judge([design], Judging(division, 0, lambda i, judged: found.append(judged.scores)))
     head = design.build().fit(X[fold < 0], y[fold < 0])
     expected = head.scores(X[fold == 0])
     np.testing.assert_allclose(found[0], expected, atol=0.01 * np.ptp(expected))

@@ -9,6 +9,7 @@ from divisions import alone, check_close, divided_rows
 from featurestore.errors import HeadError
 from heads.kinds.design import HeadDesign
 from heads.search.judge_kernel import judge_kernel
+from heads.search.judging import Judging
 
 DESIGNS = [
     HeadDesign("svm", {"C": C, "gamma": gamma, "standardize": standardize})
@@ -20,7 +21,7 @@ DESIGNS = [
 
 def judged(designs, division, **options):
     found = {}
-    judge_kernel(designs, division, seed=1, report=found.__setitem__, **options)
+    judge_kernel(designs, Judging(division, 1, found.__setitem__, **options))
     return found
 
 
@@ -52,7 +53,7 @@ def test_order_and_company_of_designs_and_memory_change_nothing(digits):
 
 def test_each_design_is_reported_once_with_its_time(digits):
     reports = []
-    judge_kernel(DESIGNS, divided_rows(digits), seed=0, report=lambda i, result: reports.append((i, result)))
+    judge_kernel(DESIGNS, Judging(divided_rows(digits), 0, lambda i, result: reports.append((i, result))))
     assert sorted(i for i, _ in reports) == list(range(len(DESIGNS)))
     for _, result in reports:
         assert result.seconds > 0
@@ -73,7 +74,7 @@ def test_a_deadline_on_the_way_keeps_what_is_complete(digits):
         time.sleep(max(0.0, deadline - time.monotonic()))
 
     deadline = time.monotonic() + 3
-    judge_kernel([scaled, raw], division, seed=0, report=report, deadline=deadline)
+    judge_kernel([scaled, raw], Judging(division, 0, report, deadline=deadline))
     assert list(found) == [1]
     np.testing.assert_array_equal(found[1].scores, first.scores)
 

@@ -21,10 +21,19 @@ def test_an_informative_tap_comes_before_noise(digits, taps, tmp_path, splits):
         tmp_path / "a.h5", taps, y, np.resize(splits, 600), class_names=NAMES, flops={"pixels": 2 * 10**9}
     )
     found = probe(file)
-    assert [row["tap"] for row in found] == ["pixels", "noise"]
-    assert found[0]["accuracy"] > 0.8 > 0.3 > found[1]["accuracy"]
-    assert found[0].keys() >= {"file", "backbone", "tap", "width", "accuracy", "macro_f1", "gflops", "seconds"}
-    assert (found[0]["width"], found[0]["gflops"], found[1]["gflops"]) == (64, 2.0, None)
+    assert [row.tap for row in found] == ["pixels", "noise"]
+    assert found[0].accuracy > 0.8 > 0.3 > found[1].accuracy
+    assert found[0].to_dict().keys() >= {
+        "file",
+        "backbone",
+        "tap",
+        "width",
+        "accuracy",
+        "macro_f1",
+        "gflops",
+        "seconds",
+    }
+    assert (found[0].width, found[0].gflops, found[1].gflops) == (64, 2.0, None)
 
 
 def test_test_rows_have_no_influence_and_a_folder_is_probed_whole(digits, taps, tmp_path):
@@ -34,7 +43,7 @@ def test_test_rows_have_no_influence_and_a_folder_is_probed_whole(digits, taps, 
     broken = np.where(splits[:, None] == "test", np.float32(np.nan), X)
     write_features(tmp_path / "b.h5", broken, y, splits, class_names=NAMES)
     one, two = probe(tmp_path)
-    assert one["accuracy"] == two["accuracy"] and one["file"] != two["file"]
+    assert one.accuracy == two.accuracy and one.file != two.file
 
 
 def test_a_file_without_train_rows(digits, tmp_path):

@@ -88,9 +88,9 @@ def space(tmp_path):
 def test_a_sampled_sweep_goes_on_from_any_line(digits_file, space, tmp_path):
     wish = {"space": space, "sampler": "optuna", "trials": 24}
     found = sweep(digits_file, tmp_path / "whole", **wish)
-    assert len(found["trials"]) == 24 and found["notes"] == []
-    assert found["settings"]["sampler"] == "optuna"
-    assert {trial["design"]["kind"] for trial in found["trials"]} == {"logreg", "knn", "dense"}
+    assert len(found.trials) == 24 and found.notes == []
+    assert found.settings.sampler == "optuna"
+    assert {trial.design.kind for trial in found.trials} == {"logreg", "knn", "dense"}
     lines = (tmp_path / "whole" / "trials.jsonl").read_bytes().splitlines(keepends=True)
     for kept in (1, 9, 20, 25):
         out = tmp_path / str(kept)
@@ -99,10 +99,10 @@ def test_a_sampled_sweep_goes_on_from_any_line(digits_file, space, tmp_path):
         again = sweep(digits_file, out, **wish)
         assert (out / "trials.jsonl").read_bytes().startswith(b"".join(lines[:kept]))
         assert table(again) == table(found)
-        assert again["winner"]["design"] == found["winner"]["design"]
+        assert again.winner.design == found.winner.design
     longer = sweep(digits_file, tmp_path / "whole", **wish | {"trials": 30})
-    assert len(logged(tmp_path / "whole")) == 31 == 1 + len(longer["trials"])
-    assert all(trial in longer["trials"] for trial in found["trials"])
+    assert len(logged(tmp_path / "whole")) == 31 == 1 + len(longer.trials)
+    assert all(trial in longer.trials for trial in found.trials)
     with pytest.raises(HeadError, match="differs in sampler"):
         sweep(digits_file, tmp_path / "whole", space=space)
 
@@ -110,13 +110,13 @@ def test_a_sampled_sweep_goes_on_from_any_line(digits_file, space, tmp_path):
 def test_a_sampled_sweep_says_what_it_did_not_try(digits_file, space, tmp_path):
     space.write_text("[[heads]]\nkind = 'knn'\nn_neighbors = [5, 7, 5000]\n")
     found = sweep(digits_file, tmp_path / "out", space=space, sampler="optuna", trials=40)
-    assert [trial["design"]["params"]["n_neighbors"] for trial in found["trials"]] == [5, 7]
-    assert found["notes"] == [
+    assert [trial.design.params["n_neighbors"] for trial in found.trials] == [5, 7]
+    assert found.notes == [
         "1 knn head is skipped: there are only 380 training rows: give n_neighbors no more",
         "37 of 39 heads were not begun: optuna suggested no others",
     ]
     found = sweep(digits_file, tmp_path / "out", space=linear(space, "knn"), sampler="optuna", budget=60)
-    assert found["notes"] == ["99 of 100 heads were not begun: optuna suggested no others"]
+    assert found.notes == ["99 of 100 heads were not begun: optuna suggested no others"]
     with pytest.raises(HeadError, match="larger --budget"):
         sweep(digits_file, tmp_path / "none", space=space, sampler="optuna", budget=1e-9)
 

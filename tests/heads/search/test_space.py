@@ -92,42 +92,43 @@ HEAD = "# é\n[[heads]]\nkind = 'knn'\n\n[[heads]]\nC = 1\nkind = 'logreg'\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "message"),
+    ("text", "place", "message"),
     [
-        (f"{HEAD}c = 1", 8, "did you mean 'C'"),
-        (f"{HEAD}samples = 0", 8, "whole number from 1"),
-        (f"{HEAD}sample = 3", 8, "did you mean 'samples'"),
-        (f"{HEAD}tol = 'small'", 8, "takes no tol=small"),
-        (f"{HEAD}'tol' = [0.1, 'small', 0.2]", 8, "takes no tol=small"),
-        (f"{HEAD}tol = []", 8, "an empty list"),
-        (f"{HEAD}tol = {{ log = [0.1, 0.01] }}", 8, "the smaller first, above 0"),
-        (f"{HEAD}tol = {{ log = [0, 0.01] }}", 8, "above 0"),
-        (f"{HEAD}tol = {{ uniform = 3 }}", 8, "two numbers"),
-        (f"{HEAD}tol = {{ uniform = [0.1, 0.2], num = 0 }}", 8, "num = 0"),
-        (f"{HEAD}tol = {{ uniform = [0.1, 0.2], num = 1000000000 }}", 8, "num = 1000000000"),
-        (f"{HEAD}tol = {{ uniform = [0.1, 0.2], nun = 3 }}", 8, "did you mean 'num'"),
-        (f"{HEAD}tol = {{ num = 3 }}", 8, "write one of them"),
-        (f"{HEAD}tol.log = [5, 9]", 8, "takes no tol=5"),
-        (f"{HEAD}[heads.tol]\nlog = [5, 9]", 8, "takes no tol=5"),
-        (f"{HEAD}max_iter = {{ log = [1, 1{'0' * 400}] }}", 8, "two numbers"),
-        (f"{HEAD}max_iter = {{ uniform = [-1e308, 1e308] }}", 8, "two numbers"),
-        (f"{HEAD}tol = 2020-01-01", 8, "takes no tol=2020-01-01"),
-        (f"{HEAD}[[heads]]\nkind = 'logrek'", 9, "did you mean 'logreg'"),
-        (f"{HEAD}[[heads]]\nkind = 3", 9, "needs a kind"),
-        (f"{HEAD}\n[[heads]]", 9, "needs a kind"),
+        (f"{HEAD}c = 1", "heads[1].c", "did you mean 'C'"),
+        (f"{HEAD}samples = 0", "heads[1].samples", "whole number from 1"),
+        (f"{HEAD}sample = 3", "heads[1].sample", "did you mean 'samples'"),
+        (f"{HEAD}tol = 'small'", "heads[1].tol", "takes no tol=small"),
+        (f"{HEAD}'tol' = [0.1, 'small', 0.2]", "heads[1].tol", "takes no tol=small"),
+        (f"{HEAD}tol = []", "heads[1].tol", "an empty list"),
+        (f"{HEAD}tol = {{ log = [0.1, 0.01] }}", "heads[1].tol", "the smaller first, above 0"),
+        (f"{HEAD}tol = {{ log = [0, 0.01] }}", "heads[1].tol", "above 0"),
+        (f"{HEAD}tol = {{ uniform = 3 }}", "heads[1].tol", "two numbers"),
+        (f"{HEAD}tol = {{ uniform = [0.1, 0.2], num = 0 }}", "heads[1].tol", "num = 0"),
+        (f"{HEAD}tol = {{ uniform = [0.1, 0.2], num = 1000000000 }}", "heads[1].tol", "num = 1000000000"),
+        (f"{HEAD}tol = {{ uniform = [0.1, 0.2], nun = 3 }}", "heads[1].tol", "did you mean 'num'"),
+        (f"{HEAD}tol = {{ num = 3 }}", "heads[1].tol", "write one of them"),
+        (f"{HEAD}tol.log = [5, 9]", "heads[1].tol", "takes no tol=5"),
+        (f"{HEAD}[heads.tol]\nlog = [5, 9]", "heads[1].tol: ", "takes no tol=5"),
+        (f"{HEAD}max_iter = {{ log = [1, 1{'0' * 400}] }}", "heads[1].max_iter", "two numbers"),
+        (f"{HEAD}max_iter = {{ uniform = [-1e308, 1e308] }}", "heads[1].max_iter", "two numbers"),
+        (f"{HEAD}tol = 2020-01-01", "heads[1].tol", "takes no tol=2020-01-01"),
+        (f"{HEAD}[[heads]]\nkind = 'logrek'", "heads[2].kind: ", "did you mean 'logreg'"),
+        (f"{HEAD}[[heads]]\nkind = 3", "heads[2]: ", "needs a kind"),
+        (f"{HEAD}\n[[heads]]", "heads[2]: ", "needs a kind"),
         (f"{HEAD}[[heads]]\nkind = 'lda'\nshrinkage = {{ uniform = [0.1, 1], num = 99999 }}\nstandardize = [true, false]",  # noqa: E501
-         9, "more than 100000"),
-        (f"{HEAD}[[head]]\nkind = 'knn'", 8, "did you mean 'heads'"),
-        ("\nhead = 3", 2, "did you mean 'heads'"),
-        ("\n[head]\n", 2, "did you mean 'heads'"),
-        ("# none\nheads = [\n  { kind = 'logreg', c = 3 },\n]", 2, "did you mean 'C'"),
-        ("# a\u2028b\nx = 3", 2, "known: heads"),
+         "heads[2]: ", "more than 100000"),
+        (f"{HEAD}[[head]]\nkind = 'knn'", "a space has no 'head': ", "did you mean 'heads'"),
+        ("\nhead = 3", "a space has no 'head': ", "did you mean 'heads'"),
+        ("\n[head]\n", "a space has no 'head': ", "did you mean 'heads'"),
+        ("# none\nheads = [\n  { kind = 'logreg', c = 3 },\n]", "heads[0].c: ", "did you mean 'C'"),
+        ("# a\u2028b\nx = 3", "a space has no 'x': ", "known: heads"),
+        ("[[heads]]\nkind = 'knn'\n\"a\\nb\" = 1", r"heads[0].'a\nb': ", "has no hyperparameter"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named_with_its_line(space, text, line, message):
+def test_what_is_wrong_is_named_with_its_place(space, text, place, message):
     with pytest.raises(DesignError) as caught:
         space(text)
-    assert f"sweep.toml, line {line}: " in str(caught.value)
+    assert f"sweep.toml: {place}" in str(caught.value)
     assert re.search(message, str(caught.value))
     assert "\n" not in str(caught.value)
 

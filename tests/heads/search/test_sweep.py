@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,23 +51,24 @@ def space(tmp_path):
 def test_sweep_keeps_every_trial_and_a_winner_that_can_be_used(digits_file, space, tmp_path, cv):
     notes = []
     found = sweep(digits_file, tmp_path / "out", space=space, cv=cv, progress=lambda *step: notes.append(step))
-    assert len(found["trials"]) == HEADS
-    assert all(len(trial["scores"]["accuracy"]) == (cv or 1) for trial in found["trials"])
-    means = [trial["mean"] for trial in found["trials"]]
+    assert len(found.trials) == HEADS
+    assert all(len(trial.scores["accuracy"]) == (cv or 1) for trial in found.trials)
+    means = [trial.mean for trial in found.trials]
     assert means == sorted(means, reverse=True)
     assert means[0] > 0.85
-    assert found["winner"] == found["trials"][0] | {"path": found["winner"]["path"]}
-    assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == found
+    assert found.winner == found.trials[0]
+    assert found.to_dict()["winner"] == found.to_dict()["trials"][0] | {"path": str(found.head)}
+    assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == found.to_dict()
     first, *rest = logged(tmp_path / "out")
-    assert found["settings"] == first["sweep"] | {"ensemble": 1, "smallest": False}
-    assert sorted(map(json.dumps, rest)) == sorted(map(json.dumps, found["trials"]))
+    assert found.settings.to_dict() == first["sweep"] | {"ensemble": 1, "smallest": False}
+    assert sorted(map(json.dumps, rest)) == sorted(json.dumps(trial.to_dict()) for trial in found.trials)
     assert notes[-1][:3] == ("heads", HEADS, HEADS) and notes[-1][3].startswith(f"best accuracy {means[0]:.3f} (")
     head = load_head(tmp_path / "out" / "winner")
-    assert head.design.kind == found["winner"]["design"]["kind"]
-    assert found["test"]["measured"] == 1
-    assert evaluate(head.path, digits_file).to_dict() == found["test"] | {"measured": 2}
-    if found["calibration"]:
-        assert head.head.temperature_ == found["calibration"]["temperature"]
+    assert head.design.kind == found.winner.design.kind
+    assert found.test.measured == 1
+    assert evaluate(head.path, digits_file).to_dict() == found.test.to_dict() | {"measured": 2}
+    if found.calibration:
+        assert head.head.temperature_ == found.calibration.temperature
     assert head.metrics["held out"]["accuracy"] == pytest.approx(means[0])
     assert head.record.fitted == ("train", "validation")
     assert head.record.chosen == (("train", "validation") if cv else ("validation",))
@@ -74,8 +76,8 @@ def test_sweep_keeps_every_trial_and_a_winner_that_can_be_used(digits_file, spac
     lines = (tmp_path / "out" / "trials.jsonl").read_bytes()
     again = sweep(digits_file, tmp_path / "out", space=space, cv=cv)
     assert (tmp_path / "out" / "trials.jsonl").read_bytes() == lines
-    again["test"]["measured"] -= 2  # by now, three times
-    assert {**again, "seconds": 0} == {**found, "seconds": 0}
+    again = replace(again, test=replace(again.test, measured=again.test.measured - 2))  # by now, three times
+    assert {**again.to_dict(), "seconds": 0} == {**found.to_dict(), "seconds": 0}
     anew = sweep(digits_file, tmp_path / "anew", space=space, cv=cv)
     assert table(anew) == table(found)
 
@@ -124,7 +126,7 @@ def test_killed_sweeps_go_on(digits_file, space, tmp_path):
     assert kept.count(b"\n") > 1
     assert len(logged(out)) == 1 + HEADS
     assert table(found) == table(expected)
-    assert found["winner"]["design"] == expected["winner"]["design"]
+    assert found.winner.design == expected.winner.design
     assert not list(out.glob("rows-*"))
 
 
@@ -134,7 +136,7 @@ def test_a_budget_that_is_spent(digits_file, space, tmp_path):
     found = sweep(digits_file, tmp_path / "out", space=linear(space, "centroid"))
     again = sweep(digits_file, tmp_path / "out", space=linear(space, "centroid", "logreg"), budget=1e-9)
     assert table(again) == table(found)
-    assert again["notes"] == ["1 of 2 heads were not begun: the budget was spent"]
+    assert again.notes == ["1 of 2 heads were not begun: the budget was spent"]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -144,7 +146,7 @@ def test_streamed_features_give_the_same(digits, tmp_path, dtype):
     path = write_features(tmp_path / "f.h5", X.astype(dtype), y, splits, class_names=NAMES)
     space = linear(tmp_path / "s.toml", "logreg", "linear-svm", "ridge", "lda", "centroid")
     memory, disk = (sweep(path, tmp_path / str(n), space=space, cv=3, max_memory=n) for n in (10**9, 10**4))
-    means = [{t["design"]["kind"]: t["mean"] for t in found["trials"]} for found in (memory, disk)]
+    means = [{t.design.kind: t.mean for t in found.trials} for found in (memory, disk)]
     assert means[0] == pytest.approx(means[1], abs=0.005)
     assert not list((tmp_path / "10000").glob("rows-*"))
 
@@ -161,19 +163,19 @@ def test_heads_that_cannot_be_judged_are_skipped_with_a_word_at_the_start(digits
     told = []
     wish = {"space": space, "note": told.append, "progress": lambda *step: told.append(step[1:3])}
     found = sweep(digits_file, tmp_path / "out", max_memory=10**6, **wish)
-    assert [trial["design"]["kind"] for trial in found["trials"]] == ["knn", "logreg"]
-    assert found["notes"] == [
+    assert [trial.design.kind for trial in found.trials] == ["knn", "logreg"]
+    assert found.notes == [
         "2 knn heads are skipped: there are only 380 training rows: give n_neighbors no more",
         "2 svm heads are skipped: 480 rows: their kernel takes 4.61 MB, but 1 MB may be used: "
         "give --max-memory 5MB, or fewer rows",
     ]
-    assert told == [*found["notes"], (0, 2), (1, 2), (2, 2)]
+    assert told == [*found.notes, (0, 2), (1, 2), (2, 2)]
     assert len(logged(tmp_path / "out")) == 3
     found = sweep(digits_file, tmp_path / "out", max_memory=5 * 10**6, **wish)
-    assert [trial["design"]["kind"] for trial in found["trials"]].count("svm") == 2
+    assert [trial.design.kind for trial in found.trials].count("svm") == 2
     again = sweep(digits_file, tmp_path / "out", max_memory=10**6, **wish)  # what is known is not skipped
     assert table(again) == table(found)
-    assert again["notes"] == found["notes"] == ["2 knn heads are skipped: " + told[0].partition(": ")[2]]
+    assert again.notes == found.notes == ["2 knn heads are skipped: " + told[0].partition(": ")[2]]
 
 
 def test_no_head_that_can_be_judged(digits, tmp_path):
@@ -188,7 +190,7 @@ def test_no_head_that_can_be_judged(digits, tmp_path):
         sweep(path, tmp_path / "other", space=space, budget=1e-9)
     found = sweep(path, tmp_path / "other", space=space)
     found = sweep(path, tmp_path / "other", space=space, budget=1e-9)
-    assert len(found["notes"]) == 1  # nothing was not begun
+    assert len(found.notes) == 1  # nothing was not begun
 
 
 def test_each_tap_by_itself_or_side_by_side(digits, tmp_path):
@@ -197,10 +199,10 @@ def test_each_tap_by_itself_or_side_by_side(digits, tmp_path):
     path = write_features(tmp_path / "two.h5", taps, y, load_splits(), class_names=NAMES)
     space = linear(tmp_path / "s.toml", "lda", "centroid")
     found = sweep(path, tmp_path / "each", space=space)
-    assert [trial["features"] for trial in found["trials"]] == ["whole", "whole", "noise", "noise"]
-    assert evaluate(tmp_path / "each" / "winner", path).accuracy == found["test"]["accuracy"] > 0.8
+    assert [trial.features for trial in found.trials] == ["whole", "whole", "noise", "noise"]
+    assert evaluate(tmp_path / "each" / "winner", path).accuracy == found.test.accuracy > 0.8
     beside = sweep(path, tmp_path / "beside", space=space, tap="whole+noise", max_memory=1000)
-    assert {trial["features"] for trial in beside["trials"]} == {"whole+noise"}
+    assert {trial.features for trial in beside.trials} == {"whole+noise"}
     assert evaluate(tmp_path / "beside" / "winner", path).accuracy > 0.8
 
 
@@ -216,9 +218,9 @@ def test_views_train_but_do_not_judge(digits, tmp_path, cv):
     }
     found = {name: sweep(file, tmp_path / name, space=space, cv=cv) for name, file in files.items()}
     plain = sweep(files["wild"], tmp_path / "plain", space=space, cv=cv, views=False)
-    for trial in found["same"]["trials"]:  # a row and a view that is equal to it are that row
-        [other] = [t for t in plain["trials"] if t["design"] == trial["design"]]
-        assert trial["mean"] == pytest.approx(other["mean"], abs=0.01)
+    for trial in found["same"].trials:  # a row and a view that is equal to it are that row
+        [other] = [t for t in plain.trials if t.design == trial.design]
+        assert trial.mean == pytest.approx(other.mean, abs=0.01)
     assert table(found["wild"]) != table(found["same"])
     assert load_head(tmp_path / "wild" / "winner").views == len(owners)
     assert load_head(tmp_path / "plain" / "winner").views == 0
@@ -232,9 +234,9 @@ def test_classes_without_train_rows_and_of_one_row(digits, tmp_path):
     path = write_features(tmp_path / "f.h5", X, y, splits, class_names=NAMES)
     space = linear(tmp_path / "s.toml", "logreg", "lda", "knn")
     found = sweep(path, tmp_path / "split", space=space, cv=0)
-    assert found["notes"] == [f"{(y == 1).sum()} validation rows are left out: no train rows of 1"]
+    assert found.notes == [f"{(y == 1).sum()} validation rows are left out: no train rows of 1"]
     found = sweep(path, tmp_path / "folds", space=space, cv=3)
-    assert found["notes"] == ["1 rows are never held out: no other images of their class would be left"]
+    assert found.notes == ["1 rows are never held out: no other images of their class would be left"]
     splits[(splits == "validation") & (y != 1)] = "test"
     other = write_features(tmp_path / "g.h5", X, y, splits, class_names=NAMES)
     with pytest.raises(HeadError, match=r"no validation rows of classes that train rows show: give --cv"):
@@ -250,8 +252,8 @@ def test_few_validation_rows_make_five_folds(digits, tmp_path, splits, rows, fol
     X, y = (np.resize(each, (rows, *each.shape[1:])) for each in digits)
     path = write_features(tmp_path / "f.h5", X, y, np.resize(splits, rows), class_names=NAMES)
     found = sweep(path, tmp_path / "out", space=linear(tmp_path / "s.toml", "centroid"), metric="log_loss")
-    assert found["settings"]["cv"] == folds
-    assert len(found["trials"][0]["scores"]["log_loss"]) == (folds or 1)
+    assert found.settings.cv == folds
+    assert len(found.trials[0].scores["log_loss"]) == (folds or 1)
 
 
 def test_classes_of_few_images_make_fewer_folds(digits, tmp_path):
@@ -259,7 +261,7 @@ def test_classes_of_few_images_make_fewer_folds(digits, tmp_path):
     rows = np.concatenate([np.flatnonzero(y == label)[:3] for label in range(10)])
     path = write_features(tmp_path / "f.h5", X[rows], y[rows], ["train"] * 30, class_names=NAMES)
     found = sweep(path, tmp_path / "out", space=linear(tmp_path / "s.toml", "centroid"))
-    assert found["settings"]["cv"] == 3
+    assert found.settings.cv == 3
 
 
 def test_copies_of_an_image_are_held_out_together(tmp_path):
@@ -271,7 +273,7 @@ def test_copies_of_an_image_are_held_out_together(tmp_path):
         images=copies(tmp_path / "images", 100),
     )  # fmt: skip
     found = sweep(path, tmp_path / "out", space=linear(tmp_path / "s.toml", "logreg", "lda", "knn", "svm"))
-    assert max(trial["mean"] for trial in found["trials"]) < 0.7  # 0.9 and more with a leak
+    assert max(trial.mean for trial in found.trials) < 0.7  # 0.9 and more with a leak
 
 
 def copies(folder, count):
@@ -288,16 +290,16 @@ def test_the_best_heads_together(digits, digits_file, tmp_path):
     space = linear(tmp_path / "s.toml", "logreg", "lda", "svm", "knn", "centroid")
     found = sweep(digits_file, tmp_path / "out", space=space, cv=3, ensemble=3)
     together = load_head(tmp_path / "out" / "winner")
-    best = [trial["design"] for trial in found["trials"][:3]]
-    assert found["ensemble"]["members"] == best
-    assert [json.loads(text)["kind"] for text in together.design.params["members"]] == [each["kind"] for each in best]
+    best = [trial.design for trial in found.trials[:3]]
+    assert found.ensemble.members == best
+    assert [json.loads(text)["kind"] for text in together.design.params["members"]] == [each.kind for each in best]
     members = [head.predict_proba(X) for head in together.head.heads_]
     mean = np.mean(members, axis=0) ** (1 / together.head.temperature_)
     np.testing.assert_allclose(together.predict_proba(X), mean / mean.sum(axis=1, keepdims=True), atol=1e-6)
-    assert found["ensemble"]["accuracy"] > 0.9 and evaluate(together.path, digits_file).accuracy > 0.9
+    assert found.ensemble.accuracy > 0.9 and evaluate(together.path, digits_file).accuracy > 0.9
     again = sweep(digits_file, tmp_path / "out", space=space, cv=3, ensemble=3)  # from the log, without any scores
-    assert again["ensemble"]["members"] == best
-    assert again["ensemble"]["log_loss"] == pytest.approx(found["ensemble"]["log_loss"], rel=1e-6)
+    assert again.ensemble.members == best
+    assert again.ensemble.log_loss == pytest.approx(found.ensemble.log_loss, rel=1e-6)
     linear(tmp_path / "s.toml", "logreg", "lda", "ridge")
     sweep(digits_file, tmp_path / "arrays", space=tmp_path / "s.toml", cv=3, ensemble=2)
     files = {file.name for file in (tmp_path / "arrays" / "winner").iterdir()}
@@ -328,7 +330,7 @@ def test_other_rows_in_the_same_folder(digits_file, pair_file, tmp_path):
     with pytest.raises(HeadError, match="another sweep, which differs in features"):
         sweep(pair_file, tmp_path / "out", space=space)
     found = sweep(pair_file, tmp_path / "pair", space=space, metric="roc_auc")
-    assert 0.9 < found["winner"]["mean"] <= 1
+    assert 0.9 < found.winner.mean <= 1
 
 
 def test_linear_kinds_need_no_keras(digits_file, tmp_path):
@@ -363,8 +365,8 @@ def test_of_thousands_of_classes_heads_that_learn_in_steps_are_skipped(digits_fi
     monkeypatch.setattr(base, "SWEPT", 9)
     told = []
     found = sweep(digits_file, tmp_path / "out", preset="quick", note=told.append)
-    assert {trial["design"]["kind"] for trial in found["trials"]} == {"lda", "centroid", "knn"}
-    assert len(told) == 3 and told == found["notes"]
+    assert {trial.design.kind for trial in found.trials} == {"lda", "centroid", "knn"}
+    assert len(told) == 3 and told == found.notes
     assert told[0].startswith("9 logreg heads are skipped: each of its hundreds of steps takes 480 rows × 10 classes")
 
 
@@ -377,9 +379,9 @@ def test_of_thousands_of_classes_as_many_rows_judge_as_have_scores_in_memory(
     monkeypatch.setattr(calibration, "_SCORES", 10 * 60)
     space = linear(tmp_path / "s.toml", "centroid", "ridge")
     found = sweep(digits_file, tmp_path / "out", space=space, cv=cv, ensemble=2)
-    (note,) = found["notes"]
+    (note,) = found.notes
     assert f"judged on 60 of {before} rows, whose scores of 10 classes fit in memory" in note and others in note
-    assert found["test"]["accuracy"] > 0.8 and found["test"]["rows"] == 120
+    assert found.test.accuracy > 0.8 and found.test.rows == 120
     assert load_head(tmp_path / "out" / "winner").record.reference.counts.sum() == 60
 
 
@@ -390,7 +392,7 @@ def test_a_note_names_a_few_of_many_classes(tmp_path):
     names = [f"class {i}" for i in range(32)]
     path = write_features(tmp_path / "many.h5", X, y, splits, class_names=names)
     found = sweep(path, tmp_path / "out", space=linear(tmp_path / "s.toml", "centroid"), cv=0)
-    assert found["notes"] == [f"30 validation rows are left out: no train rows of {', '.join(names[2:12])} and 20 more"]
+    assert found.notes == [f"30 validation rows are left out: no train rows of {', '.join(names[2:12])} and 20 more"]
     one = write_features(tmp_path / "one.h5", X[40:], y[40:], ["train"] * 30, class_names=names)
     with pytest.raises(HeadError, match=r"--cv 3: give 0, as the largest class has 1 rows"):
         sweep(one, tmp_path / "other", preset="quick", cv=3)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -9,6 +10,7 @@ from cases import linear
 from commands import featurestore, modules_imported_by
 
 from featurestore.errors import HeadError, MissingDependencyError
+from heads.kinds.design import HeadDesign
 from heads.search import trackers
 from heads.search.sweep import sweep
 from heads.search.trackers import track
@@ -22,12 +24,10 @@ def swept(digits_file, tmp_path_factory):
     space.write_text("[[heads]]\nkind = 'lda'\n[[heads]]\nkind = 'knn'\nn_neighbors = 5\n"
                      "[[heads]]\nkind = 'dense'\nhidden = [[], [16, 8]]\nepochs = 2\n")  # fmt: skip
     found = sweep(digits_file, out, space=space, cv=3)
-    [knn] = [trial for trial in found["trials"] if trial["design"]["kind"] == "knn"]
-    design = {"kind": "knn", "params": knn["design"]["params"] | {"n_neighbors": 500}}
-    failed = {"design": design, "scores": {}, "mean": None, "error": None, "stopped": "error: why"}
-    found["trials"].append(knn | failed)
-    (out / "sweep.json").write_text(json.dumps(found))
-    return out / "sweep.json", found
+    [knn] = [trial for trial in found.trials if trial.design.kind == "knn"]
+    failed = replace(knn, design=HeadDesign("knn", {**knn.design.params, "n_neighbors": 500}),
+                     scores={}, mean=float("nan"), error=float("nan"), stopped="error: why")  # fmt: skip
+    return replace(found, trials=[*found.trials, failed])
 
 
 def plain(params):
@@ -36,8 +36,9 @@ def plain(params):
     return {name: float(v) if v[0].isdigit() and "," not in v else v for name, v in texts.items()}
 
 
-def check(found, runs):
+def check(swept, runs):
     """That runs, as pairs of params and metrics, say what the trials of a sweep do."""
+    found = swept.to_dict()
     assert len(runs) == len(found["trials"]) == 5
     for trial in found["trials"]:
         design = trial["design"]
@@ -87,31 +88,30 @@ def without_tensorflow(monkeypatch):
 
 
 def test_tensorboard_shows_all_trials(swept, tmp_path, without_tensorflow):
-    summary, found = swept
     for _ in range(2):  # the second replaces the first
-        track(summary, f"tensorboard:{tmp_path / 'logs'}")
-    check(found, hparams(tmp_path / "logs"))
+        track(swept, f"tensorboard:{tmp_path / 'logs'}")
+    check(swept, hparams(tmp_path / "logs"))
 
 
 def test_mlflow_shows_all_trials(swept, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("DO_NOT_TRACK", "true")  # tests use no network
     from mlflow import MlflowClient
 
-    summary, found = swept
     uri = f"sqlite:///{tmp_path / 'runs.db'}"
     for _ in range(2):
-        track(summary, f"mlflow:{uri}")
+        track(swept, f"mlflow:{uri}")
     assert capfd.readouterr() == ("", "")
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("flowers run")
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
-    check(found, [(run.data.params, run.data.metrics) for run in runs])
+    check(swept, [(run.data.params, run.data.metrics) for run in runs])
 
 
 def test_tracking_leaves_tensorflow_alone(swept, tmp_path):
-    code = "from heads.search.trackers import track; track(sys.argv[1], sys.argv[2])"
-    loaded = modules_imported_by(code, swept[0], f"tensorboard:{tmp_path}")
+    code = "from pathlib import Path; from heads.reporting.run_folder import open_run; "
+    code += "from heads.search.trackers import track; track(open_run(Path(sys.argv[1])).sweep, sys.argv[2])"
+    loaded = modules_imported_by(code, swept.path, f"tensorboard:{tmp_path}")
     assert "tensorboard" in loaded and not loaded & {"tensorflow", "keras", "mlflow"}
 
 

@@ -8,8 +8,9 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from featurestore.errors import HeadError, WriteError
 from heads.kinds.design import HeadDesign
+from heads.search.judging import Judged
 from heads.search.trials import Trial, TrialLog, check_metric, judge_trial, ranked, select, size
-from heads.solvers.folds import Division, Judged
+from heads.solvers.folds import Division
 from heads.solvers.scores import softmax
 
 NAN = float("nan")

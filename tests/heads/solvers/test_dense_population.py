@@ -11,12 +11,14 @@ from threadpoolctl import threadpool_limits
 
 from heads.kinds.dense import DenseHead
 from heads.kinds.design import HeadDesign
+from heads.search import judge_dense
+from heads.search.judge_dense import Rungs, expected, judge_population
+from heads.search.judging import Judging
 from heads.search.trials import goodness, judge_trial
 from heads.solvers import dense_population
 from heads.solvers.adamw import Net, Settings, Shape, gradients, thread_pool
 from heads.solvers.calibration import stratified_folds
 from heads.solvers.dense_net import Batches, Member
-from heads.solvers.dense_population import Rungs, expected, judge_dense
 from heads.solvers.folds import Division
 from heads.solvers.scores import softmax
 
@@ -48,7 +50,8 @@ def judge(designs, division, **options):
         assert judged.scores.shape == (len(division.judged), division.classes)
         found[index] = judged
 
-    judge_dense(designs, division, **{"seed": 0} | options, report=report)
+    rungs = options.pop("rungs", None)
+    judge_population(designs, Judging(division, **{"seed": 0} | options, report=report), rungs)
     return found
 
 
@@ -221,8 +224,8 @@ def test_a_net_that_was_cut_never_wins(division, processes, monkeypatch):
     """With rungs that keep the worst, the best design is trained to its end after all, as if it had not been cut."""
     monkeypatch.setattr(dense_population, "_WORTH_PROCESSES", 0 if processes > 1 else np.inf)
     monkeypatch.setattr(dense_population, "cores", lambda: processes)
-    right = dense_population._expected
-    monkeypatch.setattr(dense_population, "_expected", lambda *arguments: -right(*arguments))
+    right = judge_dense._expected
+    monkeypatch.setattr(judge_dense, "_expected", lambda *arguments: -right(*arguments))
     mixed = [
         design(hidden=(), learning_rate=1e-6),
         design(),
@@ -246,14 +249,14 @@ def test_at_each_rung_what_still_improves_is_seen_to(division, monkeypatch):
         seen.append((epoch, now - earlier))
         return expected(earlier, now, epoch, last)
 
-    monkeypatch.setattr(dense_population, "expected", spy)
+    monkeypatch.setattr(judge_dense, "expected", spy)
     judge([design(hidden=(), learning_rate=1e-3), design(learning_rate=1e-3)], division, rungs=Rungs((2, 4), keep=1))
     assert [epoch for epoch, _ in seen] == [2, 2, 4, 4] and all(gain > 0 for _, gain in seen)
 
 
 def test_a_budget_leaves_a_net_cut(division, monkeypatch):
-    right = dense_population._expected
-    monkeypatch.setattr(dense_population, "_expected", lambda *arguments: -right(*arguments))
+    right = judge_dense._expected
+    monkeypatch.setattr(judge_dense, "_expected", lambda *arguments: -right(*arguments))
     slow = design(hidden=(), learning_rate=1e-7, epochs=100_000, patience=100_000)
     found = judge([slow, design()], division, rungs=Rungs((2,), keep=0.5), deadline=time.monotonic() + 2)
     assert [(found[i].stopped, found[i].cut) for i in (0, 1)] == [
@@ -278,7 +281,7 @@ def test_rungs_compare_by_what_a_trial_has(metric, division):
     expected = goodness(judge_trial("last", chosen, division, judged, metric), metric)
     for factor in (1, 5):
         scores = [np.float32(factor) * part for part in parts]
-        assert dense_population._goodness(scores, division, metric) == pytest.approx(expected, abs=1e-3)
+        assert judge_dense._goodness(scores, division, metric) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_net_that_stopped_early_has_not_changed_since(division):
@@ -291,9 +294,9 @@ def test_a_net_that_stopped_early_has_not_changed_since(division):
             member.judge(1.0 if epoch else 0.5)
             member.keep(judged.scores[division.places(member.fold)] * (-1 if epoch < 6 else 1))
     assert [sorted(member.earlier) for member in members] == [[2, 6]] * 3
-    now = dense_population._goodness([member.scores for member in members], division, "accuracy")
-    assert dense_population._expected(members, 12, division, "accuracy") > now
-    assert dense_population._expected(members, 34, division, "accuracy") == now
+    now = judge_dense._goodness([member.scores for member in members], division, "accuracy")
+    assert judge_dense._expected(members, 12, division, "accuracy") > now
+    assert judge_dense._expected(members, 34, division, "accuracy") == now
 
 
 def test_a_deadline_reports_what_is_under_way(split):
@@ -361,10 +364,11 @@ def test_keras_is_not_imported():
         import sys, numpy as np
         from heads.kinds.design import HeadDesign
         from heads.solvers.folds import Division
-        from heads.solvers.dense_population import judge_dense
+        from heads.search.judge_dense import judge_dense
+        from heads.search.judging import Judging
         X = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
         rows = Division(X, np.arange(60) % 2, np.arange(60) % 3, np.arange(60), np.ones(60, bool))
-        judge_dense([HeadDesign("dense", {"epochs": 1})], rows, seed=0, report=print)
+        judge_dense([HeadDesign("dense", {"epochs": 1})], Judging(rows, seed=0, report=print))
         assert not {"keras", "tensorflow"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

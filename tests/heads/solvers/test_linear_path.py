@@ -13,7 +13,9 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import LinearSVC
 
 from heads.kinds.design import HeadDesign
-from heads.kinds.linear import held_scores, judge_paths
+from heads.kinds.linear import held_scores
+from heads.search.judge_linear import judge_linear
+from heads.search.judging import Judging
 from heads.solvers.folds import Division
 from heads.solvers.linear_path import LOGISTIC, SOFTMAX, SQUARED, SQUARED_HINGE, Variant, solve_path
 
@@ -30,7 +32,7 @@ VALUES = {"logreg": [1e-4, 0.01, 1.0], "linear-svm": [1e-5, 1e-3, 0.05], "ridge"
 def judged(designs, division, **options):
     """What is reported for each design."""
     found = {}
-    judge_paths(designs, division, seed=0, report=found.__setitem__, **options)
+    judge_linear(designs, Judging(division, 0, found.__setitem__, **options))
     return found
 
 

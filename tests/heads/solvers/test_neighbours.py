@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import KNeighborsClassifier
 
+import heads.search.judge_neighbours
 import heads.solvers.neighbours
 from featurestore.errors import HeadError
 from heads.kinds.design import HeadDesign
+from heads.search.judge_neighbours import judge_neighbours
+from heads.search.judging import Judging
 from heads.solvers.folds import Division
-from heads.solvers.neighbours import Side, judge_neighbours, nearest
+from heads.solvers.neighbours import Side, nearest
 
 DESIGNS = [
     HeadDesign("knn", {"n_neighbors": k, "metric": metric, "weights": weights, "standardize": standardize})
@@ -144,7 +147,7 @@ def test_answers_are_those_of_the_heads_alone_and_scikit_learns(digits, classes,
 
 def judged(designs, division, **options):
     answers = {}
-    judge_neighbours(designs, division, seed=1, report=answers.__setitem__, **options)
+    judge_neighbours(designs, Judging(division, 1, answers.__setitem__, **options))
     return answers
 
 
@@ -188,7 +191,7 @@ def test_more_neighbours_than_training_rows(digits):
 def test_of_thousands_of_classes_fewer_designs_are_judged_together(digits, monkeypatch):
     division = divided_rows(digits, 4, 2)
     together = judged(DESIGNS, division)
-    monkeypatch.setattr(heads.solvers.neighbours, "_SCORES", 1)
+    monkeypatch.setattr(heads.search.judge_neighbours, "_SCORES", 1)
     alone = judged(DESIGNS, division)
     for i in range(len(DESIGNS)):
         np.testing.assert_array_equal(alone[i].scores, together[i].scores)
