@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from commands import ROOT, featurestore
 from feature_files import write_features
-from featurestore.backbones.architecture import PREPROCESSINGS
 from pictures import write_images
 from storage import feature_file
 from typer.testing import CliRunner
 
 from cli import app
 from featurestore import FeatureStore, engines, spec
+from featurestore.backbones.base import PREPROCESSINGS
 from featurestore.engines import ENGINES
 from featurestore.images import augment
 from featurestore.sources.splits import SPLITS
@@ -267,7 +267,7 @@ def test_choices_are_named_where_they_are_refused_and_in_help(work):
 
 def test_names_to_choose_by_are_those_of_their_registries():
     for names, registry in (
-        (spec.Augment, augment.PRESETS), (spec.Preprocessing, PREPROCESSINGS), (choices.Preset, space.PRESETS),
+        (spec.Augment, augment.AUGMENTATIONS), (spec.Preprocessing, PREPROCESSINGS), (choices.Preset, space.PRESETS),
         (choices.ModelFormat, model_formats.FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
         (spec.Engine, ["auto", *engines._COMPILERS]), (choices.Split, SPLITS),
     ):  # fmt: skip
