@@ -1,8 +1,8 @@
 """Classify new images: the backbone and the head together."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from featurestore.images.decode import decode_sizes, file_in_turn, read_file
 from featurestore.sources.tree import Tree
 from featurestore.spec import Decoder, ExtractionSpec, Resize
 from featurestore.system.parallel import ahead, batched
+from featurestore.system.progress import Progress, reporting
+from featurestore.system.results import Result
 from heads.storage.saved_head import FittedHead, load_head
 
 BATCH_SIZE = 32
@@ -24,8 +26,8 @@ _PORTION = 128 * BATCH_SIZE
 """Images that are lined up at a time, so that memory does not grow with their number."""
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Result):
     """What a head says of one image.
 
     Attributes:
@@ -41,16 +43,53 @@ class Prediction:
     probabilities: dict[str, float]
     error: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+
+def predict(
+    head: str | os.PathLike[str] | FittedHead,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    top: int | None = None,
+    weights: str | Mapping[str, str] | None = None,
+    progress: bool | Progress = True,
+) -> list[Prediction]:
+    """Classify images with a head and the backbone that it was fitted on.
+
+    All predictions are kept in memory; :class:`Predictor` gives those of many images one after the other.
+
+    Args:
+        head: a saved head, or its folder.
+        images: a file or a folder of images, or several.
+        top: name only so many classes of each image, the likeliest first.
+        weights: of the backbone, see :class:`Predictor`.
+        progress: see :func:`featurestore.system.progress.reporting`.
+
+    Returns:
+        For each image its prediction; one that cannot be read has the reason in ``error``.
+
+    Raises:
+        SourceError: a folder without any image.
+        FeatureStoreError: see :class:`Predictor`.
+
+    Example:
+        >>> from featurestore import extract
+        >>> from heads import fit_head, predict
+        >>> file = extract("images", "store", backbone="small_cnn", weights="random", size=32, progress=False).path
+        >>> found = predict(fit_head(file), ["images/red", "images/blue"], top=2, progress=False)
+        >>> found[0]
+        Prediction(path='images/red/0-000.png', label='...', probabilities={...})
+        >>> len(found), len(found[0].probabilities)
+        (20, 2)
+    """
+    given = [images] if isinstance(images, str | os.PathLike) else images
+    with reporting(progress) as report:
+        return list(Predictor(head, weights=weights).predict(given, top=top, progress=report))
 
 
 class Predictor:
     """A saved head with its backbones in front, ready for images.
 
     Args:
-        head_dir: folder of a saved head.
+        head: a saved head, or its folder.
         weights: of the backbone (``imagenet``, ``random`` or a file); by default what the features were made with. For
             a backbone that is a ``.keras`` file: that file. For several backbones: their names and weights.
 
@@ -63,8 +102,10 @@ class Predictor:
         SpecMismatchError: the backbone does not make the features that the head was fitted on.
     """
 
-    def __init__(self, head_dir: str | os.PathLike[str], *, weights: str | Mapping[str, str] | None = None) -> None:
-        self._head = load_head(head_dir)
+    def __init__(
+        self, head: str | os.PathLike[str] | FittedHead, *, weights: str | Mapping[str, str] | None = None
+    ) -> None:
+        self._head = head if isinstance(head, FittedHead) else load_head(head)
         self.class_names = self._head.class_names
         self._networks: dict[ExtractionSpec, Compute] = {}
         self._sizes: dict[tuple[Resize, Decoder], set[int]] = {}
@@ -77,7 +118,7 @@ class Predictor:
         inputs: Iterable[str | os.PathLike[str]],
         *,
         top: int | None = None,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[Prediction]:
         """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
 
