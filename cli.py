@@ -256,7 +256,7 @@ def probe(
     """Compare the taps of a feature file by a quick linear head. In a folder, those of all files."""
     from heads.search.probe import probe as run
 
-    terminal.show(run(path, seed=seed), as_json, False, text.probe)
+    terminal.show(run(path, seed=seed, progress=not as_json), as_json, False, text.probe)
 
 
 @command()

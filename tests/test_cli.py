@@ -267,7 +267,7 @@ def test_choices_are_named_where_they_are_refused_and_in_help(work):
 
 def test_names_to_choose_by_are_those_of_their_registries():
     for names, registry in (
-        (spec.Augment, augment.PRESETS), (spec.Preprocessing, PREPROCESSINGS), (choices.Preset, space.PRESETS),
+        (spec.Augment, augment.AUGMENTATIONS), (spec.Preprocessing, PREPROCESSINGS), (choices.Preset, space.PRESETS),
         (choices.ModelFormat, model_formats.FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
         (spec.Engine, ["auto", *engines._COMPILERS]), (choices.Split, SPLITS),
     ):  # fmt: skip

@@ -104,7 +104,7 @@ def check_cluster(cluster: str) -> None:
 def compute_on(
     cluster: str, works: Mapping[Job, Work], requests: Sequence[Request], source: Source, report: Progress | None
 ) -> list[Tally]:
-    """As :func:`featurestore.extraction.run.compute`, on a cluster; its workers use the engine of each journal.
+    """Do as :func:`featurestore.extraction.run.compute`, on a cluster; its workers use the engine of each journal.
 
     Args:
         cluster: a number of processes on this machine, or the address of a Dask scheduler.
@@ -170,7 +170,7 @@ def _run(works: Mapping[Job, Work], shards: Iterator[Shard], tallies: Sequence[T
 
 @contextmanager
 def _backend(cluster: str) -> Iterator[int]:
-    """Make joblib use a cluster; gives the number of its workers."""
+    """Make joblib use a cluster, and give the number of its workers."""
     from joblib import parallel_config
 
     if cluster.isdecimal():
@@ -200,8 +200,8 @@ def _backend(cluster: str) -> Iterator[int]:
 
 
 def _shards(works: Mapping[Job, Work], requests: Sequence[Request], source: Source, workers: int) -> Iterator[Shard]:
-    """Runs of whole batches that hold anything missing. All jobs are cut at the same batches: with one batch size and
-    one order, the usual case, a shard decodes its images once for all of them.
+    """Give the shards that hold anything missing. All jobs are cut at the same batches: with one batch size and one
+    order, the usual case, a shard decodes its images once for all of them.
     """
     run_id = uuid.uuid4().hex
     batches = max(-(-len(work.order) // work.journal.header.batch_size) for work in works.values())
@@ -226,12 +226,12 @@ def _shards(works: Mapping[Job, Work], requests: Sequence[Request], source: Sour
 # ------------------------------------------------------------------------------------------------- on a worker
 
 _bench: dict[str, list[tuple[engines.Compute, Journal]]] = {}
-"""Networks, compiled, and journals of the run that this process works for."""
+"""The compiled networks, and the journals, of the run that this process works for."""
 _one_at_a_time = threading.Lock()  # each shard uses all cores
 
 
 def run_shard(shard: Shard) -> list[ShardResult]:
-    """The task: compute one shard and tell where its rows are."""
+    """Compute one shard, and tell where its rows are."""
     with _one_at_a_time:
         if shard.run_id not in _bench:
             _bench.clear()
@@ -266,7 +266,7 @@ def _set_up(part: ShardPart) -> tuple[engines.Compute, Journal]:
 
 
 def _check_sees(source: Source, samples: Sequence[Sample]) -> None:
-    """That no image of a shard can be read means another thing than damaged images."""
+    """Check that a worker can read the images at all: if it can read none of a shard, they are hardly all damaged."""
     reason: Any = None
     for sample in samples:
         try:

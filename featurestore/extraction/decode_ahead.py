@@ -50,8 +50,8 @@ class ImageTask(NamedTuple):
 
 
 def decoder(source: Source, resize: Resize, how: Decoder) -> Callable[[ImageTask], Decoded]:
-    """A function that does the work on one image, and that can be sent to another process. An image that cannot be read
-    gives its error in place of its pixels.
+    """Return a function that does the work on one image, and that can be sent to another process. An image that cannot
+    be read gives its error in place of its pixels.
     """
     return partial(_decode, source, resize, how)
 
@@ -76,7 +76,7 @@ def _decode(source: Source, resize: Resize, how: Decoder, task: ImageTask) -> De
 def decode_ahead(
     source: Source, resize: Resize, how: Decoder, tasks: Iterable[ImageTask], count: int, window: int
 ) -> Iterator[Decoded]:
-    """The images of all tasks, of which there are `count`, in order, up to `window` of them ahead.
+    """Decode the images of all tasks, of which there are `count`, in order, up to `window` of them ahead.
 
     Threads wait for each other at the interpreter's lock a dozen times an image, and 16 of them decode no more than 5
     would alone. A GPU waits for pixels then, so that it gets processes.
@@ -110,7 +110,7 @@ def _divide(processes: int, *gates: AbstractContextManager[Any]) -> None:
 
 
 def _processes(source: Source, count: int) -> bool:
-    """Whether processes decode faster, and that matters."""
+    """Tell whether processes would decode faster than threads, and enough images are left for it to matter."""
     enough = count >= WORTH_PROCESSES and cores() >= 4 and isinstance(source, FileSource)
     return enough and engines.accelerators() > 0
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from featurestore import backbones, engines
+from featurestore import backbones
 from featurestore.backbones import Request
 from featurestore.backbones.outline_cache import Memo
 from featurestore.extraction.cluster import compute_on
@@ -21,7 +21,7 @@ from featurestore.sources.base import Source
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.opener import open_source
 from featurestore.sources.samples import Dataset
-from featurestore.spec import LAST, Decoder, Dtype, Pool, Precision, Resize
+from featurestore.spec import LAST, Augment, Decoder, Dtype, Engine, Pool, Precision, Resize
 from featurestore.store import file_format
 from featurestore.store.lock import store_lock
 from featurestore.store.writer import remove_drafts
@@ -41,10 +41,10 @@ def extract(
     resize: Resize = "squash",
     dtype: Dtype = "float32",
     views: int | None = None,
-    augment: str | None = None,
+    augment: Augment | None = None,
     precision: Precision = "float32",
     decoder: Decoder = "pillow",
-    engine: str = engines.AUTO,
+    engine: Engine = "auto",
     batch_size: int | None = None,
     prune: bool = False,
     rehash: bool = False,
@@ -84,10 +84,10 @@ def extract_all(
     resize: Resize = "squash",
     dtype: Dtype = "float32",
     views: int | None = None,
-    augment: str | None = None,
+    augment: Augment | None = None,
     precision: Precision = "float32",
     decoder: Decoder = "pillow",
-    engine: str = engines.AUTO,
+    engine: Engine = "auto",
     batch_size: int | None = None,
     prune: bool = False,
     rehash: bool = False,
@@ -169,14 +169,14 @@ def _extract(
 
 
 def _dataset(source: Source, folder: Path, report: Progress | None, *, trust: bool) -> Dataset:
-    """All images with their digests; those of files that did not change come from the store's cache."""
+    """Return all images with their digests; those of files that did not change come from the store's cache."""
     stem = file_format.shortened(file_format.safe_name(source.name), file_format.MAX_STEM)
     cache = DigestCache(folder / f"{stem}.stamps", trust=trust)
     return source.dataset(report and (lambda done, total: report("reading", done, total)), cache=cache)
 
 
 def _job(request: Request, memo: Memo, source: Source, planned: Callable[[backbones.Outline], Job]) -> Job:
-    """One network's part of the run. The network is built only if there is something to compute."""
+    """Plan one network's part of the run. The network is built only if there is something to compute."""
     known = memo.recall(request)
     job = planned(known) if known else None
     failures = unreadable_as_before(job.plan, job.spec, source) if job else None

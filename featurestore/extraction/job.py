@@ -67,7 +67,7 @@ def prepare(jobs: Sequence[Job], source: Source, batch_size: int | None, engine:
 
 
 def disk_space(jobs: Iterable[Job]) -> int:
-    """Bytes that the journals and the files of some jobs will take."""
+    """Return the bytes that the journals and the files of some jobs will take."""
     return sum(
         (len(job.plan.missing) + sum(len(job.plan.views.numbers(sample)) for sample in job.plan.samples))
         * sum(tap.row_bytes for tap in job.taps)
@@ -76,7 +76,9 @@ def disk_space(jobs: Iterable[Job]) -> int:
 
 
 def batch_size_for(taps: Sequence[TapLayout], asked: int | None) -> int:
-    """As asked, or what suits the machine. A flattened early layer can take megabytes for each image.
+    """Return the batch size that is asked for, or one that suits the machine.
+
+    A flattened early layer can take megabytes for each image.
 
     Raises:
         BackboneError: the features of such a batch would fill the memory; said before the run.
@@ -94,7 +96,7 @@ def batch_size_for(taps: Sequence[TapLayout], asked: int | None) -> int:
 
 
 def unreadable_as_before(plan: Plan, spec: ExtractionSpec, source: Source) -> dict[str, str] | None:
-    """Whether a plan needs no network: its rows are all there, but for images that gave none before and still do not.
+    """Find out whether a plan needs no network: all rows are there, but for images that gave none and still do not.
 
     Returns:
         The reasons of those images by digest, if so; None if the network is needed.
@@ -138,7 +140,7 @@ def _check_resumable(job: Job, engine: str, batch_size: int) -> None:
 
 
 def _engine(plan: Plan, network: backbones.FrozenNetwork) -> str:
-    """The engine of the rows which are there, if it can be had; else the fastest."""
+    """Choose the engine of the rows which are there, if this machine has it; otherwise the fastest."""
     producers = plan.previous.producers if plan.previous else []
     used = producers[-1].get("engine") if producers else None
     if used and engines.available(used, network):
@@ -147,7 +149,7 @@ def _engine(plan: Plan, network: backbones.FrozenNetwork) -> str:
 
 
 def _pixels(source: Source, spec: ExtractionSpec, plan: Plan, item: Item) -> dict[Item, Pixels]:
-    """The pixels of one item alone, now."""
+    """Decode the pixels of one item alone, now."""
     decode = decoder(source, spec.resize, spec.decoder)
     return decode(ImageTask(item.sample, [Wish(spec.size, plan.views.preset, [item])])).pixels[0]
 

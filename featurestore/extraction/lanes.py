@@ -71,7 +71,7 @@ class Lane(Generic[ItemT]):
             self._lacking = self._needs()
 
     def _needs(self) -> set[ItemT]:
-        """What the next batch still waits for."""
+        """Return the items that the next batch still waits for."""
         following = self._batches[0] if self._batches else ()
         return {item for item in following if item is not None and item not in self._waiting}
 
@@ -98,7 +98,7 @@ class Lane(Generic[ItemT]):
         def finish() -> Outcome[ItemT]:
             found = running()
             self._timing.ran(started)
-            with np.errstate(over="ignore"):  # documented above, and for the caller to judge
+            with np.errstate(over="ignore"):  # the class says so, and the caller decides
                 return Outcome(items, {tap: found[tap][slots].astype(self._dtype) for tap in found}, failures)
 
         return finish

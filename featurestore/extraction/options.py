@@ -8,7 +8,18 @@ from featurestore.backbones import Request
 from featurestore.errors import BackboneError, suggest
 from featurestore.extraction.cluster import check_cluster
 from featurestore.images import augment as augmentation
-from featurestore.spec import DECODERS, DTYPES, RESIZES, Decoder, Dtype, Pool, Precision, Resize
+from featurestore.spec import (
+    DECODERS,
+    DTYPES,
+    RESIZES,
+    Augment,
+    Decoder,
+    Dtype,
+    Engine,
+    Pool,
+    Precision,
+    Resize,
+)
 from featurestore.store import file_format
 
 
@@ -48,10 +59,10 @@ class ExtractionOptions:
     resize: Resize
     dtype: Dtype
     views: int | None
-    augment: str | None
+    augment: Augment | None
     precision: Precision
     decoder: Decoder
-    engine: str
+    engine: Engine
     batch_size: int | None
     prune: bool
     rehash: bool
@@ -76,7 +87,7 @@ class ExtractionOptions:
             check_cluster(self.cluster)
 
     def requests(self, networks: Mapping[str, str]) -> list[Request]:
-        """How each network is built; `networks` are names of backbones, each with its weights."""
+        """Return how each network is built; `networks` are names of backbones, each with its weights."""
         return [
             Request(name, weights, self.size, self.pool, self.taps, self.preprocessing, self.precision)
             for name, weights in networks.items()

@@ -49,11 +49,11 @@ class ViewRule:
     preset: str = file_format.NO_AUGMENT
 
     def numbers(self, sample: Sample) -> range:
-        """The rows of one sample: number 0 is itself, the others are its views."""
+        """Return the numbers of one sample's rows: 0 is the image itself, the others are its views."""
         return range(self.count + 1 if sample.split == "train" else 1)
 
     def items(self, sample: Sample) -> list[Item]:
-        """The rows of one sample, with their keys."""
+        """Return the rows of one sample, with their keys."""
         return [
             Item(key=view_key(sample.digest, self.preset, number), sample=sample, number=number)
             for number in self.numbers(sample)
@@ -132,7 +132,7 @@ def make_plan(
 
 
 def _interrupted(target: Path, spec: ExtractionSpec) -> Journal | None:
-    """The journal of an interrupted run, if there is one with rows.
+    """Open the journal of an interrupted run, if there is one with rows.
 
     Without rows a journal binds nobody to its engine, which may have been refused over its first batch.
     """
@@ -155,7 +155,7 @@ def _holds_rows(path: Path) -> bool:
 
 
 def _view_rule(previous: FeatureStore | None, views: int | None, augment: str | None) -> ViewRule:
-    """How many views, by which preset: what is asked for, and never fewer than the file has."""
+    """Decide how many views there will be, by which preset: what is asked for, and never fewer than the file has."""
     there = 0 if previous is None else int(max(previous.view_numbers, default=0))
     if previous is not None and there:
         _check_views(previous, there)
@@ -169,7 +169,7 @@ def _view_rule(previous: FeatureStore | None, views: int | None, augment: str | 
 
 
 def _check_views(previous: FeatureStore, most: int) -> None:
-    """Every training row will get as many views as one has: so a number that few can have is not believed."""
+    """Refuse a file in which few rows have many views: every training row would get as many as one row has."""
     if previous.augment not in AUGMENTATIONS:
         raise StoreError(
             f"{previous.path}: has views made by {previous.augment!r}, which this version does not know: "
@@ -188,6 +188,8 @@ _SPARSEST = 100
 
 def _previous(target: Path, spec: ExtractionSpec) -> FeatureStore | None:
     if not target.exists():
+        if target.is_symlink():  # the file would be written wherever it leads
+            raise StoreError(f"{target}: a link to a file that is not there: delete the link, or bring the file back")
         return None
     previous = FeatureStore(target)
     if previous.fingerprint != spec.fingerprint:
@@ -199,7 +201,7 @@ def _previous(target: Path, spec: ExtractionSpec) -> FeatureStore | None:
 
 
 def _refuse_to_lose(previous: FeatureStore, dataset: Dataset) -> None:
-    """Images that are gone from the source take their rows with them only if the user says so."""
+    """Refuse to drop the rows of images that are gone from the source, which only the user may decide."""
     there = {sample.digest for sample in dataset.samples}
     lost = [path for path, digest in zip(previous.ids, previous.digests, strict=True) if digest not in there]
     if lost:
@@ -210,13 +212,13 @@ def _refuse_to_lose(previous: FeatureStore, dataset: Dataset) -> None:
 
 
 def _joined(previous: FeatureStore, dataset: Dataset) -> list[Sample]:
-    """The samples of a partial dataset, and those of the file that it does not name."""
+    """Return the samples of a partial data set, and those of the file that it does not name."""
     kept = {sample.id: sample for sample in previous.samples()}
     return sorted((kept | {sample.id: sample for sample in dataset.samples}).values(), key=lambda sample: sample.id)
 
 
 def _donors(folder: Path, target: Path, spec: ExtractionSpec) -> Iterator[FeatureStore]:
-    """Other data sets' files of the same store, made by the same spec."""
+    """Give the files of other data sets in the store that were made by the same spec."""
     for path in sorted(folder.glob(f"*{file_format.SUFFIX}")):
         if path == target:
             continue

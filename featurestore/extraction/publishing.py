@@ -112,7 +112,7 @@ def log(target: Path, event: str, **values: Any) -> None:
 
 
 def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequence[Sample]) -> Publication:
-    """The file to be: every sample that has a row, in the order of their ids.
+    """Describe the file to be: every sample that has a row, in the order of their ids.
 
     Args:
         job: see :func:`finish`.
@@ -151,7 +151,7 @@ def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequ
 
 
 def _same(publication: Publication, file: FeatureStore) -> bool:
-    """Whether the file already says what would be written."""
+    """Tell whether the file already holds what would be written."""
     columns = {
         file_format.ID: file.ids,
         file_format.PATH: file.paths,

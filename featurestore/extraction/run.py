@@ -51,7 +51,7 @@ class Work:
     journal: Journal
 
     def lane(self, timing: Timing) -> Lane[Item]:
-        """The network with its batches.
+        """Return the network with its batches.
 
         They are cut at fixed places, whatever an earlier run has finished: so a row's bits do not depend on where
         that run was killed.
@@ -61,7 +61,7 @@ class Work:
         return Lane(self.compute, self.spec.size, slots, dtype=self.spec.dtype, batch_size=size, timing=timing)
 
     def wanted(self) -> dict[str, list[Item]]:
-        """What is missing, by the digest of the image that it needs."""
+        """Return the missing items, by the digest of the image that they need."""
         found: dict[str, list[Item]] = {}
         for item in self.order:
             if item.key in self.missing:
@@ -92,7 +92,7 @@ class Tally:
     failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, rows: int, failures: Mapping[str, str]) -> None:
-        """Count some more."""
+        """Count rows and failures of one more batch, or shard."""
         self.rows += rows
         self.failures.update(failures)
 

@@ -48,6 +48,6 @@ class Timing:
             self._busy_until = now
 
     def to_dict(self) -> dict[str, float]:
-        """The parts, with ``idle``: the time in which no batch was in the network."""
+        """Return the parts, with ``idle``: the time in which no batch was in the network."""
         parts = {name: getattr(self, name) for name in ("read", "decode", "forward", "write", "total")}
         return {name: round(value, 3) for name, value in {**parts, "idle": max(0.0, self.total - self.forward)}.items()}

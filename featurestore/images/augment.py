@@ -17,7 +17,7 @@ from featurestore.errors import BackboneError, suggest
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges that a view draws from, uniformly and symmetrically.
+    """Ranges from which a view draws its changes, uniformly and symmetrically.
 
     Attributes:
         rotation, shear: degrees to either side.
@@ -55,12 +55,12 @@ def check(preset: str) -> None:
 
 
 def view_key(digest: str, preset: str, number: int) -> str:
-    """The key of view `number` (from 1) of an image; number 0 is the plain image, and its key the digest."""
+    """Return the key of view `number` (from 1) of an image; number 0 is the image itself, whose key is its digest."""
     return hashlib.sha256(f"{digest}:{preset}:{number}".encode()).hexdigest() if number else digest
 
 
 def view(pixels: NDArray[np.uint8], key: str, preset: str) -> NDArray[np.uint8]:
-    """One augmented version of uint8 pixels (S, S, 3); what leaves the frame is filled from its nearest edge."""
+    """Return an augmented version of pixels, uint8 (S, S, 3). Empty parts of the frame are filled from its edge."""
     ranges, rng = AUGMENTATIONS[preset], np.random.default_rng(int(key[:16], 16))
     # Every number is drawn, whether its range is zero or not, so that presets with a range in common look alike.
     angle, shear, right, down, zoom, *colours = rng.uniform(-1, 1, 8)
@@ -85,10 +85,10 @@ def view(pixels: NDArray[np.uint8], key: str, preset: str) -> NDArray[np.uint8]:
 
 
 def _moved(image: Image.Image, angle: float, shear: float, shift: NDArray[np.float64], zoom: float) -> Image.Image:
-    """Rotated, sheared and zoomed about its centre, then shifted by pixels."""
+    """Rotate, shear and zoom an image about its centre, then shift it by some pixels."""
     side = image.width
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    # From a place in the result to the place in the image that is seen there.
+    # This maps a place in the result to the place in the image that is seen there.
     back = turn @ np.array([[1.0, -np.sin(shear)], [0.0, np.cos(shear)]]) / zoom
     centre = np.full(2, side / 2)
     margin = side  # of edge pixels, wider than any preset reaches

@@ -46,7 +46,8 @@ _TOO_LARGE = f"more than {MAX_PIXELS:,} pixels"
 _IN_FLIGHT = min(machine_memory() // 8, cores() * 128 * 2**20)
 
 FILES, PIXELS = Budget(_IN_FLIGHT), Budget(_IN_FLIGHT)
-"""What all threads together hold of files' bytes, and of decoded images. Who needs both takes the bytes first."""
+"""The memory for files' bytes, and for decoded images, of all threads together. A thread that needs both takes its
+share for the bytes first."""
 
 _BLOCK = 2**20
 
@@ -56,7 +57,7 @@ LARGE_FILE = 16 * 2**20
 LARGE_IMAGE = 128 * 2**20
 """Bytes of an image after which memory is given back to the system at once."""
 
-# Raster formats that are decoded in this process. Never EPS, which Pillow hands to ghostscript.
+# Raster formats that are decoded in this process. EPS is none of them: Pillow hands it to ghostscript.
 _SUFFIXES = {
     "JPEG": "jpg jpeg jpe jfif",
     "PNG": "png apng",
@@ -78,14 +79,14 @@ _HEIGHT, _PHOTOMETRIC, _ORIENTATION, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT 
 _PARTS = (273, 279, 324, 325)  # places and sizes of strips and tiles
 _MINISWHITE = 0
 
-# What decoding costs at most, in bytes per pixel: Pillow's own pixels, by mode, and what its decoders hold beside.
+# What decoding costs at most, in bytes per pixel: Pillow's own pixels, by mode, and what its decoders hold in addition.
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 _DECODER_BYTES = {"WEBP": 12, "AVIF": 12}
 _PROGRESSIVE_BYTES = 8
 _TILE_BYTES = 8
 
-# Here, once, because drivers, warnings and logs belong to the process, and `decode` runs in threads. Pillow warns of
-# damaged metadata, and of images half as large as those that we refuse.
+# This is done here, once, because drivers, warnings and logs belong to the process, and `decode` runs in threads.
+# Pillow warns of damaged metadata, and of images half as large as those that are refused here.
 Image.init()
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -100,7 +101,7 @@ with suppress(OSError, AttributeError):
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a regular file.
+    """Return the bytes of a regular file.
 
     Raises:
         ImageError: it is not there, not readable, empty, larger than `MAX_BYTES`, or a folder, FIFO, socket or
@@ -116,7 +117,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256, in hexadecimal, of what :func:`read_file` gives: a block at a time.
+    """Return the SHA-256, in hexadecimal, of what :func:`read_file` gives; the file is read a block at a time.
 
     Raises:
         ImageError: as there.
@@ -136,7 +137,7 @@ def hash_file(path: str | os.PathLike[str]) -> str:
 
 @contextmanager
 def file_in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
-    """A share of :data:`FILES`, for as long as the bytes of a file are held.
+    """Hold a share of :data:`FILES` for as long as the bytes of a file are in memory.
 
     Raises:
         ImageError: it is not there; or it is large, and no image.
@@ -152,7 +153,7 @@ def file_in_turn(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _check_beginning(path: str | os.PathLike[str]) -> None:
-    """Refuse what its first bytes tell to be no image, or too large a one."""
+    """Refuse a file whose first bytes tell that it is no image, or too large a one."""
     try:
         with open_regular(path) as file, _one_error():
             _check_size(_open(file))
@@ -161,7 +162,7 @@ def _check_beginning(path: str | os.PathLike[str]) -> None:
 
 
 def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
-    """Pixels of one image, upright, in colour and in shape.
+    """Return the pixels of one image: upright, in RGB, and of the size that is asked for.
 
     Colour is what Keras' ``load_img`` gives: grey, palette and CMYK become RGB, and an alpha channel is *dropped*,
     not blended: a transparent pixel shows the colour stored under it. EXIF orientation is applied; 16-bit grey is
@@ -209,7 +210,7 @@ def _decode_one(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> N
 
 @contextmanager
 def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Iterator[Picture]:
-    """The first half of :func:`decode`: an image in its own size. It holds its share of :data:`PIXELS` meanwhile.
+    """Do the first half of :func:`decode`: give an image in its own size, which holds a share of :data:`PIXELS`.
 
     Args:
         data: see there.
@@ -239,20 +240,20 @@ def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Iter
 
 
 def resized(picture: Picture, size: int, resize: Resize) -> NDArray[np.uint8]:
-    """The second half of :func:`decode`."""
+    """Do the second half of :func:`decode`: resize an image that is opened."""
     with _one_error():
         return np.asarray(picture.resized(size, resize))
 
 
 def _give_back() -> None:
-    """Return freed memory to the system: of each thread, the C library keeps as much as its largest image took."""
+    """Return freed memory to the system: for each thread, the C library keeps as much as its largest image took."""
     with suppress(OSError, AttributeError):  # glibc has it, and no other library needs it
         ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager
 def _one_error() -> Iterator[None]:
-    """Whatever goes wrong in a decoder becomes an ImageError."""
+    """Make an ImageError of whatever goes wrong in a decoder."""
     try:
         yield
     except ImageError:
@@ -262,7 +263,7 @@ def _one_error() -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageError(_TOO_LARGE) from error
     except Exception as error:  # a damaged file can raise anything at all
-        clear_frames(error.__traceback__)  # they hold the half-decoded image, for as long as somebody holds the error
+        clear_frames(error.__traceback__)  # its frames would keep the half-decoded image in memory as long as the error
         raise ImageError(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
 
@@ -275,15 +276,15 @@ def _from_array(pixels: NDArray[np.uint8]) -> Picture:
 
 
 def _open(file: BinaryIO) -> Image.Image:
-    """An image of which the header was read, and no more."""
-    with suppress(struct.error):  # what is cut off there is for Pillow to complain of
+    """Open an image and read its header, and no more."""
+    with suppress(struct.error):  # Pillow itself refuses a file that is cut off there
         _check_parts(file)
     file.seek(0)
     return Image.open(file, formats=_FORMATS)
 
 
 def _check_parts(file: BinaryIO) -> None:
-    """Refuse a TIFF that claims to have too many parts, of each of which Pillow would make an object."""
+    """Refuse a TIFF that claims too many strips or tiles: Pillow would make an object of each."""
     order = {b"II": "<", b"MM": ">"}.get(file.read(2))
     if order is None:
         return
@@ -309,12 +310,12 @@ def _check_size(image: Image.Image) -> None:
 
 
 def _tags(image: Image.Image) -> Mapping[int, Any]:
-    """Of a TIFF."""
+    """Return the tags of a TIFF; none of another image."""
     return getattr(image, "tag_v2", {})
 
 
 def _tile(image: Image.Image) -> int:
-    """Pixels of a TIFF that are decoded at a time. A tile may be much larger than the image that shows a part of it."""
+    """Return how many pixels of a TIFF are decoded at a time: a tile may be much larger than the image shows of it."""
     tags = _tags(image)
     if _TILE_WIDTH in tags:
         return int(tags[_TILE_WIDTH] * tags.get(_TILE_HEIGHT, 1))
@@ -322,7 +323,7 @@ def _tile(image: Image.Image) -> int:
 
 
 def _cost(image: Image.Image) -> int:
-    """Bytes that it takes to decode an image, at most."""
+    """Return the most bytes that it takes to decode an image."""
     each = _PIXEL_BYTES.get(image.mode, 4) + _DECODER_BYTES.get(image.format or "", 0)
     if image.info.get("progressive"):
         each += _PROGRESSIVE_BYTES

@@ -13,8 +13,8 @@ _STRIP = 16 * 2**20
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-# By EXIF orientation: how the stored pixels become upright ones; and whether, for that, columns become rows, and
-# they are counted from the right, and from below.
+# For each EXIF orientation: the transposition that makes the stored pixels upright; and whether it turns columns into
+# rows, whether columns are then counted from the right, and whether rows are counted from below.
 _TURNS: dict[Any, tuple[Image.Transpose | None, bool, bool, bool]] = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
     3: (Image.Transpose.ROTATE_180, False, True, True),
@@ -46,7 +46,7 @@ class Picture:
         self.size = (height, width) if self._swap else (width, height)
 
     def part(self, box: Box) -> Image.Image:
-        """Upright RGB pixels."""
+        """Return the upright RGB pixels in a box."""
         stored = self._stored(box)
         image = self._image if stored == (0, 0, *self._image.size) else self._image.crop(stored)
         if image.mode.startswith("I"):
@@ -56,7 +56,7 @@ class Picture:
         return image if self._turn is None else image.transpose(self._turn)
 
     def _stored(self, box: Box) -> Box:
-        """Where an upright box lies in the stored image."""
+        """Return the box of the stored image that an upright box shows."""
         left, top, right, bottom = (box[1], box[0], box[3], box[2]) if self._swap else box
         width, height = self._image.size
         if self._from_right:
@@ -66,7 +66,7 @@ class Picture:
         return left, top, right, bottom
 
     def resized(self, size: int, resize: Resize) -> Image.Image:
-        """A square: see :func:`featurestore.images.decode.decode`."""
+        """Return the image as a square: see :func:`featurestore.images.decode.decode`."""
         width, height = self.size
         if resize == "crop":
             side = min(width, height)
@@ -106,5 +106,5 @@ class Picture:
 
 
 def scale16(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Integers in [0, 65535] to the nearest uint8 of [0, 255]; any shape."""
+    """Scale integers in [0, 65535] to the nearest uint8 in [0, 255]; any shape."""
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

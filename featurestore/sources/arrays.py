@@ -61,7 +61,7 @@ class ArraySource(Source):
         super().__init__(Dataset(name=name, class_names=names, samples=samples))
 
     def part(self, samples: Sequence[Sample]) -> Self:
-        """As :meth:`Source.part`, with these images only."""
+        """Return a source as :meth:`Source.part`, with these images only."""
         part = super().part(samples)
         part._images = self._images[[self._rows[sample.id] for sample in samples]]
         part._rows = {sample.id: i for i, sample in enumerate(samples)}
@@ -72,7 +72,7 @@ class ArraySource(Source):
 
 
 def checked_images(images: NDArray[Any], name: str) -> NDArray[Any]:
-    """The images themselves, if :func:`to_uint8` can take each of them; else a SourceError."""
+    """Return the images themselves, if :func:`to_uint8` can take each of them; otherwise raise a SourceError."""
     shape, dtype = images.shape, images.dtype
     if not (images.ndim == 3 or (images.ndim == 4 and shape[3] in (1, 3, 4))) or 0 in shape:
         raise SourceError(f"{name}: images must have shape (N, H, W) or (N, H, W, 1, 3 or 4), not {shape}")
@@ -85,14 +85,14 @@ def checked_images(images: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """One checked image, scaled to [0, 255]; same shape."""
+    """Scale one checked image to uint8 in [0, 255]; its shape stays."""
     if image.dtype == np.uint8:
         return image
     return np.rint(image * 255).astype(np.uint8) if image.dtype.kind == "f" else scale16(image)
 
 
 def _classes(labels: NDArray[Any], class_names: Sequence[str] | None, name: str) -> tuple[list[int], tuple[str, ...]]:
-    """Labels as indices, and the names that they point to.
+    """Return labels as indices, and the names that they point to.
 
     Args:
         labels: (N,) or (N, 1), numbers or texts.

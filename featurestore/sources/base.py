@@ -53,7 +53,7 @@ class Source(ABC):
         self.class_names = listing.class_names
 
     def listing(self) -> Dataset:
-        """What the names alone tell: every sample but its digest."""
+        """Return what the names alone tell: every sample but its digest."""
         return self._listing
 
     def dataset(
@@ -62,7 +62,7 @@ class Source(ABC):
         workers: int | None = None,
         cache: DigestCache | None = None,
     ) -> Dataset:
-        """The listing with digests. This reads every image once, but for unchanged files that the cache knows.
+        """Return the listing with digests. This reads every image once, but for unchanged files that the cache knows.
 
         Args:
             progress: called in this thread as ``progress(done, total)`` after every few images.
@@ -94,14 +94,14 @@ class Source(ABC):
         return replace(self._listing, samples=samples, failures=_by_path(failures))
 
     def part(self, samples: Sequence[Sample]) -> Self:
-        """A source that can read these samples in another process, and is small enough to be sent there."""
+        """Return a source that can read these samples in another process, and is small enough to be sent there."""
         part = copy(self)
         part._listing = replace(self._listing, samples=[], failures=[])
         return part
 
     def read(self, sample: Sample) -> ImageData:
-        """The data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode.decode` takes them.
-        Thread-safe.
+        """Return the data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode.decode` takes them. Many
+        threads may call it at once.
 
         Raises:
             ImageError: it cannot be read, or is no longer what :meth:`dataset` saw.
@@ -113,7 +113,7 @@ class Source(ABC):
 
     @contextmanager
     def reading(self, sample: Sample) -> Iterator[ImageData]:
-        """As :meth:`read`, for as long as the data are needed: threads share what all of them hold of files' bytes."""
+        """Give the data of :meth:`read` for as long as they are needed. Threads share the memory for files' bytes."""
         path = self._file(sample)
         with file_in_turn(path) if path else nullcontext():
             yield self.read(sample)
@@ -143,11 +143,11 @@ class Source(ABC):
         """
 
     def _file(self, sample: Sample) -> str:
-        """Path of the file that holds the sample's data, and nothing else; "" where there is none."""
+        """Return the path of the file that holds the sample's data, and nothing else; "" where there is none."""
         return ""
 
     def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
-        """See :mod:`featurestore.sources.digest_cache`; empty where the data are in no file of their own."""
+        """Return stamps for :mod:`featurestore.sources.digest_cache`; empty where an image has no file of its own."""
         paths = map(self._file, samples)
         return [stamp(path) if path else b"" for path in paths]
 
@@ -165,7 +165,7 @@ class FileSource(Source):
         self._root = str(root)
 
     def part(self, samples: Sequence[Sample]) -> Self:
-        """As :meth:`Source.part`, from any working directory."""
+        """Return a source as :meth:`Source.part`, which works from any working directory."""
         part = super().part(samples)
         part._root = str(Path(self._root).absolute())
         return part
@@ -213,7 +213,7 @@ def listing_of(
     skipped: Mapping[str, int] | None = None,
     remedy: str = "list images of two classes or more",
 ) -> Dataset:
-    """The data set of `rows`, without digests. The classes are the distinct names, sorted.
+    """Return the data set of `rows`, without digests. The classes are the distinct names, sorted.
 
     Args:
         name: of the data set.
@@ -255,14 +255,14 @@ def check_known(exclude: Iterable[str], known: Iterable[str], where: Path) -> No
 
 
 def digest_of(data: ImageData) -> str:
-    """SHA-256 of a file's bytes, or of an array's dtype, shape and bytes."""
+    """Compute the SHA-256 of a file's bytes, or of an array's dtype, shape and bytes."""
     if isinstance(data, np.ndarray):
         data = f"{data.dtype.str} {data.shape} ".encode() + data.tobytes()
     return hashlib.sha256(data).hexdigest()
 
 
 def first_of(failures: Sequence[Failure]) -> str:
-    """The first failure as a part of a message."""
+    """Return the first failure as a part of a message."""
     return f"first: {failures[0].path!r}, {failures[0].reason}"
 
 

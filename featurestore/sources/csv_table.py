@@ -29,7 +29,7 @@ _USUAL = {
 
 
 MAX_BYTES, MAX_LINE = 512 * 2**20, 10**6
-"""Most bytes of a manifest, and most characters of one line: what has more is another file, or means harm."""
+"""Most bytes of a manifest, and most characters of one line: a file with more is no manifest, or is hostile."""
 
 MAX_ROWS = machine_memory() // 4 // 1024
 """A row costs up to a kilobyte of memory, and all of them a quarter of it at most."""
@@ -111,7 +111,7 @@ class Line(NamedTuple):
 
 
 def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line]:
-    """The rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
+    """Give the rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
 
     Args:
         manifest: the file.
@@ -153,7 +153,7 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
 
 
 def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
-    """The lines of a table, none of which fills the memory."""
+    """Give the lines of a table; one that would fill the memory is refused."""
     for number in itertools.count(1):
         line = file.readline(MAX_LINE + 1)
         if len(line) > MAX_LINE:
@@ -180,16 +180,20 @@ def _columns(header: list[str], chosen: Sequence[str | None], manifest: Path) ->
 
 
 class Finder:
-    """Finds the files that a manifest means, below `root` and, by their paths, elsewhere.
+    """Finds the files that a manifest names, below `root` and, by their paths, elsewhere.
 
-    There is one walk, when first a path is not simply there; `contained`: see :class:`featurestore.sources.tree.Tree`.
+    It walks through the folder once, when for the first time a path is not simply there.
+
+    Args:
+        root: the folder.
+        contained: see :class:`featurestore.sources.tree.Tree`.
     """
 
     def __init__(self, root: Path, *, contained: bool = False) -> None:
         self._root, self._contained = str(root), contained
 
     def find(self, cell: str, where: str) -> str | None:
-        """The path, relative to the root, that a cell names: in full, without its suffix, or by its end.
+        """Return the path, relative to the root, that a cell names: in full, without its suffix, or by its end.
 
         Returns:
             None when there is no such file.

@@ -39,7 +39,7 @@ class DigestCache:
     def complete(
         self, stamps: Sequence[bytes], read: Callable[[Sequence[int]], list[str | Found]]
     ) -> list[str | Found]:
-        """Digests of files in hexadecimal: those that are known, and the others by reading.
+        """Return the digests of files in hexadecimal: known ones from the cache, the others by reading.
 
         Args:
             stamps: of the files, taken now, so before they are read: a file that is changed in between has another

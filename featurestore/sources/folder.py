@@ -60,7 +60,7 @@ FORMAT = Format(
 
 
 def has_split_folders(images: list[str], root: Path) -> bool:
-    """Whether the top folders are splits rather than classes. Folders without images don't count.
+    """Tell whether the top folders are splits rather than classes. Folders without images do not count.
 
     Raises:
         SourceError: some are and some are not; or what would be taken for classes are probably splits.
@@ -96,7 +96,7 @@ def has_split_folders(images: list[str], root: Path) -> bool:
 
 
 def _holding_folders(parts: list[list[str]], depth: int, like: Callable[[str], object]) -> list[str]:
-    """The folders at a depth, of such names, that have more images in folders of theirs than by themselves."""
+    """Return the folders at a depth, with such names, that have more images in subfolders than in themselves."""
     deeper = Counter(tuple(path[:depth]) for path in parts if len(path) > depth + 1)
     likely = {folder for folder in deeper if like(folder[-1])}
     if not likely:  # as nearly always; and there may be millions of images
@@ -106,6 +106,6 @@ def _holding_folders(parts: list[list[str]], depth: int, like: Callable[[str], o
 
 
 def _some(folders: Collection[str]) -> str:
-    """A few of them: a data set may have thousands."""
+    """Name a few folders: a data set may have thousands."""
     more = f" and {len(folders) - _NAMED} more" if len(folders) > _NAMED else ""
     return ", ".join(sorted(folders)[:_NAMED]) + more

@@ -25,7 +25,7 @@ _HEAD = 2**16
 
 
 def read_npz(path: Path) -> dict[str, Any]:
-    """The arguments of ``ArraySource`` that a file holds.
+    """Return the arguments of ``ArraySource`` that a file holds.
 
     Its keys are x and y, or images and labels, beside them perhaps split; or, as in Keras' mnist.npz, x_train,
     y_train, x_test, y_test (and val); in any case perhaps class_names.

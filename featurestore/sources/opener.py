@@ -29,7 +29,7 @@ def open_source(
     name: str | None = None,
     contained: bool = False,
 ) -> Source:
-    """The source at `path`: a folder, a folder with a CSV of `labels`, a CSV beside its images, or an ``.npz``.
+    """Open the source at `path`: a folder, a folder with a CSV of `labels`, a CSV beside its images, or an ``.npz``.
 
     Args:
         path: see :class:`featurestore.sources.folder.FolderSource`,
@@ -59,7 +59,7 @@ def open_source(
 
 
 def source_at(path: Path, options: SourceOptions) -> Source:
-    """As :func:`open_source`, for options that stand in one object already."""
+    """Do as :func:`open_source`, for options that stand in one object already."""
     try:
         path.stat()
     except OSError as error:
@@ -75,6 +75,6 @@ def source_at(path: Path, options: SourceOptions) -> Source:
 
 
 def _name(path: Path, options: SourceOptions) -> str:
-    """The data set's name. It stands in the feature file as text, so bytes that are no UTF-8 are spelt out."""
+    """Return the data set's name. The feature file holds it as text, so bytes that are no UTF-8 are spelt out."""
     name = options.name or (path.resolve().name if path.is_dir() else path.stem)
     return os.fsencode(name).decode("utf-8", "backslashreplace")

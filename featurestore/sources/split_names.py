@@ -32,7 +32,7 @@ _HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
 
 @lru_cache(256)
 def split_of(word: str) -> str | None:
-    """The split that a word names, alone or as in ``Training_Set``, ``test-images``, ``ValData`` or ``seg_test``.
+    """Return the split that a word names, alone or as in ``Training_Set``, ``test-images``, ``ValData``, ``seg_test``.
 
     Example:
         >>> split_of("Training_Set"), split_of("contestants")
@@ -43,7 +43,7 @@ def split_of(word: str) -> str | None:
 
 
 def split_named(word: str, where: str) -> str:
-    """As :func:`split_of`, for a word that must name a split.
+    """Return the split as :func:`split_of`, for a word that must name one.
 
     Raises:
         SourceError: it names none; the message begins with `where` the word stands.
@@ -54,10 +54,10 @@ def split_named(word: str, where: str) -> str:
 
 
 def sounds_like_a_split(name: str) -> bool:
-    """Whether a name has a split's among its parts: ``train_1`` and ``old-test``, but not ``contestant``."""
+    """Tell whether a name has a split's among its parts: ``train_1`` and ``old-test``, but not ``contestant``."""
     return bool(_SPLIT_INSIDE.search(_lowered(name)))
 
 
 def _lowered(name: str) -> str:
-    """The name in lower case, ``TrainA`` as ``train_a``."""
+    """Return the name in lower case, ``TrainA`` as ``train_a``."""
     return _HUMP.sub("_", name).lower()

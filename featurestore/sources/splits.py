@@ -23,7 +23,7 @@ def assign_splits(
     *,
     class_names: Sequence[str] = (),
 ) -> tuple[list[Sample], list[str]]:
-    """Give each sample its split; the same image never stands on two sides.
+    """Give each sample its split; the same image never stands in two splits.
 
     Splits that the source gives are kept. Else each class is divided by `fractions`: images with a split in
     `previous` keep it, the others are placed in the order of their digests, so that neither names nor machines nor
@@ -49,7 +49,7 @@ def assign_splits(
 
 
 def split_table(samples: Iterable[Sample], class_names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Per class, the number of samples in each split that occurs at all; in the order of a table's columns."""
+    """Count the samples of each class in each split that occurs; the splits stand in the order of a table's columns."""
     counts = Counter((sample.label, sample.split) for sample in samples)
     columns = [split for split in (*SPLITS, DUPLICATE, "") if any(key[1] == split for key in counts)]
     return {name: {split: counts[i, split] for split in columns} for i, name in enumerate(class_names)}
@@ -89,7 +89,7 @@ def _stratified(
 
 
 def _placed(digests: list[str], previous: Mapping[str, str], fractions: Sequence[float]) -> dict[str, str]:
-    """Splits of one class: each new digest goes where most is missing."""
+    """Return the splits of one class: each new digest goes to the split that lacks most."""
     placed = {digest: previous[digest] for digest in digests if previous.get(digest) in SPLITS}
     held = Counter(placed.values())
     missing = {split: n - held[split] for split, n in zip(SPLITS, _goal(len(digests), fractions), strict=True)}
@@ -101,7 +101,7 @@ def _placed(digests: list[str], previous: Mapping[str, str], fractions: Sequence
 
 
 def _goal(n: int, fractions: Sequence[float]) -> list[int]:
-    """`n` divided by largest remainders, with one for every split that is wanted; below three all train."""
+    """Divide `n` by the method of largest remainders, with one at least for each split; below three, all train."""
     if n < _FEWEST:
         return [n, 0, 0]
     exact = [n * fraction for fraction in fractions]

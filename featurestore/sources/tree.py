@@ -61,7 +61,7 @@ class Tree:
                 self.failures.append((folder, why(error)))
 
     def _list(self, root: Path, folder: str) -> None:
-        """Sort the names in one folder; those of folders wait for their turn."""
+        """Sort the names in one folder by what they are; its subfolders wait for their turn."""
         folders: list[tuple[str, bool]] = []
         with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
@@ -84,7 +84,7 @@ class Tree:
             (self._links if link else self._waiting).append(path)
 
     def _stays(self, entry: os.DirEntry[str], path: str) -> bool:
-        """Whether a name may be followed; else it is a failure."""
+        """Tell whether a name may be followed; if not, note it as a failure."""
         if self._is_inside is None or not entry.is_symlink() or self._is_inside(path):
             return True
         self.failures.append((path, OUTSIDE))
@@ -92,7 +92,7 @@ class Tree:
 
 
 def inside(root: Path) -> Callable[[str], bool]:
-    """Whether a path that is relative to `root` ends below it, whatever symlinks are on its way."""
+    """Return a test of whether a path that is relative to `root` ends below it, whatever symlinks are on its way."""
     top = os.path.join(os.path.realpath(root), "")  # noqa: PTH118
     return lambda path: os.path.realpath(f"{root}/{path}").startswith(top)
 

@@ -65,6 +65,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.sources.splits import DUPLICATE, SPLITS
 from featurestore.spec import ExtractionSpec
 
 FORMAT = "featurestore"
@@ -80,8 +81,8 @@ VIEWS = "views"
 VIEW_COLUMNS = (ROW, NUMBER) = ("row", "number")
 NO_AUGMENT = "none"
 MOST_VIEWS = 1000
-"""Of one row."""
-SPLITS = ("train", "validation", "test", "duplicate")
+"""Most views of one row."""
+FILE_SPLITS = (*SPLITS, DUPLICATE)
 
 ATTRIBUTES = {
     "format": 64, "dataset": 4096, "spec": 2**22, "fingerprint": 64, "class_names": 2**24, "augment": 64,
@@ -94,7 +95,7 @@ DIGEST_CHARS = 64
 MOST_OBJECTS, OVERHEAD_BYTES = 2**15, 128 * 2**20
 """Most groups and datasets in a file, and most bytes outside its datasets: attributes, and what HDF5 itself writes."""
 ROW_BYTES, SPARE_BYTES = 2**10, 64 * 2**20
-"""What all columns but the features may take for a row, and beyond."""
+"""Bytes that all columns but the features may take for each row, and in addition."""
 PADDED_BYTES = 64 * 2**20
 """Most bytes of a str array, see above."""
 
@@ -108,7 +109,7 @@ BLOCK_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where rows come from; a part that is missing is not known.
+    """How the rows of a file were computed. What is not known is left out.
 
     Attributes:
         flops: per tap, of one forward pass up to it; None where that is not known.
@@ -122,13 +123,13 @@ class Provenance:
 
 
 def feature_names(taps: Sequence[str], group: str = "") -> dict[str, str]:
-    """Name of each tap's dataset in the file, or in `group`."""
+    """Return the name of each tap's dataset in the file, or in `group`."""
     base = f"{group}/{FEATURES}".lstrip("/")
     return {taps[0]: base} if len(taps) == 1 else {tap: f"{base}/{tap}" for tap in taps}
 
 
 def schema(taps: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """All datasets of a file with these taps: name -> (NumPy's kind of its type, name of its length)."""
+    """Return all datasets of a file with these taps: name -> (NumPy's kind of its type, name of its length)."""
     return {
         **dict.fromkeys(feature_names(taps).values(), ("f", "rows")),
         **{name: ("i" if name == LABEL else "S", "rows") for name in COLUMNS},
@@ -139,7 +140,7 @@ def schema(taps: Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 def children(names: Iterable[str]) -> dict[str, set[str]]:
-    """Groups that datasets of these names lie in, outer ones first: name -> the names directly below."""
+    """Return the groups that hold datasets of these names, outer ones first: name -> the names directly below."""
     below: dict[str, set[str]] = {}
     for name in names:
         parts = name.split("/")
@@ -149,7 +150,7 @@ def children(names: Iterable[str]) -> dict[str, set[str]]:
 
 
 def file_stem(dataset: str, spec: ExtractionSpec) -> str:
-    """Name of a feature file without its suffix: data set, backbone, start of the fingerprint."""
+    """Return the name of a feature file without its suffix: data set, backbone, start of the fingerprint."""
     first, second, third = safe_name(dataset), safe_name(spec.backbone), spec.fingerprint[:8]
     if len(os.fsencode(f"{first}--{second}--{third}")) > MAX_STEM:
         first, second = shortened(first, MAX_STEM // 2 - 6), shortened(second, MAX_STEM // 2 - 6)
@@ -157,7 +158,7 @@ def file_stem(dataset: str, spec: ExtractionSpec) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """A name of at most so many bytes; where something is cut off, the start of a digest says what it was."""
+    """Cut a name to at most so many bytes; where something is cut off, the start of a digest keeps names apart."""
     raw = os.fsencode(name)
     if len(raw) <= most:
         return name
@@ -166,33 +167,33 @@ def shortened(name: str, most: int) -> str:
 
 
 def safe_name(text: str) -> str:
-    """A text as part of a file's name."""
+    """Make a text fit to be a part of a file's name."""
     return re.sub(r"[^\w.-]+", "_", text).strip("._") or "unnamed"
 
 
 def encode(texts: Iterable[str]) -> NDArray[np.bytes_]:
-    """Text as fixed-width bytes, at least one byte wide (HDF5 knows no empty string type)."""
+    """Encode texts as bytes of one width, which is at least 1 (HDF5 knows no empty string type)."""
     raw = [os.fsencode(text) for text in texts]
     width = max((len(item) for item in raw), default=1)
     return np.array(raw, dtype=f"S{max(width, 1)}")
 
 
 def decode(raw: NDArray[np.bytes_]) -> NDArray[np.str_]:
-    """Inverse of :func:`encode`."""
+    """Decode what :func:`encode` gave."""
     texts = np.fromiter((os.fsdecode(item) for item in raw), dtype=object, count=len(raw))
     width = max(max(map(len, texts), default=0), 1)
     return texts.astype(f"U{width}") if 4 * width * len(texts) <= PADDED_BYTES else texts
 
 
 def blocks(rows: int, row_bytes: int) -> Iterator[slice]:
-    """Slices that cover `rows` rows, each of at most about :data:`BLOCK_BYTES`."""
+    """Give slices that cover `rows` rows, each of at most about :data:`BLOCK_BYTES`."""
     step = max(1, BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, rows, step):
         yield slice(start, min(start + step, rows))
 
 
 def content_digest(file: h5py.File, taps: Sequence[str]) -> str:
-    """SHA-256 over attributes and datasets, in the order of their names.
+    """Compute the SHA-256 over attributes and datasets, in the order of their names.
 
     For each attribute except ``content_digest``: name, NUL, value as text, NUL. For each dataset: full name, NUL,
     NumPy type string, NUL, shape as text, NUL, then its bytes in C order.
@@ -209,7 +210,7 @@ def content_digest(file: h5py.File, taps: Sequence[str]) -> str:
 
 
 def _pieces(dataset: h5py.Dataset, index: tuple[int, ...] = ()) -> Iterator[NDArray[Any]]:
-    """The values in C order, in blocks of at most about :data:`BLOCK_BYTES`: one row alone may be larger."""
+    """Give the values in C order, in blocks of at most about :data:`BLOCK_BYTES`."""
     rows, *sides = dataset.shape[len(index) :]
     row_bytes = dataset.dtype.itemsize * math.prod(sides)
     if sides and row_bytes > BLOCK_BYTES:
@@ -221,5 +222,5 @@ def _pieces(dataset: h5py.Dataset, index: tuple[int, ...] = ()) -> Iterator[NDAr
 
 
 def attribute_text(value: Any) -> str:
-    """An attribute's value as text, whether it is a string, bytes or a number."""
+    """Return an attribute's value as text, whether it is a string, bytes or a number."""
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

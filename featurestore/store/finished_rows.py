@@ -13,7 +13,7 @@ from featurestore.store.reader import FeatureStore
 
 
 def view_keys(file: FeatureStore) -> list[str]:
-    """Keys of a file's views, see :func:`featurestore.images.augment.view_key`."""
+    """Return the keys of a file's views, see :func:`featurestore.images.augment.view_key`."""
     digests = file.digests[file.view_rows].tolist()
     return [view_key(d, file.augment, n) for d, n in zip(digests, file.view_numbers.tolist(), strict=True)]
 
@@ -75,24 +75,24 @@ class FinishedRows:
         return digest in self._where or self.in_journals(str(digest))
 
     def __getitem__(self, digest: str) -> Features:
-        """Per tap, the features of one row."""
+        """Return the features of one row, by tap."""
         if digest in self._where:
             path, kind, i = self._where[digest]
             return {tap: array[i] for tap, array in self._arrays[path, kind].items()}
         return next(journal for journal in self._journals if digest in journal).read(digest)
 
     def in_journals(self, digest: str) -> bool:
-        """Whether a row lies in a journal."""
+        """Tell whether a row lies in a journal."""
         return any(digest in journal for journal in self._journals)
 
     def path(self, digest: str) -> Path:
-        """The file or journal in which a row lies."""
+        """Return the file or journal in which a row lies."""
         if digest in self._where:
             return self._where[digest][0]
         return next(journal for journal in self._journals if digest in journal).path
 
     def check_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Check that all rows are such as the network gives, per tap; the spec alone does not tell.
+        """Check that the rows of each tap have the shape that the network gives; the spec alone does not tell.
 
         Raises:
             CorruptFileError: the message names the file or journal.
@@ -104,7 +104,7 @@ class FinishedRows:
                 raise CorruptFileError(f"{path}: its rows are not of the shape that its network gives: delete it")
 
     def origins(self) -> Iterator[tuple[Path, list[dict[str, str]], Iterable[str]]]:
-        """Each file and journal: its path, the engines and library versions that made it, and its digests."""
+        """Give the path of each file and journal, the engines and library versions that made it, and its digests."""
         for file in self._files:
             yield file.path, file.producers, file.digests.tolist()
         for journal in self._journals:

@@ -43,21 +43,21 @@ _LARGEST_BATCH = 2**16
 _sync = getattr(os, "fdatasync", os.fsync)  # macOS has fsync only
 
 Features = Mapping[str, NDArray[np.floating[Any]]]
-"""Per tap, an array (rows, *shape)."""
+"""The features of some rows: for each tap an array (rows, *shape)."""
 
 
 def journal_path(target: Path) -> Path:
-    """Where the rows of a feature file go until it is published."""
+    """Return the path of the journal that holds the rows of a feature file until it is published."""
     return target.with_name(target.name.removesuffix(FILE_SUFFIX) + SUFFIX)
 
 
 def worker_journals(target: Path) -> list[Path]:
-    """Where the workers of a cluster have put rows of a feature file: see :mod:`featurestore.extraction.cluster`."""
+    """Return the journals that workers of a cluster have written: see :mod:`featurestore.extraction.cluster`."""
     return sorted(target.parent.glob(f"{journal_path(target).stem}.*{SUFFIX}"))
 
 
 def new_worker_journal(target: Path) -> Path:
-    """A path that no other worker uses."""
+    """Return the path of a journal that no other worker uses."""
     return journal_path(target).with_suffix(f".{uuid.uuid4().hex[:12]}{SUFFIX}")
 
 
@@ -75,13 +75,13 @@ class TapLayout:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row."""
+        """The bytes of one row."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
 class JournalHeader:
-    """What a resumed run must go on with: the same features, cut into the same batches, by the same engine."""
+    """What a resumed run must have in common with the interrupted one: features, batches and engine."""
 
     fingerprint: str
     engine: str
@@ -95,7 +95,7 @@ class JournalHeader:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row over all taps."""
+        """The bytes of one row over all taps."""
         return sum(tap.row_bytes for tap in self.taps)
 
 
@@ -103,8 +103,8 @@ class Journal:
     """A journal opened for appending and for looking up its rows. Use as a context manager."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open an existing journal and cut off a torn last batch; or leave it as it is, since another process may be
-        writing to it.
+        """Open an existing journal and cut off a torn last batch. With `read_only` the file stays as it is, since
+        another process may be writing to it.
 
         Raises:
             CorruptFileError: the header is damaged, or this is no file of ours.
@@ -149,7 +149,7 @@ class Journal:
         return digest in self._where
 
     def __iter__(self) -> Iterator[str]:
-        """Digests of the rows that are done, oldest first."""
+        """Give the digests of the rows that are done, oldest first."""
         return iter(self._where)
 
     def append(self, digests: Sequence[str], features: Features) -> None:
@@ -181,7 +181,7 @@ class Journal:
         self._end += _PREFIX.size + len(body)
 
     def read(self, digest: str) -> dict[str, NDArray[np.floating[Any]]]:
-        """Per tap, one row's features.
+        """Return one row's features, by tap.
 
         Raises:
             KeyError: the row is not in the journal.

@@ -51,6 +51,14 @@ class FeatureStore:
         StoreError: there is no such file, or it cannot be read.
         CorruptFileError: truncated, altered, or no feature file.
         UnsafeFileError: uses an HDF5 facility that this format forbids.
+
+    Example:
+        >>> from featurestore import FeatureStore
+        >>> store = FeatureStore("digits.h5")
+        >>> store.features().shape, store.class_names[:2]
+        ((600, 64), ('digit 0', 'digit 1'))
+        >>> store.labels[store.rows("test")][:3]
+        array([4, 9, 4], dtype=int32)
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -118,7 +126,7 @@ class FeatureStore:
         return self.spec.tap_names
 
     def features(self, tap: str | None = None) -> NDArray[np.floating[Any]]:
-        """Features of one tap: a read-only, memory-mapped float16 or float32 array (N, ...).
+        """Return the features of one tap: a read-only, memory-mapped float16 or float32 array (N, ...).
 
         Args:
             tap: may be left out when the file has one tap.
@@ -129,7 +137,7 @@ class FeatureStore:
         return self._features[self._tap(tap)]
 
     def views(self, tap: str | None = None) -> NDArray[np.floating[Any]]:
-        """Features of augmented versions of training rows, as :meth:`features`: (M, ...), possibly none.
+        """Return the features of augmented versions of training rows, as :meth:`features`: (M, ...), possibly none.
 
         View `i` is a version of row ``view_rows[i]``, and number ``view_numbers[i]`` among these.
         """
@@ -149,18 +157,18 @@ class FeatureStore:
         return [dict(producer) for producer in self.provenance["producers"]]
 
     def rows(self, split: str) -> NDArray[np.intp]:
-        """Indices of the rows of one split, in the file's order."""
+        """Return the indices of the rows of one split, in the file's order."""
         return np.flatnonzero(self.splits == split)
 
     def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
-        """The samples of these rows, by default of all."""
+        """Return the samples of these rows, by default of all."""
         names = ("id", "path", "digest", "label", "split")
         columns = (self.ids, self.paths, self.digests, self.labels, self.splits)
         lists = [(column if rows is None else column[list(rows)]).tolist() for column in columns]
         return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
     def summary(self) -> dict[str, Any]:
-        """What ``featurestore info`` tells, in plain JSON types."""
+        """Return what ``featurestore info`` shows, as plain JSON types."""
         splits, counts = np.unique(self.splits, return_counts=True)
         shapes = {tap: [str(array.dtype), *array.shape[1:]] for tap, array in self._features.items()}
         return {
@@ -201,7 +209,7 @@ class FeatureStore:
 
 
 def find_files(path: str | os.PathLike[str]) -> list[Path]:
-    """The feature file at `path`, or all feature files in the folder `path`, sorted.
+    """Return the feature file at `path`, or all feature files in the folder `path`, sorted.
 
     Args:
         path: or the ``https://`` or ``s3://`` address of a feature file, see :mod:`featurestore.store.remote`. What a
@@ -231,7 +239,7 @@ def find_files(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def find_file(path: str | os.PathLike[str]) -> Path:
-    """The one feature file that `path` stands for: itself, or the only one in the folder.
+    """Return the one feature file that `path` stands for: itself, or the only one in the folder.
 
     Raises:
         StoreError: nothing there, or several files to choose from.
@@ -288,7 +296,7 @@ def _typed(name: str, attributes: Mapping[str, str], kind: type[T]) -> T:
 
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
-    """Open for reading; whatever is found wrong with the file becomes an error that names it."""
+    """Open a file for reading; whatever is found wrong with it becomes an error that names it."""
     try:
         check_filled(path)
         before = path.stat()
@@ -301,7 +309,7 @@ def _open(path: Path) -> Iterator[h5py.File]:
             yield file
     except CorruptFileError as error:
         raise type(error)(f"{path}: {error}") from error
-    except Exception as error:  # a file of somebody else's making can break HDF5 and h5py in any way
+    except Exception as error:  # a file that somebody else made can break HDF5 and h5py in any way
         reason = printable(" ".join(str(error).split()))
         raise CorruptFileError(
             f"{path}: not a readable feature file ({reason}): it is truncated, damaged or something else; "

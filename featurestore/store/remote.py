@@ -4,8 +4,8 @@ Copies lie in ``$XDG_CACHE_HOME/featurestore`` (by default ``~/.cache/featuresto
 content digest; deleting any of it costs a download. Beside them stands, per address, what the server said of the file
 when it was copied: a server that now says the same is not asked for the file again.
 
-Nobody is asked whom the user did not name: no address that a file gives, and no host that a server sends us on to. A
-server gets no more of the disk than it announced, and no more time than a slow line needs.
+No server is asked that the user did not name: neither at an address that a file names, nor a host to which a server
+redirects. A server gets no more of the disk than it announced, and no more time than a slow line needs.
 """
 
 import asyncio
@@ -34,31 +34,31 @@ TRUSTED_HOSTS = "FEATURESTORE_TRUSTED_HOSTS"
 
 _ADDRESS = re.compile(r"(https?|s3):/+")
 _VERSION = ("size", "ETag", "Last-Modified", "LastModified", "VersionId")
-"""What of a server's answer changes when the file does."""
+"""The parts of a server's answer that change when the file does."""
 _DRAFT = "download-"
 _CONNECT_SECONDS = 15
 _PATIENCE_SECONDS, _LEAST_BYTES = 60, 2**20
-"""So many bytes must come in so much time, each time anew: a file of 1 GB may take 17 hours, and silence a minute."""
+"""At least so many bytes must come in each such time: a file of 1 GB may take 17 hours, a silent server a minute."""
 
 
 class Recorded(str):
-    """A path or address that a file gives. The file's maker chose it, so that an address is not asked."""
+    """A path or address that a file names. Whoever made the file chose it, so no server at such an address is asked."""
 
     __slots__ = ()
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether it is an address that :func:`local_copy` takes."""
+    """Tell whether `path` is an address that :func:`local_copy` takes."""
     return _ADDRESS.match(os.fspath(path)) is not None
 
 
 def cache_folder() -> Path:
-    """Where copies lie."""
+    """Return the folder of the copies."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featurestore"
 
 
 def local_copy(address: str | os.PathLike[str], check: Callable[[Path], str]) -> Path:
-    """The path of a copy of the file at `address`, as it is there now.
+    """Return the path of a local copy of the file at `address`, as it is there now.
 
     Args:
         address: what :func:`is_remote` accepts.
@@ -75,7 +75,7 @@ def local_copy(address: str | os.PathLike[str], check: Callable[[Path], str]) ->
             f"{address}: not contacted, because only a file names this address: if you trust it, name it "
             "yourself, as with --features"
         )
-    # A Path has made one slash of two.
+    # A Path has turned two slashes into one.
     address = _ADDRESS.sub(r"\1://", os.fspath(address), count=1)
     _check_secure(address)
     name = (
@@ -97,7 +97,7 @@ def local_copy(address: str | os.PathLike[str], check: Callable[[Path], str]) ->
 
 
 def _check_secure(address: str) -> None:
-    """Whoever is on the way of plain http can read along and give another file. No one is on the way to ourselves."""
+    """Refuse plain http, which others can read and alter on its way, but to this machine and to trusted hosts."""
     url = urlsplit(address)
     host = url.hostname or ""
     if url.scheme == "http" and not _is_this_machine(host) and host not in _trusted():
@@ -135,12 +135,12 @@ async def _check_redirect(session: Any, context: Any, step: Any) -> None:
 
 
 def _ask(address: str) -> tuple[Any, int, dict[str, str]]:
-    """A way to the server's files, and what it says of this one: its size, and what tells its version."""
+    """Ask the server: return its file system, and the size of this file and what tells its version."""
     try:
         import fsspec
 
         if address.startswith("s3:"):
-            # One stream, whose bytes are counted as they come.
+            # One stream only, so that bytes are counted as they come.
             options: dict[str, Any] = {"max_concurrency": 1}
         else:
             from aiohttp import ClientTimeout, TraceConfig
@@ -163,7 +163,7 @@ def _ask(address: str) -> tuple[Any, int, dict[str, str]]:
 
 
 def _patiently(files: Any, work: Coroutine[Any, Any, Any], address: str, came: Callable[[], int]) -> Any:
-    """The result of a file system's work, as long as enough bytes `came` in each while."""
+    """Wait for a file system's work and return its result, as long as enough bytes `came` in each minute."""
     task, before = asyncio.run_coroutine_threadsafe(work, files.loop), 0
     try:
         while not wait([task], _PATIENCE_SECONDS).done:
@@ -179,16 +179,16 @@ def _patiently(files: Any, work: Coroutine[Any, Any, Any], address: str, came: C
 
 
 class _Counter:
-    """A callback of fsspec's that takes no more than was announced."""
+    """A callback for fsspec that stops a download which brings more bytes than were announced."""
 
     def __init__(self, address: str, most: int) -> None:
         self.came, self._address, self._most = 0, address, most
 
     def set_size(self, size: int | None) -> None:
-        """What the second answer announces; the first one counts."""
+        """Ignore the size that a second answer announces; the first one counts."""
 
     def relative_update(self, more: int = 1) -> None:
-        """So many bytes have come and are written."""
+        """Count bytes that have come and are written."""
         self.came += more
         if self.came > self._most:
             raise StoreError(
@@ -236,7 +236,7 @@ def _download(files: Any, address: str, size: int, name: str, check: Callable[[P
 
 @contextmanager
 def _draft() -> Iterator[Path]:
-    """A new file, and beside it a lock as long as this process lives and needs it."""
+    """Give the path of a new file, with a lock beside it for as long as this process lives and needs it."""
     path = cache_folder() / f"{_DRAFT}{uuid.uuid4().hex}{file_format.SUFFIX}"
     with locked(_lock_of(path)):
         try:
@@ -252,7 +252,7 @@ def _lock_of(draft: Path) -> Path:
 def _remove_abandoned() -> None:
     """Delete what killed downloads have left."""
     for path in cache_folder().glob(f"{_DRAFT}*"):
-        if path.is_dir():  # of an earlier version, which locked nothing
+        if path.is_dir():  # an earlier version made folders, and locked nothing
             shutil.rmtree(path, ignore_errors=True)
             continue
         with suppress(OSError), locked(_lock_of(path)):
@@ -260,7 +260,7 @@ def _remove_abandoned() -> None:
 
 
 def _tells_versions_apart(version: dict[str, str], before: int) -> bool:
-    """Not every server gives ETags; and a date alone, in seconds, says little about a file that has just changed."""
+    """Tell whether what a server says of a file changes with it: a date in seconds does not, if it has just changed."""
     if "ETag" in version or "VersionId" in version:
         return True
     with suppress(KeyError, ValueError):
@@ -269,7 +269,7 @@ def _tells_versions_apart(version: dict[str, str], before: int) -> bool:
 
 
 def _cannot_be_had(address: str, error: Exception) -> Exception:
-    """What to raise for whatever a file system raised; a failed write is left as it is."""
+    """Return the error to raise for what a file system raised; a failed write is left as it is."""
     if is_full(error):
         return error
     cause = error.__cause__ or error

@@ -50,7 +50,7 @@ def check_attributes(file: h5py.File) -> dict[str, str]:
 
 
 def _check_overhead(file: h5py.File) -> None:
-    """HDF5 reads an attribute whole, and more than once, to tell its size: so look at what no dataset takes first."""
+    """Refuse a file that holds too much beside its datasets: HDF5 reads an attribute whole, to tell its size."""
     stored = objects = 0
 
     def count(name: str, item: Any) -> bool | None:
@@ -110,7 +110,7 @@ def _check_dataset(dataset: Any, kind: str, file_size: int) -> None:
 
 
 def _fits(dataset: h5py.Dataset, kind: str) -> bool:
-    """Whether values are stored as NumPy will read them: HDF5 also knows numbers of other bits, which h5py converts."""
+    """Tell whether values are stored as NumPy reads them: HDF5 also knows others, which h5py converts."""
     dtype = dataset.dtype
     if kind == "S":
         return bool(dtype.kind == "S" and dataset.ndim == 1)
@@ -134,11 +134,11 @@ def _check_features(file: h5py.File, spec: ExtractionSpec) -> None:
 
 
 def check_values(file: h5py.File, classes: int) -> None:
-    """Check the columns that other things are found by: splits, digests, and all that points somewhere."""
+    """Check the columns that are used to find other values: splits, digests, and all indices."""
     splits, digests = file[file_format.SPLIT], file[file_format.DIGEST]
     rows = len(splits)
-    if splits.dtype.itemsize > max(map(len, file_format.SPLITS)) or not set(np.unique(splits[()]).tolist()) <= _SPLITS:
-        raise CorruptFileError(f"its splits are not all of {_listed(file_format.SPLITS)}: the file was altered")
+    if splits.dtype.itemsize > max(map(len, _SPLITS)) or not set(np.unique(splits[()]).tolist()) <= _SPLITS:
+        raise CorruptFileError(f"its splits are not all of {_listed(file_format.FILE_SPLITS)}: the file was altered")
     if rows and (digests.dtype.itemsize != file_format.DIGEST_CHARS or not all(map(_are_hex, _blocks(digests)))):
         raise CorruptFileError("its digests are not all SHA-256: the file was altered")
     views = file[file_format.VIEWS]
@@ -157,7 +157,7 @@ def check_values(file: h5py.File, classes: int) -> None:
             raise CorruptFileError(f"its {what} point outside the {end - first} that there are: the file was altered")
 
 
-_SPLITS = {split.encode() for split in file_format.SPLITS}
+_SPLITS = {split.encode() for split in file_format.FILE_SPLITS}
 _HEX = np.isin(np.arange(256), list(b"0123456789abcdef"))
 
 

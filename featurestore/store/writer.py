@@ -54,7 +54,7 @@ class Publication:
 
     @property
     def nbytes(self) -> int:
-        """About the size of the file."""
+        """The approximate size of the file in bytes."""
         widths = [max(len(os.fsencode(str(value))) for value in column) for column in self.columns.values()]
         rows, views = len(self.columns[file_format.ID]), len(self.views[file_format.ROW])
         return rows * sum(widths) + views * 8 + (rows + views) * sum(tap.row_bytes for tap in self.taps) + 2**20
@@ -100,7 +100,7 @@ def publish(publication: Publication, lock: int) -> None:
 
 
 def remove_drafts(folder: Path) -> None:
-    """Delete what a killed run left half-written. Call under the store's lock."""
+    """Delete what a killed run left half-written. The caller holds the store's lock."""
     for pattern in (f"*{file_format.SUFFIX}{DRAFT}", f"*{_OLD_DRAFT}"):
         for draft in folder.glob(pattern):
             if not draft.is_dir():
@@ -137,7 +137,7 @@ def write(publication: Publication) -> None:
 
 
 def _new_file(path: Path) -> h5py.File:
-    """An empty HDF5 file without time stamps, which h5py's own calls would put into its groups."""
+    """Create an empty HDF5 file without time stamps, which h5py's own calls would put into its groups."""
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
@@ -198,9 +198,9 @@ def _copy(file: h5py.File, publication: Publication, rows: FinishedRows, group: 
 
 
 def _main() -> None:
-    """The child: publish what standard input says, and answer with an error, if any, as JSON."""
+    """Run the child process: publish what standard input describes, and answer with an error, if any, as JSON."""
     values = json.loads(sys.stdin.buffer.readline())
-    # After that line the parent says no more: an end of file means that it is gone, and nobody may publish for it.
+    # After that line the parent writes no more: an end of file means that it is gone, and nothing may be published.
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(1)), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     values["taps"] = [TapLayout(tap["name"], tuple(tap["shape"]), tap["dtype"]) for tap in values["taps"]]
@@ -209,7 +209,7 @@ def _main() -> None:
     except FeatureStoreError as error:
         print(json.dumps({"error": type(error).__name__, "message": str(error)}), flush=True)
         os._exit(1)
-    # Not a plain return: the thread above still holds standard input, and the interpreter would trip over it.
+    # A plain return would make the interpreter close standard input, which the thread above still reads.
     os._exit(0)
 
 

@@ -30,8 +30,8 @@ class Rungs(NamedTuple):
     """Successive halving (Jamieson & Talwalkar, AISTATS 2016).
 
     Attributes:
-        epochs: after so many epochs the designs are compared, ascending.
-        keep: share of them that goes on, by :func:`expected`.
+        epochs: numbers of epochs, ascending, after which the designs are compared.
+        keep: share of the designs that is trained further: those that are the best by :func:`expected`.
     """
 
     epochs: tuple[int, ...]
@@ -39,12 +39,12 @@ class Rungs(NamedTuple):
 
     @property
     def marks(self) -> frozenset[int]:
-        """Epochs whose scores a member keeps, to see at a rung whether it still improves."""
+        """The epochs whose scores a member keeps, so that at a rung it is known whether it still improves."""
         return frozenset(epoch // 2 for epoch in self.epochs)
 
 
 def expected(earlier: float, now: float, epoch: int, last: int) -> float:
-    """How good a net will be soon: on the straight line through two values over the epoch's logarithm.
+    """Return how good a net will be soon, on a straight line through two values over the logarithm of the epoch.
 
     The line goes on for as long as it is known, from half the epochs to as many again, at most to the last epoch.
     (Learning curves look like that for a while, see Domhan et al., "Speeding up automatic hyperparameter optimization
@@ -52,10 +52,10 @@ def expected(earlier: float, now: float, epoch: int, last: int) -> float:
     nets that learn slowly.)
 
     Args:
-        earlier: how good it was after half the epochs, the greater, the better.
-        now: how good it is; if it has not improved, this is what it counts with.
-        epoch: how many there were.
-        last: how many there will be.
+        earlier: how good it was after half the epochs; greater is better.
+        now: how good it is now; this is returned if it has not improved.
+        epoch: number of epochs until now.
+        last: number of epochs in the end.
     """
     if epoch < 2:
         return now
@@ -181,7 +181,7 @@ class _Population:
 
 
 def _scores(parts: Sequence[Floats | None], division: Division) -> Floats:
-    """Scores of all rows that are judged, from those of each fold."""
+    """Return the scores of all rows that are judged, from those of each fold."""
     scores = np.empty((len(division.judged), division.classes), np.float32)
     for fold, part in enumerate(parts):
         scores[division.places(fold)] = part
@@ -189,7 +189,7 @@ def _scores(parts: Sequence[Floats | None], division: Division) -> Floats:
 
 
 def _expected(design: list[Member], epoch: int, division: Division, metric: str) -> float:
-    """How good a design will be, by what it is at a rung."""
+    """Return how good a design is expected to become, by how good it is at a rung."""
     # A member that stopped before half of the rung's epochs has not changed since.
     halfway = [fit.earlier.get(epoch // 2, fit.scores) for fit in design]
     now = _goodness([fit.scores for fit in design], division, metric)
@@ -197,7 +197,7 @@ def _expected(design: list[Member], epoch: int, division: Division, metric: str)
 
 
 def _goodness(parts: Sequence[Floats | None], division: Division, metric: str) -> float:
-    """A metric's mean over the folds, as a trial has it; the greater, the better."""
+    """Return a metric's mean over the folds, as a trial has it; greater is better."""
     scores, codes = _scores(parts, division), division.codes[division.judged]
     fold = division.fold[division.judged]
     if metric == "log_loss":

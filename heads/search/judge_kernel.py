@@ -18,11 +18,11 @@ from heads.search.judging import Judged, Judging
 from heads.solvers.gram_matrix import EACH, SHARED, Doubles, Gram
 
 _TASKS = 4
-"""Tasks per core, at least: they differ in length, and no core shall wait for the last one."""
+"""Least number of tasks for each core: they differ in length, and no core should wait for the last one."""
 
 
 class _Answer(NamedTuple):
-    """What a design, by its index, gave on the held-out rows of a fold."""
+    """The scores that a design, by its index, gave the held-out rows of a fold."""
 
     design: int
     scores: Doubles
@@ -70,7 +70,7 @@ def judge_kernel(designs: Sequence[HeadDesign], judging: Judging) -> None:
 
 
 def _workers(rows: int, max_memory: int | None) -> int:
-    """How many tasks can run at once."""
+    """Return how many tasks can run at once."""
     import joblib
 
     limit = machine_memory() // 2 if max_memory is None else max_memory
@@ -78,7 +78,7 @@ def _workers(rows: int, max_memory: int | None) -> int:
 
 
 def _tasks(heads: Group, folds: Sequence[int], workers: int) -> Iterator[tuple[int, Group]]:
-    """What can run side by side: the heads of each kernel on each fold, all folds of one kernel in a row."""
+    """Yield what can run side by side: the heads of each kernel on each fold, all folds of one kernel in a row."""
     groups: dict[tuple[Any, ...], list[tuple[int, Any]]] = {}
     for i, head in heads:
         groups.setdefault((head.gamma, head.tol), []).append((i, head))
@@ -123,7 +123,7 @@ def _judge(gram: Gram, judging: Judging, fold: int, group: Group) -> tuple[int, 
 
 
 class _Tally:
-    """Scores of the designs as they come in; reports those that are complete."""
+    """Collects the scores of the designs from fold to fold, and reports the designs that are complete."""
 
     def __init__(self, judging: Judging) -> None:
         self._division, self._report = judging.division, judging.report
@@ -131,7 +131,7 @@ class _Tally:
         self._seconds: dict[int, list[float]] = {}
 
     def add(self, fold: int, answer: _Answer, seconds: float) -> None:
-        """Take in what a design gave on the held-out rows of a fold."""
+        """Add the scores that a design gave the held-out rows of a fold."""
         i, judged = answer.design, self._division.judged
         scores = self._scores.setdefault(i, np.empty((len(judged), self._division.classes), np.float32))
         scores[self._division.places(fold)] = answer.scores

@@ -1,7 +1,6 @@
 """The judges: which function fits and judges the heads of each family."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from featurestore.errors import HeadError
@@ -12,7 +11,12 @@ from heads.search.judge_discriminant import judge_discriminant
 from heads.search.judge_kernel import judge_kernel
 from heads.search.judge_linear import judge_linear
 from heads.search.judge_neighbours import judge_neighbours
-from heads.search.judging import Judged, Judging
+from heads.search.judging import Judging
+
+Batch = list[HeadDesign]
+"""Designs of one family."""
+JudgeOfFamily = Callable[[Sequence[HeadDesign], Judging], None]
+"""Fits and judges designs of one family."""
 
 
 class Judge(NamedTuple):
@@ -24,7 +28,7 @@ class Judge(NamedTuple):
             others' solutions or are compared on the way.
     """
 
-    judge: Callable[[Sequence[HeadDesign], Judging], None]
+    judge: JudgeOfFamily
     dependent: bool = False
 
 
@@ -39,38 +43,23 @@ JUDGES = {
 """Family of a head, see :class:`heads.kinds.base.Head`, -> its judge; the cheapest family first."""
 
 
-def judge_designs(designs: Sequence[HeadDesign], judging: Judging, known: Collection[HeadDesign] = ()) -> None:
-    """Judge designs of any families, the cheapest family first.
+def batches(designs: Sequence[HeadDesign], known: Collection[HeadDesign] = ()) -> Iterator[tuple[JudgeOfFamily, Batch]]:
+    """Yield each judge that is needed with the designs of its family, the cheapest family first.
 
     Args:
-        designs: all different.
-        judging: the rows, and what else is needed.
-        known: designs that are judged already. They are judged and reported again only where others depend on them, so
-            that a sweep that goes on finds what it would have found in one go.
+        designs: designs of any families, all different.
+        known: designs that are judged already. They are judged again only where others depend on them, so that a sweep
+            that goes on finds what it would have found in one go.
 
     Raises:
         HeadError: a design is of a family that has no judge.
     """
     families = [_family(design) for design in designs]
     for family, (judge, dependent) in JUDGES.items():
-        mine = [i for i, each in enumerate(families) if each == family]
-        new = [i for i in mine if designs[i] not in known]
-        if new and not judging.over:
-            _judge_some(judge, mine if dependent else new, designs, judging)
-
-
-def _judge_some(
-    judge: Callable[[Sequence[HeadDesign], Judging], None],
-    places: Sequence[int],
-    designs: Sequence[HeadDesign],
-    judging: Judging,
-) -> None:
-    """Judge the designs at some places, and report them by these places."""
-
-    def report(i: int, found: Judged | HeadError) -> None:
-        judging.report(places[i], found)
-
-    judge([designs[i] for i in places], replace(judging, report=report))
+        mine = [design for design, each in zip(designs, families, strict=True) if each == family]
+        new = [design for design in mine if design not in known]
+        if new:
+            yield judge, mine if dependent else new
 
 
 def _family(design: HeadDesign) -> str:

@@ -1,4 +1,4 @@
-"""What a judge needs beside the designs: the rows, the limits of the work, and whom to tell what came of a design.
+"""What a judge needs beside the designs: the rows, the limits of the work, and a function that takes the results.
 
 A judge fits designs of one family on the training rows of each fold, and takes their scores of the rows held out. Each
 stands in a module ``judge_FAMILY``; :mod:`heads.search.judges` lists them.
@@ -41,7 +41,7 @@ Report = Callable[[int, Judged | HeadError], None]
 
 
 class Limits(NamedTuple):
-    """What bounds the work of a sweep, see :class:`Judging`."""
+    """When a sweep stops, and how much memory it may use; see :class:`Judging`."""
 
     deadline: float = inf
     max_memory: int | None = None

@@ -1,4 +1,4 @@
-"""Which rows of a table a sweep fits on, and which it judges on."""
+"""The rows of a table that a sweep fits heads to, and those that it judges them on."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,18 +15,18 @@ from heads.solvers.calibration import held_most, stratified_folds, thinned
 from heads.solvers.folds import BLOCK, Division, scratch
 
 _NAMED = 10
-"""Classes that a note names, at most."""
+"""Greatest number of classes that a note names."""
 
 
 class SweepPlan:
-    """Which rows of a table a sweep uses, and the fold of each.
+    """The rows of a table that a sweep uses, and the fold of each.
 
     Attributes:
-        notes: for people.
-        held_codes: labels of the rows that designs are judged on, as :attr:`Division.judged` has them (J,).
-        classes: the classes that these number (C,).
-        judged_splits: where those are from.
-        extent: how many rows and columns there are.
+        notes: sentences about rows that are left out.
+        held_codes: labels 0..C-1 of the rows that designs are judged on, in the order of :attr:`Division.judged` (J,).
+        classes: the classes that these labels stand for (C,).
+        judged_splits: the splits that the judged rows are from.
+        extent: number of rows, columns and classes.
     """
 
     def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
@@ -58,7 +58,7 @@ class SweepPlan:
         self._groups = table.groups(rows)
 
     def _folds(self, rows: Labels, folds: int, seed: int) -> Labels:
-        """The fold that each row is held out in."""
+        """Return the fold that each row is held out in; -1 for rows that are never held out."""
         labels, groups = self._table.y[rows].astype(np.intp), self._table.groups(rows)
         most = int(np.bincount(labels).max())
         if not 2 <= folds <= most:
@@ -72,7 +72,7 @@ class SweepPlan:
         return self._thinned(fold, rows, rows, seed, "the others are always trained on")
 
     def _validation(self, rows: Labels, seed: int) -> Labels:
-        """The validation rows that heads are judged on, which are fitted to `rows`."""
+        """Return the validation rows on which heads that are fitted to `rows` are judged."""
         table = self._table
         held = table.rows("validation")
         known = np.isin(table.y[held], table.y[rows])
@@ -87,7 +87,7 @@ class SweepPlan:
         return held[self._thinned(np.zeros_like(held), held, rows, seed, others) >= 0]
 
     def _thinned(self, fold: Labels, held: Labels, trained: Labels, seed: int, others: str) -> Labels:
-        """Folds of some rows with as many held out as have scores that fit in memory; see :func:`thinned`."""
+        """Return the folds with no more rows held out than have scores that fit in memory, see :func:`thinned`."""
         classes = len(np.unique(self._table.y[trained]))
         found = thinned(fold, held_most(classes), seed, self._table.groups(held))
         before, after = (int((each >= 0).sum()) for each in (fold, found))
@@ -100,7 +100,7 @@ class SweepPlan:
 
     @contextmanager
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
-        """The rows, in a file in `folder` that processes can map."""
+        """Yield the rows, in a file in `folder` that several processes can map."""
         table, rows = self._table, len(self._source)
         none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
         columns = none.shape[1]

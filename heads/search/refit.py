@@ -1,4 +1,4 @@
-"""From the best trials of a sweep to one head: refitted on all rows that they were judged on, and calibrated."""
+"""The best designs of a sweep are fitted once more, on all rows that they were judged on, and become one head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from heads.solvers.scores import softmax
 from heads.storage.saved_head import FittedHead
 
 HELD_OUT = "held out"
-"""Among the metrics of a saved head: those that it was chosen by."""
+"""The name, among the metrics of a saved head, of those by which the sweep chose it."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Refitted:
     Attributes:
         fitted: the head.
         calibration: its temperature; None where its scores are probabilities already.
-        together: the heads that it consists of, if there are several, and how good they are on the held-out rows.
+        together: the designs that it consists of, if there are several, and how good it is on the held-out rows.
     """
 
     fitted: FittedHead
@@ -47,8 +47,8 @@ def refit(
         table: the features.
         plan: the rows that the trials were judged on.
         trials: one, or several that are taken together.
-        held: the scores (J, C) of each trial on the held-out rows; the temperature is found on them.
-        seed: of the fits.
+        held: the scores (J, C) of each trial on the held-out rows; the temperature is fitted to them.
+        seed: seed of the fits.
         views: fit on the augmented views of train rows too.
     """
     codes, classes = plan.held_codes, plan.classes
@@ -92,10 +92,10 @@ def _joined(
 
 
 def _calibrated(design: HeadDesign, scores: Floats, codes: Labels) -> Calibration | None:
-    """None where the scores are probabilities already."""
+    """Fit the temperature of a design; None where its scores are probabilities already."""
     return None if head_class(design.kind).scores_are_probabilities else calibrate(scores, codes)
 
 
 def _certain(scores: Floats, found: Calibration | None) -> tuple[Any, float]:
-    """Scores whose softmax, divided by the temperature, is what a head says of rows held out."""
+    """Return scores and a temperature; the softmax of their quotient is what the head says of the held-out rows."""
     return (mean_scores([scores]), 1.0) if found is None else (scores, found.temperature)

@@ -1,4 +1,4 @@
-"""What a sweep and a probe return."""
+"""The results of a sweep and of a probe."""
 
 import html
 from collections.abc import Iterator, Sequence
@@ -18,21 +18,21 @@ WINNER, SUMMARY = "winner", "sweep.json"
 
 
 _LISTED = 10
-"""Trials that a notebook shows."""
+"""Number of trials that a notebook shows."""
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What the trials of a sweep depend on, and how the winner was taken.
+    """The settings that the trials of a sweep depend on, and those by which the winner was taken.
 
     Attributes:
         features: digest of the features, labels and splits; None of a sweep of an early version.
         space: name of the preset, or of the file, that holds the designs.
         cv: number of folds; None where the validation rows judged.
-        metric: what designs were compared by.
+        metric: the metric by which designs were compared.
         views: whether augmented views of the train rows were fitted on too.
-        sampler: what searched the space; None where all designs of it were judged.
-        seed: of all that is random.
+        sampler: the sampler that searched the space; None where all designs of it were judged.
+        seed: seed of all that is random.
         ensemble: number of heads that were taken together.
         smallest: whether the smallest head that is as good as the best was taken.
     """
@@ -49,15 +49,15 @@ class SweepSettings:
 
     @classmethod
     def from_document(cls, values: SettingsDocument) -> "SweepSettings":
-        """The settings in a file; those that an early version did not write get their default."""
+        """Return the settings that a file holds; those that an early version did not write get their default."""
         return cls(**{"features": None, "sampler": None} | values)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         return asdict(self)
 
     def of_trials(self) -> dict[str, Any]:
-        """The settings that the trials depend on, as the first line of ``trials.jsonl`` holds them."""
+        """Return the settings that the trials depend on, as the first line of ``trials.jsonl`` holds them."""
         return {name: value for name, value in asdict(self).items() if name not in ("ensemble", "smallest")}
 
 
@@ -66,9 +66,9 @@ class Together:
     """The best heads of a sweep, whose mean probabilities are one head.
 
     Attributes:
-        members: their designs.
-        accuracy: of the mean on the held-out rows.
-        log_loss: of the mean on the held-out rows.
+        members: the designs of the heads.
+        accuracy: accuracy of the mean on the held-out rows.
+        log_loss: log loss of the mean on the held-out rows.
     """
 
     members: Sequence[HeadDesign]
@@ -76,25 +76,25 @@ class Together:
     log_loss: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         members = [plain_design(member) for member in self.members]
         return {"members": members, "accuracy": self.accuracy, "log_loss": self.log_loss}
 
 
 @dataclass(frozen=True, repr=False)
 class SweepResult(Result):
-    """What a sweep found. In a notebook it shows its best trials.
+    """The result of a sweep. A notebook shows its best trials as a table.
 
     Attributes:
         path: folder of the sweep.
-        settings: what was asked for.
+        settings: the settings of the sweep.
         features: where the features were; None of a sweep of an early version.
         trials: all designs that were judged, the best first.
         winner: the trial of the head that was taken.
         head: folder of the saved head: the winner, refitted on train and validation rows.
         ensemble: the heads that were taken together, if several were.
         calibration: the temperature of the saved head; None where its scores are probabilities already.
-        test: the saved head on the test rows; None where there are none.
+        test: evaluation of the saved head on the test rows; None where there are none.
         notes: sentences about what was left out.
         seconds: duration of the call.
     """
@@ -113,11 +113,16 @@ class SweepResult(Result):
 
     @classmethod
     def from_document(cls, path: Path, values: SweepDocument, test: Evaluation | None) -> "SweepResult":
-        """Inverse of :meth:`to_dict`, for a ``sweep.json`` in the folder `path`.
+        """Return the result that a ``sweep.json`` in the folder `path` holds.
+
+        Args:
+            path: the folder.
+            values: the content of the file.
+            test: the evaluation that the file holds.
 
         Raises:
             ValueError: the winner is not one of the trials.
-            DesignError: a design is none.
+            DesignError: a design is of an unknown kind, or has a wrong value.
         """
         trials = [Trial.from_dict(each) for each in values["trials"]]
         winners = [trial for trial in trials if trial.key == Trial.from_dict(values["winner"]).key]
@@ -143,7 +148,7 @@ class SweepResult(Result):
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types, as ``sweep.json`` holds them."""
+        """Return plain JSON types, as ``sweep.json`` holds them."""
         found = self.calibration
         return {
             "settings": self.settings.to_dict(),
@@ -190,11 +195,11 @@ class ProbeResult(Result):
 
     Attributes:
         file: the feature file.
-        backbone: that the features were taken from.
+        backbone: name of the backbone that computed the features.
         tap: name of the features.
         width: number of columns.
-        accuracy: on the validation rows; without any, out of 3 folds of the train rows.
-        macro_f1: on the same rows.
+        accuracy: accuracy on the validation rows; without any, on the held-out rows of 3 folds of the train rows.
+        macro_f1: macro F1 on the same rows.
         gflops: billions of multiplications and additions of one image's way to the tap; None where that is not known.
         seconds: duration of all fits.
     """
@@ -210,7 +215,7 @@ class ProbeResult(Result):
 
 
 def _named(design: HeadDesign) -> str:
-    """A design in one line: its kind, and the hyperparameters that differ from their default."""
+    """Return a design in one line: its kind, and the hyperparameters that differ from their default."""
     return " ".join([design.kind, *design.settings()])
 
 

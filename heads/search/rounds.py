@@ -1,4 +1,4 @@
-"""The rounds of a sweep: designs that a search asks for are judged on each table, and each trial is kept at once."""
+"""The rounds of a sweep: the designs that a search asks for are judged, and each trial is written at once."""
 
 import shutil
 import time
@@ -11,7 +11,7 @@ from featurestore.errors import HeadError
 from featurestore.system.progress import Progress
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
-from heads.search.judges import judge_designs
+from heads.search.judges import batches
 from heads.search.judging import Judged, Judging, Limits, Report
 from heads.search.plan import SweepPlan
 from heads.search.results import SweepSettings
@@ -21,18 +21,18 @@ from heads.search.trials import Key, Trial, TrialLog, goodness, judge_trial, ran
 from heads.solvers.folds import Division
 
 _SPARE = 2
-"""Scores that are kept beside those of the heads that are taken: a design that was cut may lead for a while."""
+"""So many more scores are kept than heads are taken, since a design that is cut early may lead for a while."""
 
 _PAUSE = 1.0
-"""Seconds between two calls of the progress while no design is done."""
+"""Seconds between two reports of the progress while no design is done."""
 
 
 class HeldScores:
-    """Scores of the best designs on the held-out rows, so that nothing is fitted twice for them.
+    """Keeps the scores of the best designs on the held-out rows, so that these need not be fitted twice.
 
     Args:
-        most: number of designs that are to be taken.
-        metric: what makes them the best.
+        most: number of designs that will be taken.
+        metric: the metric by which they are the best.
     """
 
     def __init__(self, most: int, metric: str) -> None:
@@ -40,25 +40,25 @@ class HeldScores:
         self._best: dict[Key, tuple[Trial, Floats]] = {}
 
     def add(self, trial: Trial, scores: Floats) -> None:
-        """Keep the scores of a design, if it is one of the best."""
+        """Keep the scores (J, C) of a design, if it is one of the best."""
         self._best[trial.key] = trial, scores
         if len(self._best) > self._most:
             del self._best[ranked((each for each, _ in self._best.values()), self._metric)[-1].key]
 
     def get(self, trial: Trial) -> Floats | None:
-        """The scores (J, C) of a trial; None if they were not kept, as those of an earlier call of the sweep."""
+        """Return the scores (J, C) of a trial; None if they were not kept, or are of an earlier call of the sweep."""
         return self._best[trial.key][1] if trial.key in self._best else None
 
 
 @dataclass(frozen=True)
-class Found:
+class JudgedSpace:
     """What the rounds of a sweep found.
 
     Attributes:
-        trials: of the designs that were asked for, the best first.
-        total: number of designs that were to be judged.
-        skipped: a sentence for each reason for which designs could not be judged.
-        held: scores of the best designs.
+        trials: the trials of the designs that the search asked for, the best first.
+        total: number of designs that should have been judged.
+        skipped: a sentence for each reason why designs could not be judged.
+        held: the scores of the best designs.
     """
 
     trials: list[Trial]
@@ -75,17 +75,17 @@ def judge_space(
     limits: Limits,
     progress: Progress | None,
     note: Callable[[str], None] | None,
-) -> Found:
-    """Judge what a search asks for on each table, as far as the folder's trials lack it.
+) -> JudgedSpace:
+    """Judge the designs that a search asks for on each table, except those that the folder holds trials of.
 
     Args:
-        folder: of the sweep.
-        settings: of the sweep.
-        plans: the rows, by name of the table.
-        search: gives the designs.
-        limits: of the work.
-        progress: is told how many designs are judged, and how good the best is.
-        note: is told which designs are skipped, and why.
+        folder: the folder of the sweep.
+        settings: the settings of the sweep.
+        plans: the rows of each table, by its name.
+        search: asks for designs.
+        limits: when to stop, and how much memory may be used.
+        progress: is called with the number of designs that are judged, and how good the best of them is.
+        note: is called with a sentence for each reason why designs are skipped.
 
     Raises:
         HeadError: the folder holds trials of another sweep.
@@ -97,17 +97,19 @@ def judge_space(
             shutil.rmtree(left, ignore_errors=True)
         extents = {name: plan.extent for name, plan in plans.items()}
         skipped = Skipped(extents, search, log.trials, limits.max_memory, note)
-        rounds = _Rounds(log, search, settings, limits, skipped, held)
         board = _Board(progress, log, settings.metric, lambda: search.most * len(plans) - len(skipped))
-        asked = {key for name, plan in plans.items() for key in rounds.run(name, plan, board)}
+        rounds = _Rounds(log, search, settings, limits, skipped, held, board)
+        asked: set[Key] = set()
+        for name, plan in plans.items():
+            asked |= rounds.run(name, plan)
         trials = ranked((trial for trial in log.trials if trial.key in asked), settings.metric)
-    return Found(trials, board.total(), skipped.notes, held)
+    return JudgedSpace(trials, board.total(), skipped.notes, held)
 
 
 def scores_of(
     trials: Sequence[Trial], held: HeldScores, plan: SweepPlan, folder: Path, settings: SweepSettings, limits: Limits
 ) -> list[Floats]:
-    """The scores (J, C) of trials on one table; those that only an earlier call of the sweep had are computed again."""
+    """Return the scores (J, C) of trials of one table. A design that an earlier call has judged is fitted once more."""
     found: list[Floats] = []
     with ExitStack() as opened:
         division: Division | None = None
@@ -126,14 +128,15 @@ def _scores_again(trial: Trial, division: Division, settings: SweepSettings, lim
     def report(_: int, one: Judged | HeadError) -> None:
         found.append(one)
 
-    judge_designs([trial.design], Judging(division, settings.seed, report, max_memory=limits.max_memory))
+    for judge, batch in batches([trial.design]):
+        judge(batch, Judging(division, settings.seed, report, max_memory=limits.max_memory))
     if isinstance(found[0], HeadError):
         raise found[0]
     return found[0].scores
 
 
 class _Board:
-    """Tells the progress of a sweep: how many designs are judged, and how good the best one is."""
+    """Reports the progress of a sweep: how many designs are judged, and how good the best of them is."""
 
     def __init__(self, progress: Progress | None, log: TrialLog, metric: str, total: Callable[[], int]) -> None:
         self.total = total
@@ -141,7 +144,7 @@ class _Board:
         self._last = 0.0
 
     def tell(self) -> None:
-        """Say how far the sweep is."""
+        """Report the progress."""
         self._last = time.monotonic()
         if self._progress:
             best = ranked(self._log.trials, self._metric)[:1]
@@ -149,21 +152,22 @@ class _Board:
             self._progress("heads", len(self._log.trials), self.total(), note)
 
     def alive(self) -> None:
-        """Say it again, if the last time was a while ago."""
+        """Report the progress again, if the last report was a while ago."""
         if time.monotonic() > self._last + _PAUSE:
             self.tell()
 
 
 class _Rounds:
-    """Judges what a search asks for.
+    """Judges the designs that a search asks for.
 
     Args:
-        log: takes each trial at once, and has those of earlier calls.
-        search: gives the designs.
-        settings: of the sweep.
-        limits: of the work.
-        skipped: knows the designs that cannot be judged.
-        held: takes the scores of the best designs.
+        log: holds the trials of earlier calls, and writes each new one at once.
+        search: asks for designs.
+        settings: the settings of the sweep.
+        limits: when to stop, and how much memory may be used.
+        skipped: finds the designs that cannot be judged.
+        held: keeps the scores of the best designs.
+        board: reports the progress.
     """
 
     def __init__(
@@ -174,12 +178,13 @@ class _Rounds:
         limits: Limits,
         skipped: Skipped,
         held: HeldScores,
+        board: _Board,
     ) -> None:
         self._log, self._search, self._settings, self._limits = log, search, settings, limits
-        self._skipped, self._held = skipped, held
+        self._skipped, self._held, self._board = skipped, held, board
 
-    def run(self, name: str, plan: SweepPlan, board: _Board) -> set[Key]:
-        """Judge on one table what is not known yet; gives the keys of all designs that were asked for."""
+    def run(self, name: str, plan: SweepPlan) -> set[Key]:
+        """Judge on one table the designs that have no trial yet; return the keys of all that the search asked for."""
         known = {trial.design: trial for trial in self._log.trials if trial.features == name}
         passed: set[HeadDesign] = set()
         asked: set[HeadDesign] = set()
@@ -197,15 +202,16 @@ class _Rounds:
                 asked.update(designs)
                 if known.keys() >= set(designs):
                     continue
-                division = division or opened.enter_context(
-                    plan.division(self._limits.max_memory, self._log.path.parent)
-                )
-                board.tell()
-                report = self._report(name, designs, division, known, board)
-                judging = Judging(
-                    division, self._settings.seed, report, self._settings.metric, *self._limits, board.alive
-                )
-                judge_designs(designs, judging, set(known))
+                folder, (deadline, max_memory) = self._log.path.parent, self._limits
+                division = division or opened.enter_context(plan.division(max_memory, folder))
+                self._board.tell()
+                for judge, batch in batches(designs, set(known)):
+                    judging = Judging(
+                        division, self._settings.seed, self._report(name, batch, division, known),
+                        metric=self._settings.metric, deadline=deadline, max_memory=max_memory, alive=self._board.alive,
+                    )  # fmt: skip
+                    if not judging.over:
+                        judge(batch, judging)
         return {(name, design) for design in asked}
 
     def _report(
@@ -214,16 +220,15 @@ class _Rounds:
         designs: Sequence[HeadDesign],
         division: Division,
         known: dict[HeadDesign, Trial],
-        board: _Board,
     ) -> Report:
-        """What is to be called with the result of each design, which becomes a trial of the log."""
+        """Return the function that a judge calls with the result of each design: it makes and writes the trial."""
 
         def report(i: int, found: Judged | HeadError) -> None:
             trial = known.get(designs[i])
             if trial is None:
                 trial = known[designs[i]] = judge_trial(name, designs[i], division, found, self._settings.metric)
                 self._log.add(trial)
-                board.tell()
+                self._board.tell()
             if isinstance(found, Judged):
                 self._held.add(trial, found.scores)
 

@@ -1,4 +1,4 @@
-"""Samplers: which designs of a space to judge next, given how good the last ones were."""
+"""Samplers choose the designs of a space that are judged next, by how good those before were."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from heads.kinds.design import HeadDesign
 from heads.search.space import Entry, Range, expand
 
 SAMPLERS: tuple[str, ...] = get_args(Sampler)
-"""Each comes with an extra of its name."""
+"""The samplers; each needs the extra of its name."""
 
 ROUND = 16
-"""Designs that are asked for at once, so that they share their work."""
+"""Number of designs that a sampler suggests at once, so that they can share their work."""
 
 TRIALS = 100
-"""Designs that a sampler tries, unless told otherwise."""
+"""Number of designs that a sampler suggests by default."""
 
 Goodness = Callable[[HeadDesign], float | None]
-"""How good a design was, the greater the better: NaN if it could not be fitted, None if it was not judged."""
+"""Returns how good a design is, the greater the better; NaN if it could not be fitted, None if it was not judged."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """A way through a space.
+    """The order in which the designs of a space are judged.
 
     Attributes:
-        most: how many designs it comes to, at most.
-        rounds: gives designs in rounds, all different; between two rounds it asks how good those of the last were.
+        most: greatest number of designs that it asks for.
+        rounds: yields designs in rounds, all different; between two rounds it asks how good those of the last are.
     """
 
     most: int
@@ -39,16 +39,16 @@ class Search:
 
 
 def start_search(space: Sequence[Entry], sampler: str | None, trials: int | None, seed: int) -> Search:
-    """All designs of a space in one round; or those that a sampler suggests.
+    """Return a search that asks for all designs of a space in one round, or for those that a sampler suggests.
 
-    Ranges are sampled as ranges, whatever their ``num``, and ``samples`` is not read. The same seed and goodness give
-    the same designs: a sweep that goes on asks again for those that it knows, and tells how good they were.
+    A sampler draws from the whole of a range, whatever its ``num``, and does not read ``samples``. With the same seed
+    it suggests the same designs if they are as good as before, so that a sweep that was stopped can go on.
 
     Args:
-        space: its entries.
+        space: the entries of the space.
         sampler: one of :data:`SAMPLERS`, or None.
-        trials: how many designs it may suggest; by default :data:`TRIALS`.
-        seed: of all that is random.
+        trials: greatest number of designs that the sampler suggests; by default :data:`TRIALS`.
+        seed: seed of all that is random.
 
     Raises:
         DesignError: the space holds too many designs.
@@ -69,10 +69,10 @@ def start_search(space: Sequence[Entry], sampler: str | None, trials: int | None
 
 
 def _suggest(space: Sequence[Entry], most: int, seed: int, goodness: Goodness) -> Iterator[list[HeadDesign]]:
-    """Designs by Optuna's tree-structured Parzen estimator; the first round at random.
+    """Yield designs by Optuna's tree-structured Parzen estimator; those of the first round are drawn at random.
 
-    Within a round, designs not judged yet count as bad ones, so that others keep away from them. A round without a new
-    design is the last. (Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011.)
+    Within a round, designs that are not judged yet count as bad ones, so that the next ones differ from them. A round
+    without a new design is the last. (Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011.)
     """
     import optuna
 

@@ -1,4 +1,4 @@
-"""Designs of a sweep that cannot be judged on its rows: passed over, with one sentence for each reason."""
+"""Designs that cannot be judged on the rows of a sweep are skipped, with one sentence for each reason."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -10,13 +10,13 @@ from heads.solvers.arrays import Extent
 
 
 class Skipped:
-    """Designs that are asked for and cannot be judged, see :meth:`heads.kinds.base.Head.obstacle`.
+    """The designs that a search asks for and that cannot be judged, see :meth:`heads.kinds.base.Head.obstacle`.
 
     Args:
-        extents: of the tables, by name.
-        search: whose first round is looked at now: without a sampler, that is all of it.
-        known: what is judged already, and not skipped.
-        max_memory: bytes that may be used; None: half of the machine's.
+        extents: number of rows, columns and classes of each table, by its name.
+        search: its first round is looked at now; without a sampler, that is all of it.
+        known: trials of designs that are judged already, which are not skipped.
+        max_memory: bytes that may be used; None for half of the machine's.
         note: is called with each sentence once, as soon as it is known.
     """
 
@@ -38,18 +38,18 @@ class Skipped:
         self._tell()
 
     def sift(self, table: str, designs: Iterable[HeadDesign]) -> set[HeadDesign]:
-        """Those of some designs that cannot be judged on a table."""
+        """Return those of some designs that cannot be judged on a table."""
         found = self._find(table, designs)
         self._tell()
         return found
 
     def __len__(self) -> int:
-        """How many there are, each counted on each table."""
+        """Return the number of skipped designs, each counted once for each table."""
         return len(self._why)
 
     @property
     def notes(self) -> list[str]:
-        """A sentence for each kind of head and reason."""
+        """One sentence for each kind of head and reason."""
         return [*self._sentences().values()]
 
     def _find(self, table: str, designs: Iterable[HeadDesign]) -> set[HeadDesign]:

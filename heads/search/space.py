@@ -1,4 +1,4 @@
-"""Search spaces: sets of head designs, by name or from a TOML file.
+"""Search spaces: sets of head designs that have a name, or stand in a TOML file.
 
     [[heads]]
     kind = "logreg"
@@ -7,12 +7,12 @@
 
     [[heads]]
     kind = "dense"
-    samples = 24                                  # drawn at random; without it, every combination
+    samples = 24                                  # are drawn at random; without it, every combination is taken
     hidden = { choice = [[], [256], [256, 64]] }
     learning_rate = { log = [3e-4, 3e-3] }
     dropout = { uniform = [0.0, 0.6] }
 
-A value is one value, a list of them, or a table as above; hyperparameters left out keep their default.
+Give one value, a list of values, or a table as above; hyperparameters that are not named keep their default.
 """
 
 import os
@@ -32,35 +32,35 @@ from heads.choices import Preset
 from heads.kinds.design import KINDS, HeadDesign, head_class, parameters
 
 _MOST = 100_000
-"""Designs that a space may hold."""
+"""Greatest number of designs in a space."""
 _LIMIT = 2**20
-"""Most bytes of a file."""
+"""Greatest number of bytes of a file."""
 _DOTTED = re.compile(r"""(?:(?:[\w-]{1,99}|"[^"\n]{0,99}"|'[^'\n]{0,99}')[ \t]*\.[ \t]*){20}""")
-"""A key such as ``a.b.c`` of many parts: the parser takes the square of their number."""
+"""A key such as ``a.b.c`` of many parts, for which the parser takes time that grows with the square of their number."""
 _NUM = 5
-"""Values of a range that does not say how many."""
+"""Number of values of a range that does not say how many."""
 _LARGEST = 1e300
-"""Bound of a range: steps between two of them are still numbers."""
+"""Greatest bound of a range: the difference of two bounds is still a number."""
 
 Space = list[dict[str, Any]]
 
 PRESETS: tuple[str, ...] = get_args(Preset)
-"""Spaces that need no thought; what each tries of a kind of head stands on its class."""
+"""Names of the spaces that need no file; what each tries of a kind of head stands on the class of the kind."""
 
 
 def preset_space(preset: str) -> Space:
-    """The tables of a preset: one for each kind that has a part in it."""
+    """Return the tables of a preset: one for each kind of head that has a part in it."""
     parts = {kind: head_class(kind).spaces.get(preset) for kind in KINDS}
     return [{"kind": kind, **part} for kind, part in parts.items() if part is not None]
 
 
 class Range:
-    """Values of one hyperparameter: ``grid``, and random ones from :meth:`draw`.
+    """The values of one hyperparameter: those of its grid, and random ones from :meth:`draw`.
 
     Attributes:
-        grid: values, at equal steps of a range.
-        bounds: of a range; None for a list.
-        log: whether the range is even in its logarithm.
+        grid: the values of a list, or values at equal steps of a range.
+        bounds: the bounds of a range; None for a list.
+        log: whether the steps of the range are equal in its logarithm.
     """
 
     def __init__(self, value: Any, whole: bool) -> None:
@@ -103,12 +103,12 @@ class Range:
         self.grid = list(dict.fromkeys(self.typed(step) for step in steps))
 
     def typed(self, number: float) -> float | int:
-        """The value that stands for a number within the bounds."""
+        """Return a number within the bounds as a hyperparameter has it: whole, or rounded to seven digits."""
         # Seven digits, so that 10 ** -2.5 reads well in tables and is the same on every machine.
         return round(number) if self._whole else float(f"{number:.7g}")
 
     def draw(self, rng: np.random.Generator) -> Any:
-        """One value at random."""
+        """Return one value at random."""
         if self.bounds is None:
             return self.grid[int(rng.integers(len(self.grid)))]
         low, high = np.log(self.bounds) if self.log else self.bounds
@@ -121,10 +121,10 @@ class Entry:
     """A table of a space: a kind of head, the values of its hyperparameters, and how many designs to draw of them.
 
     Attributes:
-        kind: of head.
-        ranges: values of each hyperparameter that is named.
+        kind: kind of head.
+        ranges: the values of each hyperparameter that is named.
         samples: number of designs that are drawn at random; None for every combination.
-        place: of the table, for messages, such as ``space.toml: heads[2]``.
+        place: where the table stands, for messages, such as ``space.toml: heads[2]``.
     """
 
     kind: str
@@ -133,7 +133,7 @@ class Entry:
     place: str
 
     def designs(self, rng: np.random.Generator) -> list[HeadDesign]:
-        """Every combination, or so many random ones."""
+        """Return every combination of values, or so many random ones."""
         if self.samples is not None:
             return [self._design(values.draw(rng) for values in self.ranges.values()) for _ in range(self.samples)]
         grids = [values.grid for values in self.ranges.values()]
@@ -150,7 +150,7 @@ def _too_many(place: str, why: str) -> DesignError:
 
 
 def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[Entry]:
-    """The entries of a preset, or of a TOML file.
+    """Return the entries of a preset, or of a TOML file.
 
     Args:
         preset: one of :data:`PRESETS`, unless there is a file.
@@ -185,7 +185,7 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[
 
 
 def read_space(space: Space, name: str = "space") -> list[Entry]:
-    """The entries of a space; its name begins the messages.
+    """Return the entries of a space; messages about it begin with `name`.
 
     Raises:
         DesignError: a table has a wrong key or value.
@@ -194,11 +194,11 @@ def read_space(space: Space, name: str = "space") -> list[Entry]:
 
 
 def expand(space: Iterable[Entry], seed: int) -> list[HeadDesign]:
-    """All different designs of a space, in its order.
+    """Return all different designs of a space, in its order.
 
     Args:
-        space: its entries.
-        seed: of the designs that are drawn at random.
+        space: the entries of the space.
+        seed: seed of the designs that are drawn at random.
 
     Raises:
         DesignError: there are too many.

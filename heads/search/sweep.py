@@ -1,4 +1,4 @@
-"""A hundred heads for the price of one: judge many designs on the same cached features, take the best, refit it.
+"""A sweep judges a hundred heads for the price of one, takes the best and refits it.
 
 With folds, designs are judged on train and validation rows together, each row held out once. Without, they are fitted
 on the train rows and judged on the validation rows. The winner is the best by the metric's mean (of equally good ones,
@@ -29,7 +29,7 @@ from heads.search.judging import Limits
 from heads.search.plan import SweepPlan
 from heads.search.refit import refit
 from heads.search.results import SUMMARY, WINNER, SweepResult, SweepSettings
-from heads.search.rounds import Found, judge_space, scores_of
+from heads.search.rounds import JudgedSpace, judge_space, scores_of
 from heads.search.samplers import start_search
 from heads.search.space import load_space
 from heads.search.trackers import check_tracker, track
@@ -37,7 +37,7 @@ from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
 
 DEFAULT_FOLDS, FEW = 5, 1000
-"""Folds where there are fewer validation rows than that: so few rank heads by luck."""
+"""Number of folds where there are fewer than :data:`FEW` validation rows: so few rank heads by luck."""
 
 
 def sweep(
@@ -95,10 +95,10 @@ def sweep(
 
     Example:
         >>> found = sweep("digits.h5", "run", preset="quick", progress=False)
-        >>> found.winner.design.kind, found.winner.mean > 0.9, found.test.accuracy > 0.9
-        ('...', True, True)
-        >>> found.head
-        PosixPath('run/winner')
+        >>> found.winner.mean > 0.9, found.test.accuracy > 0.9
+        (True, True)
+        >>> found
+        SweepResult(path='run', heads=22, winner=..., accuracy=..., test=accuracy ...)
     """
     started = time.monotonic()
     _check(metric, ensemble, smallest, trackers)
@@ -136,7 +136,7 @@ def sweep(
 
 
 def _check(metric: str, ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:
-    """Refuse what cannot be done, before anything is begun."""
+    """Check the options of a sweep, before anything is begun."""
     check_metric(metric)
     if ensemble < 1:
         raise HeadError(f"--ensemble {ensemble}: give 1 or more heads to take together")
@@ -152,11 +152,11 @@ def _check_classes(metric: str, plans: Mapping[str, SweepPlan]) -> None:
         raise HeadError(f"roc_auc is of two classes, not {classes}: give another --metric")
 
 
-def _notes(found: Found, plans: Mapping[str, SweepPlan], sampler: str | None, spent: bool) -> list[str]:
-    """Sentences about what was left out.
+def _notes(found: JudgedSpace, plans: Mapping[str, SweepPlan], sampler: str | None, spent: bool) -> list[str]:
+    """Return sentences about rows and designs that were left out.
 
     Raises:
-        HeadError: that is everything.
+        HeadError: all designs were left out.
     """
     if not found.trials and found.skipped and (not spent or found.total <= 0):
         raise HeadError(f"no head of the sweep can be judged: {'; '.join(found.skipped)}")
@@ -168,7 +168,7 @@ def _notes(found: Found, plans: Mapping[str, SweepPlan], sampler: str | None, sp
 
 
 def _folds(table: FeatureTable) -> int | None:
-    """How many folds suit the rows of a table; None to judge on its validation rows."""
+    """Return the number of folds that suits the rows of a table; None to judge on its validation rows."""
     if len(table.rows("validation")) >= FEW:
         return None
     most = int(np.bincount(table.y[table.rows("train", "validation")]).max(initial=0))
@@ -176,7 +176,7 @@ def _folds(table: FeatureTable) -> int | None:
 
 
 def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureTable]:
-    """Tables of features by name, all of the same rows."""
+    """Return tables of features by name, all of the same rows."""
     if tap is not None:
         return {tap: load_features(path, tap)}
     stores = [FeatureStore(file) for file in find_files(path)]
@@ -190,7 +190,7 @@ def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureT
 
 
 def _identity(tables: dict[str, FeatureTable]) -> str:
-    """Digest of all that features, labels and splits depend on."""
+    """Return a digest of all that features, labels and splits depend on."""
     first = next(iter(tables.values()))
     parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
     rows = [first.digests.tolist(), first.y.tolist(), first.splits.tolist(), first.class_names]

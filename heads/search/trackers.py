@@ -1,4 +1,4 @@
-"""Trackers: the trials of a sweep, for TensorBoard's page HParams and for MLflow."""
+"""Trackers: the trials of a sweep are written for TensorBoard's page HParams, or for MLflow."""
 
 import hashlib
 import json
@@ -13,11 +13,11 @@ from featurestore.errors import HeadError, missing, suggest
 from heads.search.results import SUMMARY, SweepResult
 
 TRACKERS = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}
-"""Scheme of an address, also the extra that it needs -> name of the library."""
+"""Scheme of an address, which is also the name of the extra that it needs -> name of the library."""
 
 
 class _Tracked(NamedTuple):
-    """A trial as trackers know it; `name` says all that it depends on, so that tracking it again replaces it."""
+    """A trial as trackers hold it. Its name depends on all its settings, so that writing it again replaces it."""
 
     name: str
     params: dict[str, bool | float | str]
@@ -25,7 +25,7 @@ class _Tracked(NamedTuple):
 
 
 def check_tracker(address: str) -> None:
-    """Check that trials can be written there.
+    """Check that trials can be written to an address.
 
     Raises:
         HeadError: no such tracker.
@@ -40,10 +40,10 @@ def check_tracker(address: str) -> None:
 
 
 def track(found: SweepResult, address: str) -> None:
-    """Write the trials of a finished sweep: hyperparameters, mean scores, error, seconds, size; the winner's test.
+    """Write the hyperparameters, mean scores, error, seconds and size of each trial, and the winner's test metrics.
 
-    They are called after the sweep's folder. What was written before is replaced, so that a sweep that went on can be
-    tracked again.
+    The tracker shows them under the name of the sweep's folder. Trials that were written before are replaced, so that
+    a sweep that went on can be tracked again.
 
     Args:
         found: what the sweep returned.

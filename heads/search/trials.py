@@ -1,4 +1,4 @@
-"""Trials of a sweep: what each design scored, kept on disk as soon as it is known, and which one to take."""
+"""The trials of a sweep: how good each design is, written to disk as soon as it is known, and which one wins."""
 
 import json
 import os
@@ -28,31 +28,32 @@ from heads.solvers.scores import softmax
 FILE = "trials.jsonl"
 
 METRICS: tuple[str, ...] = get_args(Metric)
-"""What a sweep can select by; all but the last the greater, the better."""
+"""The metrics that a sweep can select by; of the last one smaller values are better, of the others greater ones."""
 
 Key = tuple[str, HeadDesign]
-"""What tells a trial from others of a sweep: the name of its table of features, and its design."""
+"""Identifies a trial of a sweep: the name of its table of features, and its design."""
 
 _PARTS = 10
-"""Parts of a single fold on which designs are compared pair by pair."""
+"""Number of parts of a single fold on which two designs are compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One design on one table of features.
+    """How good one design is on one table of features.
 
     Attributes:
         features: name of the table, such as a tap.
-        design: kind and hyperparameters.
+        design: kind of head and its hyperparameters.
         scores: metric -> its value on each fold's held-out rows; empty for a design that could not be fitted.
-        mean, error: of the sweep's metric over folds, and the standard error of that mean (of one fold: by its rows).
-        seconds: its share of the time of the sweep.
-        size: numbers that the head consists of, at most.
-        stopped: why its fits ended.
-        losses: log loss after each epoch on the rows that tell when to stop, of kinds that have epochs.
-        parts: the sweep's metric on parts of the held-out rows that are the same for all designs: folds, or tenths of
-            the only one.
-        cut: training was given up before its end, because others were better: it cannot win.
+        mean: mean of the sweep's metric over the folds.
+        error: standard error of that mean; with one fold, that of the metric over its rows.
+        seconds: the design's share of the time of the sweep.
+        size: greatest number of numbers that the head consists of.
+        stopped: why the fits ended.
+        losses: log loss after each epoch on the rows that decide when to stop, of kinds that have epochs.
+        parts: the sweep's metric on parts of the held-out rows that are the same for all designs: the folds, or tenths
+            of the only one.
+        cut: whether training ended early because other designs were better; such a design cannot win.
     """
 
     features: str
@@ -69,11 +70,11 @@ class Trial:
 
     @property
     def key(self) -> Key:
-        """What tells the trial from others of a sweep."""
+        """The key that identifies the trial."""
         return self.features, self.design
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; what is no number is None."""
+        """Return plain JSON types; NaN and infinity become None."""
         values = asdict(self) | {"design": plain_design(self.design)}
         values["scores"] = {metric: [_or_none(each) for each in some] for metric, some in self.scores.items()}
         for name in ("losses", "parts"):
@@ -82,7 +83,7 @@ class Trial:
 
     @classmethod
     def from_dict(cls, values: TrialDocument) -> "Trial":
-        """Inverse of :meth:`to_dict`.
+        """Return the trial that :meth:`to_dict` made these values of.
 
         Raises:
             DesignError: no such design.
@@ -103,7 +104,7 @@ class Trial:
 
 
 def plain_design(design: HeadDesign) -> dict[str, Any]:
-    """A design as plain JSON types."""
+    """Return a design as plain JSON types."""
     params = {name: list(value) if isinstance(value, tuple) else value for name, value in design.params.items()}
     return {"kind": design.kind, "params": params}
 
@@ -121,7 +122,7 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 
 def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes:
-    """What scores (J, C) of held-out rows say: one temperature makes them probabilities, as it does in a saved head."""
+    """Compare scores (J, C) of held-out rows with their labels, as probabilities of one temperature."""
     if head_class(design.kind).scores_are_probabilities:
         return Outcomes.of(codes, scores)
     temperature = fit_temperature(scores, codes)
@@ -133,7 +134,7 @@ def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes
 def judge_trial(
     features: str, design: HeadDesign, division: Division, judged: Judged | HeadError, metric: str
 ) -> Trial:
-    """The trial that a design's scores on held-out rows amount to, or the error with which it could not be fitted."""
+    """Return the trial of a design, from its scores on held-out rows or the error with which it could not be fitted."""
     if isinstance(judged, HeadError):  # the others can still win; the table says why this one cannot
         return Trial(features, design, {}, float("nan"), float("nan"), 0.0, 0, f"error: {judged}")
     codes, fold = division.codes[division.judged], division.fold[division.judged]
@@ -160,15 +161,15 @@ def judge_trial(
 
 
 def size(design: HeadDesign, division: Division) -> int:
-    """Numbers that a head of this design consists of, at most: what it costs to keep and to use."""
+    """Return the greatest number of numbers that a head of this design consists of."""
     return design.build().size(Extent.of(division.fold, division.X.shape[1], division.classes))
 
 
 def select(trials: Iterable[Trial], metric: str, *, smallest: bool = False) -> Trial:
-    """The best head by the metric's mean; see :func:`ranked` for ties.
+    """Return the best trial by the metric's mean; see :func:`ranked` for equally good ones.
 
     Args:
-        trials: those that were cut are passed over.
+        trials: those that were cut early are left out.
         metric: one of :data:`METRICS`.
         smallest: take the smallest head within one standard error of the best instead, that of the difference between
             both on the same rows; of equally small ones, the best. (Breiman et al., "Classification and regression
@@ -187,12 +188,12 @@ def select(trials: Iterable[Trial], metric: str, *, smallest: bool = False) -> T
 
 
 def contenders(trials: Iterable[Trial], metric: str) -> list[Trial]:
-    """Those that can win, the best first."""
+    """Return the trials that can win, the best first."""
     return [trial for trial in ranked(trials, metric) if np.isfinite(trial.mean) and not trial.cut]
 
 
 def _as_good(trial: Trial, best: Trial, metric: str) -> bool:
-    """Whether a trial is within one standard error of the best."""
+    """Return whether a trial is within one standard error of the best."""
     lost = goodness(best, metric) - goodness(trial, metric)
     if len(trial.parts) != len(best.parts) or len(best.parts) < 2:  # of an earlier version, or hardly any rows
         return lost <= best.error
@@ -202,8 +203,11 @@ def _as_good(trial: Trial, best: Trial, metric: str) -> bool:
 
 
 def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
-    """The best first; those that could not be fitted last. Of equally good ones, that of the least log loss, then the
-    smallest. The order does not depend on which came in first."""
+    """Return trials in order, the best first; designs that could not be fitted come last.
+
+    Of equally good ones, that of the least log loss comes first, then the smallest. The order does not depend on the
+    order in which the designs were judged.
+    """
 
     def order(trial: Trial) -> tuple[bool, float, float, int, str, str]:
         usable = bool(np.isfinite(trial.mean))
@@ -222,7 +226,7 @@ def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
 
 
 def goodness(trial: Trial, metric: str) -> float:
-    """The metric's mean, the greater the better; NaN of a design that could not be fitted."""
+    """Return the metric's mean, negative for log loss, so that greater is better; NaN if the design was not fitted."""
     return -trial.mean if metric == "log_loss" else trial.mean
 
 
@@ -313,10 +317,10 @@ class TrialLog:
 
 
 def check_metric(metric: str) -> None:
-    """Check that a sweep can select by it.
+    """Check that a sweep can select by a metric.
 
     Raises:
-        HeadError: it cannot.
+        HeadError: there is no such metric.
     """
     if metric not in METRICS:
         raise HeadError(f"unknown metric {metric!r}: {suggest(metric, METRICS)}")

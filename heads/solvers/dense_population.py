@@ -25,10 +25,10 @@ from heads.solvers.dense_net import Batches, Member, scores_of, threads_for, tra
 from heads.solvers.folds import Division, scratch
 
 _CACHED = 350_000
-"""Weights that are trained beside each other: with their moments, what a core's share of L3 holds."""
+"""Number of weights that are trained side by side: with their moments, they fill a core's share of the L3 cache."""
 
 _WORTH_PROCESSES = 10**11
-"""Multiplications from which on processes are started, which takes as long as these: a second."""
+"""Number of multiplications from which on processes are started: they take as long as the start, a second."""
 
 
 @dataclass(eq=False)
@@ -47,11 +47,11 @@ class Bundle:
 
     @property
     def cost(self) -> int:
-        """How long an epoch takes, in relation to others."""
+        """How long an epoch takes, relative to other bundles."""
         return sum(member.cost for member in self.members)
 
     def train(self, until: float, deadline: float, workers: int, threads: int) -> list[Member]:
-        """Train until so many epochs, or the time, are over; returns the members as they are then."""
+        """Train until so many epochs are done or the time is over, and return the members as they are then."""
         nets = self._nets()
         going = self.members
         with threads_for(going, threads) as pool:
@@ -104,7 +104,7 @@ class Workshop:
     max_memory: int | None
 
     def bundles(self, members: Iterable[Member]) -> list[Bundle]:
-        """Put members that can share batches into bundles; the most costly bundle comes first."""
+        """Return bundles of members that can share batches, the most costly one first."""
         together: dict[Any, list[Member]] = {}
         for member in members:
             key = member.fold, member.params["standardize"], member.params["batch_size"]
@@ -119,11 +119,11 @@ class Workshop:
         return sorted(bundles, key=lambda bundle: -bundle.cost)
 
     def train(self, bundles: Sequence[Bundle], until: float, deadline: float) -> Generator[list[Member]]:
-        """Train bundles until so many epochs, or the time, are over; gives the members of each as soon as it is done.
+        """Train bundles until so many epochs are done or the time is over, and yield the members of each as it is done.
 
         Args:
-            bundles: those without members are passed over.
-            until: number of epochs that members have had in all by then.
+            bundles: those without members are left out.
+            until: number of epochs that each member has had then.
             deadline: value of ``time.monotonic()``.
         """
         from joblib import Parallel, delayed
@@ -142,7 +142,7 @@ class Workshop:
 def workshop(
     division: Division, members: Iterable[Member], seed: int, max_memory: int | None = None
 ) -> Iterator[Workshop]:
-    """Make room for training members: a folder for their nets, and rows in a file if several processes are worth it."""
+    """Yield a place to train members in: a folder for their nets, and a file of the rows if processes are worth it."""
     work = 3 * len(division.codes) * sum(member.cost * member.params["epochs"] for member in members)
     workers = cores() if work > _WORTH_PROCESSES else 1
     with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +154,7 @@ def workshop(
 
 
 def _packed(members: list[Member], room: float) -> list[list[Member]]:
-    """Members in packs of at most so much cost, or of one."""
+    """Return members in packs of at most so much cost; a member that costs more is a pack of its own."""
     packs: list[list[Member]] = []
     left = 0.0
     for member in sorted(members, key=lambda member: member.cost, reverse=True):

@@ -1,6 +1,6 @@
-"""Which rows a sweep fits on and which it judges on: train against validation rows, or K folds.
+"""Rows and the folds in which they are held out: train against validation rows, or K folds.
 
-Everything that all designs of a sweep share about the rows stands here: the features once, and each fold's scaling.
+All that the designs of a sweep share about the rows stands here: the features once, and each fold's scaling.
 """
 
 import math
@@ -21,14 +21,16 @@ from heads.solvers.moments import moments
 from heads.solvers.training import Training
 
 BLOCK = 1024
-"""Rows that are read and multiplied at a time."""
+"""Number of rows that are read and multiplied at a time."""
 
 
 def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
-    """A new array in a file, for processes to map. Its space is taken now: later, a full disk would end the process.
+    """Return a new array in a file that processes can map.
+
+    The file gets its space on the disk now: if the disk were full later, the operating system would end the process.
 
     Raises:
-        WriteError: there is not enough, or nothing can be written there.
+        WriteError: there is not enough space, or nothing can be written there.
     """
     size = max(1, np.dtype(dtype).itemsize * math.prod(shape))
     try:
@@ -44,7 +46,7 @@ def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """Rows and the folds that they are held out in.
+    """Rows and the folds in which they are held out.
 
     Attributes:
         X: float16 or float32 (N, D), in memory or memory-mapped; any order of rows.
@@ -66,7 +68,12 @@ class Division:
 
     @classmethod
     def of(cls, training: Training, folds: Labels | None = None) -> "Division":
-        """Scaled rows of one fit; each image (not row) in a fold of `folds`, or none held out at all."""
+        """Return the scaled rows of one fit.
+
+        Args:
+            training: the rows.
+            folds: the fold in which each image (not row) is held out; None if none is.
+        """
         images = int(training.image.max()) + 1
         fold = np.full(images, -1) if folds is None else folds
         plain = np.arange(len(training.image)) < images
@@ -76,45 +83,45 @@ class Division:
 
     @cached_property
     def folds(self) -> int:
-        """How many. As the number of a fold, it means: no row is left out."""
+        """Number of folds. Where a method takes a fold, this number means that no row is held out."""
         return int(self.fold.max()) + 1
 
     @cached_property
     def classes(self) -> int:
-        """How many; each has training rows in every fold."""
+        """Number of classes; each has training rows in every fold."""
         return int(self.codes.max()) + 1
 
     @cached_property
     def judged(self) -> Labels:
-        """All rows that are held out in some fold, ascending: the rows that a design is judged on."""
+        """Indices of all rows that are held out in some fold, ascending (J,): a design is judged on these."""
         return np.flatnonzero(self.plain & (self.fold >= 0))
 
     def held(self, fold: int) -> Labels:
-        """Those of one fold."""
+        """Return the indices of the rows that a fold holds out."""
         return np.flatnonzero(self.plain & (self.fold == fold))
 
     def places(self, fold: int) -> Labels:
-        """Where those stand in :attr:`judged`."""
+        """Return where the rows that a fold holds out stand in :attr:`judged`."""
         return np.searchsorted(self.judged, self.held(fold))
 
     def training_rows(self, fold: int) -> Labels:
-        """Rows to fit on, plain ones first; of fold ``folds``: all."""
+        """Return the indices of the rows to fit to in a fold, plain ones first; for fold ``folds``, of all rows."""
         rows = np.flatnonzero(self.fold != fold)
         return rows[np.argsort(~self.plain[rows], kind="stable")]
 
     def class_weight(self, fold: int) -> NDArray[np.float64]:
-        """Total weight of each class among the training rows of a fold (C,)."""
+        """Return the total weight of each class among the training rows of a fold (C,)."""
         rows = self.fold != fold
         weights = None if self.weights is None else self.weights[rows]
         return np.bincount(self.codes[rows], weights, minlength=self.classes).astype(np.float64)
 
     def blocks(self) -> Iterator[slice]:
-        """Runs of at most :data:`BLOCK` rows, in order; each row is in one of them."""
+        """Yield slices of at most :data:`BLOCK` rows, in order, that together hold all rows."""
         for start in range(0, len(self.codes), BLOCK):
             yield slice(start, min(start + BLOCK, len(self.codes)))
 
     def parts(self, count: int, block: int = BLOCK) -> list[list[slice]]:
-        """All rows in so many parts of equal size, each in blocks; where rows lie fold by fold, blocks do too."""
+        """Return all rows in so many parts of equal size, each in blocks. Where rows lie fold by fold, so do blocks."""
         edges = np.flatnonzero(np.diff(self.fold)) + 1
         if len(edges) > self.folds:
             edges = edges[:0]
@@ -134,11 +141,11 @@ class Division:
         return [Scaling(*pair) for pair in zip(*moments(self.X, member), strict=True)]
 
     def scaling(self, fold: int, standardize: bool) -> Scaling:
-        """How the rows of a fold are scaled; of fold ``folds``: when all rows are fitted on."""
+        """Return how the rows are scaled in a fold; for fold ``folds``, when all rows are fitted to."""
         return self.scalings[fold] if standardize else Scaling.none(self.X.shape[1])
 
     def training(self, fold: int, standardize: bool) -> Training:
-        """The scaled training rows of a fold, in an array of their own."""
+        """Return the scaled training rows of a fold, in an array of their own."""
         rows = self.training_rows(fold)
         Z = self.scaling(fold, standardize).apply(np.asarray(self.X[rows], np.float32))
         images = self.image[rows[self.plain[rows]]]

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
+from featurestore.sources.splits import SPLITS
 from featurestore.system.documents import LIMIT, parse
 from featurestore.system.files import read_regular, why
 from featurestore.system.tensors import open_tensors
@@ -23,8 +24,6 @@ from heads.metrics.shift import Reference
 
 ROWS, MEASURED = "rows.safetensors", "measured.jsonl"
 """Files of a saved head: the arrays of a :class:`Record`, and a line for each evaluation on test rows."""
-
-SPLITS = ("train", "validation", "test")
 
 FITTED, CHOSEN = "fitted", "chosen"
 """How a head may have seen a row: it was fitted on it, or it was chosen among other heads by its answer there."""

@@ -9,11 +9,12 @@ costs most: the greatest C, the most units. Peak memory is that of the sweep, in
 import argparse
 import resource
 import time
+from functools import partial
 
 import numpy as np
 from linear_paths import rows_of
 
-from heads.search.judges import judge_designs
+from heads.search.judges import batches
 from heads.search.judging import Judging
 from heads.search.space import expand, load_space
 from heads.search.trials import judge_trial
@@ -24,6 +25,10 @@ def cost(design: object) -> tuple[float, ...]:
     """Greater for designs that take longer, among those of a kind."""
     units = design.params.get("hidden", ())
     return sum(units), design.params.get("C", 0.0), not design.params["standardize"]
+
+
+def keep(trials, batch, division, i, judged):
+    trials.append(judge_trial("", batch[i], division, judged, "accuracy"))
 
 
 def main() -> None:
@@ -41,10 +46,9 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, trials = time.perf_counter(), []
 
-    def report(i, judged):
-        trials.append(judge_trial("", designs[i], division, judged, "accuracy"))
-
-    judge_designs(designs, Judging(division, 0, report))
+    for judge, batch in batches(designs):
+        report = partial(keep, trials, batch, division)
+        judge(batch, Judging(division, 0, report))
     together = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     scores = {trial.design: trial.mean for trial in trials}

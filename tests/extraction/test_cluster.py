@@ -16,7 +16,7 @@ import psutil
 import pytest
 from pictures import write_images
 
-from featurestore import ArraySource, extract, open_source
+from featurestore import ArraySource, backbones, extract, open_source
 from featurestore.backbones import Request
 from featurestore.errors import FeatureStoreError, MissingDependencyError, SourceError, StoreError, WeightsError
 from featurestore.extraction import cluster
@@ -117,7 +117,7 @@ def shards(source: ArraySource | Path, store: Path, networks: dict[str, str], ba
     opened = open_source(source) if isinstance(source, Path) else source
     requests = [Request(name, weights, 32, "avg", ("last",), None) for name, weights in networks.items()]
     jobs = []
-    for backbone in [request.load() for request in requests]:
+    for backbone in map(backbones.load, requests):
         plan = make_plan(store, opened.dataset(), backbone.spec())
         jobs.append(Job(backbone, backbone.spec(), plan))
     works = prepare(jobs, opened, batch_size, "keras")

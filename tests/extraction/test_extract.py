@@ -32,7 +32,7 @@ from featurestore.store.lock import store_lock
 SIZE = 32
 LITE = {"size": SIZE, "batch_size": 8}
 FAST = LITE | {"backbone": "small_cnn", "weights": "random"}
-SCRIPT = Path(__file__).parents[1] / "extracting.py"
+SCRIPT = Path(__file__).with_name("extracting.py")
 
 
 def test_features_are_those_of_the_plain_model(images, tmp_path):
@@ -53,6 +53,17 @@ def test_a_second_run_computes_nothing_and_leaves_the_file(images, tmp_path):
     second = extract(images, tmp_path / "store", **FAST)
     assert (second.computed, second.written, second.rows) == (0, False, 30)
     assert (first.path.stat().st_ino, first.path.stat().st_mtime_ns) == before
+
+
+def test_a_file_is_not_written_through_a_link_to_nowhere(images, tmp_path):
+    path = extract(images, tmp_path / "store", **FAST).path
+    path.rename(tmp_path / "moved.h5")
+    path.symlink_to(tmp_path / "elsewhere.h5")
+    with pytest.raises(StoreError, match="a link to a file that is not there"):
+        extract(images, tmp_path / "store", **FAST)
+    assert not (tmp_path / "elsewhere.h5").exists()
+    (tmp_path / "moved.h5").rename(tmp_path / "elsewhere.h5")
+    assert not extract(images, tmp_path / "store", **FAST).written
 
 
 def test_only_new_images_run_and_old_ones_keep_their_split(images, tmp_path):

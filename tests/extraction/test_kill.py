@@ -20,7 +20,7 @@ from pictures import write_images
 
 BATCH = 4
 UNREADABLE = 2
-SCRIPT = Path(__file__).parents[1] / "extracting.py"
+SCRIPT = Path(__file__).with_name("extracting.py")
 
 
 def start(source: Path, store: Path, views: int = 0) -> subprocess.Popen[str]:

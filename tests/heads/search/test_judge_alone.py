@@ -12,7 +12,7 @@ from heads import evaluate, fit_head, load_features, load_head
 from heads.kinds import design
 from heads.kinds.design import HeadDesign
 from heads.search.judge_alone import judge_alone
-from heads.search.judges import judge_designs
+from heads.search.judges import batches
 from heads.search.judging import Judging
 from heads.search.space import expand, load_space
 from heads.search.sweep import sweep
@@ -66,15 +66,14 @@ def test_scores_are_those_of_heads_fitted_fold_by_fold(digits, kind, views):
     judge_alone(designs, Judging(division, 1, lambda i, _: pytest.fail(str(i)), deadline=time.monotonic()))
 
 
-def test_a_family_without_a_judge_is_named_with_those_that_have_one(digits, monkeypatch):
+def test_a_family_without_a_judge_is_named_with_those_that_have_one(monkeypatch):
     monkeypatch.setattr(own_kind.BayesHead, "family", "bayesian")
-    judging = Judging(divided_rows(digits), 0, lambda i, _: pytest.fail(str(i)))
     with pytest.raises(HeadError, match=r"'bayesian', which no judge takes: known: discriminant, linear, .*alone"):
-        judge_designs([HeadDesign("bayes")], judging)
+        list(batches([HeadDesign("bayes")]))
 
 
-def test_what_is_known_is_judged_again_only_where_others_depend_on_it(digits):
-    designs = [HeadDesign("lda"), HeadDesign("centroid"), HeadDesign("logreg"), HeadDesign("logreg", {"C": 1.0})]
-    found = {}
-    judge_designs(designs, Judging(divided_rows(digits), 0, found.__setitem__), known={designs[0], designs[2]})
-    assert list(found) == [1, 2, 3]
+def test_what_is_known_is_judged_again_only_where_others_depend_on_it():
+    designs = [HeadDesign("logreg"), HeadDesign("logreg", {"C": 1.0}), HeadDesign("lda"), HeadDesign("centroid")]
+    known = {designs[0], designs[2]}
+    assert [batch for _, batch in batches(designs, known)] == [designs[3:], designs[:2]]
+    assert not list(batches(designs, designs))

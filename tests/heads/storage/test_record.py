@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from featurestore.errors import HeadError
+from featurestore.sources.splits import SPLITS
 from heads import fit_head, load_features, load_head
-from heads.storage.record import MEASURED, ROWS, SPLITS, Record, note_measured
+from heads.storage.record import MEASURED, ROWS, Record, note_measured
 
 
 def digest(number):
