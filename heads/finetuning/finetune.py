@@ -21,7 +21,7 @@ from featurestore.backbones import keras_file, load_backbone, named
 from featurestore.errors import HeadError
 from featurestore.sources.base import Source
 from featurestore.sources.opener import open_source
-from featurestore.spec import LAST, Dtype, ExtractionSpec, Tap
+from featurestore.spec import LAST, Augment, Dtype, ExtractionSpec, Tap
 from featurestore.store.file_format import safe_name
 from featurestore.store.lock import store_lock
 from featurestore.system.files import replacing_files, write_whole
@@ -61,7 +61,7 @@ def finetune(
     learning_rate: float = 3e-4,
     patience: int = 3,
     batch_size: int = 32,
-    augment: str | None = None,
+    augment: Augment | None = None,
     views: int = 4,
     cache: bool = True,
     dtype: Dtype = "float16",
@@ -127,12 +127,8 @@ def finetune(
     if note:
         where = f"behind {setup.cached!r}, which is cached," if setup.cached else "on pixels"
         note(f"training {where} takes about {setup.memory / 2**30:.2f} GiB of memory")
-    with store_lock(out), reporting(progress) as given:
-        report = given or (lambda *step: None)
-        started = time.perf_counter()
-        images = setup.image_rows(Path(store or out / CACHE), limit - setup.memory, report)
-        settings = {**asdict(recipe), "head": _digest(setup.fitted), "images": images.identity}
-        return finished(out, settings) or setup.run(images, settings, report, time.perf_counter() - started)
+    with store_lock(out), reporting(progress) as report:
+        return setup.run(Path(store or out / CACHE), limit - setup.memory, report or (lambda *step: None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +204,14 @@ class _Setup:
             found = from_cache(self.source, store, self.spec, self.network, self.cached, self.recipe, report)
         return placed(found, self.fitted.record)
 
-    def run(self, images: ImageRows, settings: dict[str, Any], report: Progress, seconds: float) -> FineTuning:
+    def run(self, store: Path, left: int, report: Progress) -> FineTuning:
+        """Have the rows, train, compare and save; or give what the same run found before. See :meth:`image_rows`."""
+        started = time.perf_counter()
+        images = self.image_rows(store, left, report)
+        settings = {**asdict(self.recipe), "head": _digest(self.fitted), "images": images.identity}
+        return finished(self.out, settings) or self._train(images, settings, report, time.perf_counter() - started)
+
+    def _train(self, images: ImageRows, settings: dict[str, Any], report: Progress, seconds: float) -> FineTuning:
         """Train, compare, save; `seconds` is what it took to have the rows."""
         recipe, roles = self.recipe, Roles.of(images, self.fitted.record, self.recipe.seed)
         encoder = self.trunk.encoder(recipe.dtype if self.cached else None)
