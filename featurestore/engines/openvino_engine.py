@@ -1,4 +1,4 @@
-"""OpenVINO: often the fastest way on a CPU. Every image is a batch of its own there, which keeps it in the caches."""
+"""OpenVINO is often the fastest engine on a CPU. It runs each image as a batch of its own, which fits the caches."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ _PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float1
 
 
 def why_not(network: FrozenNetwork) -> Exception | None:
-    """That OpenVINO is not installed, that the network offers nothing that it reads, or that the CPU is too old."""
+    """Return the error that OpenVINO is not installed, reads no form of the network, or that the CPU is too old."""
     if find_spec("openvino") is None:
         return missing("--engine openvino", "OpenVINO", "openvino")
     if network.openvino_model() is None:

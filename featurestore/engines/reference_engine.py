@@ -11,11 +11,11 @@ from featurestore.engines.base import Compute
 
 
 def why_not(network: FrozenNetwork) -> None:
-    """Nothing stands against it."""
+    """Return None: every network can run so."""
 
 
 def compile_backbone(network: FrozenNetwork) -> Compute:
-    """Nothing is compiled; the features are computed when they are asked for."""
+    """Return the network's own function; features are computed when they are asked for."""
 
     def start(pixels: NDArray[np.uint8]) -> Callable[[], Features]:
         return lambda: network.run(pixels)

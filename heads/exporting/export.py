@@ -115,7 +115,7 @@ def _export_model(
 def _through(
     chosen: Format, whole: "keras.Model", draft: Path, info: Info, pixels: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Write a file, and give what it makes of these pixels."""
+    """Write a file, run it on these pixels, and return the probabilities."""
     try:
         with without_stderr():
             chosen.save(whole, draft, info)
@@ -126,7 +126,7 @@ def _through(
 
 
 def _target(source: Path, out: str | os.PathLike[str] | None, form: Format) -> Path:
-    """Where the file goes; nothing but a file or model that was written before is replaced."""
+    """Choose where the file goes; only a file or model is replaced, never a folder of other things."""
     path = Path(out) if out else Path(f"{source.resolve().name}{form.suffix or '-' + form.name}")
     if form.suffix and path.suffix != form.suffix:
         raise ExportError(f"{path}: call it *{form.suffix}, as {form.name} does")
@@ -136,12 +136,12 @@ def _target(source: Path, out: str | os.PathLike[str] | None, form: Format) -> P
 
 
 def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:
-    """As a feature file would hold them."""
+    """Compute features with the type that a feature file holds them in."""
     return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
 
 
 def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> NDArray[np.uint8]:
-    """Real images as the backbone takes them: of a folder, evenly chosen, or photographs that are installed here."""
+    """Return real images as the backbone takes them: of a folder, evenly chosen, or photographs of scikit-learn."""
     if folder is None:
         from sklearn.datasets import load_sample_images
 
@@ -161,7 +161,7 @@ def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> NDAr
 
 
 def _info(head: FittedHead) -> dict[str, Any]:
-    """What the user of the file has to know."""
+    """Collect what the user of the file has to know."""
     spec = head.inputs[0].spec
     return {
         "class_names": list(head.class_names),

@@ -164,7 +164,7 @@ class Predictor:
         return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
     def _pixels(self, path: Path) -> list[Pixels]:
-        """One image for each backbone, decoded once (for each resize rule)."""
+        """Decode an image once for each resize rule; return its pixels for each backbone."""
         try:
             with file_in_turn(path):
                 data = read_file(path)
@@ -177,7 +177,7 @@ class Predictor:
 def probabilities(
     head: FittedHead, features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]]
 ) -> NDArray[np.float64]:
-    """Probabilities (N, classes) of images by what each backbone makes of them: per tap, features (N, ...)."""
+    """Compute probabilities (N, classes) from the features of each backbone: per tap, (N, ...)."""
     parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
     return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
 
@@ -185,7 +185,7 @@ def probabilities(
 def load_networks(
     head: FittedHead, weights: str | Mapping[str, str] | None = None
 ) -> dict[ExtractionSpec, FrozenNetwork]:
-    """The backbones that make the features of a head, built here.
+    """Build the backbones that make the features of a head.
 
     Args:
         head: a saved head.
@@ -202,7 +202,7 @@ def load_networks(
 
 
 def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights: str) -> FrozenNetwork:
-    """The backbone that a saved head was fitted on.
+    """Build the backbone that a saved head was fitted on.
 
     Raises:
         WeightsError, MissingDependencyError: it cannot be built here.
@@ -226,7 +226,10 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:
-    """Each input that is no folder, and all images below each that is one, sorted: how many, and one after the other.
+    """Find all images: each input that is a file, and the files below each that is a folder, sorted.
+
+    Returns:
+        How many there are, and an iterator over them.
 
     Raises:
         SourceError: a folder without any image.

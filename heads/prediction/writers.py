@@ -1,4 +1,4 @@
-"""What a head says of many images, written as it comes: text for a terminal, CSV, or one JSON list."""
+"""Write predictions one by one as they come: as text for a terminal, CSV, or one JSON list."""
 
 import csv
 import json
