@@ -17,8 +17,8 @@ from featurestore.backbones import graph
 from featurestore.backbones.base import (
     PREPROCESSINGS,
     Architecture,
-    Features,
     FrozenNetwork,
+    Outputs,
     Request,
     resolve,
 )
@@ -44,7 +44,7 @@ class KerasNetwork(FrozenNetwork):
 
     model: "keras.Model"
 
-    def run(self, pixels: NDArray[np.uint8]) -> Features:
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """Call the layers one after the other; nothing is compiled."""
         return on_host([forward(self.model, self.precision, pixels)])
 
@@ -160,7 +160,7 @@ def _from_pixels(trunk: "keras.Model", line: KerasArchitecture, size: int, taps:
 
 
 def pooled(features: "keras.KerasTensor", pool: Pool) -> "keras.KerasTensor":
-    """Features as `pool` says, see :func:`featurestore.backbones.load_backbone`; those that are no map stay so."""
+    """Outputs as `pool` says, see :func:`featurestore.backbones.load_backbone`; those that are no map stay so."""
     from keras import layers
 
     if pool == "flatten":
@@ -210,7 +210,7 @@ def _computing_in(precision: Precision, model: "keras.Model") -> Iterator[None]:
             layer.dtype_policy = policy
 
 
-def on_host(parts: Sequence[dict[str, Any]]) -> Features:
+def on_host(parts: Sequence[dict[str, Any]]) -> Outputs:
     """Tensors of the backend, by tap, as arrays; those of several devices are put together."""
     from keras import ops
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
-from featurestore.backbones.base import Features
+from featurestore.backbones.base import Outputs
 from featurestore.backbones.keras_network import forward, on_host
 from featurestore.engines.base import Compute
 from featurestore.errors import BackboneError
@@ -61,7 +61,7 @@ class InParts:
     def __init__(self, forward: Forward) -> None:
         self._forward, self._parts = forward, 1
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
         """Start a batch, see :data:`featurestore.engines.base.Compute`."""
         running, parts = None, self._parts
         try:
@@ -69,7 +69,7 @@ class InParts:
         except Exception as error:
             self._halve(error, len(pixels), parts)
 
-        def finish() -> Features:
+        def finish() -> Outputs:
             nonlocal running, parts
             while True:  # devices run behind: that memory is short may come out only here
                 try:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
-from featurestore.backbones.base import Features
+from featurestore.backbones.base import Outputs
 from featurestore.engines.base import Compute
 from featurestore.engines.keras_engine import graph
 from featurestore.errors import BackboneError, missing
@@ -70,10 +70,10 @@ def compile_backbone(network: FrozenNetwork) -> Compute:
         finally:
             idle.put(request)
 
-    def start(pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+    def start(pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
         running = [pool.submit(infer, pixels[i : i + 1]) for i in range(len(pixels))]
 
-        def finish() -> Features:
+        def finish() -> Outputs:
             rows = [future.result() for future in running]
             return {tap: np.concatenate([row[tap] for row in rows]) for tap in ports}
 

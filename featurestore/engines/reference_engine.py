@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
-from featurestore.backbones.base import Features
+from featurestore.backbones.base import Outputs
 from featurestore.engines.base import Compute
 
 
@@ -17,7 +17,7 @@ def why_not(network: FrozenNetwork) -> None:
 def compile_backbone(network: FrozenNetwork) -> Compute:
     """Return the network's own function; features are computed when they are asked for."""
 
-    def start(pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+    def start(pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
         return lambda: network.run(pixels)
 
     return start

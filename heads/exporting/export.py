@@ -1,4 +1,4 @@
-"""A head with its backbone in front as one model in a file, from pixels to probabilities; or a file's features.
+"""Write a head with its backbone in front as one model, from pixels to probabilities; or the features of a file.
 
 A written model is run again and compared with what the head says of the same images, before it gets its name.
 """

@@ -1,4 +1,4 @@
-"""The features of a file in formats of other tools, row by row with their ids, labels and splits."""
+"""Write the features of a file in formats of other tools, row by row with their ids, labels and splits."""
 
 import json
 import os
@@ -88,4 +88,4 @@ WRITERS: dict[str, Callable[[FeatureTable, Path], None]] = {
     "parquet": _write_parquet,
     "h5ad": _write_h5ad,
 }
-"""By format."""
+"""The function that writes each format, by its name."""

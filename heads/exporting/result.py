@@ -1,4 +1,4 @@
-"""What an export wrote."""
+"""The result of an export."""
 
 from dataclasses import dataclass
 from pathlib import Path

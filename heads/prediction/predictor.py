@@ -23,12 +23,12 @@ from heads.storage.saved_head import FittedHead, load_head
 
 BATCH_SIZE = 32
 _PORTION = 128 * BATCH_SIZE
-"""Images that are lined up at a time, so that memory does not grow with their number."""
+"""Images that are read at a time, so that memory does not grow with their number."""
 
 
 @dataclass(frozen=True, repr=False)
 class Prediction(Result):
-    """What a head says of one image.
+    """The prediction of a head for one image.
 
     Attributes:
         path: as given, or below the folder that was given.
@@ -120,7 +120,7 @@ class Predictor:
         top: int | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Prediction]:
-        """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
+        """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
             inputs: files and folders. Of any number of images, only the names are kept in memory.
