@@ -285,12 +285,10 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify new images with a saved head and its backbone."""
-    from heads.prediction.writers import predict as run
+    from heads.prediction.writers import write_predictions
 
     form = "csv" if as_csv else "json" if as_json else None
-    with reporting(out is not None) as progress:
-        failures = run(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=progress)
-    if failures:
+    if write_predictions(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=out is not None):
         raise typer.Exit(FAILURES_LISTED)
 
 
