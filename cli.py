@@ -346,20 +346,16 @@ def finetune(
     as_json: Json = False,
 ) -> None:
     """Train the top of a backbone together with a saved head. Both are compared with the head alone."""
-    from heads.finetuning.epochs import Recipe
     from heads.finetuning.finetune import finetune as run
 
-    recipe = Recipe(
-        unfreeze=unfreeze, epochs=epochs, learning_rate=learning_rate, patience=patience, batch_size=batch_size,
-        augment=augment, views=views, cache=not no_cache, dtype=dtype, seed=seed,
+    shown = not (quiet or as_json)
+    found = run(
+        head_dir, source, out, unfreeze=unfreeze, epochs=epochs, learning_rate=learning_rate, patience=patience,
+        batch_size=batch_size, augment=augment, views=views, cache=not no_cache, dtype=dtype, seed=seed, store=store,
+        weights=weights, max_memory=max_memory, progress=shown, note=terminal.note if shown else None,
     )  # fmt: skip
-    with reporting(not (quiet or as_json)) as progress:
-        found = run(
-            head_dir, source, out, recipe, store=store, weights=weights, max_memory=max_memory,
-            progress=progress, note=terminal.note if progress else None,
-        )  # fmt: skip
     terminal.show(found, as_json, quiet, text.finetune)
-    if found["failures"]:
+    if found.failures:
         raise typer.Exit(FAILURES_LISTED)
 
 

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from commands import ROOT, featurestore
 from feature_files import write_features
-from featurestore.backbones.architecture import PREPROCESSINGS
 from pictures import write_images
 from storage import feature_file
 from typer.testing import CliRunner
 
 from cli import app
 from featurestore import FeatureStore, engines, spec
+from featurestore.backbones.base import PREPROCESSINGS
 from featurestore.engines import ENGINES
 from featurestore.images import augment
 from featurestore.sources.splits import SPLITS

@@ -291,7 +291,8 @@ def finetune(found: dict[str, Any]) -> str:
     for name in ("frozen", "finetuned"):
         bounds = " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"]["accuracy"])
         compared.append([name, found[name]["accuracy"], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
-    chance = f" (p = {change['p_value']:.2g}, McNemar's test)" if "p_value" in change else ""  # runs of older versions
+    p_value = change.get("p_value")
+    chance = "" if p_value is None else f" (p = {p_value:.2g}, McNemar's test)"  # runs of older versions
     lines = [
         table(["epoch", "training loss", "log loss", "accuracy", "seconds"], history),
         f"best: epoch {found['best_epoch']}",

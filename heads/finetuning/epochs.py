@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -12,136 +11,94 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import HeadError
-from featurestore.images import augment
-from featurestore.spec import Dtype
 from featurestore.system.documents import parse
 from featurestore.system.files import write_whole
+from featurestore.system.progress import Progress
+from featurestore.system.results import plain
 from featurestore.system.tensors import open_tensors
 from heads.documents import CheckpointDocument
 from heads.feature_table import Floats, Labels
 from heads.finetuning.network import Array, Joined, host_values
-from heads.finetuning.rows import Material, Rows
+from heads.finetuning.recipe import Recipe
+from heads.finetuning.result import Epoch, check_settings
+from heads.finetuning.rows import ImageRows, Roles
 from heads.solvers.scores import log_loss
 from heads.storage.saved_head import reason
 
-History = list[dict[str, Any]]
-"""Per epoch, from 0, which is the warm start: ``epoch``, ``loss`` on the training rows as they came (None at 0), and of
-the rows that choose ``log_loss`` and ``accuracy``; ``seconds`` with all of that."""
 
-_RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, 100_000),
-    "learning_rate": (1e-9, 10.0),
-    "patience": (1, 100_000),
-    "batch_size": (1, 1_000_000),
-    "views": (1, 1000),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How to fine-tune.
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A joined model and the rows that it learns from and is judged by.
 
     Attributes:
-        unfreeze: what is trained beside the head, see :func:`featurestore.backbones.graph.from_layer`.
-        epochs: most passes over the training rows.
-        learning_rate: of the head at the beginning; see :meth:`heads.finetuning.network.Joined.compile`.
-        patience: epochs without a better log loss on the validation rows before training stops.
-        batch_size: rows in a step.
-        augment: train on views by this preset too, one version of each image in an epoch.
-        views: of each training image.
-        cache: the frozen part runs once. Without, every epoch runs all of the network, on pixels in memory.
-        dtype: of the cache.
-        seed: of everything random.
+        joined: the model.
+        images: the rows.
+        roles: which of them train, choose and judge.
+        codes: for each class of the source, the column of the model's scores.
+        recipe: how to train.
     """
 
-    unfreeze: str = "last-block"
-    epochs: int = 10
-    learning_rate: float = 3e-4
-    patience: int = 3
-    batch_size: int = 32
-    augment: str | None = None
-    views: int = 4
-    cache: bool = True
-    dtype: Dtype = "float16"
-    seed: int = 0
+    joined: Joined
+    images: ImageRows
+    roles: Roles
+    codes: Labels
+    recipe: Recipe
 
-    def check(self) -> None:
-        """Say what is wrong with it.
+    def run(self, checkpoint: "Checkpoint", *, scratch: bool, report: Progress) -> list[Epoch]:
+        """Train, or go on where a killed run was; the model then has the weights of the best epoch.
+
+        Args:
+            checkpoint: what is written after each epoch.
+            scratch: see :meth:`heads.finetuning.network.Joined.compile`.
+            report: called after each epoch.
 
         Raises:
-            HeadError: a number is out of its range.
-            BackboneError: no such augmentation.
+            HeadError: it diverged, or the checkpoint is of another run.
         """
-        for name, (low, high) in _RANGES.items():
-            if not low <= getattr(self, name) <= high:
+        joined, recipe, train = self.joined, self.recipe, self.roles.train
+        labels = self.labels(train)
+        joined.compile(recipe.learning_rate, ceil(len(labels) / recipe.batch_size) * recipe.epochs, scratch=scratch)
+        history, best = checkpoint.load(joined)
+        if not history:
+            history = [self._epoch(0, None, time.perf_counter())]
+        while len(history) <= recipe.epochs and len(history) - 1 - self.best_epoch(history) < recipe.patience:
+            started, number = time.perf_counter(), len(history)
+            rng = np.random.default_rng([recipe.seed, number])
+            batches = self.images.batches(train, recipe.batch_size, labels, rng)
+            fitted = joined.model.fit(batches, shuffle=False, verbose=0)  # else Keras changes their order, from no seed
+            loss = fitted.history["loss"][0]
+            epoch = self._epoch(number, loss, started)
+            if not np.isfinite([loss, epoch.log_loss]).all():
                 raise HeadError(
-                    f"{name.replace('_', ' ')} {getattr(self, name)}: give a number from {low:g} to {high:g}"
+                    f"training diverged in epoch {number}: give a smaller --learning-rate, and another --out"
                 )
-        if self.augment is not None:
-            augment.check(self.augment)
+            history.append(epoch)
+            if self.best_epoch(history) == number:
+                best = joined.values()
+            checkpoint.save(joined, history, best)
+            report("epochs", number, recipe.epochs, f"validation accuracy {epoch.accuracy:.3f}")
+        joined.assign(best)
+        return history
 
+    def best_epoch(self, history: list[Epoch]) -> int:
+        """The epoch of the least log loss. Rows that the warm start was fitted on say nothing of it."""
+        candidates = history[1:] or history if self.roles.borrowed else history
+        return min(candidates, key=lambda epoch: epoch.log_loss).epoch
 
-def train(
-    joined: Joined,
-    material: Material,
-    rows: Rows,
-    codes: Labels,
-    recipe: Recipe,
-    checkpoint: "Checkpoint",
-    *,
-    scratch: bool,
-    report: Callable[..., None],
-) -> History:
-    """Train, or go on where a killed run was; the model then has the weights of the best epoch.
+    def labels(self, rows: Labels) -> Labels:
+        """For each of some rows, the column of its class in the scores."""
+        return self.codes[self.images.labels[rows]]
 
-    Args:
-        joined: the model.
-        material, rows: what is what.
-        codes: column of each of the material's labels.
-        recipe: how.
-        checkpoint: where.
-        scratch: see :meth:`Joined.compile`.
-        report: called after each epoch as report(stage, done, total, note).
+    def logits(self, rows: Labels) -> Floats:
+        """Scores (n, C) of plain rows."""
+        return np.asarray(self.joined.model.predict(self.images.batches(rows, self.recipe.batch_size), verbose=0))
 
-    Raises:
-        HeadError: it diverged, or the checkpoint is of another run.
-    """
-    labels = codes[material.labels[rows.train]]
-    joined.compile(recipe.learning_rate, ceil(len(labels) / recipe.batch_size) * recipe.epochs, scratch=scratch)
-    history, best = checkpoint.load(joined)
-    if not history:
-        history = [{"epoch": 0, "loss": None, **_judged(joined, material, rows, codes, recipe), "seconds": 0.0}]
-    while len(history) <= recipe.epochs and len(history) - 1 - best_epoch(history, rows) < recipe.patience:
-        started, epoch = time.perf_counter(), len(history)
-        rng = np.random.default_rng([recipe.seed, epoch])
-        batches = material.batches(rows.train, recipe.batch_size, labels, rng)
-        fitted = joined.model.fit(batches, shuffle=False, verbose=0)  # else Keras changes their order, from no seed
-        found = {"epoch": epoch, "loss": fitted.history["loss"][0], **_judged(joined, material, rows, codes, recipe)}
-        if not np.isfinite([found["loss"], found["log_loss"]]).all():
-            raise HeadError(f"training diverged in epoch {epoch}: give a smaller --learning-rate, and another --out")
-        history.append({**found, "seconds": time.perf_counter() - started})
-        if best_epoch(history, rows) == epoch:
-            best = joined.values()
-        checkpoint.save(joined, history, best)
-        report("epochs", epoch, recipe.epochs, f"validation accuracy {found['accuracy']:.3f}")
-    joined.assign(best)
-    return history
-
-
-def best_epoch(history: History, rows: Rows) -> int:
-    """The epoch of the least log loss. Rows that the warm start was fitted on say nothing of it."""
-    candidates = history[1:] or history if rows.borrowed else history
-    return int(min(candidates, key=lambda found: found["log_loss"])["epoch"])
-
-
-def logits(joined: Joined, material: Material, rows: Labels, batch_size: int) -> Floats:
-    """Scores (n, C) of plain rows."""
-    return np.asarray(joined.model.predict(material.batches(rows, batch_size), verbose=0))
-
-
-def _judged(joined: Joined, material: Material, rows: Rows, codes: Labels, recipe: Recipe) -> dict[str, float]:
-    scores, true = logits(joined, material, rows.choose, recipe.batch_size), codes[material.labels[rows.choose]]
-    return {"log_loss": log_loss(scores, true), "accuracy": float((scores.argmax(axis=1) == true).mean())}
+    def _epoch(self, number: int, loss: float | None, started: float) -> Epoch:
+        """An epoch that has just ended, judged by the rows that choose. (The warm start took no time.)"""
+        scores, true = self.logits(self.roles.choose), self.labels(self.roles.choose)
+        accuracy = float((scores.argmax(axis=1) == true).mean())
+        seconds = time.perf_counter() - started if number else 0.0
+        return Epoch(number, loss, log_loss(scores, true), accuracy, seconds)
 
 
 class Checkpoint:
@@ -155,7 +112,7 @@ class Checkpoint:
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self.path, self._settings = path, settings
 
-    def load(self, joined: Joined) -> tuple[History, list[Array]]:
+    def load(self, joined: Joined) -> tuple[list[Epoch], list[Array]]:
         """What an interrupted run had reached, and its best weights; no history and those of now if there was none.
 
         Raises:
@@ -179,9 +136,9 @@ class Checkpoint:
         joined.assign(groups["now"])
         for variable, value in zip(joined.model.optimizer.variables, groups["optimizer"], strict=True):
             variable.assign(value)
-        return [dict(epoch) for epoch in state["history"]], groups["best"]
+        return [Epoch(**epoch) for epoch in state["history"]], groups["best"]
 
-    def save(self, joined: Joined, history: History, best: list[Array]) -> None:
+    def save(self, joined: Joined, history: list[Epoch], best: list[Array]) -> None:
         """Replace the state.
 
         Raises:
@@ -189,7 +146,7 @@ class Checkpoint:
         """
         from safetensors.numpy import save
 
-        state = json.dumps({"settings": self._settings, "history": history})
+        state = json.dumps({"settings": self._settings, "history": plain(history)})
         write_whole(self.path, save(_tensors(joined, best), {"state": state}))
 
 
@@ -197,16 +154,3 @@ def _tensors(joined: Joined, best: list[Array]) -> dict[str, Array]:
     """What a checkpoint holds, by name."""
     groups = {"now": joined.values(), "optimizer": host_values(joined.model.optimizer.variables), "best": best}
     return {f"{name}.{i}": array for name, arrays in groups.items() for i, array in enumerate(arrays)}
-
-
-def check_settings(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Check that a file in a run's folder is of this run.
-
-    Raises:
-        HeadError: it is of another; the message names what differs.
-    """
-    if differing := [name for name in now if before.get(name) != now[name]]:
-        raise HeadError(
-            f"{path}: of another run, which differs in {', '.join(differing)}: delete the folder, or choose another "
-            "--out"
-        )

@@ -18,19 +18,20 @@ from featurestore.images.augment import view_key
 from featurestore.sources.base import Source
 from featurestore.sources.samples import Sample
 from featurestore.sources.splits import DUPLICATE, assign_splits
-from featurestore.spec import Augment, Dtype, ExtractionSpec
+from featurestore.spec import ExtractionSpec
 from featurestore.store.reader import FeatureStore
 from featurestore.system.machine import cores
 from featurestore.system.progress import Progress
 from heads.feature_table import Labels
+from heads.finetuning.recipe import Recipe
 from heads.solvers.calibration import held_out_tenth
 from heads.solvers.versions import Versions
 from heads.storage.record import FITTED, Record
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """Rows, and augmented versions of training rows.
+class ImageRows:
+    """A row for each image, and rows of augmented versions of training images.
 
     Attributes:
         plain, views: (N, ...) and (M, ...), in memory or mapped.
@@ -106,41 +107,46 @@ def from_cache(
     spec: ExtractionSpec,
     network: tuple[str, str],
     boundary: str,
-    *,
-    dtype: Dtype,
-    views: int,
-    augment: Augment | None,
+    recipe: Recipe,
     progress: Progress | None,
-) -> Material:
+) -> ImageRows:
     """Features at the boundary, extracted by stage 1 as far as they are not there yet, and mapped.
+
+    Args:
+        source: the images.
+        store: folder for the features.
+        spec: of the features that the head takes: size, preprocessing and so on are the same.
+        network: name and weights of the backbone.
+        boundary: the layer whose output the rows are.
+        recipe: tells the augmented versions, and the type of the features.
+        progress: see :func:`featurestore.extract`.
 
     Raises:
         FeatureStoreError: see :func:`featurestore.extract`.
     """
     name, weights = network
+    views = recipe.made_views
     made = extract(
         source, store, backbone=name, weights=weights, size=spec.size, pool="none", taps=[boundary],
-        preprocessing=spec.preprocessing, resize=spec.resize, dtype=dtype,
-        views=views, augment=augment, precision=spec.precision, decoder=spec.decoder, progress=progress,
+        preprocessing=spec.preprocessing, resize=spec.resize, dtype=recipe.dtype,
+        views=views, augment=recipe.augment, precision=spec.precision, decoder=spec.decoder, progress=progress,
     )  # fmt: skip
     file = FeatureStore(made.path)
     # A file may hold more views than are asked for now.
     view_rows = np.where(file.view_numbers <= views, file.view_rows, -1)
-    return Material(
+    return ImageRows(
         file.features(), file.views(), view_rows, file.labels.astype(np.intp), file.splits, file.digests,
         list(file.failures),
     )  # fmt: skip
 
 
-def from_pixels(
-    source: Source, spec: ExtractionSpec, *, views: int, augment: str | None, limit: int, progress: Progress
-) -> Material:
+def from_pixels(source: Source, spec: ExtractionSpec, recipe: Recipe, limit: int, progress: Progress) -> ImageRows:
     """Pixels uint8 of all images and the same views that stage 1 makes, decoded once and kept in memory.
 
     Args:
         source: the images.
         spec: their size, resize rule and decoder.
-        views, augment: of each training image.
+        recipe: tells the augmented versions.
         limit: most bytes that they may take.
         progress: called after each image.
 
@@ -149,6 +155,7 @@ def from_pixels(
     """
     dataset = source.dataset(lambda done, total: progress("reading", done, total))
     samples, _ = assign_splits(dataset.samples, {}, class_names=dataset.class_names)
+    views, preset = recipe.made_views, recipe.augment or ""
     count = sum(1 + views * (sample.split == "train") for sample in samples)
     if (needed := count * spec.size**2 * 3) > limit:
         raise HeadError(
@@ -157,10 +164,8 @@ def from_pixels(
             "instead, or lower --views"
         )
 
-    preset = augment or ""
-
     def task(sample: Sample) -> ImageTask:
-        numbers = range(1, views + 1) if augment and sample.split == "train" else ()
+        numbers = range(1, views + 1) if sample.split == "train" else ()
         keys = [sample.digest, *(view_key(sample.digest, preset, number) for number in numbers)]
         items = [Item(key=key, sample=sample, number=number) for number, key in enumerate(keys)]
         return ImageTask(sample, [Wish(spec.size, preset, items)])
@@ -184,20 +189,30 @@ def from_pixels(
                 owners.append(len(good))
             good.append(sample)
         progress("decoding", done, len(samples))
-    return Material(
-        plain[: len(good)],
-        shown[: len(owners)],
+    return _of_samples(good, plain[: len(good)], shown[: len(owners)], owners, failures)
+
+
+def _of_samples(
+    samples: list[Sample],
+    plain: NDArray[np.uint8],
+    views: NDArray[np.uint8],
+    owners: list[int],
+    failures: list[tuple[str, str]],
+) -> ImageRows:
+    return ImageRows(
+        plain,
+        views,
         np.array(owners, np.intp),
-        np.array([sample.label for sample in good], np.intp),
-        np.array([sample.split for sample in good]),
-        np.array([sample.digest for sample in good]),
+        np.array([sample.label for sample in samples], np.intp),
+        np.array([sample.split for sample in samples]),
+        np.array([sample.digest for sample in samples]),
         failures,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Who does what.
+class Roles:
+    """Which rows train, choose and judge.
 
     Attributes:
         train: rows to train on.
@@ -214,19 +229,19 @@ class Rows:
     borrowed: bool
 
     @classmethod
-    def of(cls, material: Material, record: Record | None, seed: int) -> "Rows":
+    def of(cls, images: ImageRows, record: Record | None, seed: int) -> "Roles":
         """Test rows judge and validation rows choose; without the former, the latter judge.
 
         Args:
-            material: the rows, in the splits that they had when the head was fitted, see :func:`placed`.
+            images: the rows, in the splits that they had when the head was fitted, see :func:`placed`.
             record: what the head has seen. Rows that it was fitted on do not judge it.
             seed: of the training rows that are held out, where they are needed to choose.
 
         Raises:
             HeadError: no training rows, or none to judge on.
         """
-        seen = record.seen(material.digests.tolist()) if record else np.zeros(len(material.splits), "U6")
-        train, validation, test = (np.flatnonzero(material.splits == s) for s in ("train", "validation", "test"))
+        seen = record.seen(images.digests.tolist()) if record else np.zeros(len(images.splits), "U6")
+        train, validation, test = (np.flatnonzero(images.splits == s) for s in ("train", "validation", "test"))
         split, judge = ("test", test) if len(test) else ("validation", validation)
         unseen = judge[seen[judge] != FITTED]
         if not len(train) or not len(judge):
@@ -241,18 +256,18 @@ class Rows:
             )
         if len(test) and len(validation):
             return cls(train, validation, unseen, split, bool((seen[validation] == FITTED).any()))
-        codes = material.labels[train]
-        groups = np.unique(material.digests[train], return_inverse=True)[1]
+        codes = images.labels[train]
+        groups = np.unique(images.digests[train], return_inverse=True)[1]
         held = held_out_tenth(codes, seed, groups)
         return cls(train[~held], train[held], unseen, split, True)
 
 
-def placed(material: Material, record: Record | None) -> Material:
+def placed(images: ImageRows, record: Record | None) -> ImageRows:
     """Each image in the split that it had when the head was fitted; images that the head does not know keep theirs.
 
     A folder that has grown is split anew, and what was for training may now be called test: the head knows better.
     """
     if record is None:
-        return material
-    before = record.split_of(material.digests.tolist())
-    return replace(material, splits=np.where((before == "") | (material.splits == DUPLICATE), material.splits, before))
+        return images
+    before = record.split_of(images.digests.tolist())
+    return replace(images, splits=np.where((before == "") | (images.splits == DUPLICATE), images.splits, before))

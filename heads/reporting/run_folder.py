@@ -80,7 +80,7 @@ def open_run(path: Path) -> RunFolder:
 
 def _sweep(path: Path, fitted: FittedHead) -> RunFolder:
     values = documents.read(path / SUMMARY, SweepDocument)
-    measured = _evaluation(values["test"]) if values["test"] else None
+    measured = evaluation_of(values["test"]) if values["test"] else None
     return RunFolder(path, fitted, measured, fitted.head.history_, SweepResult.from_document(path, values, measured))
 
 
@@ -89,7 +89,7 @@ def _tuning(path: Path, fitted: FittedHead) -> RunFolder:
     epochs = values["history"][1:]  # the first is that of the head before
     losses = [each["loss"] for each in epochs if each["loss"] is not None]
     history = {"train": losses, "validation": [each["log_loss"] for each in epochs]}
-    return RunFolder(path, fitted, _evaluation(values["finetuned"]), history, tuning=values)
+    return RunFolder(path, fitted, evaluation_of(values["finetuned"]), history, tuning=values)
 
 
 def read_tuning(path: Path) -> TuningDocument:
@@ -99,13 +99,13 @@ def read_tuning(path: Path) -> TuningDocument:
         OSError, ValueError: it cannot be read, or its parts do not fit each other.
     """
     values = documents.read(path / TUNING, TuningDocument)
-    before, after = (_evaluation(values["frozen"]), _evaluation(values["finetuned"]))
+    before, after = (evaluation_of(values["frozen"]), evaluation_of(values["finetuned"]))
     if not {"accuracy"} <= after.intervals.keys() <= before.intervals.keys():
         raise ValueError("its evaluations have other intervals")
     return values
 
 
-def _evaluation(values: EvaluationDocument) -> Evaluation:
+def evaluation_of(values: EvaluationDocument) -> Evaluation:
     """Make an evaluation of a document, and check that its parts fit each other.
 
     Raises:

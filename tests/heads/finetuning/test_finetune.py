@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from featurestore.errors import BackboneError, HeadError, SourceError, StoreLock
 from featurestore.store.lock import store_lock
 from featurestore.store.reader import FeatureStore
 from heads import evaluate, fit_head, load_head
-from heads.finetuning.epochs import Recipe
 from heads.finetuning.finetune import finetune
 from heads.prediction.predictor import Predictor
 
@@ -47,28 +45,28 @@ def work(tmp_path_factory):
 @pytest.mark.parametrize("kind", ["logreg", "dense"])
 def test_the_result_is_a_head_like_any_other(work, tmp_path, kind):
     notes = []
-    found = finetune(work / kind, work / "colours", tmp_path / "out", Recipe(**QUICK), note=notes.append)
-    assert found["boundary"] == "block3_pool" and "behind 'block3_pool', which is cached, takes about" in notes[0]
-    assert found == json.loads((tmp_path / "out" / "finetune.json").read_text())
-    assert [epoch["epoch"] for epoch in found["history"]] == [0, 1, 2]
+    found = finetune(work / kind, work / "colours", tmp_path / "out", **QUICK, note=notes.append)
+    assert found.boundary == "block3_pool" and "behind 'block3_pool', which is cached, takes about" in notes[0]
+    assert found.to_dict() == json.loads((tmp_path / "out" / "finetune.json").read_text())
+    assert [epoch.epoch for epoch in found.history] == [0, 1, 2]
     assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
-    head = load_head(found["path"])
-    assert head.inputs[0].weights == found["backbone"] and Path(found["backbone"]).name == "small_cnn-finetuned.keras"
+    head = load_head(found.path)
+    assert head.inputs[0].weights == str(found.backbone) and found.backbone.name == "small_cnn-finetuned.keras"
     # The same accuracy through images, and through features extracted with the new backbone.
-    tuned = extract(work / "colours", tmp_path, backbone=found["backbone"], preprocessing="tf", size=32).path
-    judged = evaluate(found["path"], tuned)
-    assert (judged.rows, judged.accuracy) == (9, found["finetuned"]["accuracy"])
-    assert judged.log_loss == pytest.approx(found["finetuned"]["log_loss"], abs=2e-3)
-    assert all(p.error is None for p in Predictor(found["path"]).predict([work / "colours" / "red"]))
+    tuned = extract(work / "colours", tmp_path, backbone=str(found.backbone), preprocessing="tf", size=32).path
+    judged = evaluate(found.path, tuned)
+    assert (judged.rows, judged.accuracy) == (9, found.finetuned.accuracy)
+    assert judged.log_loss == pytest.approx(found.finetuned.log_loss, abs=2e-3)
+    assert all(p.error is None for p in Predictor(found.path).predict([work / "colours" / "red"]))
 
 
 def test_the_frozen_side_of_the_comparison_is_the_head_as_it_was(work, tmp_path):
-    found = finetune(work / "logreg", work / "colours", tmp_path / "out", Recipe(**QUICK, dtype="float32"))
+    found = finetune(work / "logreg", work / "colours", tmp_path / "out", **QUICK, dtype="float32")
     (file,) = work.glob("colours--*.h5")
     before = evaluate(work / "logreg", file).to_dict()
-    assert found["frozen"]["confusion_matrix"] == before["confusion_matrix"]
-    assert found["frozen"]["log_loss"] == pytest.approx(before["log_loss"], rel=1e-3)
-    assert found["difference"]["accuracy"] == found["finetuned"]["accuracy"] - found["frozen"]["accuracy"]
+    assert found.frozen.confusion_matrix == before["confusion_matrix"]
+    assert found.frozen.log_loss == pytest.approx(before["log_loss"], rel=1e-3)
+    assert found.difference.accuracy == found.finetuned.accuracy - found.frozen.accuracy
 
 
 def test_a_folder_that_has_grown_is_split_as_the_head_was(work, tmp_path):
@@ -82,23 +80,23 @@ def test_a_folder_that_has_grown_is_split_as_the_head_was(work, tmp_path):
     anew = FeatureStore(extract(folder, tmp_path / "anew", **options).path)
     known = before.split_of(anew.digests.tolist())
     assert ((known == "train") & (anew.splits == "test")).any()  # as a folder that has grown is split anew
-    found = finetune(head.path, folder, tmp_path / "out", Recipe(**QUICK))
-    after = load_head(found["path"]).record.split_of(anew.digests.tolist())
+    found = finetune(head.path, folder, tmp_path / "out", **QUICK)
+    after = load_head(found.path).record.split_of(anew.digests.tolist())
     assert (after[known != ""] == known[known != ""]).all()
-    assert found["notes"] == ["60 images are new since the head was fitted"]
-    assert found["frozen"]["rows"] == (after == "test").sum()
+    assert found.notes == ["60 images are new since the head was fitted"]
+    assert found.frozen.rows == (after == "test").sum()
 
 
 def test_the_cache_and_the_whole_network_train_alike(work, tmp_path):
     same = {**QUICK, "augment": "mild", "views": 2, "dtype": "float32", "unfreeze": "block3_conv"}
     one, two = (
-        finetune(work / "logreg", work / "colours", tmp_path / str(cache), Recipe(**same, cache=cache))
+        finetune(work / "logreg", work / "colours", tmp_path / str(cache), **same, cache=cache)
         for cache in (True, False)
     )
-    assert (one["boundary"], two["boundary"]) == ("block2_pool", None)
-    for a, b in zip(one["history"], two["history"], strict=True):
-        assert a["log_loss"] == pytest.approx(b["log_loss"], rel=1e-2)
-    assert one["settings"]["images"] == two["settings"]["images"]
+    assert (one.boundary, two.boundary) == ("block2_pool", None)
+    for a, b in zip(one.history, two.history, strict=True):
+        assert a.log_loss == pytest.approx(b.log_loss, rel=1e-2)
+    assert one.settings["images"] == two.settings["images"]
 
 
 def test_from_scratch_the_network_learns_what_the_head_alone_cannot(tmp_path):
@@ -114,33 +112,33 @@ def test_from_scratch_the_network_learns_what_the_head_alone_cannot(tmp_path):
             Image.fromarray(pixels).save(tmp_path / "halves" / side / f"{i}.png")
     made = extract(tmp_path / "halves", tmp_path, backbone="small_cnn", weights="random", size=32).path
     fit_head(made, out=tmp_path / "head")
-    recipe = Recipe(unfreeze="all", epochs=8, patience=8, batch_size=8, learning_rate=1e-3)
-    found = finetune(tmp_path / "head", tmp_path / "halves", tmp_path / "out", recipe)
-    assert found["boundary"] is None
-    losses = [epoch["loss"] for epoch in found["history"][1:]]
+    options = {"unfreeze": "all", "epochs": 8, "patience": 8, "batch_size": 8, "learning_rate": 1e-3}
+    found = finetune(tmp_path / "head", tmp_path / "halves", tmp_path / "out", **options)
+    assert found.boundary is None
+    losses = [epoch.loss for epoch in found.history[1:]]
     assert losses[-1] < 0.5 * losses[0]
-    assert found["finetuned"]["log_loss"] <= found["frozen"]["log_loss"] + 0.2
+    assert found.finetuned.log_loss <= found.frozen.log_loss + 0.2
 
 
 def test_a_finished_run_is_not_run_again_and_another_one_is_refused(work, tmp_path):
-    recipe = Recipe(**QUICK)
-    found = finetune(work / "logreg", work / "colours", tmp_path / "out", recipe)
+    found = finetune(work / "logreg", work / "colours", tmp_path / "out", **QUICK)
     before = (tmp_path / "out" / "finetune.json").stat().st_mtime_ns
-    assert finetune(work / "logreg", work / "colours", tmp_path / "out", recipe) == found
+    assert finetune(work / "logreg", work / "colours", tmp_path / "out", **QUICK) == found
     assert (tmp_path / "out" / "finetune.json").stat().st_mtime_ns == before
     with pytest.raises(HeadError, match=r"finetune\.json: of another run, which differs in seed: .* another --out"):
-        finetune(work / "logreg", work / "colours", tmp_path / "out", Recipe(**QUICK, seed=1))
+        finetune(work / "logreg", work / "colours", tmp_path / "out", **QUICK, seed=1)
     with store_lock(tmp_path / "out"), pytest.raises(StoreLockedError):
-        finetune(work / "logreg", work / "colours", tmp_path / "out", recipe)
+        finetune(work / "logreg", work / "colours", tmp_path / "out", **QUICK)
 
 
 def test_training_stops_early_and_the_best_epoch_is_kept(work, tmp_path):
-    recipe = Recipe(epochs=30, patience=2, batch_size=8, learning_rate=1.0)  # so large that it can only get worse
-    found = finetune(work / "logreg", work / "colours", tmp_path / "out", recipe)
-    losses = [epoch["log_loss"] for epoch in found["history"]]
-    assert found["best_epoch"] == int(np.argmin(losses)) == len(losses) - 1 - 2
-    if found["best_epoch"] == 0:
-        assert found["difference"]["interval"] == [0, 0] and "keep the frozen head" in found["recommendation"]
+    too_large = 1.0
+    options = {"epochs": 30, "patience": 2, "batch_size": 8, "learning_rate": too_large}
+    found = finetune(work / "logreg", work / "colours", tmp_path / "out", **options)
+    losses = [epoch.log_loss for epoch in found.history]
+    assert found.best_epoch == int(np.argmin(losses)) == len(losses) - 1 - 2
+    if found.best_epoch == 0:
+        assert found.difference.interval == [0, 0] and "keep the frozen head" in found.recommendation
 
 
 def test_kill_9_and_the_same_command_goes_on(work, tmp_path):
@@ -159,10 +157,10 @@ def test_kill_9_and_the_same_command_goes_on(work, tmp_path):
     reached = history_of(checkpoint)
     assert 1 < len(reached) < 9
     resumed, whole = (
-        finetune(work / "logreg", work / "colours", folder, Recipe(**recipe)) for folder in (out, tmp_path / "whole")
+        finetune(work / "logreg", work / "colours", folder, **recipe) for folder in (out, tmp_path / "whole")
     )
-    assert resumed["history"][: len(reached)] == reached
-    losses = [[epoch["log_loss"] for epoch in run["history"]] for run in (resumed, whole)]
+    assert resumed.to_dict()["history"][: len(reached)] == reached
+    losses = [[epoch.log_loss for epoch in run.history] for run in (resumed, whole)]
     np.testing.assert_allclose(*losses, rtol=0.02)
     assert len(losses[0]) == 9 and len(set(losses[0])) == 9
 
@@ -178,7 +176,7 @@ def test_a_damaged_checkpoint(work, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "checkpoint.safetensors").write_text("no checkpoint")
     with pytest.raises(HeadError, match=r"checkpoint\.safetensors: no readable checkpoint .*delete it"):
-        finetune(work / "logreg", work / "colours", tmp_path / "out", Recipe(**QUICK))
+        finetune(work / "logreg", work / "colours", tmp_path / "out", **QUICK)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +196,7 @@ def test_a_damaged_checkpoint(work, tmp_path):
 )
 def test_bad_input_is_said_before_anything_is_written(work, tmp_path, head, options, error, message):
     with pytest.raises(error, match=message):
-        finetune(work / head, work / "colours", tmp_path / "out", Recipe(**options))
+        finetune(work / head, work / "colours", tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
@@ -220,7 +218,7 @@ def test_a_head_whose_backbone_is_gone(work, tmp_path):
     try:
         with pytest.raises(BackboneError, match=r"cnn\.weights\.h5: no such weights file"):
             finetune(work / "logreg", work / "colours", tmp_path / "out")
-        finetune(work / "logreg", work / "colours", tmp_path / "out", Recipe(**QUICK), weights=str(moved))
+        finetune(work / "logreg", work / "colours", tmp_path / "out", **QUICK, weights=str(moved))
     finally:
         moved.rename(work / "cnn.weights.h5")
 
@@ -247,11 +245,11 @@ def test_the_command_line(work, tmp_path):
 @pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
 def test_on_jax(work, tmp_path):
     code = (
-        "from heads.finetuning.finetune import finetune; from heads.finetuning.epochs import Recipe; import sys;"
-        "finetune(*sys.argv[1:4], Recipe(epochs=2, batch_size=8), store=sys.argv[4])"
+        "from heads.finetuning.finetune import finetune; import sys;"
+        "finetune(*sys.argv[1:4], epochs=2, batch_size=8, store=sys.argv[4])"
     )
     arguments, jax, cache = [str(work / "logreg"), str(work / "colours")], tmp_path / "jax", tmp_path / "cache"
-    here = finetune(*arguments, tmp_path / "here", Recipe(**QUICK), store=cache)["history"]
+    here = finetune(*arguments, tmp_path / "here", **QUICK, store=cache).to_dict()["history"]
     environment = os.environ | {"KERAS_BACKEND": "jax"}
     command = [sys.executable, "-c", code, *arguments, str(jax), str(cache)]
     subprocess.run(command, cwd=ROOT, check=True, env=environment)

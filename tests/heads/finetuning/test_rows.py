@@ -10,7 +10,8 @@ from featurestore import extract, open_source
 from featurestore.errors import HeadError
 from featurestore.spec import ExtractionSpec, Tap
 from featurestore.store.reader import FeatureStore
-from heads.finetuning.rows import Material, Rows, from_cache, from_pixels, placed
+from heads.finetuning.recipe import Recipe
+from heads.finetuning.rows import ImageRows, Roles, from_cache, from_pixels, placed
 from heads.storage.record import Record
 
 SPEC = ExtractionSpec("small_cnn", "0" * 64, (Tap(),), 32, "squash", "tf", "float32")
@@ -31,11 +32,11 @@ def cache(source, tmp_path_factory):
 
 def cached(source, cache, **options):
     network = ("small_cnn", "random")
-    return from_cache(source, cache, SPEC, network, "block1_relu", dtype="float32", progress=None, **options)
+    return from_cache(source, cache, SPEC, network, "block1_relu", Recipe(dtype="float32", **options), None)
 
 
 def pixels(source, limit=10**9, **options):
-    return from_pixels(source, SPEC, limit=limit, progress=lambda *step: None, **options)
+    return from_pixels(source, SPEC, Recipe(**options), limit, lambda *step: None)
 
 
 def test_a_cache_and_pixels_are_of_the_same_rows_and_views(source, cache):
@@ -54,7 +55,7 @@ def test_a_cache_and_pixels_are_of_the_same_rows_and_views(source, cache):
 
 def test_views_of_an_earlier_run_are_left_out(source, cache):
     cached(source, cache, **VIEWS)
-    plain = cached(source, cache, views=0, augment=None)
+    plain = cached(source, cache, augment=None)
     assert len(plain.views) > 0
     assert (plain.draw(np.arange(len(plain.plain)), np.random.default_rng(0)) == -1).all()
 
@@ -69,7 +70,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(source):
 def test_each_row_is_drawn_once_as_itself_or_as_one_of_its_views(view_rows, seed):
     values = np.arange(6.0)
     owners = np.array(view_rows, np.intp)
-    material = Material(values, values[owners], owners, np.zeros(6, np.intp), np.array([]), np.array([]), [])
+    material = ImageRows(values, values[owners], owners, np.zeros(6, np.intp), np.array([]), np.array([]), [])
     rows = np.random.default_rng(seed).permutation(6)
     versions = material.draw(rows, np.random.default_rng(seed))
     assert (material.read(rows, versions) == rows).all()
@@ -88,21 +89,21 @@ def of(splits, labels=None):
     empty = np.zeros(n, np.intp)
     digests = np.array([f"{i:064x}" for i in range(n)])
     digests = np.array([digest[::-1] for digest in digests])  # they differ where they begin
-    return Material(empty, empty[:0], empty[:0], empty if labels is None else labels, np.array(splits), digests, [])
+    return ImageRows(empty, empty[:0], empty[:0], empty if labels is None else labels, np.array(splits), digests, [])
 
 
 def test_who_trains_chooses_and_judges():
-    whole = Rows.of(of(["train"] * 6 + ["validation"] * 2 + ["test"] * 2 + ["duplicate"]), None, 0)
+    whole = Roles.of(of(["train"] * 6 + ["validation"] * 2 + ["test"] * 2 + ["duplicate"]), None, 0)
     assert [*map(list, (whole.train, whole.choose, whole.judge))] == [[*range(6)], [6, 7], [8, 9]]
     assert (whole.split, whole.borrowed) == ("test", False)
     for stronger in ("validation", "test"):
         labels = np.arange(42) % 2
-        found = Rows.of(of(["train"] * 40 + [stronger] * 2, labels), None, 0)
+        found = Roles.of(of(["train"] * 40 + [stronger] * 2, labels), None, 0)
         assert (list(found.judge), found.split, found.borrowed) == ([40, 41], stronger, True)
         assert len(found.choose) == 4 and sorted([*found.train, *found.choose]) == [*range(40)]
         assert set(labels[found.choose]) == {0, 1}
     with pytest.raises(HeadError, match="3 training, 0 validation and 0 test rows"):
-        Rows.of(of(["train"] * 3), None, 0)
+        Roles.of(of(["train"] * 3), None, 0)
 
 
 def record(material, fitted, chosen=()):
@@ -115,18 +116,18 @@ def test_a_folder_that_has_grown_keeps_the_splits_that_the_head_was_fitted_with(
     grown = of(["test"] * 3 + ["train"] * 7 + ["duplicate", "test", "train"])
     found = placed(grown, known)
     assert found.splits.tolist() == [*before.splits, "duplicate", "test", "train"]
-    assert list(Rows.of(found, known, 0).judge) == [8, 9, 11]
+    assert list(Roles.of(found, known, 0).judge) == [8, 9, 11]
     assert placed(grown, None) is grown
 
 
 def test_rows_that_a_head_was_fitted_on_do_not_judge_it():
     whole = of(["train"] * 6 + ["validation"] * 2 + ["test"] * 2)
-    rows = Rows.of(whole, record(whole, ["train", "validation"]), 0)
+    rows = Roles.of(whole, record(whole, ["train", "validation"]), 0)
     assert (list(rows.choose), list(rows.judge), rows.borrowed) == ([6, 7], [8, 9], True)
     without = of(["train"] * 40 + ["validation"] * 2, np.arange(42) % 2)
     with pytest.raises(HeadError, match="fitted on all 2 validation rows, and no others are left"):
-        Rows.of(without, record(without, ["train", "validation"]), 0)
-    assert list(Rows.of(without, record(without, ["train"], ["validation"]), 0).judge) == [40, 41]
+        Roles.of(without, record(without, ["train", "validation"]), 0)
+    assert list(Roles.of(without, record(without, ["train"], ["validation"]), 0).judge) == [40, 41]
 
 
 def test_the_cache_is_that_of_stage_1(source, cache):
