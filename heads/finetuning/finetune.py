@@ -21,7 +21,7 @@ from featurestore.backbones import keras_file, load_backbone, named
 from featurestore.errors import HeadError
 from featurestore.sources.base import Source
 from featurestore.sources.opener import open_source
-from featurestore.spec import LAST, Dtype, ExtractionSpec, Tap
+from featurestore.spec import LAST, Augment, Dtype, ExtractionSpec, Tap
 from featurestore.store.file_format import safe_name
 from featurestore.store.lock import store_lock
 from featurestore.system.files import replacing_files, write_whole
@@ -61,7 +61,7 @@ def finetune(
     learning_rate: float = 3e-4,
     patience: int = 3,
     batch_size: int = 32,
-    augment: str | None = None,
+    augment: Augment | None = None,
     views: int = 4,
     cache: bool = True,
     dtype: Dtype = "float16",
