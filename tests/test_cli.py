@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from cli import app
 from featurestore import FeatureStore, spec
 from featurestore.backbones.base import PREPROCESSINGS
-from featurestore.engines import ENGINES
+from featurestore.engines import ENGINES, registry
 from featurestore.images import augment
 from featurestore.sources.splits import SPLITS
 from featurestore.store.lock import store_lock
@@ -266,12 +266,12 @@ def test_choices_are_named_where_they_are_refused_and_in_help(work):
 
 
 def test_names_to_choose_by_are_those_of_their_registries():
-    for names, registry in (
+    for names, known in (
         (spec.Augment, augment.AUGMENTATIONS), (spec.Preprocessing, PREPROCESSINGS), (choices.Preset, space.PRESETS),
         (choices.ModelFormat, FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
-        (spec.Engine, ENGINES), (choices.Split, SPLITS),
+        (spec.Engine, ["auto", *registry._ENGINES]), (choices.Split, SPLITS),
     ):  # fmt: skip
-        assert set(get_args(names)) == set(registry)
+        assert set(get_args(names)) == set(known)
 
 
 def shown(*arguments: str, **environment: str) -> bytes:
