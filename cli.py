@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 import typer
 
 from featurestore import spec
-from featurestore.system.progress import reporting
 from heads import choices
 from heads.console import help, options, terminal, text
 from heads.console.options import (
@@ -102,13 +101,13 @@ def extract(
     from featurestore.extraction.extract import extract_all
 
     networks = options.networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"])
-    with reporting(not (quiet or as_json)) as progress:
-        results = extract_all(
-            source, store, networks, size=size, pool=pool, taps=tap or ("last",), preprocessing=preprocessing,
-            resize=resize, dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder,
-            engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster, progress=progress,
-            note=terminal.note if progress else None,
-        )  # fmt: skip
+    loud = not (quiet or as_json)
+    results = extract_all(
+        source, store, networks, size=size, pool=pool, taps=tap or ("last",), preprocessing=preprocessing,
+        resize=resize, dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder, engine=engine,
+        batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster, progress=loud,
+        note=terminal.note if loud else None,
+    )  # fmt: skip
     terminal.show(results[0] if len(results) == 1 else results, as_json, quiet, text.extraction)
     if any(result.failures for result in results):
         raise typer.Exit(FAILURES_LISTED)
@@ -237,13 +236,12 @@ def sweep(
     """Judge a hundred heads on a feature file, and keep the best. It is refitted, and measured on the test rows."""
     from heads.search.sweep import sweep as run
 
-    with reporting(not (quiet or as_json)) as progress:
-        found = run(
-            path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
-            max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
-            ensemble=ensemble, smallest=smallest, seed=seed, progress=progress,
-            note=terminal.note if progress else None,
-        )  # fmt: skip
+    loud = not (quiet or as_json)
+    found = run(
+        path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
+        max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
+        ensemble=ensemble, smallest=smallest, seed=seed, progress=loud, note=terminal.note if loud else None,
+    )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
 
 
@@ -285,12 +283,10 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify new images with a saved head and its backbone."""
-    from heads.prediction.writers import predict as run
+    from heads.prediction.writers import write_predictions
 
     form = "csv" if as_csv else "json" if as_json else None
-    with reporting(out is not None) as progress:
-        failures = run(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=progress)
-    if failures:
+    if write_predictions(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=out is not None):
         raise typer.Exit(FAILURES_LISTED)
 
 

@@ -24,6 +24,10 @@ class ImageError(FeatureStoreError):
         return ImageError(*self.args)
 
 
+class NoImagesError(SourceError, ValueError):
+    """A transformer is given other things than images. A ``ValueError`` too, as scikit-learn expects of estimators."""
+
+
 class BackboneError(FeatureStoreError):
     """An unknown backbone, or an input size, tap or pooling that it cannot serve."""
 

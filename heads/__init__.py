@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from heads.kinds.knn import KNNHead
     from heads.kinds.linear import LinearSVMHead, LogisticHead, RidgeHead
     from heads.kinds.svm import SVMHead
-    from heads.prediction.writers import predict
+    from heads.prediction.predictor import predict
     from heads.reporting.report import report
     from heads.search.probe import probe
     from heads.search.sweep import sweep
@@ -69,7 +69,7 @@ _LATE = {
     "fit_head": "heads.fit",
     "load_features": "heads.feature_table",
     "load_head": "heads.storage.saved_head",
-    "predict": "heads.prediction.writers",
+    "predict": "heads.prediction.predictor",
     "probe": "heads.search.probe",
     "report": "heads.reporting.report",
     "sweep": "heads.search.sweep",

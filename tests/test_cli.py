@@ -24,16 +24,16 @@ from storage import feature_file
 from typer.testing import CliRunner
 
 from cli import app
-from featurestore import FeatureStore, engines, spec
+from featurestore import FeatureStore, spec
 from featurestore.backbones.base import PREPROCESSINGS
-from featurestore.engines import ENGINES
+from featurestore.engines import ENGINES, registry
 from featurestore.images import augment
 from featurestore.sources.splits import SPLITS
 from featurestore.store.lock import store_lock
 from heads import choices, fit_head, load_head
 from heads.demo import DATA
-from heads.exporting import model_formats
 from heads.exporting.features import WRITERS
+from heads.exporting.formats.registry import FORMATS
 from heads.kinds import design
 from heads.kinds.design import KINDS
 from heads.search import space
@@ -266,12 +266,12 @@ def test_choices_are_named_where_they_are_refused_and_in_help(work):
 
 
 def test_names_to_choose_by_are_those_of_their_registries():
-    for names, registry in (
+    for names, known in (
         (spec.Augment, augment.AUGMENTATIONS), (spec.Preprocessing, PREPROCESSINGS), (choices.Preset, space.PRESETS),
-        (choices.ModelFormat, model_formats.FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
-        (spec.Engine, ["auto", *engines._COMPILERS]), (choices.Split, SPLITS),
+        (choices.ModelFormat, FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
+        (spec.Engine, ["auto", *registry._ENGINES]), (choices.Split, SPLITS),
     ):  # fmt: skip
-        assert set(get_args(names)) == set(registry)
+        assert set(get_args(names)) == set(known)
 
 
 def shown(*arguments: str, **environment: str) -> bytes:

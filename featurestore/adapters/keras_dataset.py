@@ -36,6 +36,13 @@ class FeatureDataset(PyDataset):  # type: ignore[misc]
     Raises:
         StoreError: no such file, or no rows of this split in it.
         MissingDependencyError: Keras is not installed.
+
+    Example:
+        >>> from featurestore import FeatureDataset
+        >>> batches = FeatureDataset("digits.h5", "train", batch_size=100)
+        >>> features, labels = batches[0]
+        >>> len(batches), features.shape, labels.shape
+        (4, (100, 64), (100,))
     """
 
     def __init__(

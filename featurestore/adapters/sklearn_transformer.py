@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 
 from featurestore.backbones import DEFAULT
 from featurestore.engines import AUTO
-from featurestore.errors import ImageError, SourceError, StoreLockedError
+from featurestore.errors import ImageError, NoImagesError, SourceError, StoreLockedError
 from featurestore.extraction.extract import extract
 from featurestore.extraction.publishing import Extraction
 from featurestore.images.decode import read_file
@@ -27,12 +27,13 @@ NAME = "images"
 
 
 class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Images in, features out: float32 (N, D). An image runs through the backbone once, whatever fold it stands in.
+    """A transformer from images to features, float32 (N, D). In a cross-validation each image is computed once.
 
-    What was computed stays in a feature file of the store, by the content of the images, and is found there by all
-    transformers of the same settings, also in other processes: one computes, the others wait for it. ``fit`` learns
-    nothing; it only computes the features. Images are paths (N,), or pixels (N, H, W) or (N, H, W, C) as
-    :class:`featurestore.ArraySource` takes them.
+    The features stay in a feature file of the store, by the content of the images. All transformers of the same
+    settings find them there, also in other processes: one computes, the others wait for it. ``fit`` learns nothing; it
+    only computes the features. Images are paths (N,), or pixels (N, H, W) or (N, H, W, C) as
+    :class:`featurestore.ArraySource` takes them. (scikit-learn's ``check_estimator`` tests no transformers of images,
+    but their names, parameters and tags.)
 
     Args:
         backbone, weights, size, pool, preprocessing, resize, precision, engine, batch_size: see
@@ -42,7 +43,20 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     Raises:
         ImageError: an image cannot be read; ``transform`` names it. The features of the others are kept.
+        NoImagesError: X is neither paths nor pixels; a ``ValueError``.
         FeatureStoreError: see :func:`featurestore.extract_all`.
+
+    Example:
+        >>> import numpy as np
+        >>> from featurestore import FrozenBackbone
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.pipeline import make_pipeline
+        >>> pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+        >>> backbone = FrozenBackbone("small_cnn", weights="random", size=32)
+        >>> backbone.fit_transform(pixels).shape
+        (8, 256)
+        >>> make_pipeline(backbone, LogisticRegression()).fit(pixels, [0, 1] * 4).predict(pixels).shape
+        (8,)
     """
 
     def __init__(
@@ -73,7 +87,7 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.batch_size = batch_size
 
     def fit(self, X: Images, y: object = None) -> "FrozenBackbone":
-        """Compute the features of these images, and their number for each."""
+        """Compute the features of these images, and take note of D."""
         self._n_features_out = self._features(X).shape[1]
         return self
 
@@ -111,14 +125,19 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
 
 class _Given(Source):
-    """The images of one call. In the file each is called by its digest, so that it has one row whoever brings it."""
+    """The images of one call. In the file an image has its digest for an id, so that it has one row in all calls."""
 
     def __init__(self, X: Images) -> None:
         given = np.asarray(X)
         if not given.size:
-            raise SourceError("X: no images: give paths, or an array of pixels")
+            raise NoImagesError("X: no images: give paths, or an array of pixels")
         pixels = given.dtype.kind not in "OU"
-        self._items = list(checked_images(given, "X")) if pixels else [os.fspath(path) for path in given.ravel()]
+        try:
+            self._items = list(checked_images(given, "X")) if pixels else [os.fspath(path) for path in given.ravel()]
+        except SourceError as error:
+            raise NoImagesError(str(error)) from error
+        except TypeError as error:  # a sparse matrix, say, or None
+            raise NoImagesError(f"X: neither paths nor an array of pixels ({error}): give one of these") from error
         self.places = [f"image {i}" for i in range(len(given))] if pixels else self._items
         self._index = {str(i): i for i in range(len(self._items))}
         samples = [

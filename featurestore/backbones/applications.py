@@ -1,5 +1,4 @@
-"""The networks of ``keras.applications``, with the output that they have there without classifier and pooling. To add
-one, add its line.
+"""The networks of ``keras.applications``, without classifier and pooling. To add one, add its line.
 
 ConvNeXt's output is normalized at each place here, and then pooled; Keras' ``pooling="avg"`` normalizes the average.
 """
@@ -53,7 +52,7 @@ def _no_download(function: str, error: Exception) -> WeightsError:
 
 
 def _efficientnet(function: str) -> Callable[..., "keras.Model"]:
-    """EfficientNet B0 to B7, alike whether Keras or a file gives the weights.
+    """Build EfficientNet B0 to B7 so that the same weights make the same features, from Keras or from a file.
 
     Keras' files tell the channels' standard deviations as their variances, and Keras makes up for that by one more
     layer, but only with ``weights="imagenet"`` (https://github.com/tensorflow/tensorflow/issues/49930). Here the

@@ -1,5 +1,7 @@
-"""What every backbone is: asked for by a :class:`Request`, listed as an :class:`Architecture`, run as a
-:class:`FrozenNetwork`. None of the three needs Keras; the classes for networks of Keras are in
+"""The three classes that every backbone has to do with.
+
+The user asks for it by a :class:`Request`, the registry holds it as an :class:`Architecture`, and that builds a
+:class:`FrozenNetwork`, which engines run. None of the three needs Keras; their classes for networks of Keras are in
 :mod:`featurestore.backbones.keras_network`.
 """
 
@@ -22,13 +24,13 @@ if TYPE_CHECKING:
 
 Weights = Path | Literal["imagenet", "random"]
 
-Features = Mapping[str, NDArray[np.float32]]
+Outputs = Mapping[str, NDArray[np.float32]]
 """The output of a network for a batch of B images: per tap, float32 (B, ...)."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From RGB pixels 0..255 to what the network was trained on: ``(pixels - mean) / std``, per channel.
+    """Turns RGB pixels 0..255 into what the network was trained on: ``(pixels - mean) / std``, per channel.
 
     Attributes:
         mean, std: one number for each channel.
@@ -58,13 +60,13 @@ PREPROCESSINGS = {
     "lite": Preprocessing((127.0,) * 3, (128.0,) * 3),
     "none": Preprocessing((0.0,) * 3, (1.0,) * 3),
 }
-"""By the name that stands in a spec: ``caffe``, ``tf`` and ``torch`` are Keras' own names for its modes; ``none`` is
-for networks that rescale the pixels themselves."""
+"""Preprocessings by the name that stands in a spec: ``caffe``, ``tf`` and ``torch`` are Keras' own names for its modes;
+``none`` is for networks that rescale the pixels themselves."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Which network the user asks for: the arguments of :func:`featurestore.backbones.load_backbone`."""
+    """Says which network the user asks for: the arguments of :func:`featurestore.backbones.load_backbone`."""
 
     name: str
     weights: str = "imagenet"
@@ -76,11 +78,11 @@ class Request:
 
     @property
     def text(self) -> str:
-        """The same as JSON."""
+        """The request as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
     def parsed_taps(self) -> list[Tap]:
-        """Its taps; ``NAME=POOL`` pools one otherwise than the rest."""
+        """Return its taps; one that is written ``NAME=POOL`` has a pooling of its own."""
         found = []
         for tap in self.taps:
             if isinstance(tap, Tap):
@@ -91,7 +93,7 @@ class Request:
         return found
 
     def parsed_weights(self) -> Weights:
-        """Its weights, of which a file is there.
+        """Return its weights, after a look whether their file exists.
 
         Raises:
             WeightsError: there is no such file.
@@ -106,7 +108,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Outline:
-    """What is to be known of a frozen network while nothing is computed.
+    """All facts about a frozen network that are needed while nothing is computed.
 
     Attributes:
         size: side of the square of RGB pixels that it takes.
@@ -131,20 +133,20 @@ class Outline:
     precision: Precision
 
     def spec(self, resize: Resize = "squash", dtype: Dtype = "float32", decoder: Decoder = "pillow") -> ExtractionSpec:
-        """The spec of features that this backbone makes of images resized by `resize`, stored as `dtype`."""
+        """Return the spec of the features of images that are resized by `resize`, stored as `dtype`."""
         return ExtractionSpec(
             self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype,
             precision=self.precision, decoder=decoder,
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
+        """Return plain JSON types."""
         plain = {f.name: getattr(self, f.name) for f in fields(Outline)}
         return {**plain, "taps": [asdict(tap) for tap in self.taps]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Outline":
-        """Inverse of :meth:`to_dict`; other keys are left aside.
+        """Undo :meth:`to_dict`; other keys are left aside.
 
         Raises:
             KeyError, TypeError: it is not what that wrote.
@@ -164,25 +166,25 @@ class FrozenNetwork(Outline, ABC):
     """
 
     @abstractmethod
-    def run(self, pixels: NDArray[np.uint8]) -> Features:
-        """The features of pixels (B, size, size, 3), computed in the plainest way: every engine is compared with it."""
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """Compute the features of pixels (B, size, size, 3) in the plainest way: every engine is compared with it."""
 
     def libraries(self) -> tuple[str, ...]:
-        """Names of the packages that compute it, whose versions are recorded with the features."""
+        """Name the packages that compute it; their versions are recorded with the features."""
         return ()
 
     def keras_model(self) -> "keras.Model | None":
-        """The network as a Keras model from ``pixels``, uint8 (B, size, size, 3), to ``{tap: float32 (B, ...)}``."""
+        """Return the network as a Keras model from uint8 (B, size, size, 3) to ``{tap: float32 (B, ...)}``, or None."""
         return None
 
     def openvino_model(self) -> Any:
-        """The network as an ``openvino.Model`` from the same pixels to outputs of the taps' names, or None."""
+        """Return the network as an ``openvino.Model`` from the same pixels to outputs called like the taps, or None."""
         return None
 
 
 @dataclass(frozen=True)
 class Architecture(ABC):
-    """One line of the registry: what is known of a backbone before it is built, and how it is built.
+    """A line of the registry: the facts about a backbone that are known before it is built, and how it is built.
 
     Attributes:
         size: side of its input in pixels, by default.
@@ -211,14 +213,14 @@ class Architecture(ABC):
 
     @abstractmethod
     def layers(self, size: int) -> list[dict[str, Any]]:
-        """Its layers that can be tapped, with ``layer``, ``type``, ``shape`` and ``flops`` of each."""
+        """List its layers that can be tapped, with ``layer``, ``type``, ``shape`` and ``flops`` of each."""
 
     def why_not(self) -> Exception | None:
-        """The error that says which library is missing to build it, or None. Nothing is imported to find out."""
+        """Return the error that a library is missing which builds it, or None. Nothing is imported to find out."""
         return None
 
     def variant(self, options: str) -> "Architecture":
-        """The same network with `options`, such as ``alpha=0.25,minimalistic=true``.
+        """Return the same network with `options`, such as ``alpha=0.25,minimalistic=true``.
 
         Raises:
             BackboneError: an unknown option, or a value that it does not take.
@@ -226,12 +228,12 @@ class Architecture(ABC):
         raise BackboneError(f"{self.name} has no option {options.partition('=')[0]!r}: it takes none")
 
     def weight_files(self) -> list[Path]:
-        """Every file that its own weights may come from: once one of them changes, the network may be another."""
+        """List every file that its own weights may come from: when one changes, the network may be another."""
         return []
 
 
 def matching(backbone: str, known: Sequence[str], patterns: Iterable[str]) -> list[str]:
-    """The layers that `patterns` stand for, each once, in the order of `known`.
+    """Return the layers that `patterns` stand for, each once, in the order of `known`.
 
     Args:
         backbone: its name, for the message.
@@ -253,7 +255,7 @@ def matching(backbone: str, known: Sequence[str], patterns: Iterable[str]) -> li
 
 
 def resolve(backbone: str, layers: Sequence[str], output: str, taps: Iterable[Tap]) -> tuple[Tap, ...]:
-    """Taps of layers by name, each once, in the network's order.
+    """Return taps with the names of layers in place of patterns, each once, in the network's order.
 
     Args:
         backbone: its name, for the message.

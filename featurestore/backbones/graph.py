@@ -1,7 +1,7 @@
-"""Which layers of a network can be tapped or trained, what each costs, and the network cut into parts.
+"""List the layers of a Keras model that can be tapped or trained, with their cost, and cut the model into parts.
 
-All of it looks at the model's own graph only (a layer may be shared with other models), and takes a model inside the
-model as one layer.
+The functions look at the model's own graph only (a layer may be shared with other models), and take a model inside the
+model for one layer.
 """
 
 import math
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def resolve_taps(model: "keras.Model", patterns: Sequence[str]) -> list[str]:
-    """The names that `patterns` stand for, each once, in the model's order.
+    """Return the names that `patterns` stand for, each once, in the model's order.
 
     Args:
         model: built, functional or sequential.
@@ -34,7 +34,7 @@ def resolve_taps(model: "keras.Model", patterns: Sequence[str]) -> list[str]:
 
 
 def tap_table(model: "keras.Model") -> list[dict[str, Any]]:
-    """One row per layer that can be tapped, in the model's order.
+    """Return one row per layer that can be tapped, in the model's order.
 
     Returns:
         ``layer`` and its ``type``, the ``shape`` of its output for one image, and ``flops``: what all layers that it
@@ -60,7 +60,7 @@ def tap_table(model: "keras.Model") -> list[dict[str, Any]]:
 
 
 def largest_output(model: "keras.Model") -> tuple[str, int]:
-    """The layer of the largest output, and how many numbers that is for one image; a size not known counts as 1."""
+    """Return the layer with the largest output for one image, and the numbers in it; an unknown size counts as 1."""
     found = [
         (math.prod(side or 1 for side in tensor.shape[1:]), node.operation.name)
         for node in _nodes(model)
@@ -71,7 +71,7 @@ def largest_output(model: "keras.Model") -> tuple[str, int]:
 
 
 def cut(model: "keras.Model", names: Sequence[str]) -> "keras.Model":
-    """The part of `model` that `names`, as :func:`resolve_taps` gives them, need; layers and weights are shared.
+    """Cut off what `names`, as :func:`resolve_taps` gives them, do not need; layers and weights are shared.
 
     Returns:
         A functional model from the same input to ``{name: output of that layer}``.
@@ -83,7 +83,7 @@ def cut(model: "keras.Model", names: Sequence[str]) -> "keras.Model":
 
 
 def from_layer(model: "keras.Model", what: str) -> list[str]:
-    """The names of the layers with weights that are to be trained, in the model's order; if it is all, of all layers.
+    """Return the names of the layers with weights that are to be trained, in the model's order; of all for ``all``.
 
     Args:
         model: built, functional.
@@ -120,9 +120,9 @@ def from_layer(model: "keras.Model", what: str) -> list[str]:
 
 
 def boundary(model: "keras.Model", trained: Container[str]) -> str | None:
-    """The deepest layer that can be tapped and that all which reaches the layers in `trained` goes through, or None.
+    """Return the deepest layer that can be tapped and stands before all layers in `trained`, or None.
 
-    None of these is needed for its output.
+    All paths from the input to the trained layers lead through it, and its own output needs none of them.
     """
     nodes = _nodes(model)
     needed, place = _needed(nodes)
@@ -139,7 +139,7 @@ def boundary(model: "keras.Model", trained: Container[str]) -> str | None:
 
 
 def split(model: "keras.Model", name: str) -> "tuple[keras.Model, keras.Model]":
-    """`model` up to the layer `name`, which :func:`boundary` gave, and behind it; layers and weights are shared."""
+    """Split `model` behind the layer `name`, which :func:`boundary` gave; layers and weights are shared."""
     from keras import Model
 
     tensor = _taps(model)[name]
@@ -147,7 +147,7 @@ def split(model: "keras.Model", name: str) -> "tuple[keras.Model, keras.Model]":
 
 
 def _taps(model: "keras.Model") -> dict[str, Any]:
-    """Per layer that can be tapped its output, in the model's order. A layer that is used twice has no one output."""
+    """Return the output of each layer that can be tapped, in the model's order; a layer used twice cannot."""
     from keras import layers
 
     found: dict[str, Any] = {}
@@ -160,13 +160,13 @@ def _taps(model: "keras.Model") -> dict[str, Any]:
 
 
 def _node(tensor: Any) -> Any:
-    """The call that gave a Keras tensor. Keras tells this in attributes that are not public, and nowhere else."""
+    """Return the call that made a Keras tensor. Keras tells this in attributes only that are not public."""
     history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index]
 
 
 def _nodes(model: "keras.Model") -> list[Any]:
-    """The calls of layers in the model's graph, each after those that it needs."""
+    """Return the calls of layers in the model's graph, each after those that it needs."""
     ordered: dict[int, Any] = {id(_node(tensor)): _node(tensor) for tensor in model.inputs}
     stack = [_node(tensor) for tensor in reversed(model.outputs)]
     while stack:
@@ -181,7 +181,7 @@ def _nodes(model: "keras.Model") -> list[Any]:
 
 
 def _needed(nodes: Sequence[Any]) -> tuple[NDArray[np.bool_], dict[int, int]]:
-    """Whether call `i` of :func:`_nodes` needs call `j`, or is that, at [i, j]; and each call's number by its id."""
+    """Return a matrix whose [i, j] says whether call i needs call j or is it, and each call's number by its id."""
     place = {id(node): i for i, node in enumerate(nodes)}
     needed = np.eye(len(nodes), dtype=bool)
     for i, node in enumerate(nodes):
@@ -191,7 +191,7 @@ def _needed(nodes: Sequence[Any]) -> tuple[NDArray[np.bool_], dict[int, int]]:
 
 
 def _flops(node: Any) -> float:
-    """Of one call, NaN where a size is not known."""
+    """Count the operations of one call; NaN where a size is not known."""
     import keras
 
     layer = node.operation

@@ -24,7 +24,7 @@ _MOST_OBJECTS = 100_000
 
 
 def architecture(name: str, preprocessing: str | None) -> KerasArchitecture:
-    """What the registry needs to know of the network in a file; its name is the file's stem.
+    """Find out what the registry needs to know of the network in a file; its name is the file's stem.
 
     Args:
         name: path of what ``model.save`` wrote. Its input is one float image (side, side, 3) or (None, None, 3), its
@@ -105,7 +105,7 @@ def _load(path: Path) -> "keras.Model":
 
 
 def _config(path: Path) -> str:
-    """The layers and how they hang together, as canonical JSON.
+    """Read the layers and their connections, as canonical JSON.
 
     Raises:
         BackboneError: it is no Keras file, its layers ask for more than it holds, or there is a Lambda layer: Keras

@@ -17,8 +17,8 @@ from featurestore.backbones import graph
 from featurestore.backbones.base import (
     PREPROCESSINGS,
     Architecture,
-    Features,
     FrozenNetwork,
+    Outputs,
     Request,
     resolve,
 )
@@ -44,8 +44,8 @@ class KerasNetwork(FrozenNetwork):
 
     model: "keras.Model"
 
-    def run(self, pixels: NDArray[np.uint8]) -> Features:
-        """The layers' own calls, one after the other; nothing is compiled."""
+    def run(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """Call the layers one after the other; nothing is compiled."""
         return on_host([forward(self.model, self.precision, pixels)])
 
     def libraries(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class KerasArchitecture(Architecture):
         return graph.tap_table(self.build(size, "random"))
 
     def why_not(self) -> Exception | None:
-        """That Keras is not installed, if so."""
+        """Return the error that Keras is not installed, if so."""
         return None if find_spec("keras") else missing("running a backbone", "TensorFlow", "extract")
 
     def variant(self, options: str) -> "KerasArchitecture":
@@ -139,7 +139,7 @@ class KerasArchitecture(Architecture):
         return replace(self, name=name, build=partial(self.build, **chosen), channels=None, options={})
 
     def weight_files(self) -> list[Path]:
-        """That in its wheel, or all that Keras has downloaded."""
+        """Return the file in its wheel, or all files that Keras has downloaded."""
         if self.wheel:
             return [self.wheel()]
         with suppress(OSError):
@@ -160,7 +160,7 @@ def _from_pixels(trunk: "keras.Model", line: KerasArchitecture, size: int, taps:
 
 
 def pooled(features: "keras.KerasTensor", pool: Pool) -> "keras.KerasTensor":
-    """Features as `pool` says, see :func:`featurestore.backbones.load_backbone`; those that are no map stay so."""
+    """Outputs as `pool` says, see :func:`featurestore.backbones.load_backbone`; those that are no map stay so."""
     from keras import layers
 
     if pool == "flatten":
@@ -194,7 +194,7 @@ def forward(model: "keras.Model", precision: Precision, pixels: Any, weights: Se
 
 @contextmanager
 def _computing_in(precision: Precision, model: "keras.Model") -> Iterator[None]:
-    """Layers compute in this precision, from weights in float32 (mixed precision)."""
+    """Make layers compute in this precision, from weights in float32 (mixed precision)."""
     import keras
 
     trunks = [layer for layer in model.layers if isinstance(layer, keras.Model)]
@@ -210,7 +210,7 @@ def _computing_in(precision: Precision, model: "keras.Model") -> Iterator[None]:
             layer.dtype_policy = policy
 
 
-def on_host(parts: Sequence[dict[str, Any]]) -> Features:
+def on_host(parts: Sequence[dict[str, Any]]) -> Outputs:
     """Tensors of the backend, by tap, as arrays; those of several devices are put together."""
     from keras import ops
 

@@ -1,8 +1,8 @@
-"""What backbones were when they were last built, so that a run with nothing to do need not build them again.
+"""A file that remembers what backbones are, so that a run with nothing to compute need not build them again.
 
-An entry is used only while everything that its network depends on is as it was: the files that may give the weights,
-by their stamps; the libraries, by their versions; our own code that builds networks; and Keras' configuration. It
-serves for finding out that nothing is missing. A network that runs is always built, and its own digest counts.
+An entry is used only while everything that its network depends on is unchanged: the files that may give the weights,
+compared by their stamps; the libraries, by their versions; our own code that builds networks; and Keras' configuration.
+Entries only serve to find out that nothing is missing. A network that runs is always built, and its own digest counts.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from featurestore.system.stamps import horizon, settled, stamp
 NAME = "backbones.memo"
 _LIBRARIES = ("featurestore", "keras", "tensorflow", "jax", "torch", "numpy", "h5py")
 _VARIABLES = ("KERAS_", "JAX_", "CUDA_")
-"""Beginnings of the names of environment variables that have a say in random weights, at least."""
+"""Environment variables whose names begin so can change random weights, at least."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Entry(Outline):
 
 
 class Memo:
-    """The memo of one store, for networks that this process has not built: Keras may be configured in a running one.
+    """The file of one store. It is used until this process imports Keras, which may then be configured by code.
 
     Args:
         folder: the store.
@@ -46,7 +46,7 @@ class Memo:
 
     def __init__(self, folder: Path, requests: Sequence[Request], *, trust: bool = True) -> None:
         self._path, self._before = folder / NAME, horizon()
-        # Now, because importing a backend sets some.
+        # They are read now, because importing a backend sets some.
         self._variables = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
         self._closed = "keras" in sys.modules
         self._entries = _read(self._path)
@@ -54,16 +54,16 @@ class Memo:
         for request in requests if trust and not self._closed else ():
             entry = self._entries.get(request.text)
             if entry and entry.witness == self._witness(request):
-                with suppress(ValueError):  # no network is like that
+                with suppress(ValueError):  # the entry describes no possible network
                     entry.spec()
                     self._outlines[request] = Outline.from_dict(entry.to_dict())
 
     def recall(self, request: Request) -> Outline | None:
-        """What the network is, if that is known for sure."""
+        """Return what the network is, or None if that is not certain."""
         return self._outlines.get(request)
 
     def remember(self, request: Request, backbone: Outline) -> None:
-        """Note a network that was built just now."""
+        """Write down a network that was just built."""
         if not self._closed and (witness := self._witness(request)):
             known = {f.name: getattr(backbone, f.name) for f in fields(Outline)}
             self._entries[request.text] = _Entry(**known, witness=witness)
@@ -89,7 +89,7 @@ class Memo:
 
 
 def _files(request: Request) -> list[Path]:
-    """Every file that has a say: weights, wherever they may come from, and the code that builds networks."""
+    """List every file that the network depends on: those that may give the weights, and the code that builds it."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     if is_file(request.name):
         files.append(Path(request.name))

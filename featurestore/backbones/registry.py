@@ -1,4 +1,4 @@
-"""From a name to a frozen network that takes pixels and gives features."""
+"""Find a backbone by its name, check what is asked of it, and build it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,16 +19,16 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 FILES: dict[str, Callable[[str, str | None], Architecture]] = {keras_file.SUFFIX: keras_file.architecture}
-"""Kinds of files that hold a whole network: by suffix, the function from path and preprocessing to what it is."""
+"""Kinds of files that hold a whole network: for each suffix, a function of path and preprocessing that reads one."""
 
 
 def is_file(name: str) -> bool:
-    """Whether `name` is the path of a file that holds a whole network, and no name of the registry."""
+    """Return whether `name` is the path of a file that holds a whole network, and not a name of the registry."""
     return name.endswith(tuple(FILES))
 
 
 def named(backbone: str, weights: str) -> tuple[str, str]:
-    """Name and weights as :func:`load_backbone` takes them.
+    """Return name and weights as :func:`load_backbone` takes them.
 
     Args:
         backbone: as a spec calls it: of a file, the stem.
@@ -38,14 +38,14 @@ def named(backbone: str, weights: str) -> tuple[str, str]:
 
 
 def anywhere(request: Request) -> Request:
-    """The same request for a process that runs in another folder."""
+    """Return the same request for a process that runs in another folder: its paths are absolute."""
     name = str(Path(request.name).absolute()) if is_file(request.name) else request.name
     own = request.weights in ("imagenet", "random")
     return replace(request, name=name, weights=request.weights if own else str(Path(request.weights).absolute()))
 
 
 def find(name: str, preprocessing: str | None = None) -> Architecture:
-    """The architecture called `name`, as Keras writes it (``MobileNetV2``) or in snake case, or in a file.
+    """Find the architecture called `name`, as Keras writes it (``MobileNetV2``) or in snake case, or in a file.
 
     Args:
         name: options may follow, as in ``mobilenet:alpha=0.25``. Or the path of a file, see :data:`FILES`.
@@ -71,7 +71,7 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
 
 
 def table(name: str | None = None) -> list[dict[str, str | int | None]]:
-    """What ``featurestore backbones`` lists: name, input size, smallest size, width, where the weights come from."""
+    """List name, input size, smallest size, width and origin of the weights, for ``featurestore backbones``."""
     return [
         {
             "backbone": a.name + (" (default)" if a.name == DEFAULT else ""),
@@ -85,7 +85,7 @@ def table(name: str | None = None) -> list[dict[str, str | int | None]]:
 
 
 def check(request: Request) -> Architecture:
-    """Find, without building anything, what :func:`load` would refuse (but for the names of layers).
+    """Check, without building anything, that :func:`load` will take a request (but for the names of layers).
 
     Returns:
         The architecture.
@@ -156,7 +156,7 @@ def load_backbone(
 
 
 def taps_of(name: str, *, size: int | None = None, preprocessing: str | None = None) -> list[dict[str, Any]]:
-    """The layers of a backbone that can be tapped, see :func:`featurestore.backbones.graph.tap_table`.
+    """List the layers of a backbone that can be tapped, see :func:`featurestore.backbones.graph.tap_table`.
 
     Raises:
         BackboneError, MissingDependencyError: see :func:`load_backbone`.

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
-from featurestore.backbones.base import Features
+from featurestore.backbones.base import Outputs
 
-Compute = Callable[[NDArray[np.uint8]], Callable[[], Features]]
+Compute = Callable[[NDArray[np.uint8]], Callable[[], Outputs]]
 """Starts a batch of pixels, uint8 (B, size, size, 3). What it returns waits for the features, in any thread, so that
 the next batch can be started meanwhile."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
-from featurestore.backbones.base import Features
+from featurestore.backbones.base import Outputs
 from featurestore.backbones.keras_network import forward, on_host
 from featurestore.engines.base import Compute
 from featurestore.errors import BackboneError
@@ -22,14 +22,14 @@ Forward = Callable[[NDArray[np.uint8]], Sequence[dict[str, Any]]]
 
 
 def why_not(network: FrozenNetwork) -> Exception | None:
-    """That it is no network of Keras, if so."""
+    """Return the error that it is no network of Keras, if so."""
     if network.keras_model() is None:
         return BackboneError(f"{network.name} is no network of Keras: pass another --engine, or none")
     return None
 
 
 def compile_backbone(network: FrozenNetwork) -> Compute:
-    """The model's forward pass as the backend runs it fastest."""
+    """Compile the model's forward pass in the way that is the fastest of the backend."""
     import keras
 
     compilers = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
@@ -37,7 +37,7 @@ def compile_backbone(network: FrozenNetwork) -> Compute:
 
 
 def accelerators() -> int:
-    """How many GPUs the backend of Keras sees; none where no network of Keras has been built yet."""
+    """Count the GPUs that the backend of Keras sees; 0 where no network of Keras has been built yet."""
     if sys.modules.get("keras") is None:
         return 0
     import keras
@@ -56,12 +56,12 @@ def accelerators() -> int:
 
 
 class InParts:
-    """Runs a batch in as few parts as the device's memory asks for: it is halved whenever it does not fit."""
+    """Runs a batch in as few parts as fit into the device's memory: parts are halved whenever they do not."""
 
     def __init__(self, forward: Forward) -> None:
         self._forward, self._parts = forward, 1
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+    def __call__(self, pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
         """Start a batch, see :data:`featurestore.engines.base.Compute`."""
         running, parts = None, self._parts
         try:
@@ -69,7 +69,7 @@ class InParts:
         except Exception as error:
             self._halve(error, len(pixels), parts)
 
-        def finish() -> Features:
+        def finish() -> Outputs:
             nonlocal running, parts
             while True:  # devices run behind: that memory is short may come out only here
                 try:

@@ -1,4 +1,4 @@
-"""OpenVINO: often the fastest way on a CPU. Every image is a batch of its own there, which keeps it in the caches."""
+"""OpenVINO is often the fastest engine on a CPU. It runs each image as a batch of its own, which fits the caches."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
-from featurestore.backbones.base import Features
+from featurestore.backbones.base import Outputs
 from featurestore.engines.base import Compute
 from featurestore.engines.keras_engine import graph
 from featurestore.errors import BackboneError, missing
@@ -19,7 +19,7 @@ _PRECISIONS = {"float32": ("FP32", "f32"), "bfloat16": ("BF16", "bf16"), "float1
 
 
 def why_not(network: FrozenNetwork) -> Exception | None:
-    """That OpenVINO is not installed, that the network offers nothing that it reads, or that the CPU is too old."""
+    """Return the error that OpenVINO is not installed, reads no form of the network, or that the CPU is too old."""
     if find_spec("openvino") is None:
         return missing("--engine openvino", "OpenVINO", "openvino")
     if network.openvino_model() is None:
@@ -70,10 +70,10 @@ def compile_backbone(network: FrozenNetwork) -> Compute:
         finally:
             idle.put(request)
 
-    def start(pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+    def start(pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
         running = [pool.submit(infer, pixels[i : i + 1]) for i in range(len(pixels))]
 
-        def finish() -> Features:
+        def finish() -> Outputs:
             rows = [future.result() for future in running]
             return {tap: np.concatenate([row[tap] for row in rows]) for tap in ports}
 

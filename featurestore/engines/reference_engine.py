@@ -6,18 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
-from featurestore.backbones.base import Features
+from featurestore.backbones.base import Outputs
 from featurestore.engines.base import Compute
 
 
 def why_not(network: FrozenNetwork) -> None:
-    """Nothing stands against it."""
+    """Return None: every network can run so."""
 
 
 def compile_backbone(network: FrozenNetwork) -> Compute:
-    """Nothing is compiled; the features are computed when they are asked for."""
+    """Return the network's own function; features are computed when they are asked for."""
 
-    def start(pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+    def start(pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
         return lambda: network.run(pixels)
 
     return start

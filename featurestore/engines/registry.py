@@ -1,4 +1,4 @@
-"""The engines by name, and which one runs a network here. Every engine gives the same numbers, within a tolerance."""
+"""The engines by name, and the choice of one. All engines compute the same numbers, within a tolerance."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from featurestore import spec
 from featurestore.backbones import FrozenNetwork
-from featurestore.backbones.base import Features
+from featurestore.backbones.base import Outputs
 from featurestore.engines import keras_engine, openvino_engine, reference_engine
 from featurestore.engines.base import Compute, Engine
 from featurestore.engines.keras_engine import accelerators
@@ -21,7 +21,7 @@ _ENGINES: dict[str, Engine] = {
     "openvino": openvino_engine,
     "reference": reference_engine,
 }
-"""In the order of preference where nothing is measured."""
+"""They are in the order of preference where nothing is measured; the reference is the last."""
 
 AUTO = "auto"
 ENGINES: tuple[str, ...] = get_args(spec.Engine)
@@ -50,10 +50,10 @@ def compile_backbone(network: FrozenNetwork, engine: str = AUTO) -> Compute:
         raise error
     compute, checked = _ENGINES[engine].compile_backbone(network), False
 
-    def start(pixels: NDArray[np.uint8]) -> Callable[[], Features]:
+    def start(pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
         running = compute(pixels)
 
-        def finish() -> Features:
+        def finish() -> Outputs:
             nonlocal checked
             found = running()
             if not checked:  # if this batch is refused, no later one is let through
@@ -67,17 +67,17 @@ def compile_backbone(network: FrozenNetwork, engine: str = AUTO) -> Compute:
 
 
 def available(engine: str, network: FrozenNetwork) -> bool:
-    """Whether an engine can run a network here."""
+    """Return whether an engine can run a network here."""
     return engine in _ENGINES and _ENGINES[engine].why_not(network) is None
 
 
 def default(network: FrozenNetwork) -> str:
-    """The name of the engine that runs a network where nothing is measured."""
+    """Name the engine that runs a network where nothing is measured."""
     return _usable(network)[0]
 
 
 def fastest(network: FrozenNetwork) -> str:
-    """The name of the engine that is measured to be the fastest here, in a few seconds."""
+    """Measure the engines for a few seconds, and name the fastest one."""
     usable = _usable(network)
     if len(usable) == 1:
         return usable[0]
@@ -89,29 +89,29 @@ def fastest(network: FrozenNetwork) -> str:
 
 
 def batch_size() -> int:
-    """Images per forward pass where nobody says otherwise: GPUs want many; on a CPU more than these gain nothing."""
+    """Return the default number of images per forward pass: GPUs want many; on a CPU more than 32 gain nothing."""
     return 256 * accelerators() or 32
 
 
 def producer(network: FrozenNetwork, engine: str) -> dict[str, str]:
-    """Engine and library versions: provenance of the rows that it computes."""
+    """Return the versions of engine and libraries: the provenance of the rows that are computed."""
     libraries = ("featurestore", *network.libraries(), engine, "numpy", "pillow")
     return {"engine": engine} | {library: found for library in libraries if (found := version_of(library))}
 
 
 def difference(expected: NDArray[np.floating], found: NDArray[np.floating]) -> float:
-    """Largest difference relative to the largest expected value."""
+    """Return the largest difference, relative to the largest expected value."""
     expected, found = np.asarray(expected, np.float64), np.asarray(found, np.float64)
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
 
 
 def _usable(network: FrozenNetwork) -> list[str]:
-    """The engines that can run a network here; the reference only where it is the only one, as it is the slowest."""
+    """List the engines that can run a network here; the reference, the slowest, only where there is no other."""
     found = [engine for engine in _ENGINES if available(engine, network)]
     return found[:-1] or found
 
 
-def _check(found: Features, network: FrozenNetwork, engine: str, pixels: NDArray[np.uint8]) -> None:
+def _check(found: Outputs, network: FrozenNetwork, engine: str, pixels: NDArray[np.uint8]) -> None:
     filled = np.flatnonzero(pixels.any(axis=(1, 2, 3)))  # a black image may be padding
     rows = filled[:_CHECKED] if len(filled) else np.array([0])
     for tap, values in network.run(pixels[rows]).items():

@@ -75,6 +75,7 @@ def finish(job: Job, tally: Tally, dataset: Dataset, lock: int, started: float, 
     written = plan.previous is None or not _same(publication, plan.previous)
     there = sum(item.key in plan.rows for item in plan.order)
     in_journals = sum(plan.rows.in_journals(item.key) for item in plan.order)
+    plan.rows.close()
     if written:
         publish(publication, lock)
     for path in worker_journals(plan.target):

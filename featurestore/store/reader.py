@@ -89,6 +89,10 @@ class FeatureStore:
                 for group in ("", file_format.VIEWS)
             )
 
+    def close(self) -> None:
+        """Let go of the file, as soon as no array of it is left. Its features can then no longer be asked for."""
+        self._features, self._views, self._texts = {}, {}, {}
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -144,6 +148,8 @@ class FeatureStore:
         return self._views[self._tap(tap)]
 
     def _tap(self, tap: str | None) -> str:
+        if not self._features:
+            raise StoreError(f"{self.path}: is closed: open it again")
         if tap is None and len(self.taps) == 1:
             return self.taps[0]
         if tap not in self.taps:

@@ -6,12 +6,14 @@ wrong usage.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from featurestore.sources.base import Source
 
 SOURCE, NETWORK, VIEWS, COMPUTING = "Source", "Network", "Views", "Computing"
 JUDGING, SEARCH, TRAINING, CACHE = "Judging", "Search", "Training", "Cache of the frozen layers"
@@ -78,42 +80,41 @@ FileOrDir = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class _SourceOptions:
-    """The argument SOURCE and the options that say how to read it, of all commands that read images."""
-
+def _open(
     source: Annotated[
         Path,
         typer.Argument(metavar="SOURCE", help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz."),
-    ]
-    labels: Annotated[Path | None, option("CSV manifest; SOURCE is then its folder of images.", group=SOURCE)] = None
-    path_column: Annotated[str | None, option("Manifest column of image paths or ids.", group=SOURCE)] = None
-    label_column: Annotated[str | None, option("Manifest column of class names.", group=SOURCE)] = None
-    split_column: Annotated[str | None, option("Manifest column of splits.", group=SOURCE)] = None
-    exclude: Annotated[list[str] | None, option("Class or folder to leave out; repeatable.", group=SOURCE)] = None
+    ],
+    labels: Annotated[Path | None, option("CSV manifest; SOURCE is then its folder of images.", group=SOURCE)] = None,
+    path_column: Annotated[str | None, option("Manifest column of image paths or ids.", group=SOURCE)] = None,
+    label_column: Annotated[str | None, option("Manifest column of class names.", group=SOURCE)] = None,
+    split_column: Annotated[str | None, option("Manifest column of splits.", group=SOURCE)] = None,
+    exclude: Annotated[list[str] | None, option("Class or folder to leave out; repeatable.", group=SOURCE)] = None,
     contained: Annotated[
         bool, option("Refuse files to which paths or links lead elsewhere.", "--contained", group=SOURCE)
-    ] = False
-    name: Annotated[str | None, option("Name of the data set; by default the folder's.", group=SOURCE)] = None
+    ] = False,
+    name: Annotated[str | None, option("Name of the data set; by default the folder's.", group=SOURCE)] = None,
+) -> "Source":
+    """Open SOURCE; these are the argument and the options of all commands that read images."""
+    from featurestore.sources.opener import open_source
+
+    return open_source(
+        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
+        exclude=exclude or (), contained=contained, name=name,
+    )  # fmt: skip
 
 
 def opens_source(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of :class:`_SourceOptions`; for its parameter `source` it gets the opened source."""
-    described = inspect.signature(_SourceOptions).parameters
+    """Give a command the options that describe a source, and for its parameter `source` the opened source."""
+    described = inspect.signature(_open).parameters
 
     @wraps(command)
     def run(**values: Any) -> None:
-        from featurestore.sources.opener import open_source
+        command(source=_open(**{name: values.pop(name) for name in described}), **values)
 
-        chosen = asdict(_SourceOptions(**{name: values.pop(name) for name in described}))
-        chosen["exclude"] = chosen["exclude"] or ()
-        command(source=open_source(chosen.pop("source"), **chosen), **values)
-
-    parameters = dict(inspect.signature(command).parameters)
-    place = list(parameters).index("source")
-    parameters.pop("source")
-    listed = list(parameters.values())
-    listed[place:place] = described.values()
+    listed: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        listed += described.values() if name == "source" else [parameter]
     ordered = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in listed]
     run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     return run

@@ -1,4 +1,4 @@
-"""A head with its backbone in front as one model in a file, from pixels to probabilities; or a file's features.
+"""Write a head with its backbone in front as one model, from pixels to probabilities; or the features of a file.
 
 A written model is run again and compared with what the head says of the same images, before it gets its name.
 """
@@ -19,10 +19,12 @@ from featurestore.images.decode import decode, decode_sizes, read_file
 from featurestore.spec import ExtractionSpec
 from featurestore.system.files import replacing_files
 from featurestore.system.keras import without_stderr
+from heads import choices
 from heads.exporting import features
 from heads.exporting.formats.base import Format, Info
 from heads.exporting.formats.registry import FORMATS, usable
 from heads.exporting.joined_model import join, nets_of
+from heads.exporting.result import Export
 from heads.feature_table import Features
 from heads.prediction.predictor import find_images, load_networks, probabilities
 from heads.storage.saved_head import FittedHead, load_head
@@ -37,17 +39,18 @@ CHECKED = 32
 
 
 def export(
-    source: str | os.PathLike[str],
-    form: str,
+    source: str | os.PathLike[str] | FittedHead,
+    form: choices.Format,
     out: str | os.PathLike[str] | None = None,
     *,
     weights: str | Mapping[str, str] | None = None,
     check: str | os.PathLike[str] | None = None,
-) -> dict[str, Any]:
+) -> Export:
     """Write a head as one model, or a feature file in another format.
 
     Args:
-        source: folder of a saved head; for the formats of :data:`heads.exporting.features.WRITERS`, a feature file.
+        source: a head, or the folder of one; for the formats of :data:`heads.exporting.features.WRITERS`, a feature
+            file.
         form: ``keras``, ``saved_model``, ``onnx``, ``litert`` or ``openvino``: a model from uint8 RGB pixels
             (N, size, size, 3), called ``pixels``, to float32 probabilities (N, classes), called ``probabilities``. See
             :mod:`heads.exporting.formats` for where its class names stand. ``npz``, ``parquet`` or ``h5ad``:
@@ -56,24 +59,42 @@ def export(
         weights: see :class:`heads.prediction.predictor.Predictor`.
         check: folder of images to compare the model on; by default, parts of two photographs of scikit-learn's.
 
-    Returns:
-        Plain JSON types: ``path``, ``format``, ``bytes``; of a model also ``images`` compared, and ``difference``, the
-        largest of a probability.
-
     Raises:
         ExportError: the head or its backbones cannot be one model, or not in this format; or the file gives other
             probabilities, and is deleted.
         MissingDependencyError: the format's libraries are not installed.
         FeatureStoreError: see :class:`heads.prediction.predictor.Predictor` and
-        :func:`heads.feature_table.load_features`.
+            :func:`heads.feature_table.load_features`.
+
+    Example:
+        >>> from featurestore import extract
+        >>> from heads import export, fit_head
+        >>> file = extract("images", "store", backbone="small_cnn", weights="random", size=32, progress=False).path
+        >>> written = export(fit_head(file), "keras", "colours.keras", check="images")
+        >>> written.path.name, written.images, written.difference < 1e-5
+        ('colours.keras', 30, True)
+        >>> export("digits.h5", "npz")
+        Export(path='digits.npz', format='npz', bytes=...)
     """
-    if form in features.WRITERS:
+    if form in features.WRITERS and not isinstance(source, FittedHead):
         return features.export_features(source, form, out)
     if form not in FORMATS:
         raise ExportError(f"unknown format {form!r}: {suggest(form, (*FORMATS, *features.WRITERS))}")
     chosen = usable(form)
-    path = _target(source, out, form, chosen.suffix)
-    head = load_head(source)
+    folder = (source.path or Path(source.design.kind)) if isinstance(source, FittedHead) else Path(source)
+    path = _target(folder, out, chosen)
+    head = source if isinstance(source, FittedHead) else load_head(source)
+    return _export_model(head, chosen, path, weights, check)
+
+
+def _export_model(
+    head: FittedHead,
+    chosen: Format,
+    path: Path,
+    weights: str | Mapping[str, str] | None,
+    check: str | os.PathLike[str] | None,
+) -> Export:
+    """Write a head with its backbones in front, and compare what the file gives with what the head says."""
     nets = nets_of(head)
     networks = load_networks(head, weights)
     whole = join(head, nets, networks)
@@ -88,13 +109,13 @@ def export(
                 f"than {TOLERANCE:g}: the file is deleted; {_way_out(networks)}"
             )
         size = sum(file.stat().st_size for file in draft.parent.rglob("*") if file.is_file())
-    return {"path": str(path), "format": form, "bytes": size, "images": len(pixels), "difference": difference}
+    return Export(path, chosen.name, size, len(pixels), difference)
 
 
 def _through(
     chosen: Format, whole: "keras.Model", draft: Path, info: Info, pixels: NDArray[np.uint8]
 ) -> NDArray[np.float32]:
-    """Write a file, and give what it makes of these pixels."""
+    """Write a file, run it on these pixels, and return the probabilities."""
     try:
         with without_stderr():
             chosen.save(whole, draft, info)
@@ -104,23 +125,23 @@ def _through(
         raise ExportError(f"{draft.name} cannot be made ({reason}): export to another --format") from error
 
 
-def _target(source: str | os.PathLike[str], out: str | os.PathLike[str] | None, form: str, suffix: str) -> Path:
-    """Where the file goes; nothing but a file or model that was written before is replaced."""
-    path = Path(out) if out else Path(f"{Path(source).resolve().name}{suffix or '-' + form}")
-    if suffix and path.suffix != suffix:
-        raise ExportError(f"{path}: call it *{suffix}, as {form} does")
-    if path.is_dir() and (suffix or not (path / "saved_model.pb").is_file()):
+def _target(source: Path, out: str | os.PathLike[str] | None, form: Format) -> Path:
+    """Choose where the file goes; only a file or model is replaced, never a folder of other things."""
+    path = Path(out) if out else Path(f"{source.resolve().name}{form.suffix or '-' + form.name}")
+    if form.suffix and path.suffix != form.suffix:
+        raise ExportError(f"{path}: call it *{form.suffix}, as {form.name} does")
+    if path.is_dir() and (form.suffix or not (path / "saved_model.pb").is_file()):
         raise ExportError(f"{path}: is a folder of other things: choose another --out")
     return path
 
 
 def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:
-    """As a feature file would hold them."""
+    """Compute features with the type that a feature file holds them in."""
     return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
 
 
 def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> NDArray[np.uint8]:
-    """Real images as the backbone takes them: of a folder, evenly chosen, or photographs that are installed here."""
+    """Return real images as the backbone takes them: of a folder, evenly chosen, or photographs of scikit-learn."""
     if folder is None:
         from sklearn.datasets import load_sample_images
 
@@ -140,7 +161,7 @@ def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> NDAr
 
 
 def _info(head: FittedHead) -> dict[str, Any]:
-    """What the user of the file has to know."""
+    """Collect what the user of the file has to know."""
     spec = head.inputs[0].spec
     return {
         "class_names": list(head.class_names),

@@ -1,10 +1,9 @@
-"""The features of a file in formats of other tools, row by row with their ids, labels and splits."""
+"""Write the features of a file in formats of other tools, row by row with their ids, labels and splits."""
 
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,12 +12,11 @@ from featurestore.store.file_format import blocks
 from featurestore.store.reader import FeatureStore, find_file
 from featurestore.system.files import replacing_files
 from featurestore.system.printing import as_utf8
+from heads.exporting.result import Export
 from heads.feature_table import FeatureTable, load_features
 
 
-def export_features(
-    source: str | os.PathLike[str], form: str, out: str | os.PathLike[str] | None = None
-) -> dict[str, Any]:
+def export_features(source: str | os.PathLike[str], form: str, out: str | os.PathLike[str] | None = None) -> Export:
     """Write the rows of a feature file, without views; several taps stand side by side.
 
     Args:
@@ -27,9 +25,6 @@ def export_features(
             ``splits``. ``parquet``: columns ``id``, ``label`` (name of the class), ``split``, ``features`` (a list of D
             numbers). ``h5ad`` (AnnData): X is the features, ``obs`` has ``label`` and ``split`` by id.
         out: file to write; by default it is called after the source, and lies in the working directory.
-
-    Returns:
-        Plain JSON types: ``path``, ``format``, ``bytes``.
 
     Raises:
         StoreError: no such file.
@@ -44,7 +39,7 @@ def export_features(
             WRITERS[form](table, draft)
     except ImportError as error:
         raise missing(f"--format {form}", str(error.name), "export") from error
-    return {"path": str(path), "format": form, "bytes": path.stat().st_size}
+    return Export(path, form, path.stat().st_size)
 
 
 def _write_npz(table: FeatureTable, path: Path) -> None:
@@ -93,4 +88,4 @@ WRITERS: dict[str, Callable[[FeatureTable, Path], None]] = {
     "parquet": _write_parquet,
     "h5ad": _write_h5ad,
 }
-"""By format."""
+"""The function that writes each format, by its name."""

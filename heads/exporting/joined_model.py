@@ -1,4 +1,4 @@
-"""A head with its backbones in front as one Keras model, from pixels to probabilities."""
+"""Join a head and its backbones to one Keras model, from pixels to probabilities."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -53,7 +53,7 @@ def join(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionS
 
 
 def nets_of(head: FittedHead) -> list[Layers]:
-    """The head as nets from features to scores of all classes, divided by the temperature; several of an ensemble.
+    """Return the head as nets from features to scores of all classes, divided by the temperature; of an ensemble, all.
 
     Raises:
         ExportError: a head of this kind is no net.
@@ -83,7 +83,7 @@ def _keras_models(
 
 
 def _of_all_classes(layers: Layers, head: FittedHead, temperature: np.float32) -> Layers:
-    """The net with a score for each class, also for those that it was not shown."""
+    """Return the net with a score for each class, also for those that it was not shown."""
     *inner, (weights, bias) = layers
     classes = head.head.classes_
     last = np.zeros((len(weights), len(head.class_names)), np.float32)
@@ -93,7 +93,7 @@ def _of_all_classes(layers: Layers, head: FittedHead, temperature: np.float32) -
 
 
 def _stacked(values: Any, net: Layers, name: str) -> Any:
-    """A net on features, to probabilities."""
+    """Put a net on features; its outputs are probabilities."""
     import keras
 
     for i, (weights, bias) in enumerate(net, 1):
@@ -106,7 +106,7 @@ def _stacked(values: Any, net: Layers, name: str) -> Any:
 
 
 def _mean(probabilities: Sequence[Any], temperature: float) -> Any:
-    """The mean of probabilities, with a temperature: see :class:`heads.kinds.ensemble.EnsembleHead`."""
+    """Average probabilities, with a temperature: see :class:`heads.kinds.ensemble.EnsembleHead`."""
     import keras
 
     mean = keras.layers.Average()(probabilities)

@@ -81,20 +81,20 @@ class Training:
         return history
 
     def best_epoch(self, history: list[Epoch]) -> int:
-        """The epoch of the least log loss. Rows that the warm start was fitted on say nothing of it."""
+        """Return the epoch of the least log loss; a warm start that was fitted on the rows that choose is left out."""
         candidates = history[1:] or history if self.roles.borrowed else history
         return min(candidates, key=lambda epoch: epoch.log_loss).epoch
 
     def labels(self, rows: Labels) -> Labels:
-        """For each of some rows, the column of its class in the scores."""
+        """Return for each of some rows the column of its class in the scores."""
         return self.codes[self.images.labels[rows]]
 
     def logits(self, rows: Labels) -> Floats:
-        """Scores (n, C) of plain rows."""
+        """Compute the scores (n, C) of rows as they came."""
         return np.asarray(self.joined.model.predict(self.images.batches(rows, self.recipe.batch_size), verbose=0))
 
     def _epoch(self, number: int, loss: float | None, started: float) -> Epoch:
-        """An epoch that has just ended, judged by the rows that choose. (The warm start took no time.)"""
+        """Judge an epoch that has just ended by the rows that choose. (The warm start took no time.)"""
         scores, true = self.logits(self.roles.choose), self.labels(self.roles.choose)
         accuracy = float((scores.argmax(axis=1) == true).mean())
         seconds = time.perf_counter() - started if number else 0.0
@@ -113,7 +113,7 @@ class Checkpoint:
         self.path, self._settings = path, settings
 
     def load(self, joined: Joined) -> tuple[list[Epoch], list[Array]]:
-        """What an interrupted run had reached, and its best weights; no history and those of now if there was none.
+        """Restore the state of an interrupted run; return its history (empty if there was none) and its best weights.
 
         Raises:
             HeadError: the file is of another run, or damaged.
@@ -151,6 +151,6 @@ class Checkpoint:
 
 
 def _tensors(joined: Joined, best: list[Array]) -> dict[str, Array]:
-    """What a checkpoint holds, by name."""
+    """Return the arrays that a checkpoint holds, by name."""
     groups = {"now": joined.values(), "optimizer": host_values(joined.model.optimizer.variables), "best": best}
     return {f"{name}.{i}": array for name, arrays in groups.items() for i, array in enumerate(arrays)}

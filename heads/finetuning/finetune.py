@@ -21,7 +21,7 @@ from featurestore.backbones import keras_file, load_backbone, named
 from featurestore.errors import HeadError
 from featurestore.sources.base import Source
 from featurestore.sources.opener import open_source
-from featurestore.spec import LAST, Dtype, ExtractionSpec, Tap
+from featurestore.spec import LAST, Augment, Dtype, ExtractionSpec, Tap
 from featurestore.store.file_format import safe_name
 from featurestore.store.lock import store_lock
 from featurestore.system.files import replacing_files, write_whole
@@ -61,7 +61,7 @@ def finetune(
     learning_rate: float = 3e-4,
     patience: int = 3,
     batch_size: int = 32,
-    augment: str | None = None,
+    augment: Augment | None = None,
     views: int = 4,
     cache: bool = True,
     dtype: Dtype = "float16",
@@ -88,7 +88,7 @@ def finetune(
         patience: epochs without a better log loss on the validation rows before training stops.
         batch_size: rows in a step.
         augment: train on augmented versions too, one version of each image in an epoch; one of
-            :data:`featurestore.images.augment.PRESETS`.
+            :data:`featurestore.images.augment.AUGMENTATIONS`.
         views: augmented versions of each training image.
         cache: the frozen part runs once. Without, every epoch runs all of the network, on pixels in memory.
         dtype: of the cache.
@@ -127,17 +127,13 @@ def finetune(
     if note:
         where = f"behind {setup.cached!r}, which is cached," if setup.cached else "on pixels"
         note(f"training {where} takes about {setup.memory / 2**30:.2f} GiB of memory")
-    with store_lock(out), reporting(progress) as given:
-        report = given or (lambda *step: None)
-        started = time.perf_counter()
-        images = setup.image_rows(Path(store or out / CACHE), limit - setup.memory, report)
-        settings = {**asdict(recipe), "head": _digest(setup.fitted), "images": images.identity}
-        return finished(out, settings) or setup.run(images, settings, report, time.perf_counter() - started)
+    with store_lock(out), reporting(progress) as report:
+        return setup.run(Path(store or out / CACHE), limit - setup.memory, report or (lambda *step: None))
 
 
 @dataclass(frozen=True, eq=False)
 class _Setup:
-    """What is known of a run before its rows are read.
+    """A run before its rows are read.
 
     Attributes:
         fitted: the head that training starts from.
@@ -175,7 +171,7 @@ class _Setup:
 
     @property
     def spec(self) -> ExtractionSpec:
-        """Of the features that the head takes."""
+        """The spec of the features that the head takes."""
         return self.fitted.inputs[0].spec
 
     @property
@@ -185,7 +181,7 @@ class _Setup:
 
     @property
     def memory(self) -> int:
-        """About the bytes that training takes."""
+        """The bytes that training takes, estimated."""
         return self.trunk.memory(self.recipe.batch_size, self.cached is not None)
 
     def check_memory(self, limit: int) -> None:
@@ -201,15 +197,22 @@ class _Setup:
             )
 
     def image_rows(self, store: Path, left: int, report: Progress) -> ImageRows:
-        """The rows that the trained part takes in; pixels may take as many bytes as are `left`."""
+        """Read the rows that the trained part takes in; pixels may take as many bytes as are `left`."""
         if self.cached is None:
             found = from_pixels(self.source, self.spec, self.recipe, left, report)
         else:
             found = from_cache(self.source, store, self.spec, self.network, self.cached, self.recipe, report)
         return placed(found, self.fitted.record)
 
-    def run(self, images: ImageRows, settings: dict[str, Any], report: Progress, seconds: float) -> FineTuning:
-        """Train, compare, save; `seconds` is what it took to have the rows."""
+    def run(self, store: Path, left: int, report: Progress) -> FineTuning:
+        """Read the rows, train, compare and save; or return what the same run found before. See :meth:`image_rows`."""
+        started = time.perf_counter()
+        images = self.image_rows(store, left, report)
+        settings = {**asdict(self.recipe), "head": _digest(self.fitted), "images": images.identity}
+        return finished(self.out, settings) or self._train(images, settings, report, time.perf_counter() - started)
+
+    def _train(self, images: ImageRows, settings: dict[str, Any], report: Progress, seconds: float) -> FineTuning:
+        """Train, compare and save; `seconds` is the time that reading the rows took."""
         recipe, roles = self.recipe, Roles.of(images, self.fitted.record, self.recipe.seed)
         encoder = self.trunk.encoder(recipe.dtype if self.cached else None)
         sample = encoder.predict(images.batches(roles.train[:_SAMPLE], recipe.batch_size), verbose=0)
@@ -244,7 +247,7 @@ class _Setup:
         return found
 
     def _notes(self, images: ImageRows) -> list[str]:
-        """What the comparison may suffer from."""
+        """Say in sentences what the comparison may suffer from."""
         record = self.fitted.record
         if record:
             new = int((record.split_of(images.digests.tolist()) == "").sum())
@@ -259,7 +262,7 @@ class _Setup:
     def _compared(
         self, training: Training, warm: list[Array], temperature: float
     ) -> tuple[Evaluation, Evaluation, PairedDifference]:
-        """The head alone, of weights `warm`, and the trained model on the same rows, which are read here only."""
+        """Measure the head alone, of weights `warm`, and the trained model on the rows that judge, read here only."""
         fitted, joined, roles = self.fitted, training.joined, training.roles
         y = known_classes(fitted, self.source.class_names, self.source.name)[training.images.labels[roles.judge]]
         proba: list[NDArray[np.float64]] = []
@@ -271,7 +274,7 @@ class _Setup:
         return frozen, finetuned, paired_difference(y, *proba)
 
     def _saved(self, training: Training, temperature: float, seconds: float) -> Path:
-        """Save backbone and head; the head's folder."""
+        """Save backbone and head, and return the head's folder."""
         before, images, split = self.fitted.record, training.images, training.roles.split
         record = Record.of(
             images.digests, images.splits, fitted=dict.fromkeys(("train", *(before.fitted if before else ()))),
@@ -299,7 +302,7 @@ class _Setup:
 
 
 def _codes(fitted: FittedHead, source: Source) -> Labels:
-    """For each class of the source, the column of the head's scores.
+    """Return for each class of the source its column in the head's scores.
 
     Raises:
         HeadError: there is none.
@@ -316,7 +319,7 @@ def _codes(fitted: FittedHead, source: Source) -> Labels:
 
 
 def _digest(fitted: FittedHead) -> str:
-    """SHA-256 of a head."""
+    """Compute the SHA-256 of a head: its description and its arrays."""
     digest = hashlib.sha256(json.dumps(replace(fitted, path=None).to_dict(), sort_keys=True).encode())
     for array in fitted.head.state().values():
         digest.update(np.ascontiguousarray(array).data)
@@ -328,7 +331,7 @@ def _backbone_file(spec: ExtractionSpec, out: Path) -> Path:
 
 
 def _save_backbone(trunk: Trunk, spec: ExtractionSpec, tap: Tap, out: Path) -> Input:
-    """Write the trained backbone, up to the head's tap, and say what features it makes."""
+    """Write the trained backbone, up to the head's tap, and return the origin of its features."""
     path = _backbone_file(spec, out)
     with replacing_files(path) as draft:  # Keras looks at the suffix
         trunk.whole.save(draft)

@@ -1,4 +1,4 @@
-"""Backbone and head as one Keras model, of which the top is trained."""
+"""A backbone and a head as one Keras model, of which the top is trained."""
 
 import math
 from copy import copy
@@ -72,7 +72,7 @@ class Trunk:
         """Cut a backbone.
 
         Args:
-            backbone: with that tap among its own.
+            backbone: the network; the tap is among its own.
             tap: the head's.
             unfreeze: see :func:`featurestore.backbones.graph.from_layer`.
             scratch: its weights are random: batch normalization learns too, and does not stay in inference mode.
@@ -99,7 +99,7 @@ class Trunk:
         return cls(whole, bottom, top, boundary, tap.pool, backbone.size, backbone.preprocessing)
 
     def encoder(self, cached: str | None) -> "keras.Model":
-        """From rows at the boundary in this type, or else from pixels uint8 (B, size, size, 3), to features (B, D)."""
+        """Build the model from rows at the boundary, of type `cached`, to features (B, D); for None, from pixels."""
         import keras
 
         if cached:
@@ -113,7 +113,7 @@ class Trunk:
         return keras.Model(rows, features if len(features.shape) == 2 else keras.layers.Flatten()(features))
 
     def memory(self, batch_size: int, cached: bool) -> int:
-        """About the bytes that training takes: activations and weights, with gradients, moments and a copy to keep."""
+        """Estimate the bytes that training takes: activations and weights, with gradients, moments and a copy."""
         from keras import tree
 
         def places(model: "keras.Model") -> list[int]:
@@ -178,16 +178,16 @@ class Joined:
         return cls(model, dense, scaling, head, [v for v in model.variables if id(v) not in below])
 
     def values(self) -> list[Array]:
-        """Of :attr:`variables`, copied."""
+        """Copy the values of :attr:`variables`."""
         return host_values(self.variables)
 
     def assign(self, values: list[Array]) -> None:
-        """Set :attr:`variables`."""
+        """Set the values of :attr:`variables`."""
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
 
     def head(self, temperature: float) -> Head:
-        """The head as it is now, for features as they come, with a temperature."""
+        """Return the head with the weights of now and a temperature; it takes features as they come."""
         pairs = [[np.asarray(values, np.float32) for values in layer.get_weights()] for layer in self.dense]
         pairs[0] = list(self.scaling.fold(*pairs[0]))
         head = copy(self.origin)

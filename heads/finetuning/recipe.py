@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from featurestore.errors import HeadError
 from featurestore.images import augment
-from featurestore.spec import Dtype
+from featurestore.spec import Augment, Dtype
 
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
@@ -29,7 +29,7 @@ class Recipe:
     learning_rate: float = 3e-4
     patience: int = 3
     batch_size: int = 32
-    augment: str | None = None
+    augment: Augment | None = None
     views: int = 4
     cache: bool = True
     dtype: Dtype = "float16"

@@ -1,4 +1,4 @@
-"""What goes into the trained part of a network: rows of a cache, or pixels."""
+"""The rows that go into the trained part of a network, from a cache or from pixels, and what each is used for."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ class ImageRows:
     failures: list[tuple[str, str]]
 
     def draw(self, rows: Labels, rng: np.random.Generator) -> Labels:
-        """For each row one of its versions: the index of a view, or -1 for the row itself."""
+        """Draw for each row one of its versions: the index of a view, or -1 for the row itself."""
         place = np.full(len(self.plain) + 1, -1)  # in `rows`; the last is for views of no row
         place[rows] = np.arange(len(rows))
         views = np.flatnonzero(place[self.view_rows] >= 0)
@@ -58,7 +58,7 @@ class ImageRows:
         return np.concatenate([np.full(len(rows), -1), views])[versions.draw(rng)]
 
     def read(self, rows: Labels, versions: Labels) -> NDArray[Any]:
-        """These versions of rows."""
+        """Read these versions of rows."""
         found = np.empty((len(rows), *self.plain.shape[1:]), self.plain.dtype)
         shown = versions >= 0
         found[~shown] = self.plain[rows[~shown]]
@@ -68,7 +68,7 @@ class ImageRows:
     def batches(
         self, rows: Labels, batch_size: int, codes: Labels | None = None, rng: np.random.Generator | None = None
     ) -> Any:
-        """Batches of rows as Keras takes them, each row once; with labels, if they are given.
+        """Make batches of rows for Keras, each row once; with labels, if they are given.
 
         With `rng`, in random order, and of each row a version drawn at random.
         """
@@ -90,13 +90,13 @@ class ImageRows:
         return Batches()
 
     def split_counts(self) -> dict[str, int]:
-        """Rows per split."""
+        """Count the rows of each split."""
         names, counts = np.unique(self.splits, return_counts=True)
         return dict(zip(names.tolist(), counts.tolist(), strict=True))
 
     @property
     def identity(self) -> str:
-        """SHA-256 of what the rows are."""
+        """SHA-256 of the rows' images, splits and labels."""
         columns = (self.digests.tolist(), self.splits.tolist(), self.labels.tolist())
         return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
@@ -110,7 +110,7 @@ def from_cache(
     recipe: Recipe,
     progress: Progress | None,
 ) -> ImageRows:
-    """Features at the boundary, extracted by stage 1 as far as they are not there yet, and mapped.
+    """Extract the features at the boundary by stage 1, as far as they are not there yet, and map them.
 
     Args:
         source: the images.
@@ -141,7 +141,7 @@ def from_cache(
 
 
 def from_pixels(source: Source, spec: ExtractionSpec, recipe: Recipe, limit: int, progress: Progress) -> ImageRows:
-    """Pixels uint8 of all images and the same views that stage 1 makes, decoded once and kept in memory.
+    """Decode all images and the same views that stage 1 makes once, and keep their pixels, uint8, in memory.
 
     Args:
         source: the images.
@@ -230,7 +230,7 @@ class Roles:
 
     @classmethod
     def of(cls, images: ImageRows, record: Record | None, seed: int) -> "Roles":
-        """Test rows judge and validation rows choose; without the former, the latter judge.
+        """Let test rows judge and validation rows choose; without test rows, validation rows judge.
 
         Args:
             images: the rows, in the splits that they had when the head was fitted, see :func:`placed`.
@@ -263,9 +263,9 @@ class Roles:
 
 
 def placed(images: ImageRows, record: Record | None) -> ImageRows:
-    """Each image in the split that it had when the head was fitted; images that the head does not know keep theirs.
+    """Put each image in the split that it had when the head was fitted; images that are new to the head keep theirs.
 
-    A folder that has grown is split anew, and what was for training may now be called test: the head knows better.
+    A folder that has grown is split anew, and an image that the head was fitted on may now be called test.
     """
     if record is None:
         return images

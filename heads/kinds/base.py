@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import InputError
 from featurestore.system.machine import machine_memory
 from heads.feature_table import Floats, LabelledRows, Labels
-from heads.kinds.inputs import known_rows, not_fitted, training_rows
+from heads.kinds.inputs import known_rows, not_fitted, seed_of, training_rows
 from heads.kinds.parameters import parameter
 from heads.metrics.outcomes import Outcomes, blocks
 from heads.solvers.arrays import Extent, Layers, Scaling, as_features, check_arrays, finite, standardise
@@ -96,7 +96,8 @@ class Head:
     """Whether the head consists of other heads; a search space cannot hold such a kind."""
 
     standardize: bool = parameter(True, STANDARDIZE)
-    random_state: int = 0
+    random_state: Any = 0
+    """A whole number, or as in scikit-learn None or a ``numpy.random.RandomState``, from which a number is drawn."""
 
     @property
     def trusted_types(self) -> frozenset[str]:
@@ -141,6 +142,7 @@ class Head:
         self.n_features_in_ = features.shape[1]
         self.temperature_ = 1.0
         self.history_: LossHistory = {}
+        self._seed = seed_of(self.random_state)
         training = Training(
             features, codes, np.arange(len(codes)), None, None if groups is None else np.asarray(groups)
         )
@@ -152,7 +154,7 @@ class Head:
             training = training._replace(Z=Z)
         folds = None
         if temperature is None:
-            folds = temperature_folds(training.plain[1], self.random_state, training.groups)
+            folds = temperature_folds(training.plain[1], self._seed, training.groups)
         self.held_out_ = self._fit(training, scaling, self._known(validation, scaling), folds)
         if temperature is not None:
             self.temperature_ = temperature

@@ -81,10 +81,10 @@ class DenseHead(Head):
         division = Division.of(training)
         if validation is not None:  # of thousands of classes, only as many rows as have scores that fit in memory
             most = held_most(len(self.classes_))
-            kept = thinned(np.zeros_like(validation[1]), most, self.random_state) == 0
+            kept = thinned(np.zeros_like(validation[1]), most, self._seed) == 0
             validation = validation[0][kept], validation[1][kept]
-        batches = Batches(division, division.folds, False, self.random_state, stopping=validation)
-        member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self.random_state)
+        batches = Batches(division, division.folds, False, self._seed, stopping=validation)
+        member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self._seed)
         net, layers, scores = Net(member.settings), list[tuple[Floats, Floats]](), None
         with threads_for([member], cores()) as pool:
             while not member.stopped:

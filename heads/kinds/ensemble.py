@@ -88,7 +88,7 @@ class EnsembleHead(Head):
         owners = training.image[len(codes) :]
         views = (training.Z[len(codes) :], owners) if len(owners) else None
         self.heads_ = [
-            design.build(self.random_state).fit(X, codes, validation, views=views, groups=training.groups)
+            design.build(self._seed).fit(X, codes, validation, views=views, groups=training.groups)
             for design in self.designs
         ]
         return None
@@ -105,7 +105,7 @@ class EnsembleHead(Head):
     def _bare(self) -> list[Head]:
         """Make the heads, which are not fitted, for as many columns and classes as this one has."""
         size = self.n_features_in_, len(self.classes_)
-        return [design.build(self.random_state).with_width(*size) for design in self.designs]
+        return [design.build().with_width(*size) for design in self.designs]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See :meth:`Head.shapes`."""

@@ -85,6 +85,21 @@ def _as_input_errors() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
+def seed_of(random_state: Any) -> int:
+    """Return the seed of a fit: the number itself, or one drawn at random or from a ``numpy.random.RandomState``.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    if not isinstance(random_state, int | np.integer) or random_state < 0:
+        raise InputError(f"random_state={random_state!r}: give a whole number from 0, None or a RandomState")
+    return int(random_state)
+
+
 def not_fitted(head: Any) -> HeadError:
     """Make the error of a head that is used before it is fitted, which is scikit-learn's ``NotFittedError`` too."""
     found: HeadError = _not_fitted_type()(f"this {type(head).__name__} is not fitted: call fit first")

@@ -1,8 +1,8 @@
 """Classify new images: the backbone and the head together."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,18 @@ from featurestore.images.decode import decode_sizes, file_in_turn, read_file
 from featurestore.sources.tree import Tree
 from featurestore.spec import Decoder, ExtractionSpec, Resize
 from featurestore.system.parallel import ahead, batched
+from featurestore.system.progress import Progress, reporting
+from featurestore.system.results import Result
 from heads.storage.saved_head import FittedHead, load_head
 
 BATCH_SIZE = 32
 _PORTION = 128 * BATCH_SIZE
-"""Images that are lined up at a time, so that memory does not grow with their number."""
+"""Images that are read at a time, so that memory does not grow with their number."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a head says of one image.
+@dataclass(frozen=True, repr=False)
+class Prediction(Result):
+    """The prediction of a head for one image.
 
     Attributes:
         path: as given, or below the folder that was given.
@@ -41,16 +43,53 @@ class Prediction:
     probabilities: dict[str, float]
     error: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+
+def predict(
+    head: str | os.PathLike[str] | FittedHead,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    top: int | None = None,
+    weights: str | Mapping[str, str] | None = None,
+    progress: bool | Progress = True,
+) -> list[Prediction]:
+    """Classify images with a head and the backbone that it was fitted on.
+
+    All predictions are kept in memory; :class:`Predictor` gives those of many images one after the other.
+
+    Args:
+        head: a saved head, or its folder.
+        images: a file or a folder of images, or several.
+        top: name only so many classes of each image, the likeliest first.
+        weights: of the backbone, see :class:`Predictor`.
+        progress: see :func:`featurestore.system.progress.reporting`.
+
+    Returns:
+        For each image its prediction; one that cannot be read has the reason in ``error``.
+
+    Raises:
+        SourceError: a folder without any image.
+        FeatureStoreError: see :class:`Predictor`.
+
+    Example:
+        >>> from featurestore import extract
+        >>> from heads import fit_head, predict
+        >>> file = extract("images", "store", backbone="small_cnn", weights="random", size=32, progress=False).path
+        >>> found = predict(fit_head(file), ["images/red", "images/blue"], top=2, progress=False)
+        >>> found[0]
+        Prediction(path='images/red/0-000.png', label='...', probabilities={...})
+        >>> len(found), len(found[0].probabilities)
+        (20, 2)
+    """
+    given = [images] if isinstance(images, str | os.PathLike) else images
+    with reporting(progress) as report:
+        return list(Predictor(head, weights=weights).predict(given, top=top, progress=report))
 
 
 class Predictor:
     """A saved head with its backbones in front, ready for images.
 
     Args:
-        head_dir: folder of a saved head.
+        head: a saved head, or its folder.
         weights: of the backbone (``imagenet``, ``random`` or a file); by default what the features were made with. For
             a backbone that is a ``.keras`` file: that file. For several backbones: their names and weights.
 
@@ -63,8 +102,10 @@ class Predictor:
         SpecMismatchError: the backbone does not make the features that the head was fitted on.
     """
 
-    def __init__(self, head_dir: str | os.PathLike[str], *, weights: str | Mapping[str, str] | None = None) -> None:
-        self._head = load_head(head_dir)
+    def __init__(
+        self, head: str | os.PathLike[str] | FittedHead, *, weights: str | Mapping[str, str] | None = None
+    ) -> None:
+        self._head = head if isinstance(head, FittedHead) else load_head(head)
         self.class_names = self._head.class_names
         self._networks: dict[ExtractionSpec, Compute] = {}
         self._sizes: dict[tuple[Resize, Decoder], set[int]] = {}
@@ -77,9 +118,9 @@ class Predictor:
         inputs: Iterable[str | os.PathLike[str]],
         *,
         top: int | None = None,
-        progress: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Iterator[Prediction]:
-        """Classify images, and all images below folders, as they are read. One that cannot be read stops nothing.
+        """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
             inputs: files and folders. Of any number of images, only the names are kept in memory.
@@ -123,7 +164,7 @@ class Predictor:
         return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
     def _pixels(self, path: Path) -> list[Pixels]:
-        """One image for each backbone, decoded once (for each resize rule)."""
+        """Decode an image once for each resize rule; return its pixels for each backbone."""
         try:
             with file_in_turn(path):
                 data = read_file(path)
@@ -136,7 +177,7 @@ class Predictor:
 def probabilities(
     head: FittedHead, features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]]
 ) -> NDArray[np.float64]:
-    """Probabilities (N, classes) of images by what each backbone makes of them: per tap, features (N, ...)."""
+    """Compute probabilities (N, classes) from the features of each backbone: per tap, (N, ...)."""
     parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
     return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
 
@@ -144,7 +185,7 @@ def probabilities(
 def load_networks(
     head: FittedHead, weights: str | Mapping[str, str] | None = None
 ) -> dict[ExtractionSpec, FrozenNetwork]:
-    """The backbones that make the features of a head, built here.
+    """Build the backbones that make the features of a head.
 
     Args:
         head: a saved head.
@@ -161,7 +202,7 @@ def load_networks(
 
 
 def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights: str) -> FrozenNetwork:
-    """The backbone that a saved head was fitted on.
+    """Build the backbone that a saved head was fitted on.
 
     Raises:
         WeightsError, MissingDependencyError: it cannot be built here.
@@ -185,7 +226,10 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:
-    """Each input that is no folder, and all images below each that is one, sorted: how many, and one after the other.
+    """Find all images: each input that is a file, and the files below each that is a folder, sorted.
+
+    Returns:
+        How many there are, and an iterator over them.
 
     Raises:
         SourceError: a folder without any image.

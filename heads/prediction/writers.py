@@ -1,4 +1,4 @@
-"""What a head says of many images, written as it comes: text for a terminal, CSV, or one JSON list."""
+"""Write predictions one by one as they come: as text for a terminal, CSV, or one JSON list."""
 
 import csv
 import json
@@ -11,12 +11,13 @@ from typing import TextIO
 from featurestore.errors import SourceError
 from featurestore.system.files import replacing
 from featurestore.system.printing import ERRORS, printable, standard_output
+from featurestore.system.progress import Progress, reporting
 from heads.prediction.predictor import Prediction, Predictor
 
 Writer = Callable[[TextIO, tuple[str, ...], int | None, Iterable[Prediction]], None]
 
 
-def predict(
+def write_predictions(
     head_dir: str | os.PathLike[str],
     inputs: Iterable[str | os.PathLike[str]],
     *,
@@ -24,12 +25,13 @@ def predict(
     out: str | os.PathLike[str] | None = None,
     top: int | None = None,
     weights: str | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: bool | Progress = True,
 ) -> int:
     """Classify images, and write what is found while the rest is still being read.
 
     Args:
-        head_dir, inputs, weights, progress: see :class:`heads.prediction.predictor.Predictor` and its ``predict``.
+        head_dir, inputs, weights: see :class:`heads.prediction.predictor.Predictor` and its ``predict``.
+        progress: see :func:`featurestore.system.progress.reporting`.
         form: ``text``, ``csv`` or ``json``; by default what the suffix of `out` says, else text.
         out: file to write; until it is complete, ``.part`` follows its name. By default, standard output.
         top: name only so many classes of each image, the likeliest first.
@@ -48,14 +50,14 @@ def predict(
     predictor = Predictor(head_dir, weights=weights)
     failures = 0
 
-    def counted() -> Iterator[Prediction]:
+    def counted(report: Progress | None) -> Iterator[Prediction]:
         nonlocal failures
-        for prediction in predictor.predict(inputs, top=top, progress=progress):
+        for prediction in predictor.predict(inputs, top=top, progress=report):
             failures += prediction.error is not None
             yield prediction
 
-    with _opened(out) as stream:
-        _WRITERS[form](stream, predictor.class_names, top, counted())
+    with _opened(out) as stream, reporting(progress) as report:
+        _WRITERS[form](stream, predictor.class_names, top, counted(report))
     return failures
 
 

@@ -105,7 +105,8 @@ class SweepPlan:
         none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
         columns = none.shape[1]
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
-        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-") as place:
+        # Windows deletes no file that is still mapped: what stays is deleted by the next sweep.
+        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-", ignore_cleanup_errors=True) as place:
             large = max_memory is not None and rows * columns * 4 > max_memory
             X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
             for start in range(0, rows, BLOCK):

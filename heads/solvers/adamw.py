@@ -1,4 +1,4 @@
-"""The arithmetic of dense nets, with NumPy: one step of AdamW while a net's numbers are in the cache.
+"""Dense nets and AdamW with NumPy. A step is computed in pieces that stay in the cache of the processor.
 
 A net is a list of layers: weights (in, out) and bias (1, out), after them scale and shift (1, out) of a hidden layer's
 batch normalisation. Everything equals what Keras does with ``AdamW``, ``Dropout`` and ``BatchNormalization`` at their
@@ -19,30 +19,31 @@ from heads.feature_table import Floats, Labels
 Layer = list[Any]
 
 _FLUSHED, _TINY = 100, 1e-30
-"""Steps after which moments below that become 0, as units that no longer learn would make them subnormal: slow."""
+"""After so many steps, moments below this number are set to 0: those of units that no longer learn would become
+subnormal numbers, which are slow."""
 
 Masks = list[NDArray[np.bool_] | None]
-"""Of the features, then of each hidden layer's units: what is left in; None for all."""
+"""Masks of the features, then of the units of each hidden layer, that dropout leaves in; None for all."""
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
 _MOMENTUM, _VARIANCE = 0.99, 1e-3
 _PIECE = 65_536
-"""Weights updated at a time: with both their moments and their gradient they fit into a core's cache (L2)."""
+"""So many weights are updated at a time: with their moments and their gradient they fit in the L2 cache of a core."""
 _LARGE = 4 * _PIECE
-"""Weights from which on several threads share a product or an update."""
+"""Several threads share a product or an update of at least so many weights."""
 _PARTS = 4
-"""Most threads: more of them wait for the interpreter. A product has so many parts however many threads there are."""
+"""The most threads, since more would wait for the interpreter; a product always has so many parts."""
 
 Pool = ThreadPoolExecutor | None
-"""Threads that share the work on large nets; None for the caller's alone."""
+"""Threads that share the work on large nets; None if the calling thread does it alone."""
 
 
 def thread_pool(threads: int, numbers: int) -> Pool:
-    """Threads for nets of so many weights, if it is worth it.
+    """Make threads for nets of so many weights; None if they would not make training faster.
 
-    They share whole products and updates, each with one thread of BLAS: its own threads wait for each other in each
-    product, a hundred times per step, which takes ten times as long where another process wants a core. The parts do
-    not depend on the number of threads, and so nothing else does.
+    They share products and updates, and BLAS has one thread in each of them: threads of BLAS wait for each other in
+    every product, a hundred times a step, which takes ten times as long if another process uses a core. The parts of a
+    product do not depend on the number of threads, and so the result does not either.
     """
     if threads < 2 or numbers < _LARGE:
         return None
@@ -50,7 +51,7 @@ def thread_pool(threads: int, numbers: int) -> Pool:
 
 
 def _shared(pool: Pool, work: Callable[[Any], object], tasks: Sequence[Any]) -> None:
-    """Do all tasks, in a few runs of them if there are threads."""
+    """Do all tasks, divided over the threads if there are any."""
     if pool is None:
         for task in tasks:
             work(task)
@@ -66,7 +67,7 @@ def _shared(pool: Pool, work: Callable[[Any], object], tasks: Sequence[Any]) -> 
 
 
 def _product(a: Any, b: Any, pool: Pool) -> Any:
-    """The product of (N, K) and (K, M)."""
+    """Return the product of (N, K) and (K, M)."""
     if b.size < _LARGE or b.shape[1] < _PARTS:
         return np.matmul(a, b)
     out = np.empty((len(a), b.shape[1]), a.dtype)
@@ -78,14 +79,14 @@ def _product(a: Any, b: Any, pool: Pool) -> Any:
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a net: widths from features to classes, and batch normalisation."""
+    """The shape of a net: its widths from features to classes, and whether it has batch normalisation."""
 
     widths: tuple[int, ...]
     batch_norm: bool
 
     @property
     def sizes(self) -> list[list[tuple[int, int]]]:
-        """Shapes of the arrays of each layer."""
+        """The shapes of the arrays of each layer."""
         hidden = len(self.widths) - 2
         return [
             [(n, m)] + [(1, m)] * (3 if self.batch_norm and layer < hidden else 1)
@@ -94,13 +95,13 @@ class Shape:
 
     @property
     def numbers(self) -> int:
-        """How many weights."""
+        """The number of weights."""
         return sum(n * m for layer in self.sizes for n, m in layer)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Hyperparameters of one net's steps; `masks` draws from `rng`, which its first weights came from."""
+    """The hyperparameters of the training of a net. `rng` draws its first weights, and then its masks."""
 
     shape: Shape
     learning_rate: float
@@ -111,7 +112,7 @@ class Settings:
     rng: np.random.Generator
 
     def weights(self) -> list[list[Floats]]:
-        """First weights: Glorot's uniform distribution, biases 0, scales 1."""
+        """Draw the first weights from Glorot's uniform distribution; biases are 0, scales 1."""
         layers = []
         for (n, m), *vectors in self.shape.sizes:
             limit = np.sqrt(6 / (n + m))
@@ -121,26 +122,26 @@ class Settings:
 
     @property
     def shares(self) -> list[float]:
-        """Share left out of the features and of each hidden layer."""
+        """The shares of the features, and of the units of each hidden layer, that dropout leaves out."""
         return [self.input_dropout] + [self.dropout] * (len(self.shape.widths) - 2)
 
     def masks(self, rows: int) -> Masks:
-        """Drawn anew for each step."""
+        """Draw the masks of a step for so many rows."""
         return [self._mask(rows, *pair) for pair in zip(self.shares, self.shape.widths[:-1], strict=True)]
 
     def _mask(self, rows: int, share: float, width: int) -> NDArray[np.bool_] | None:
         if share == 0:
             return None
-        # 16 random bits each, because drawing them costs more than the rest of a small layer.
+        # 16 random bits each, since drawing more would take longer than the rest of a small layer.
         bits = self.rng.bit_generator.random_raw(-(-rows * width // 4)).view(np.uint16)
         return np.asarray(bits[: rows * width].reshape(rows, width) >= round(share * 65_536))
 
     def smooth(self, target: Floats) -> Floats:
-        """Targets (N, C) with label smoothing."""
+        """Return targets (N, C) with label smoothing."""
         return target * np.float32(1 - self.label_smoothing) + np.float32(self.label_smoothing / target.shape[1])
 
     def rates(self, step: int) -> tuple[np.float32, np.float32]:
-        """Step size with Adam's correction for the start, and what weight decay leaves."""
+        """Return the step size with the bias correction of Adam, and the factor of weight decay."""
         correction = np.sqrt(1 - _BETA_2**step) / (1 - _BETA_1**step)
         return np.float32(self.learning_rate * correction), np.float32(1 - self.learning_rate * self.weight_decay)
 
@@ -148,14 +149,14 @@ class Settings:
 def gradients(
     layers: list[Layer], x: Floats, target: Floats, masks: Masks, scales: Sequence[Any], pool: Pool = None
 ) -> tuple[list[tuple[Any, Any]], list[list[Any]], list[tuple[Any, Any]], Any]:
-    """Backpropagation of the mean cross-entropy through a net.
+    """Compute the gradients of the mean cross-entropy of a net by backpropagation.
 
     Args:
         layers: the net.
         x: rows (N, D).
-        target: probabilities (N, C).
+        target: target probabilities (N, C).
         masks: see :data:`Masks`.
-        scales: what the values that a mask leaves in are multiplied by.
+        scales: the factors of the values that each mask leaves in.
         pool: see :func:`thread_pool`.
 
     Returns:
@@ -204,7 +205,7 @@ def gradients(
 
 
 def logits(layers: list[Layer], moments: list[list[Any]], x: Any, pool: Pool = None) -> Any:
-    """Scores (N, C) of rows; batch normalisation by its moving moments."""
+    """Return the logits (N, C) of rows (N, D); batch normalisation uses its moving moments."""
     for layer, (weights, bias, *norm) in enumerate(layers):
         x = _product(x, weights, pool) + bias
         if norm:
@@ -216,7 +217,7 @@ def logits(layers: list[Layer], moments: list[list[Any]], x: Any, pool: Pool = N
 
 
 class Net:
-    """One net. All its weights stand in one array, matrices before vectors, so that vectors are updated in one go."""
+    """A net whose weights are in one array, matrices before vectors, so that all vectors are updated at once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._steps = settings, 0
@@ -230,7 +231,7 @@ class Net:
         self.moments = [[np.zeros(size, np.float32), np.ones(size, np.float32)] for size in norms]
 
     def _views(self) -> list[Layer]:
-        """The layers' arrays, as parts of the one."""
+        """Return the arrays of the layers, as views of the one array."""
         sizes, start = self._settings.shape.sizes, 0
         layers: list[Layer] = [[] for _ in sizes]
         for arrays in (slice(1), slice(1, None)):
@@ -245,15 +246,15 @@ class Net:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.layers = self._views()  # which a pickle would hold as arrays of their own
+        self.layers = self._views()  # a pickle would hold copies of the views
 
     def scores(self, x: Floats, pool: Pool = None) -> Floats:
-        """Logits, float32 (N, C)."""
+        """Return the logits of rows (N, D), float32 (N, C)."""
         scores: Floats = logits(self.layers, self.moments, x, pool)
         return scores
 
     def folded(self) -> list[tuple[Floats, Floats]]:
-        """Weights (in, out) and bias (out,) of each layer, in arrays of their own; batch normalisation is in them."""
+        """Return copies of the weights (in, out) and bias (out,) of each layer, which include batch normalisation."""
         layers = []
         for layer, (weights, bias, *norm) in enumerate(self.layers):
             if norm:
@@ -265,7 +266,7 @@ class Net:
         return layers
 
     def step(self, x: Floats, codes: Labels, pool: Pool = None) -> Floats:
-        """One step of AdamW on a batch; gives the logits (N, C) that the net had for it, with dropout."""
+        """Take a step of AdamW on a batch, and return the logits (N, C) of the net before it, with dropout."""
         settings = self._settings
         target = np.zeros((len(codes), settings.shape.widths[-1]), np.float32)
         target[np.arange(len(codes)), codes] = 1
@@ -285,7 +286,7 @@ class Net:
                 start += pieces[-1][1].shape[0] * residual.shape[1]
 
         def update(piece: tuple[int, Floats, Floats]) -> None:
-            # The gradient is used up while it is in the cache: the whole of it is nowhere.
+            # Each piece of the gradient is used while it is in the cache; the whole gradient never exists.
             place, rows, residual = piece
             self._adam(place, (rows @ residual).ravel(), rate, decay)
 
@@ -298,7 +299,7 @@ class Net:
     def _adam(self, start: int, gradient: Floats, rate: np.float32, decay: np.float32) -> None:
         """Update the weights from `start` on. The gradient is overwritten.
 
-        The moments are stored divided by 1 - beta, which saves a pass over each.
+        The moments are kept divided by 1 - beta, which saves a pass over each of them.
         """
         stop = start + gradient.size
         weights, first, second = (each[start:stop] for each in (self._flat, self._first, self._second))

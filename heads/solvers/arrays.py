@@ -1,4 +1,4 @@
-"""Arrays that fits are made of: checks of features and of what a file holds, and standardisation."""
+"""Arrays: checks of features and of arrays from files, and standardisation."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -13,38 +13,45 @@ from heads.solvers.moments import moments
 F = TypeVar("F", bound=np.floating[Any])
 
 Layers = list[tuple[Floats, Floats]]
-"""Weights (in, out) and bias (out,) of each layer of a net."""
+"""The weights (in, out) and the bias (out,) of each layer of a net."""
 
 _LARGEST = 1e15
-"""Size of a feature up to which sums of squares over millions of rows are numbers in float32."""
+"""The largest feature: sums of squares over millions of rows are still finite in float32."""
 UNUSABLE = f"features hold NaN, infinity or numbers beyond {_LARGEST:g}"
 
 
 class Scaling(NamedTuple):
-    """Mean and standard deviation of each column: float32 (D,)."""
+    """The mean and the standard deviation of each column, float32 (D,), by which rows are standardised."""
 
     mean: Floats
     scale: Floats
 
     @classmethod
     def none(cls, columns: int) -> "Scaling":
-        """Leaves rows as they are."""
+        """Make the scaling that leaves rows as they are."""
         return cls(np.zeros(columns, np.float32), np.ones(columns, np.float32))
 
     def apply(self, X: Floats) -> Floats:
-        """Standardised rows, in a new array."""
+        """Return standardised rows (N, D) in a new array."""
         Z = X - self.mean
         Z /= self.scale
         return Z
 
     def fold(self, weights: Floats, bias: Floats) -> tuple[Floats, Floats]:
-        """Weights (D, C) and bias (C,) that give on raw rows what those given give on standardised rows."""
+        """Return weights (D, C) and bias (C,) that compute on raw rows what these compute on standardised rows."""
         folded = weights / self.scale[:, None].astype(np.float64)
         return folded.astype(np.float32, order="C"), (bias - self.mean @ folded).astype(np.float32)
 
 
 class Extent(NamedTuple):
-    """What heads are to be judged on: rows in all, the fewest that one is fitted to, columns and classes."""
+    """The size of the data that heads are judged on.
+
+    Attributes:
+        rows: the number of all rows.
+        fewest: the number of rows of the smallest training set.
+        columns: the number of features D.
+        classes: the number of classes C.
+    """
 
     rows: int
     fewest: int
@@ -53,22 +60,25 @@ class Extent(NamedTuple):
 
     @classmethod
     def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":
-        """Of rows by the fold that each is held out in; -1 is never held out."""
+        """Compute the size from the fold in which each row is held out (N,); -1 is never held out."""
         return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns, classes)
 
 
 def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
-    """Standardised rows, and how they were made. Columns that are constant to rounding become zero."""
+    """Return standardised rows, and their scaling. Columns that are constant to rounding become zero.
+
+    The weights of the rows (N,) are equal by default.
+    """
     means, scales = moments(X, (np.ones(len(X)) if weights is None else weights)[None])
     scaling = Scaling(means[0], scales[0])
     return scaling.apply(X), scaling
 
 
 def as_features(X: ArrayLike) -> Floats:
-    """Rows as float32 (N, D).
+    """Return rows as float32 (N, D), without a copy if they are that already.
 
     Raises:
-        InputError: no matrix, one without columns, or NaN, infinity or huge numbers in it.
+        InputError: X is no matrix, has no columns, or holds NaN, infinity or huge numbers.
     """
     raw = np.asarray(X)
     if raw.ndim != 2:
@@ -76,7 +86,7 @@ def as_features(X: ArrayLike) -> Floats:
             f"features have shape {raw.shape}: give a matrix of one row per sample "
             "(Reshape your data with X.reshape(1, -1) if it is one sample)"
         )
-    with np.errstate(over="ignore"):  # the check below names the rows
+    with np.errstate(over="ignore"):  # the check below names rows that become infinite
         features = raw.astype(np.float32, copy=False)
     if (bad := np.flatnonzero(unusable(features))).size:
         raise InputError(
@@ -87,21 +97,25 @@ def as_features(X: ArrayLike) -> Floats:
 
 
 def unusable(features: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Which rows (N,) hold what is said in :data:`UNUSABLE`."""
+    """Return a mask (N,) of the rows that hold NaN, infinity or huge numbers, see :data:`UNUSABLE`.
+
+    Raises:
+        InputError: the rows have no columns.
+    """
     if not features.shape[1]:
         raise InputError(
             f"features have no columns, 0 feature(s) (shape={features.shape}) while a minimum of 1 is required: "
             "extract them again"
         )
-    # Neither comparison is true of NaN.
+    # Both comparisons are false for NaN.
     return np.asarray(~((features.max(axis=1) <= _LARGEST) & (features.min(axis=1) >= -_LARGEST)))
 
 
 def finite(answers: NDArray[F]) -> NDArray[F]:
-    """Scores or probabilities (N, C) themselves.
+    """Return scores or probabilities (N, C) as they are, if all are finite.
 
     Raises:
-        HeadError: some are none; weights can be so large that their sums are no numbers.
+        HeadError: some are not, since weights can be so large that their sums are infinite.
     """
     if bad := int((~np.isfinite(answers).all(axis=1)).sum()):
         raise HeadError(f"its answers to {bad} of {len(answers)} rows are no numbers")
@@ -112,7 +126,7 @@ def check_arrays(state: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
     """Check that a state holds finite float32 arrays of these names and shapes.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it holds something else.
     """
     if state.keys() != shapes.keys():
         raise ValueError(f"it holds {', '.join(sorted(state))}, not {', '.join(sorted(shapes))}")
@@ -125,7 +139,7 @@ def check_array(name: str, value: Any, kind: type[np.generic], shape: tuple[int,
     """Check that a value from a file is an array of this type and shape, of finite numbers.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is something else.
     """
     if not isinstance(value, np.ndarray):
         raise ValueError(f"{name} is a {type(value).__name__}, not an array")

@@ -1,4 +1,4 @@
-"""Rows held out of a fit, and the temperature that their scores ask for."""
+"""Folds of rows that are held out of fits, and the temperature that turns their scores into probabilities."""
 
 from typing import Any, NamedTuple
 
@@ -10,27 +10,27 @@ from heads.metrics.outcomes import blocks
 from heads.solvers.scores import log_loss, softmax
 
 _FOLDS = 3
-"""Folds of the out-of-fold scores that a temperature is fitted on."""
+"""The number of folds for the out-of-fold scores that a temperature is fitted to."""
 _ENOUGH = 1000
-"""Scores that a temperature needs, at most."""
+"""A temperature needs no more rows than this."""
 _SCORES = 2**26
-"""Scores of rows held out that are kept of one head, at most: 256 MiB. Of a thousand classes, 67,000 rows; of 20,000,
-3,355, whose accuracy is known to 0.9 % or better."""
+"""The most out-of-fold scores of a head: 256 MiB. They are of 67,000 rows with a thousand classes, and of 3,355 rows
+with 20,000, whose accuracy is known to 0.9 % or better."""
 _COLDEST, _STEPS, _PRECISE = 7.0, 60, 1e-7
-"""Greatest size of a temperature's logarithm, most steps of the search for it, and the step that ends it."""
+"""The largest absolute logarithm of a temperature, the most steps of its search, and the step size that ends it."""
 
 
 def stratified_folds(labels: Labels, folds: int, seed: int, groups: Labels | None = None) -> Labels:
-    """The fold in which each row is held out (N,); each class is spread evenly over the folds.
+    """Return the fold in which each row is held out (N,); each class is spread evenly over the folds.
 
-    Rows of one group stand in one fold, so that no row is judged by a head that was fitted on another of its group. A
-    fold never holds out all rows of a class: where that cannot be avoided, the rows get -1 and are never held out.
+    Rows of one group are in one fold, so that no row is judged by a head that was fitted to another of its group. A
+    fold never holds out all rows of a class: if that cannot be avoided, the rows get -1 and are never held out.
 
     Args:
         labels: classes (N,).
-        folds: how many, at least 2.
-        seed: of the order in which rows are dealt out.
-        groups: number of each row's group (N,), such as its image or its person; by default each row is its own.
+        folds: the number of folds, at least 2.
+        seed: of the order in which rows are assigned to folds.
+        groups: the number of each row's group (N,), such as its image or its person; by default each row is a group.
     """
     rng = np.random.default_rng(seed)
     codes = np.unique(labels, return_inverse=True)[1]
@@ -38,7 +38,7 @@ def stratified_folds(labels: Labels, folds: int, seed: int, groups: Labels | Non
     size, first = np.bincount(groups), rng.permutation(len(codes))
     held = np.zeros((int(codes.max(initial=-1)) + 1, folds), np.intp)
     numbers = np.empty(len(codes), np.intp)
-    # Large groups first, as long as there is room to make up for them.
+    # Large groups come first, since smaller ones can balance the folds after them.
     shared = first[size[groups[first]] > 1]
     members, ends = np.argsort(groups, kind="stable"), size.cumsum()
     for group in sorted(dict.fromkeys(groups[shared].tolist()), key=lambda group: -size[group]):
@@ -55,7 +55,7 @@ def stratified_folds(labels: Labels, folds: int, seed: int, groups: Labels | Non
         held[code] += np.bincount(numbers[alone], minlength=folds)
     whole = held.max(axis=1) == held.sum(axis=1)
     numbers[np.isin(groups, groups[whole[codes]])] = -1
-    used = np.unique(numbers[numbers >= 0])  # a fold may have lost all its rows
+    used = np.unique(numbers[numbers >= 0])  # a fold may have no rows left
     return np.where(numbers < 0, -1, np.searchsorted(used, numbers))
 
 
@@ -69,9 +69,9 @@ def held_out_tenth(labels: Labels, seed: int, groups: Labels | None = None) -> N
 
 
 def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) -> Labels | None:
-    """A fold for each row, to fit a temperature on out-of-fold scores; None if no row can be held out.
+    """Return a fold for each row (N,), to fit a temperature to out-of-fold scores; None if no row can be held out.
 
-    Of many rows only one fold is held out, and the others get -1: a thousand scores are enough for one number.
+    Of many rows only one fold is held out, and the others get -1: a thousand rows are enough to fit one number.
     """
     many = len(codes) >= _FOLDS * _ENOUGH
     numbers = stratified_folds(codes, min(10, len(codes) // _ENOUGH) if many else _FOLDS, seed, groups)
@@ -82,14 +82,14 @@ def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) ->
 
 
 def held_most(classes: int) -> int:
-    """Rows held out whose scores fit in memory: more than anybody has, unless there are thousands of classes."""
+    """Return the most rows whose out-of-fold scores fit in memory; the limit matters with thousands of classes."""
     return max(_SCORES // classes, 1)
 
 
 def thinned(numbers: Labels, most: int, seed: int, groups: Labels | None = None) -> Labels:
-    """Folds (N,) in which no more than so many rows are held out, drawn by `seed`; the others get -1.
+    """Return folds (N,) that hold out at most so many rows, drawn by `seed`; the other rows get -1.
 
-    Groups stay whole, and one is always left.
+    Groups stay whole, and at least one group is held out.
     """
     held = np.flatnonzero(numbers >= 0)
     if len(held) <= most:
@@ -104,12 +104,12 @@ def thinned(numbers: Labels, most: int, seed: int, groups: Labels | None = None)
 
 
 class Calibration(NamedTuple):
-    """A temperature, and the log loss of held-out rows before and after.
+    """A temperature, and the log loss of held-out rows without and with it.
 
     Attributes:
-        temperature: by which scores are divided; 1 where any other made the log loss worse.
-        before: log loss of the scores as they are.
-        after: log loss with a temperature that was fitted on the other rows; `before` where none is applied.
+        temperature: the number that scores are divided by; 1 if no other makes the log loss smaller.
+        before: the log loss of the scores as they are.
+        after: the log loss with temperatures that were fitted to other rows; `before` if the temperature is 1.
     """
 
     temperature: float
@@ -118,9 +118,20 @@ class Calibration(NamedTuple):
 
 
 def calibrate(scores: NDArray[np.floating[Any]], codes: Labels) -> Calibration:
-    """The temperature for scores (N, C) of rows that were not fitted on, if one makes them better on other rows.
+    """Fit a temperature to scores (N, C) of held-out rows, and keep it if it makes the log loss of other rows smaller.
 
-    That is judged by temperatures which are fitted on four fifths of the rows and used on the rest.
+    To test that, temperatures are fitted to four fifths of the rows and applied to the rest.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads.solvers.calibration import calibrate
+        >>> codes = np.arange(1000) % 2
+        >>> scores = np.where(np.arange(1000) % 5 > 0, 9.0, -9.0)[:, None] * np.eye(2)[codes]  # 80 % are right
+        >>> found = calibrate(scores, codes)
+        >>> round(9 / found.temperature, 1)  # the log-odds of 80 %
+        1.4
+        >>> found.after < found.before
+        True
     """
     order = np.random.default_rng(0).permutation(len(codes))
     total = 0.0
@@ -135,20 +146,21 @@ def calibrate(scores: NDArray[np.floating[Any]], codes: Labels) -> Calibration:
 
 
 def fit_temperature(scores: NDArray[np.floating[Any]], codes: Labels) -> float:
-    """The number by which to divide scores (N, C) so that their softmax has the least cross-entropy to smoothed labels.
+    """Return the temperature by which scores (N, C) of held-out rows become the best probabilities.
 
-    One temperature: Guo et al., "On calibration of modern neural networks", ICML 2017. Smoothed labels: Platt,
-    "Probabilistic outputs for support vector machines", 1999, with one doubtful row for all classes together, since
-    they share the temperature: labels of N rows ask for the probability (N + 1) / (N + 2) of their class, and the rest
-    is spread evenly. A few rows that are all right would else ask for certainty. The scores must be of rows that were
-    not fitted on: heads give out-of-fold scores, so that no rows are lost to calibration.
+    It is the divisor whose softmax has the least cross-entropy to smoothed labels. One temperature for all classes is
+    from Guo et al., "On calibration of modern neural networks", ICML 2017; smoothed labels are from Platt,
+    "Probabilistic outputs for support vector machines", 1999, here with one uncertain row for all classes together,
+    since they share the temperature: the target probability of the true class is (N + 1) / (N + 2) for N rows, and the
+    rest is spread evenly. Otherwise a few rows that are all right would lead to probabilities of 1. The scores must be
+    of rows that the head was not fitted to: with out-of-fold scores, all rows are still used for the fit.
     """
     rows, classes = scores.shape
     off = 1 / ((rows + 2) * (classes - 1))
     true = scores[np.arange(rows), codes].sum(dtype=np.float64)
     wanted = (off * scores.sum(dtype=np.float64) + ((rows + 1) / (rows + 2) - off) * true) / rows
-    # Newton's method for the logarithm of 1 / temperature, in which the cross-entropy has one minimum; where it would
-    # leave the bounds that are known, they are halved.
+    # Newton's method for the logarithm of 1 / temperature, in which the cross-entropy has one minimum. A step that
+    # would leave the known bounds is replaced by a bisection of them.
     low, high, at = -_COLDEST, _COLDEST, 0.0
     for _ in range(_STEPS):
         expected, squares = np.empty(rows), 0.0

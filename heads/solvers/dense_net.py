@@ -23,22 +23,24 @@ from heads.solvers.scores import log_loss
 from heads.solvers.versions import Versions
 
 _CHUNKS = 8
-"""Part of the memory limit that is read at a time."""
+"""One of so many parts of the memory limit is read at a time."""
 
 
 @dataclass(eq=False)
 class Member:
-    """A design on a fold, and how far it is.
+    """The training of a design on a fold, up to an epoch.
+
+    The stopping rows are those whose log loss decides when the training stops.
 
     Attributes:
-        index: of the design.
+        index: the index of the design.
         params: its hyperparameters.
-        best: least log loss on the rows that tell when to stop, of epoch `best_epoch` (from 1).
-        scores: of the fold's held-out rows, after that epoch.
-        earlier: what `scores` were after each epoch of `marks`.
-        stopped: why it ended; empty while it trains.
-        losses: of each epoch, on the rows that tell when to stop.
-        learnt: of each epoch, on the training rows while they were learnt from, if a net keeps them.
+        best: the least log loss on the stopping rows, in epoch `best_epoch` (from 1).
+        scores: the scores of the held-out rows of the fold after that epoch.
+        earlier: the value of `scores` after each epoch of `marks`.
+        stopped: why the training stopped; empty before that.
+        losses: the log loss on the stopping rows after each epoch.
+        learnt: the log loss on the training rows during each epoch, if it is recorded.
     """
 
     index: int
@@ -68,7 +70,7 @@ class Member:
         fold: int = 0,
         marks: frozenset[int] = frozenset(),
     ) -> "Member":
-        """One that has not begun."""
+        """Make the training of a design that has not begun."""
         shape = Shape((columns, *params["hidden"], classes), params["batch_norm"])
         rates = ("learning_rate", "weight_decay", "input_dropout", "dropout", "label_smoothing")
         rng = np.random.Generator(np.random.SFC64(seed))
@@ -77,13 +79,13 @@ class Member:
 
     @property
     def cost(self) -> int:
-        """How long an epoch takes, in relation to others."""
-        return self.settings.shape.numbers + 10_000  # what a step costs beside arithmetic
+        """The time of an epoch, in relation to that of others."""
+        return self.settings.shape.numbers + 10_000  # the cost of a step beside the arithmetic
 
     def judge(self, loss: float) -> bool:
-        """Take note of an epoch's log loss on the rows that tell when to stop; says whether it is the best so far.
+        """Record the log loss of an epoch on the stopping rows, and return whether it is the best so far.
 
-        The first epoch is, whatever its loss, so that a net which diverged has scores too.
+        The first epoch always is, so that a net that diverged has scores too.
         """
         self.epoch += 1
         self.losses.append(loss)
@@ -100,27 +102,28 @@ class Member:
         return better
 
     def keep(self, scores: Floats | None) -> None:
-        """Take note of an epoch's scores of the fold's held-out rows; None where an earlier epoch is the best."""
+        """Record the scores of an epoch on the held-out rows of the fold; None if an earlier epoch is the best."""
         if scores is not None:
-            # Of a net that diverged, no score is a number.
+            # The scores of a net that diverged are NaN.
             self.scores = np.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=0.0)
         if self.epoch in self.marks:
             self.earlier[self.epoch] = self.scores
 
 
 class Batches:
-    """Scaled rows of a fold: training rows in batches, rows that tell when to stop, and those held out.
+    """The scaled rows of a fold: batches of training rows, stopping rows, and held-out rows.
 
-    A tenth of the images of the training rows tells when to stop and is not learnt from, unless other rows are given
-    for that. Where no image can be left out, because it is the last of its class, the training rows tell.
+    The log loss on the stopping rows decides when the training stops. They are a tenth of the images of the training
+    rows, which is not trained on, unless others are given. If no image can be left out, because each is the last of its
+    class, all training rows are stopping rows too.
 
     Args:
         division: the rows.
-        fold: which of its folds; ``division.folds`` for all rows.
-        standardize: whether rows are scaled by the fold's training rows.
-        seed: of the rows that tell when to stop, and of the batches.
-        max_memory: bytes; rows that are larger as float32 are read in chunks.
-        stopping: scaled rows that tell when to stop, and their labels.
+        fold: the number of the fold; ``division.folds`` for all rows.
+        standardize: whether rows are standardised, by the training rows of the fold.
+        seed: of the choice of the stopping rows, and of the batches.
+        max_memory: bytes; rows that take more as float32 are read in chunks.
+        stopping: other stopping rows, scaled, and their labels.
     """
 
     def __init__(
@@ -140,7 +143,7 @@ class Batches:
 
     @cached_property
     def _parts(self) -> tuple[Labels, Labels]:
-        """Rows to learn from, those that show one image side by side; plain rows that are not, to tell when to stop."""
+        """The rows to train on, those of one image side by side; and the plain rows that are left out of these."""
         division = self._division
         rows = np.flatnonzero(division.fold != self._fold)
         rows = rows[np.argsort(division.image[rows], kind="stable")]
@@ -154,11 +157,11 @@ class Batches:
 
     @cached_property
     def _versions(self) -> Versions:
-        """The versions of each image among the rows to learn from."""
+        """The versions of each image among the rows to train on."""
         return Versions(self._division.image[self._parts[0]])
 
     def epoch(self, number: int, batch_size: int) -> Iterator[LabelledRows]:
-        """Batches: one version of each image, drawn anew, in another order for each number."""
+        """Yield the batches of an epoch: one version of each image, drawn anew, in an order drawn by `number`."""
         rng = np.random.default_rng([self._seed, number])
         rows = self._parts[0][self._versions.draw(rng)]
         X, codes = self._division.X, self._division.codes
@@ -167,19 +170,19 @@ class Batches:
                 yield self._scaled(X[some]), codes[some]
             return
         rows = np.sort(rows)
-        # Chunks of one length, each with rows for some batches, so that no batch is a few rows.
+        # Chunks have one length, and rows for several batches each, so that no batch is small.
         length = max(self._chunk, 4 * batch_size * len(X) // len(rows))
         chunk = rows * ceil(len(X) / length) // len(X)
         for each in rng.permutation(np.unique(chunk)):
             within = rows[chunk == each]
             start = within[0]
-            read = np.array(X[start : within[-1] + 1])  # in one go
+            read = np.array(X[start : within[-1] + 1])  # in one read
             for some in _split(rng.permutation(within), batch_size):
                 yield self._scaled(read[some - start]), codes[some]
 
     @property
     def unseen(self) -> bool:
-        """Whether the rows that tell when to stop are not learnt from."""
+        """Whether the stopping rows are not trained on."""
         return self._stopping is not None or len(self._parts[1]) > 0
 
     @cached_property
@@ -189,11 +192,11 @@ class Batches:
 
     @property
     def codes(self) -> Labels:
-        """Labels of the rows that tell when to stop (S,)."""
+        """The labels of the stopping rows (S,)."""
         return self._division.codes[self._stops] if self._stopping is None else self._stopping[1]
 
     def stops(self) -> Iterator[Floats]:
-        """The rows that tell when to stop, in blocks."""
+        """Yield the stopping rows in blocks."""
         if self._stopping is None:
             yield from self._blocks(self._stops)
         else:
@@ -201,7 +204,7 @@ class Batches:
                 yield self._stopping[0][start : start + BLOCK]
 
     def held(self) -> Iterator[Floats]:
-        """The fold's held-out rows, in blocks."""
+        """Yield the held-out rows of the fold in blocks."""
         yield from self._blocks(self._division.held(self._fold))
 
     def _blocks(self, rows: Labels) -> Iterator[Floats]:
@@ -213,17 +216,17 @@ class Batches:
 
 
 def _split(rows: Labels, batch_size: int) -> list[Labels]:
-    """As few batches as Keras makes, but of like size: none is a few rows."""
+    """Divide rows into as many batches as Keras does, but of equal sizes, so that none is small."""
     return np.array_split(rows, ceil(len(rows) / batch_size))
 
 
 @contextmanager
 def threads_for(members: Sequence[Member], threads: int) -> Iterator[Pool]:
-    """Threads for the training of some members, BLAS having none of its own meanwhile; numbers may become infinite."""
+    """Make threads for the training of some members. Meanwhile BLAS has one, and numbers may become infinite."""
     from threadpoolctl import threadpool_limits
 
     largest = max((member.settings.shape.numbers for member in members), default=0)
-    with threadpool_limits(1, user_api="blas"), np.errstate(all="ignore"):  # a net that diverges says so itself
+    with threadpool_limits(1, user_api="blas"), np.errstate(all="ignore"):  # Member.judge reports a net that diverged
         pool = thread_pool(threads, largest)
         with pool or nullcontext():
             yield pool
@@ -238,18 +241,18 @@ def train_epoch(
     deadline: float = inf,
     history: bool = False,
 ) -> list[Floats | None]:
-    """Train members on the same batches for an epoch, and let them take note of it.
+    """Train members on the same batches for an epoch, and record it in them.
 
     Args:
-        members: of one fold, batch size and epoch.
-        nets: theirs.
-        batches: of that fold.
+        members: members of one fold, with one batch size, after the same number of epochs.
+        nets: their nets.
+        batches: the rows of that fold.
         pool: see :func:`threads_for`.
-        deadline: by ``time.monotonic()``: the epoch is ended early, and counts.
-        history: keep :attr:`Member.learnt`.
+        deadline: the ``time.monotonic()`` at which the epoch ends early, and still counts.
+        history: whether to record :attr:`Member.learnt`.
 
     Returns:
-        For each member its scores (S, C) of the rows that tell when to stop, or None where an earlier epoch is better.
+        For each member its scores (S, C) of the stopping rows, or None if an earlier epoch is better.
     """
     total, rows = np.zeros(len(nets)), 0
     for x, codes in batches.epoch(members[0].epoch, members[0].params["batch_size"]):
@@ -269,6 +272,6 @@ def train_epoch(
 
 
 def scores_of(nets: Sequence[Net], blocks: Iterator[Floats], pool: Pool = None) -> list[Floats]:
-    """Logits of some rows by each net, float32 (N, C); blocks are made once for all nets."""
+    """Return the logits of some rows by each net, float32 (N, C); each block is read once for all nets."""
     scores = [[net.scores(x, pool) for net in nets] for x in blocks] if nets else []
     return [np.concatenate(each) for each in zip(*scores, strict=True)]

@@ -145,7 +145,7 @@ def workshop(
     """Yield a place to train members in: a folder for their nets, and a file of the rows if processes are worth it."""
     work = 3 * len(division.codes) * sum(member.cost * member.params["epochs"] for member in members)
     workers = cores() if work > _WORTH_PROCESSES else 1
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if workers > 1 and not isinstance(division.X, np.memmap):
             X = scratch(Path(folder) / "rows", division.X.dtype, division.X.shape)
             X[:] = division.X

@@ -1,4 +1,4 @@
-"""One Gram matrix of all rows, from which any Gaussian kernel is read without touching the features."""
+"""The Gram matrix of all rows, from which any Gaussian kernel is computed without reading the features again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from heads.solvers.folds import BLOCK, Division
 Doubles = NDArray[np.float64]
 
 SHARED, EACH = 8, 12
-"""Bytes for each pair of rows: of the matrix in float64; and of each task that reads it, for a kernel that may be as
-large and the solver's copy in float32."""
+"""Bytes for each pair of rows: 8 for the matrix in float64, and 12 for each task that reads it, whose kernel may be as
+large, and which the solver copies in float32."""
 
 _STRIP = 256
 """Rows of a kernel that are computed at a time: they stay in the cache of a core."""
 
 
 def strips(rows: int) -> Iterator[slice]:
-    """Runs of a few rows, in order."""
+    """Yield slices of a few rows, in order."""
     for start in range(0, rows, _STRIP):
         yield slice(start, min(start + _STRIP, rows))
 
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """Inner products of all rows of a division, scaled as in one fold; see :data:`SHARED` for what it takes.
+    """Inner products of all rows of a division, scaled as in one fold; see :data:`SHARED` for its memory.
 
     Attributes:
-        centred: float64 (N, N), of the rows less their mean, so that the distance of near rows keeps its digits.
-        square: float64 (N,), products of the rows with themselves, not centred.
-        total: float64 (N,), sums over the columns.
-        columns: how many.
+        centred: products of the rows minus their mean, float64 (N, N), which keeps the digits of small distances.
+        square: products of the rows with themselves, not centred, float64 (N,).
+        total: sums of the rows over the columns, float64 (N,).
+        columns: the number of columns.
     """
 
     centred: Doubles
@@ -44,7 +44,7 @@ class Gram:
 
     @classmethod
     def of(cls, division: Division, scaling: Scaling) -> "Gram":
-        """Read the features once, some columns at a time."""
+        """Compute the products, reading the features once, some columns at a time."""
         rows, columns = division.X.shape
         centred, (square, total) = np.zeros((rows, rows)), np.zeros((2, rows))
         for start in range(0, columns, BLOCK):
@@ -60,7 +60,7 @@ class Gram:
         return cls(centred, square, total, columns)
 
     def gaussian(self, rows: Labels, others: Labels, gamma: float) -> Doubles:
-        """Kernel exp(-gamma·distance²) (R, M)."""
+        """Return the kernel exp(-gamma·distance²), float64 (R, M), of some rows (R,) with others (M,)."""
         kernel, size = np.empty((len(rows), len(others))), self.centred.diagonal()
         for strip in strips(len(rows)):
             exponent = self.centred[rows[strip]].take(others, axis=1)
@@ -72,7 +72,7 @@ class Gram:
         return kernel
 
     def gamma(self, value: float | str, rows: Labels) -> float:
-        """The number that ``SVC(gamma=value)`` takes when it is fitted on these rows."""
+        """Return the number that ``SVC(gamma=value)`` uses when it is fitted to these rows."""
         if value != "scale":
             return float(value)
         variance = self.square[rows].mean() / self.columns - (self.total[rows].mean() / self.columns) ** 2

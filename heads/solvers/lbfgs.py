@@ -1,4 +1,4 @@
-"""L-BFGS for many problems at once: all take their step together, and each ends by itself.
+"""L-BFGS for many problems at once: all take their steps together, and each stops by its own criterion.
 
 Liu & Nocedal, "On the limited memory BFGS method for large scale optimization", Mathematical Programming, 1989.
 """
@@ -12,7 +12,7 @@ from heads.feature_table import Floats, Labels
 
 Doubles = NDArray[np.float64]
 Pair = tuple[Floats, Floats, Floats]
-"""Differences of parameters and of gradients (M, K, D), and 1 / their product (M,), or 0 where they are of no use."""
+"""Differences of parameters and of gradients (M, K, D), and 1 / their inner product (M,), or 0 for unusable pairs."""
 Memory = list[Pair]
 """Pairs, oldest first."""
 
@@ -21,23 +21,23 @@ _ARMIJO, _BACKTRACK, _SMALLEST_STEP = 1e-4, 0.4, 1e-6
 
 
 class Objective(Protocol):
-    """What is minimised: problems `which` (M,), each with its own penalty C (M,).
+    """The objectives of problems `which` (M,), each with its own penalty C (M,), which are minimised.
 
     Attributes:
-        null: the objective of each problem at 0.
+        null: the objective of each problem at parameters of 0.
     """
 
     null: Doubles
 
     def evaluate(self, P: Floats, which: Labels, C: Doubles) -> tuple[Doubles, Floats, Doubles]:
-        """Objective (M,), gradient (M, K, D) and mean curvature of the loss (M,) at P (M, K, D)."""
+        """Return objective (M,), gradient (M, K, D) and mean curvature of the loss (M,) at P (M, K, D)."""
 
     def precondition(self, q: Floats, which: Labels, C: Doubles, curvature: Doubles) -> Floats:
-        """Gradients (M, K, D) divided by something like the second derivative."""
+        """Return gradients (M, K, D) multiplied by an approximate inverse of the second derivative."""
 
 
 class Result(NamedTuple):
-    """Parameters (M, K, D) at the minimum, iterations (M,), and the last pairs of all problems."""
+    """The parameters (M, K, D) at the minimum, the number of iterations (M,), and the last pairs of all problems."""
 
     P: Floats
     iterations: Labels
@@ -45,25 +45,25 @@ class Result(NamedTuple):
 
 
 def pair(s: Floats, y: Floats) -> Pair:
-    """Differences as L-BFGS keeps them."""
+    """Make a pair of differences of parameters and of gradients."""
     product = _dot(s, y)
     good = product > 1e-10 * _dot(s, s)
     return s, y, np.where(good, 1 / np.where(good, product, 1), 0).astype(np.float32)
 
 
 def _dot(a: Floats, b: Floats) -> Floats:
-    """Inner product of each problem (M,)."""
+    """Return the inner product of each problem (M,)."""
     found: Floats = np.vecdot(a.reshape(len(a), -1), b.reshape(len(b), -1))
     return found
 
 
 def _each(factors: NDArray[np.floating]) -> Floats:
-    """One factor per problem, to multiply (M, K, D) with."""
+    """Return factors (M,), one for each problem, in a shape that multiplies (M, K, D)."""
     return factors.astype(np.float32)[:, None, None]
 
 
 class _State:
-    """Problems that are still being solved: where each stands, and its recent steps."""
+    """The problems that are not solved yet, with their parameters and their recent steps."""
 
     def __init__(self, objective: Objective, which: Labels, C: Doubles, P: Floats, memory: Memory) -> None:
         self.objective, self.which, self.C, self.P, self.memory = objective, which, C, P, memory
@@ -73,13 +73,13 @@ class _State:
             self._measure(memory[-1])
 
     def keep(self, those: NDArray[np.bool_]) -> None:
-        """Drop the other problems."""
+        """Keep only these problems."""
         for name in ("which", "C", "P", "value", "gradient", "curvature", "step", "gain"):
             setattr(self, name, getattr(self, name)[those])
         self.memory = [(s[those], y[those], r[those]) for s, y, r in self.memory]
 
     def direction(self) -> Floats:
-        """Where L-BFGS goes from here (M, K, D)."""
+        """Return the search direction (M, K, D)."""
         q, factors = -self.gradient, []
         for s, y, r in reversed(self.memory):
             factors.append(r * _dot(s, q))
@@ -93,14 +93,17 @@ class _State:
         return self.objective.precondition(q, self.which, self.C, self.curvature)
 
     def _measure(self, last: Pair) -> None:
-        """How much less curvature a step showed than the preconditioner supposes."""
+        """Set the factor by which the last step showed less curvature than the preconditioner assumes."""
         _, y, r = last
         size = _dot(y, self._preconditioned(y))
         good = (r > 0) & (size > 0)
         self.gain = np.where(good, 1 / np.where(good, r * size, 1), self.gain)
 
     def advance(self, ahead: Floats, slope: Doubles) -> NDArray[np.bool_]:
-        """One step of all problems; those whose objective does not decrease enough stay, to try a shorter one."""
+        """Take a step in all problems, and return a mask of those that moved.
+
+        A problem whose objective does not decrease enough stays where it is, and tries a shorter step next time.
+        """
         target = self.P + _each(self.step) * ahead
         value, gradient, curvature = self.objective.evaluate(target, self.which, self.C)
         moved = value <= self.value + _ARMIJO * self.step * slope + 1e-7 * np.abs(self.value)
@@ -121,13 +124,13 @@ def minimise(
     """Minimise all problems.
 
     Args:
-        objective: of the problems `which`, with penalties `C`.
-        which, C: one of each per problem (M,).
-        first: where to start (M, K, D).
-        memory: pairs that tell of the curvature there; may be empty.
-        tol: a problem ends when the gain still to be expected is below this share of its objective, or of
-            what was gained already.
-        max_iter: most steps.
+        objective: the objectives of the problems.
+        which, C: the number and the penalty of each problem (M,).
+        first: the parameters to start from (M, K, D).
+        memory: pairs that describe the curvature there; may be empty.
+        tol: a problem stops when the decrease that can still be expected is below this share of its objective, or of
+            the decrease so far if that is smaller.
+        max_iter: the most steps.
     """
     state = _State(objective, which, C, first, memory)
     place, fresh = np.arange(len(C)), np.ones(len(C), np.bool_)
@@ -139,7 +142,7 @@ def minimise(
     for iteration in range(max_iter + 1):
         ahead = np.where(fresh[:, None, None], state.direction(), ahead)
         slope = np.where(fresh, _dot(state.gradient, ahead), slope)
-        # Under a strong penalty little can be gained at all: its share counts then, not that of the objective.
+        # Under a strong penalty the objective can decrease only a little: the share of that decrease counts then.
         scale = np.minimum(state.value, np.abs(objective.null[state.which] - state.value))
         done = (-slope / 2 <= tol * scale) | (state.step < _SMALLEST_STEP) | (iteration == max_iter)
         if done.any():

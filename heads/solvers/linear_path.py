@@ -31,29 +31,29 @@ Losses = tuple[Floats, Floats]
 """Loss and curvature of each row (M, n); the residual replaces the scores that they were computed from."""
 
 TOL, MAX_ITER = 1e-6, 300
-"""Share of the objective that may be left to gain, and most steps."""
+"""The share of the objective by which it may still decrease at the end, and the most steps."""
 
 _RANK = 64
-"""Eigenvectors of the preconditioner."""
+"""The number of eigenvectors of the preconditioner."""
 _SAMPLE = 2048
-"""Rows that they are computed from."""
+"""The number of rows that these are computed from."""
 _KNOWN = 2
-"""Solutions that the next one is extrapolated from."""
+"""The number of solutions that the next one is extrapolated from."""
 _COLUMNS = 24
-"""Narrower products than this waste the processor: so many columns are solved at a time, if there are."""
+"""So many columns are solved at a time, if there are as many, since narrower matrix products are slow."""
 _CELLS, _FEWEST = 2**23, 64
-"""Scores of a block of rows, and the rows that it has at least: with thousands of classes, larger blocks are slower."""
+"""The most scores of a block of rows, and its fewest rows: with thousands of classes, larger blocks are slower."""
 
 
 class Variant(NamedTuple):
-    """What one problem differs in from the others, beside C.
+    """The settings of one problem, beside C, that may differ between problems.
 
     Attributes:
-        fold: rows of this fold are left out.
-        scaling: of the others.
-        class_weight: float64 (C,), or None for equal ones.
-        target: the class that is told from all others; -1 where all classes are told apart at once.
-        target_only: only the target has its class weight, and the others have 1.
+        fold: the rows of this fold are left out.
+        scaling: the scaling of the other rows.
+        class_weight: the weight of each class, float64 (C,); None for equal weights.
+        target: the class that is separated from all others; -1 if all classes are separated at once.
+        target_only: whether only the target has its class weight, and the other classes have 1.
     """
 
     fold: int
@@ -64,7 +64,12 @@ class Variant(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A loss as a function of scores (M, K, n), codes (n,) and targets (M,); and is the intercept penalised?"""
+    """A loss.
+
+    Attributes:
+        rows: the function of scores (M, K, n), codes (n,) and targets (M,) that computes the losses of the rows.
+        penalized_intercept: whether the penalty includes the intercept.
+    """
 
     rows: Callable[[Floats, Labels, Labels], Losses]
     penalized_intercept: bool = False
@@ -83,7 +88,7 @@ def _softmax(L: Floats, codes: Labels, targets: Labels) -> Losses:
 
 
 def _signs(codes: Labels, targets: Labels) -> Floats:
-    """1 for rows (n,) of the target (M,), -1 for others: (M, n)."""
+    """Return 1 for rows (n,) of the target (M,) and -1 for others, float32 (M, n)."""
     return np.where(codes == targets[:, None], np.float32(1), np.float32(-1))
 
 
@@ -115,20 +120,20 @@ SQUARED_HINGE = Loss(_squared_hinge, penalized_intercept=True)
 
 
 class Solution(NamedTuple):
-    """Coefficients (V, K, D) and intercepts (V, K) of all variants at one C, for raw features, and iterations (V,)."""
+    """The coefficients (V, K, D) and intercepts (V, K) of all variants at one C, for raw features; iterations (V,)."""
 
     coef: Floats
     intercept: Floats
     iterations: Labels
 
     def part(self, index: int, count: int) -> "Solution":
-        """One of `count` equal parts of the variants."""
+        """Return the solution of one of `count` equal parts of the variants."""
         n = len(self.iterations) // count
         rows = slice(index * n, (index + 1) * n)
         return Solution(self.coef[rows], self.intercept[rows], self.iterations[rows])
 
     def by_fold(self, folds: int) -> tuple[Floats, Floats]:
-        """Coefficients (F, C, D) and intercepts (F, C) of variants that are ordered by fold and target."""
+        """Return coefficients (F, C, D) and intercepts (F, C) of variants that are ordered by fold and target."""
         return self.coef.reshape(folds, -1, self.coef.shape[-1]), self.intercept.reshape(folds, -1)
 
 
@@ -142,15 +147,15 @@ def solve_path(
     max_iter: int = MAX_ITER,
     deadline: float | None = None,
 ) -> Iterator[tuple[float, Solution]]:
-    """Each value of C, ascending, with its solution.
+    """Yield each value of C, ascending, with its solution.
 
     Args:
-        division: rows.
+        division: the rows.
         variants: the problems at each C.
-        loss: :data:`SOFTMAX` for all classes at once, the others for one target each.
-        values: of C.
-        tol: share of the objective that may be left to gain.
-        max_iter: most steps.
+        loss: :data:`SOFTMAX` for all classes at once; the other losses are for one target each.
+        values: the values of C.
+        tol: the share of the objective by which it may still decrease at the end.
+        max_iter: the most steps.
         deadline: ``time.monotonic()`` after which no further value of C is begun.
     """
     values = sorted(values)
@@ -175,7 +180,7 @@ def solve_path(
 
 
 def _extrapolated(known: Sequence[tuple[float, Floats]], C: float, shape: tuple[int, ...]) -> Floats:
-    """The polynomial in log C through the last solutions, at another C."""
+    """Return the value at another C of the polynomial in log C through the last solutions."""
     at = np.log(C)
     found = np.zeros(shape, np.float32)
     for x, P in known:
@@ -185,7 +190,7 @@ def _extrapolated(known: Sequence[tuple[float, Floats]], C: float, shape: tuple[
 
 
 def _joined(memories: list[Memory]) -> Memory:
-    """Pairs of several problems as pairs of all of them."""
+    """Join the pairs of several sets of problems into pairs of all problems."""
     return [
         (np.concatenate(s), np.concatenate(y), np.concatenate(r))
         for s, y, r in (zip(*pairs, strict=True) for pairs in zip(*memories, strict=True))
@@ -193,7 +198,7 @@ def _joined(memories: list[Memory]) -> Memory:
 
 
 class _Problems:
-    """Objectives and gradients of many problems over the same rows. Parameters are (M, K, D + 1), intercepts last."""
+    """The objectives of many problems over the same rows. Parameters are (M, K, D + 1), with the intercepts last."""
 
     def __init__(self, division: Division, variants: Sequence[Variant], loss: Loss) -> None:
         self._rows, self._loss = division, loss
@@ -210,9 +215,9 @@ class _Problems:
         self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.zeros(1, np.intp))[0].item()
 
     def _weigh(self, variants: Sequence[Variant]) -> None:
-        """The tables of class weights, which of them each problem has, and the weight of all its rows.
+        """Set the tables of class weights, the table of each problem, and the total weight of its rows.
 
-        Where each class is a problem, they share a table: one for each would be classes × classes.
+        Problems that differ in their target share a table, since one for each would be classes × classes.
         """
         tables = {id(v.class_weight): v.class_weight for v in variants}
         place, ones = {key: i for i, key in enumerate(tables)}, np.ones(self._rows.classes)
@@ -229,7 +234,7 @@ class _Problems:
             self.weight = np.array([whole[v.fold][table] for v, table in zip(variants, self._table, strict=True)])
 
     def _same_fold(self, block: slice) -> int | None:
-        """The fold of a block's rows, if they have one."""
+        """Return the fold of the rows of a block, if all are in one."""
         folds = np.unique(self._rows.fold[block])
         return int(folds[0]) if len(folds) == 1 else None
 
@@ -246,12 +251,12 @@ class _Problems:
         self._pool.shutdown()
 
     def raw(self, P: Floats, which: Labels) -> tuple[Floats, Floats]:
-        """Coefficients and intercepts for features as they are."""
+        """Return coefficients and intercepts for features that are not scaled."""
         coef = P[..., :-1] / self._scale[which][:, None]
         return coef, P[..., -1] - np.einsum("mkd,md->mk", coef, self._mean[which])
 
     def evaluate(self, P: Floats, which: Labels, C: Doubles) -> tuple[Doubles, Floats, Doubles]:
-        """Objective (M,), gradient (M, K, D + 1) and mean curvature (M,) of problems `which` at P."""
+        """Return objective (M,), gradient (M, K, D + 1) and mean curvature (M,) of problems `which` at P."""
         coef, intercept = self.raw(P, which)
         parts = self._pool.map(lambda rows: self._sum(rows, coef, intercept, which), self._parts)
         value, gradient, residual, curvature = (sum(each[1:], each[0]) for each in zip(*parts, strict=True))
@@ -264,7 +269,7 @@ class _Problems:
         return value, out, curvature / self.weight[which]
 
     def precondition(self, q: Floats, which: Labels, C: Doubles, curvature: Doubles) -> Floats:
-        """Gradients (M, K, D + 1) divided by the curvature that problems would have if all rows had its mean."""
+        """Return gradients (M, K, D + 1) divided by the curvature, as if it were the same for all rows."""
         values, axes, rest = self.eigen
         M, K, _ = q.shape
         weight = np.maximum(curvature, 1e-6) * self.weight[which]
@@ -278,7 +283,7 @@ class _Problems:
         return np.asarray(out)
 
     def moved(self, memory: Memory, C: float, to: float) -> Memory:
-        """Differences that were seen at one C as they would have been at another: the penalty's part is known."""
+        """Return pairs of one C as they would be at another, since the part of the penalty is known."""
         change = np.float32(1 / to - 1 / C)
         found = []
         for s, y, _ in memory:
@@ -291,19 +296,19 @@ class _Problems:
     def _sum(
         self, rows: Sequence[tuple[slice, int | None]], coef: Floats, intercept: Floats, which: Labels
     ) -> tuple[Any, ...]:
-        """Sums over some blocks of rows: of losses, gradients, residuals and curvatures."""
+        """Return the sums of losses, gradients, residuals and curvatures over some blocks of rows."""
         M, K, D = coef.shape
         value, curvature = np.zeros(M), np.zeros(M)
         gradient, residual = np.zeros((M, K, D), np.float32), np.zeros((M, K), np.float32)
         folds = self.fold[which]
         for block, fold in rows:
-            # Rows that are all held out of a problem are not even multiplied.
+            # A block of rows that are all held out of a problem is not multiplied.
             on = np.arange(M) if fold is None else np.flatnonzero(folds != fold)
             if not len(on):
                 continue
             part = slice(None) if len(on) == M else on
             X = np.asarray(self._rows.X[block], np.float32)
-            # Narrow products are twice as fast this way round.
+            # Narrow products are twice as fast with the factors in this order.
             scores = np.ascontiguousarray((X @ coef[part].reshape(-1, D).T).T).reshape(len(on), K, -1)
             scores += intercept[part][..., None]
             codes = self._rows.codes[block]
@@ -319,7 +324,7 @@ class _Problems:
         return value, gradient, residual, curvature
 
     def _weights(self, block: slice, which: Labels, mixed: bool) -> Floats | None:
-        """Weights of rows (M, n) in each problem, or None when all are 1."""
+        """Return the weights of rows in each problem, float32 (M, n); None if all are 1."""
         factors: list[Any] = []
         if mixed:
             factors.append(self._rows.fold[block] != self.fold[which][:, None])
@@ -333,7 +338,7 @@ class _Problems:
         return np.broadcast_to(np.prod(np.broadcast_arrays(*factors), axis=0), shape).astype(np.float32)
 
     def _class_weights(self, which: Labels, codes: Labels) -> Doubles:
-        """Of rows (n,) in each problem (M, n)."""
+        """Return the class weights of rows (n,) in each problem (M, n)."""
         weights = self._tables[:, codes][self._table[which]]
         if self._target_only:
             weights = np.where(codes == self._targets[which][:, None], weights, 1.0)
@@ -341,7 +346,7 @@ class _Problems:
 
 
 def _leading(division: Division, scaling: Scaling) -> tuple[Doubles, Floats, float]:
-    """Leading eigenvalues (r,) and eigenvectors (D, r) of the scaled rows' covariance, and the mean of the others."""
+    """Return the leading eigenvalues (r,) and eigenvectors (D, r) of the covariance, and the mean of the others."""
     step = -(-len(division.codes) // _SAMPLE)
     Z = scaling.apply(np.asarray(division.X[::step], np.float32))
     rank = min(_RANK, *Z.shape)

@@ -1,8 +1,8 @@
-"""The nearest rows, exactly and in bounded memory, however many rows there are; and the votes that these give.
+"""The nearest rows, exactly and in bounded memory, however many rows there are; and the votes of these rows.
 
-Strips of rows meet blocks of others in float32 products, and the best few of each row are kept. Those are measured
-again in float64, from the differences themselves; where the rounding of the products could have hidden a nearer row,
-that row's products are computed again in float64.
+Strips of rows are multiplied with blocks of others in float32, and the best candidates of each row are kept. Their
+distances are computed again in float64, from the differences themselves. If rounding errors of the products could have
+hidden a nearer row, the products of that row are computed again in float64.
 """
 
 import time
@@ -18,19 +18,19 @@ from heads.feature_table import Floats, Labels
 from heads.solvers.lbfgs import Doubles
 
 _STRIP = 2048
-"""Rows whose neighbours are looked for at a time: the others are read and scaled once for all of them."""
+"""The neighbours of so many rows are searched at a time; other rows are read and scaled once for all of them."""
 
 _MORE = 8
-"""Candidates beyond those asked for, so that rounding seldom leaves a doubt."""
+"""So many candidates more than asked for are kept, so that rounding errors seldom matter."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """Rows to compare, wherever they lie.
+    """One side of a comparison: rows that may be in memory or on disk.
 
     Attributes:
-        count: how many.
-        take: gives those at some of the places 0..count-1, as float32 (n, D).
+        count: the number of rows.
+        take: the function that returns the rows at some places of 0..count-1, as float32 (n, D).
     """
 
     count: int
@@ -38,7 +38,7 @@ class Side:
 
 
 class Near(NamedTuple):
-    """The nearest rows of each row, the nearest first: distances (R, k), and their places in their side (R, k)."""
+    """The nearest rows of each row, the nearest first: distances (R, k), and places in the second side (R, k)."""
 
     distance: Doubles
     place: Labels
@@ -52,19 +52,20 @@ def nearest(
     max_memory: int | None = None,
     deadline: float | None = None,
 ) -> Iterator[tuple[int, slice, Near]]:
-    """The `k` nearest rows on the second side of each pair, for the rows on the first.
+    """Find the `k` nearest rows on the second side of each pair, for each row on the first side.
 
-    Distances are float64: ``euclidean``, or ``cosine``, which is 1 where a row is all zero. They are 0 for equal rows.
+    Distances are float64, ``euclidean`` or ``cosine``; the cosine distance is 1 if a row is all zero. Equal rows have
+    the distance 0.
 
     Args:
-        pairs: sides of the same columns; no second side has less than `k` rows.
-        k: how many.
+        pairs: sides with the same columns; each second side has at least `k` rows.
+        k: the number of neighbours.
         metric: ``cosine`` or ``euclidean``.
-        max_memory: bytes to work in; None: half of the machine's.
-        deadline: value of ``time.monotonic()`` from which on nothing new is begun; the rest is not given.
+        max_memory: bytes that may be used; None for half of the machine's.
+        deadline: the ``time.monotonic()`` after which no task is begun; the rows that are left are not yielded.
 
     Yields:
-        Number of a pair, some rows of its first side, and their neighbours; in any order.
+        The number of a pair, a slice of the rows of its first side, and their neighbours, in any order.
     """
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
@@ -83,30 +84,30 @@ def nearest(
         if time.monotonic() >= late:
             return None
         asking, others = pairs[i]
-        with np.errstate(over="ignore", invalid="ignore"):  # which are a doubt like others, and cleared up in float64
+        with np.errstate(over="ignore", invalid="ignore"):  # such rows are computed again in float64
             half, place = _search(asking.take(np.arange(rows.start, rows.stop)), others, k, metric, strip)
         return i, rows, Near(np.sqrt(2 * half) if metric == "euclidean" else half, place)
 
-    if len(tasks) < 2:  # whose products have all cores
+    if len(tasks) < 2:  # its matrix products use all cores
         yield from filter(None, (run(*task) for task in tasks))
         return
-    # Threads: NumPy lets go of the interpreter. Its own threads would only be in each other's way.
+    # Threads, since NumPy releases the lock of the interpreter. BLAS has one thread in each.
     with threadpool_limits(1):
         parallel = Parallel(n_jobs=min(cores(), len(tasks)), prefer="threads", return_as="generator_unordered")
         yield from filter(None, parallel(delayed(run)(*task) for task in tasks))
 
 
 def _strip(columns: int, k: int, memory: int) -> int:
-    """How many rows to look at in one task."""
+    """Return how many rows to search for in one task."""
     strip = _STRIP
-    # Of a row: itself, its candidates, and half as many others, all but the last more than once.
+    # A row needs memory for itself, its candidates and half as many other rows, several times each but for the last.
     while strip > 16 and strip * (24 * columns + 40 * k + 10 * strip) > memory:
         strip //= 2
     return strip
 
 
 def _search(Q: Floats, others: Side, k: int, metric: str, strip: int, dtype: DTypeLike = np.float32) -> Near:
-    """Neighbours of some rows (R, D), by products of this type; for distances, see :func:`_measured`."""
+    """Return the neighbours of some rows (R, D), found by products of this type; see :func:`_measured`."""
     most = min(k + _MORE, others.count)
     rows, lone = _points(Q, metric, dtype)
     centre = best = place = np.zeros(0, dtype)
@@ -114,11 +115,11 @@ def _search(Q: Floats, others: Side, k: int, metric: str, strip: int, dtype: DTy
     for start in range(0, others.count, block):
         some = np.arange(start, min(start + block, others.count))
         points, alone = _points(others.take(some), metric, dtype)
-        if not start:  # small numbers keep their digits
+        if not start:  # subtracting the mean keeps the digits of small distances
             centre = points.mean(axis=0)
             rows -= centre
         points -= centre
-        # Half of the squared distance, less what is the row's own.
+        # Half of the squared distance, without the term that depends on the row alone.
         far = rows @ points.T
         np.subtract((_squares(points) / 2 + alone).astype(dtype), far, out=far)
         if not start:
@@ -138,9 +139,9 @@ def _search(Q: Floats, others: Side, k: int, metric: str, strip: int, dtype: DTy
 
 
 def _points(Z: Floats, metric: str, dtype: DTypeLike) -> tuple[Any, Doubles]:
-    """Points (R, D) whose squared distances, halved, are the metric, if what they lack (R,) is added.
+    """Return points (R, D) and terms (R,): half a squared distance of points, plus their terms, is the metric.
 
-    Rows of length 1 have the squared distance 2 - 2·cosine; a row of zeros has no direction.
+    Rows of length 1 have the squared distance 2 - 2·cosine; a row of zeros has no direction, and the term 0.5.
     """
     P = np.array(Z, dtype)
     if metric != "cosine":
@@ -155,7 +156,7 @@ def _squares(P: Any) -> Doubles:
 
 
 def _merged(best: Any, place: Labels, far: Any, start: int) -> tuple[Any, Labels]:
-    """The best (R, most) of those so far and those in a block (R, B)."""
+    """Return the best candidates (R, most) of those so far and those in a block (R, B)."""
     hits = np.flatnonzero(far < best.max(axis=1, keepdims=True))
     row, column = np.divmod(hits, far.shape[1])
     counts = np.bincount(row, minlength=len(far))
@@ -170,7 +171,7 @@ def _merged(best: Any, place: Labels, far: Any, start: int) -> tuple[Any, Labels
 
 
 def _measured(Q: Floats, others: Side, place: Labels, metric: str, count: int) -> Doubles:
-    """Half squared distances of rows (R, D) to those at places (R, m), from some differences in float64 at a time."""
+    """Return half the squared distances of rows (R, D) to those at places (R, m), from differences in float64."""
     half = np.empty(place.shape)
     size = max(1, count // place.shape[1])
     for start in range(0, len(Q), size):
@@ -184,11 +185,11 @@ def _measured(Q: Floats, others: Side, place: Labels, metric: str, count: int) -
 
 
 def _rounding(own: Doubles, half: Doubles, centre: Floats) -> Doubles:
-    """How far float32 products may be from half a squared distance, for those that are not beyond `half` (R,).
+    """Return a bound of the rounding errors of float32 products, for points that are not beyond `half` (R,).
 
-    Such a point is no farther from the centre than the row and that distance together; a sum of products of float32
-    numbers errs by their count × the last digit × the lengths of both at most, in whichever order it is taken; unless
-    they are so small that digits are lost, or so large that the sum is infinite.
+    The distance of such a point from the centre is at most that of the row, plus the distance of both. A sum of n
+    products of float32 numbers has an error of at most n × the last digit × the lengths of both vectors, in any order
+    of summation, unless numbers are so small that they lose digits, or so large that the sum is infinite.
     """
     length = np.sqrt(own)
     reach = length + np.sqrt(2 * half)
@@ -198,13 +199,15 @@ def _rounding(own: Doubles, half: Doubles, centre: Floats) -> Doubles:
 
 
 def votes(codes: Labels, distance: Doubles, weights: str, classes: int) -> Doubles:
-    """Share of each class (R, C) in the votes of neighbours (R, k); if any are at distance 0, they alone vote.
+    """Return the share of each class in the votes of the neighbours of each row, float64 (R, C).
+
+    With weights by distance, neighbours at distance 0 vote alone, if there are any.
 
     Args:
-        codes: labels 0..C-1 of the neighbours.
-        distance: of the neighbours.
-        weights: of a vote: ``uniform``, or ``distance``: its inverse.
-        classes: how many.
+        codes: the labels 0..C-1 of the neighbours (R, k).
+        distance: the distances of the neighbours (R, k).
+        weights: ``uniform`` for equal votes, ``distance`` for votes of 1 / distance.
+        classes: the number of classes C.
     """
     vote = np.ones_like(distance)
     if weights == "distance":

@@ -1,4 +1,4 @@
-"""The rows that one fit learns from."""
+"""The training rows of one fit."""
 
 from typing import Any, NamedTuple
 
@@ -9,14 +9,14 @@ from heads.feature_table import Floats, LabelledRows, Labels
 
 
 class Training(NamedTuple):
-    """Standardised training rows: plain ones first, then augmented versions of them.
+    """Standardised training rows: the plain rows, followed by augmented versions of them.
 
     Attributes:
-        Z: float32 (N, D).
-        codes: labels 0..C-1 (N,).
-        image: index of the plain row that each is a version of (N,); plain rows are versions of themselves.
-        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
-        groups: number of each plain row's group, whose rows are held out together; None where each is its own.
+        Z: the rows, float32 (N, D).
+        codes: their labels 0..C-1 (N,).
+        image: the index of the plain row that each row is a version of (N,); a plain row is a version of itself.
+        weights: float64 (N,), with sum 1 for each image; None if all rows are plain.
+        groups: the number of each plain row's group, whose rows are held out together; None if each row is a group.
     """
 
     Z: Floats
@@ -27,18 +27,18 @@ class Training(NamedTuple):
 
     @property
     def plain(self) -> LabelledRows:
-        """The plain rows and their labels."""
+        """The plain rows (n, D) and their labels (n,)."""
         images = int(self.image.max()) + 1
         return self.Z[:images], self.codes[:images]
 
     def of(self, keep: NDArray[np.bool_]) -> "Training":
-        """All versions of some images: bool, one per plain row."""
+        """Return all versions of some images, which a mask of the plain rows selects."""
         rows = keep[self.image]
         weights = None if self.weights is None else self.weights[rows]
         groups = None if self.groups is None else self.groups[keep]
         return Training(self.Z[rows], self.codes[rows], (keep.cumsum() - 1)[self.image[rows]], weights, groups)
 
     def fit(self, estimator: Any) -> Any:
-        """Fit a scikit-learn estimator to them."""
+        """Fit a scikit-learn estimator to the rows, with their weights, and return it."""
         weights = {} if self.weights is None else {"sample_weight": self.weights}
         return estimator.fit(self.Z, self.codes, **weights)

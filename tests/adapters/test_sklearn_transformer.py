@@ -1,14 +1,17 @@
+import pickle
 import threading
 import time
 
 import numpy as np
 import pytest
 from pictures import write_images
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from featurestore import FeatureStore, FrozenBackbone, extract
@@ -73,6 +76,11 @@ def test_conventions(colours, tmp_path):
     check_is_fitted(step.fit(paths))
     frame = step.set_output(transform="default").transform(np.array(paths, object)[:, None])
     assert frame.shape == (2, 256)
+    table = step.set_output(transform="pandas").transform(paths)
+    assert list(table.columns[:2]) == ["frozenbackbone0", "frozenbackbone1"] and table.to_numpy().dtype == np.float32
+    again = pickle.loads(pickle.dumps(step.set_output(transform="default")))
+    np.testing.assert_array_equal(again.transform(paths), frame)
+    check_estimator(FrozenBackbone("small_cnn"), on_skip=None)
 
 
 def test_another_process_is_waited_for(colours, tmp_path):
@@ -102,3 +110,6 @@ def test_bad_input(colours, tmp_path):
         frozen(tmp_path).transform([])
     with pytest.raises(SourceError, match="shape"):
         frozen(tmp_path).transform(np.zeros((2, 5)))
+    for wrong in (np.zeros((2, 5)), [], [None], csr_array(np.eye(3)), np.full((1, 4, 4), np.nan)):
+        with pytest.raises(ValueError, match=r"^X: "):
+            frozen(tmp_path).fit(wrong)

@@ -87,7 +87,7 @@ def compare(folder: Path, name: str, weights: str, work: Path) -> None:
             row(name, form, f"refused: {error}")
         else:
             run = keras.saving.load_model(path).predict_on_batch if form == "keras" else chosen.load(path)
-            row(name, form, f"{done['difference']:.1e}", done["bytes"], milliseconds(run, pixels))
+            row(name, form, f"{done.difference:.1e}", done.bytes, milliseconds(run, pixels))
     whole = join(head, nets_of(head), networks)
     row(name, "Keras' onnx", *rival(whole, work / f"{name}-keras.onnx", pixels, cached(pixels)))
 

@@ -9,6 +9,7 @@ from featurestore import extract, open_source
 from featurestore.errors import ExportError, HeadError, SourceError
 from heads import fit_head, load_features
 from heads.exporting import export
+from heads.exporting.formats.base import PROBABILITIES, Format
 from heads.exporting.formats.registry import FORMATS
 from heads.exporting.joined_model import nets_of
 from heads.prediction.predictor import Predictor
@@ -50,7 +51,7 @@ def class_names(form, path):
 def test_a_file_says_what_the_head_says(work, tmp_path, form):
     path = tmp_path / f"model{FORMATS[form].suffix}"
     done = export.export(work / "linear", form, path, check=work / "colours")
-    assert done["images"] == 24 and done["bytes"] > 0 and done["difference"] < 1e-5
+    assert done.images == 24 and done.bytes > 0 and done.difference < 1e-5
     assert class_names(form, path) == ["blue", "green", "red"]
     image = work / "colours" / "red" / "0-001.png"
     (found,) = Predictor(work / "linear").predict([image])
@@ -65,7 +66,7 @@ def test_several_heads_as_one_model(work, tmp_path, form):
     members = ['{"kind": "logreg", "params": {"C": 0.1}}', '{"kind": "lda", "params": {}}']
     fit_head(file, "ensemble", params={"members": members}, out=tmp_path / "head")
     done = export.export(tmp_path / "head", form, tmp_path / f"model{FORMATS[form].suffix}", check=work / "colours")
-    assert done["difference"] < 1e-5
+    assert done.difference < 1e-5
 
 
 def test_an_ensemble_with_a_head_that_is_no_net(work, tmp_path):
@@ -79,7 +80,7 @@ def test_an_ensemble_with_a_head_that_is_no_net(work, tmp_path):
 def test_photographs_when_no_images_are_given(work, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = export.export(work / "linear", "keras")
-    assert done["images"] == 30 and (tmp_path / "linear.keras").is_file()
+    assert done.images == 30 and (tmp_path / "linear.keras").is_file()
 
 
 def test_a_dense_head_on_two_cuts_of_a_network_with_a_class_it_never_saw(work, tmp_path):
@@ -91,7 +92,7 @@ def test_a_dense_head_on_two_cuts_of_a_network_with_a_class_it_never_saw(work, t
     names = "+".join(extract(source, tmp_path, pool=pool, **EXTRACTION).path.stem for pool in ("flatten", "max"))
     fit_head(tmp_path, "dense", tap=names, params={"hidden": "8,4", "epochs": 2}, out=tmp_path / "head")
     done = export.export(tmp_path / "head", "keras", tmp_path / "head.keras", check=work / "colours")
-    assert done["difference"] < 1e-5
+    assert done.difference < 1e-5
     found = FORMATS["keras"].load(tmp_path / "head.keras")(np.zeros((1, 32, 32, 3), np.uint8))
     assert found[0, 1] == 0 and abs(found.sum() - 1) < 1e-6
 
@@ -144,3 +145,29 @@ def test_bad_input(work, tmp_path):
         export.export(work / "linear", "keras", tmp_path / "model.keras", check=tmp_path / "mine")
     with pytest.raises(HeadError):
         export.export(tmp_path / "nothing", "keras", tmp_path / "model.keras")
+
+
+def test_a_format_is_one_module_and_a_line(work, tmp_path, monkeypatch):
+    """What the module holds: a function that writes the model, one that runs what was written, and a FORMAT."""
+
+    def save(model, path, info):
+        import keras
+
+        model = keras.Model(model.input, model.output[PROBABILITIES])
+        path.write_text(json.dumps({"info": dict(info), "config": model.to_json()}))
+        model.save_weights(path.parent / "model.weights.h5")
+
+    def load(path):
+        import keras
+
+        model = keras.models.model_from_json(json.loads(path.read_text())["config"])
+        model.load_weights(path.parent / "model.weights.h5")
+        return lambda pixels: model.predict(pixels, verbose=0)
+
+    monkeypatch.setitem(FORMATS, "json", Format("json", ".json", (), save, load))
+    done = export.export(work / "linear", "json", tmp_path / "model.json", check=work / "colours")
+    assert (done.format, done.images) == ("json", 24) and done.difference < 1e-5
+    assert json.loads((tmp_path / "model.json").read_text())["info"]["class_names"] == ["blue", "green", "red"]
+    assert (tmp_path / "model.weights.h5").is_file()
+    with pytest.raises(ExportError, match=r"other\.txt: call it \*\.json, as json does"):
+        export.export(work / "linear", "json", tmp_path / "other.txt")

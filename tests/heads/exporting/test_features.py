@@ -42,7 +42,7 @@ def read(path, form):
 def test_what_was_written_reads_back(file, tmp_path, form):
     path = tmp_path / f"rows.{form}"
     done = export_features(file, form, path)
-    assert done == {"path": str(path), "format": form, "bytes": path.stat().st_size}
+    assert done.to_dict() == {"path": str(path), "format": form, "bytes": path.stat().st_size}
     features, ids, labels, splits, names = read(path, form)
     store = FeatureStore(file)
     np.testing.assert_array_equal(

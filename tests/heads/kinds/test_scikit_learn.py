@@ -145,3 +145,18 @@ def test_answers_do_not_import_scikit_learn(digits, tmp_path):
     (tmp_path / "head.pickle").write_bytes(pickle.dumps(LogisticHead().fit(X, y)))
     code = "import pickle, numpy; pickle.load(open(sys.argv[1], 'rb')).predict(numpy.zeros((2, 64)))"
     assert not {"sklearn", "scipy"} & modules_imported_by(code, tmp_path / "head.pickle")
+
+
+@pytest.mark.parametrize("kind", [LogisticHead, DenseHead])
+def test_random_states(kind, digits):
+    """As in scikit-learn: a number, none, or a generator whose next number counts."""
+    X, y = digits
+
+    def proba(state):
+        return kind(**QUICK.get(kind, {}), random_state=state).fit(X, y).predict_proba(X)
+
+    np.testing.assert_array_equal(proba(np.random.RandomState(3)), proba(np.random.RandomState(3)))
+    assert np.isfinite(proba(None)).all()
+    np.testing.assert_array_equal(proba(np.int64(3)), proba(3))
+    with pytest.raises(InputError, match="random_state=-1: give a whole number"):
+        proba(-1)
