@@ -320,12 +320,12 @@ def test_lines_that_were_altered(good, folder, line):
     [
         (f'[[heads]]\nkind = "dense"\nhidden = {{ choice = [[{"65536, " * 3}]] }}', "numbers of its weights"),
         (f'[[heads]]\nkind = "dense"\nhidden = {{ choice = [[{"1, " * 1000}]] }}', "takes no hidden"),
-        ('[[heads]]\nkind = "ensemble"', "line 2"),
+        ('[[heads]]\nkind = "ensemble"', "heads[0].kind"),
         ("a = " + "[" * 10_000 + "]" * 10_000, "no readable search space"),
         ("a." * 500_000 + "a = 1", "no readable search space"),
         ("#" * 2**21, "larger than"),
         ("\x00", "no readable search space"),
-        ('[[heads]]\nkind = "logreg"\nC = 2020-01-01', "line 3"),
+        ('[[heads]]\nkind = "logreg"\nC = 2020-01-01', "heads[0].C"),
     ],
     ids=lambda text: text[:40],
 )
