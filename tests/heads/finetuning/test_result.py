@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heads.evaluation.evaluate import paired_difference
-from heads.finetuning.finetune import _recommendation
+from heads.finetuning.result import recommendation
 
 
 def difference(right, wrong, rows=75):
@@ -24,4 +24,4 @@ def difference(right, wrong, rows=75):
     ],
 )
 def test_a_model_is_taken_only_beyond_chance(right, wrong, said):
-    assert _recommendation(difference(right, wrong), 75, "test").startswith(said)
+    assert recommendation(difference(right, wrong), 75, "test").startswith(said)
