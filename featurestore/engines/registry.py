@@ -1,7 +1,7 @@
 """The engines by name, and the choice of one. All engines compute the same numbers, within a tolerance."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 import numpy as np
@@ -73,12 +73,12 @@ def available(engine: str, network: FrozenNetwork) -> bool:
 
 def default(network: FrozenNetwork) -> str:
     """Name the engine that runs a network where nothing is measured."""
-    return _usable(network)[0]
+    return next(_usable(network))
 
 
 def fastest(network: FrozenNetwork) -> str:
     """Measure the engines for a few seconds, and name the fastest one."""
-    usable = _usable(network)
+    usable = list(_usable(network))
     if len(usable) == 1:
         return usable[0]
     pixels = np.random.default_rng(0).integers(0, 256, (_MEASURED, network.size, network.size, 3), dtype=np.uint8)
@@ -105,10 +105,19 @@ def difference(expected: NDArray[np.floating], found: NDArray[np.floating]) -> f
     return float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
 
 
-def _usable(network: FrozenNetwork) -> list[str]:
-    """List the engines that can run a network here; the reference, the slowest, only where there is no other."""
-    found = [engine for engine in _ENGINES if available(engine, network)]
-    return found[:-1] or found
+def _usable(network: FrozenNetwork) -> Iterator[str]:
+    """Give the engines that can run a network here; the reference, the slowest, only where there is no other.
+
+    An engine's library is imported no sooner than its name is asked for.
+    """
+    *others, reference = _ENGINES
+    found = False
+    for engine in others:
+        if available(engine, network):
+            found = True
+            yield engine
+    if not found:
+        yield reference
 
 
 def _check(found: Outputs, network: FrozenNetwork, engine: str, pixels: NDArray[np.uint8]) -> None:

@@ -97,3 +97,8 @@ def test_the_producer_names_engine_and_versions(backbone):
     assert made["engine"] == "keras" and made["keras"] == keras.__version__
     assert {"numpy", "pillow", keras.backend.backend()} <= set(made)
     assert openvino.__version__.startswith(producer(backbone, "openvino")["openvino"])
+
+
+def test_the_library_of_an_engine_is_not_imported_before_its_turn(backbone, monkeypatch):
+    monkeypatch.setattr(registry.openvino_engine, "why_not", lambda network: pytest.fail("it was asked"))
+    assert registry.default(backbone) == "keras"
