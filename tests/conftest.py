@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pictures import write_images
 
+from featurestore.system.machine import cores
+
 settings.register_profile("untimed", deadline=None)  # a test that asserts a time fails on a busy machine
 settings.register_profile("fuzz", deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck))
 settings.load_profile("untimed")
@@ -33,6 +35,11 @@ def small_disk(tmp_path):
     yield disk
     gc.collect()  # what a failed command held open
     subprocess.run(["umount", disk], check=True)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: many tests wait for processes that they have started."""
+    return cores() + 1
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

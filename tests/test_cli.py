@@ -57,9 +57,11 @@ def misused(*arguments: object) -> str:
     return " ".join(done.stderr.split())
 
 
-def here(*arguments: object) -> str:
+def here(*arguments: object, code: int = 0) -> str:
     """Standard output of a command that is run in this process, where TensorFlow is there already."""
-    return CliRunner().invoke(app, [*map(str, arguments)]).stdout
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +91,7 @@ def test_extract_says_what_it_did(work, tmp_path):
 
 
 def test_extract_json_is_one_document(work, tmp_path):
-    done = featurestore("extract", str(work / "colours"), "--store", str(tmp_path), *SMALL, "--json")
-    result = json.loads(done.stdout)
+    result = json.loads(here("extract", work / "colours", "--store", tmp_path, *SMALL, "--json"))
     assert (result["rows"], result["computed"], result["failures"]) == (30, 30, [])
 
 
@@ -98,13 +99,10 @@ def test_failures_end_in_exit_code_3(work, tmp_path):
     shutil.copytree(work / "colours", tmp_path / "colours")
     (tmp_path / "colours" / "red" / "bad.jpg").write_text("no image")
     for command in (["extract", "--store", str(tmp_path / "store"), *SMALL], ["inspect"]):
-        done = featurestore(command[0], str(tmp_path / "colours"), *command[1:])
-        assert done.returncode == 3
-        assert "1 inputs gave no row" in done.stdout and "red/bad.jpg: not an image of a known format" in done.stdout
-    assert (
-        featurestore("extract", str(tmp_path / "colours"), "--store", str(tmp_path / "store"), *SMALL, "-q").stdout
-        == ""
-    )
+        said = here(command[0], tmp_path / "colours", *command[1:], code=3)
+        assert "1 inputs gave no row" in said and "red/bad.jpg: not an image of a known format" in said
+    done = featurestore("extract", str(tmp_path / "colours"), "--store", str(tmp_path / "store"), *SMALL, "-q")
+    assert (done.returncode, done.stdout) == (3, "")  # and nothing to compute, so without TensorFlow
 
 
 def test_info_and_verify(work):
@@ -144,10 +142,10 @@ def test_predict_in_three_forms(work, tmp_path):
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == inputs and lines[0][1] == "red"
     assert lines[2][1] == "error: no such file"
-    table = list(csv.DictReader(io.StringIO(here("predict", str(work / "head"), *inputs, "--csv"))))
+    table = list(csv.DictReader(io.StringIO(here("predict", work / "head", *inputs, "--csv", code=3))))
     assert table[0]["class"] == "red" and table[1]["error"] == "not an image of a known format"
     assert abs(sum(float(table[0][name]) for name in ("blue", "green", "red")) - 1) < 1e-4
-    listed = json.loads(here("predict", str(work / "head"), *inputs, "--json"))
+    listed = json.loads(here("predict", work / "head", *inputs, "--json", code=3))
     assert listed[0]["label"] == "red" and listed[2]["error"] == "no such file"
 
 
@@ -171,7 +169,7 @@ def test_export(work, tmp_path):
 
 def test_a_new_image_gets_what_its_cached_features_would(work):
     """The deployed path and the cached one are the same: decoding, resizing, backbone, head."""
-    listed = json.loads(featurestore("predict", str(work / "head"), str(work / "colours"), "--json").stdout)
+    listed = json.loads(here("predict", work / "head", work / "colours", "--json"))
     store = FeatureStore(next((work / "store").glob("*.h5")))
     cached = load_head(work / "head").predict_proba(store.features())
     assert [item["path"] for item in listed] == [str(work / "colours" / path) for path in store.paths]
@@ -229,8 +227,7 @@ def test_a_truncated_feature_file(work, tmp_path):
 
 
 def test_a_head_on_features_of_another_fingerprint(work, tmp_path):
-    done = featurestore("extract", str(work / "colours"), "--store", str(tmp_path), "--size", "48")
-    assert done.returncode == 0
+    here("extract", work / "colours", "--store", tmp_path, "--size", "48")
     assert "size: 48 here, 32 there" in fails(1, "evaluate", work / "head", tmp_path)
 
 
