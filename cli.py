@@ -1,26 +1,33 @@
 """The command ``featurestore``: parse, call one function, print. Nothing heavy is imported before it is needed."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from heads import terminal, text
-from heads.terminal import (
+from featurestore import spec
+from heads import choices
+from heads.console import help, options, terminal, text
+from heads.console.options import (
+    CACHE,
+    COMPUTING,
+    JUDGING,
+    NETWORK,
+    SEARCH,
+    SOURCE,
+    TRAINING,
+    VIEWS,
     BackboneWeights,
-    Contained,
-    Exclude,
     FileOrDir,
     HeadDir,
     Json,
-    LabelColumn,
-    Labels,
-    Name,
-    PathColumn,
+    Plain,
     Quiet,
-    SourceArgument,
-    SplitColumn,
-)  # fmt: skip
+    opens_source,
+    option,
+)
+from heads.kinds.design import KINDS, RECIPES
 
 FAILURES_LISTED = 3
 """Exit code of a run that finished, and lists inputs that gave no row."""
@@ -28,10 +35,11 @@ FAILURES_LISTED = 3
 app = typer.Typer(
     callback=terminal.options,
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode=help.markup(),
     pretty_exceptions_enable=False,
+    epilog=help.EXIT_CODES,
 )
+command = partial(app.command, cls=help.Command)
 
 
 def main() -> None:
@@ -42,121 +50,110 @@ def main() -> None:
 # ------------------------------------------------------------------------------------------------- stage 1
 
 
-@app.command()
+@command()
+@opens_source
 def extract(
-    source: SourceArgument,
-    store: Annotated[Path, typer.Option(help="Folder for the feature file.")],
+    source: Any,
+    store: Annotated[Path, option("Folder for the feature file.")],
     backbone: Annotated[
-        list[str] | None, typer.Option(help="See `featurestore backbones`; or a .keras file. Repeatable.")
+        list[str] | None, option("See `featurestore backbones`; or a .keras file. Repeatable.", group=NETWORK)
     ] = None,
     weights: Annotated[
-        list[str] | None, typer.Option(help="imagenet (default), random, or a file; for all backbones, or one each.")
+        list[str] | None,
+        option("imagenet (default), random, or a file; for all backbones, or one each.", group=NETWORK),
     ] = None,
-    size: Annotated[int | None, typer.Option(help="Side of the input in pixels; by default the backbone's.")] = None,
+    size: Annotated[
+        int | None, option("Side of the input in pixels; by default the backbone's.", group=NETWORK)
+    ] = None,
     tap: Annotated[
-        list[str] | None, typer.Option(metavar="LAYER[=POOL]", help="Layer or glob to take; `last` by default.")
+        list[str] | None,
+        option("Layer or glob to take; `last` by default.", metavar="LAYER[=POOL]", group=NETWORK),
     ] = None,
-    pool: Annotated[str, typer.Option(help="avg, max, avg+max, flatten or none.")] = "avg",
-    preprocessing: Annotated[str | None, typer.Option(help="Of a .keras file: caffe, lite, none, tf or torch.")] = None,
-    resize: Annotated[str, typer.Option(help="squash, crop or pad.")] = "squash",
-    dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
-    views: Annotated[int | None, typer.Option(help="Augmented versions of each training image to keep too.")] = None,
-    augment: Annotated[
-        str | None, typer.Option(help="flip, mild (default), cats-dogs, dog-breeds, xray or strong.")
+    pool: Annotated[spec.Pool, option("How a feature map becomes a vector.", group=NETWORK)] = "avg",
+    preprocessing: Annotated[
+        spec.Preprocessing | None, option("What a .keras file wants its pixels to be.", group=NETWORK)
     ] = None,
-    precision: Annotated[str, typer.Option(help="To compute in: float32, bfloat16 or float16.")] = "float32",
+    resize: Annotated[spec.Resize, option("How an image becomes a square.", group=NETWORK)] = "squash",
+    views: Annotated[int | None, option("Augmented versions of each training image to keep too.", group=VIEWS)] = None,
+    augment: Annotated[spec.Augment | None, option("What they look like; by default mild.", group=VIEWS)] = None,
+    dtype: Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)] = "float32",
+    precision: Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)] = "float32",
     decoder: Annotated[
-        str, typer.Option(help="pillow; or draft, which decodes large JPEGs at less than their resolution.")
+        spec.Decoder,
+        option("draft decodes large JPEGs at less than their resolution.", group=COMPUTING),
     ] = "pillow",
-    engine: Annotated[str, typer.Option(help="keras, openvino, or auto: the faster one.")] = "auto",
+    engine: Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)] = "auto",
     batch_size: Annotated[
-        int | None, typer.Option(help="Images per forward pass; what suits the machine by default.")
+        int | None, option("Images per forward pass; what suits the machine by default.", group=COMPUTING)
     ] = None,
-    labels: Labels = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = None,
-    exclude: Exclude = None,
-    contained: Contained = False,
-    name: Name = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Drop rows of images that SOURCE no longer holds.")] = False,
-    rehash: Annotated[
-        bool, typer.Option("--rehash", help="Read every file again, also those that look unchanged.")
-    ] = False,
     cluster: Annotated[
-        str | None, typer.Option(metavar="N|ADDRESS", help="Processes to use, or a Dask scheduler: tcp://host:8786.")
+        str | None,
+        option("Processes to use, or a Dask scheduler: tcp://host:8786.", metavar="N|ADDRESS", group=COMPUTING),
     ] = None,
+    prune: Annotated[bool, option("Drop rows of images that SOURCE no longer holds.", "--prune", group=SOURCE)] = False,
+    rehash: Annotated[
+        bool, option("Read every file again, also those that look unchanged.", "--rehash", group=SOURCE)
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Run a frozen backbone once over SOURCE and keep its features in a file in the store."""
-    from featurestore.extraction import extract_all
+    """Run a frozen backbone over SOURCE, and keep its features. A run that was killed goes on where it was."""
+    from featurestore.extraction.extract import extract_all
 
-    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name, contained)
-    with terminal.progress(quiet or as_json) as progress:
-        results = extract_all(
-            opened, store, terminal.networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"]), size=size,
-            pool=pool, taps=tap or ("last",), preprocessing=preprocessing, resize=resize, dtype=dtype,  # type: ignore[arg-type]
-            views=views, augment=augment, precision=precision, decoder=decoder, engine=engine, batch_size=batch_size,  # type: ignore[arg-type]
-            prune=prune, rehash=rehash, cluster=cluster, progress=progress, note=terminal.note if progress else None,
-        )  # fmt: skip
-    plain = [result.to_dict() for result in results]
-    terminal.show(plain[0] if len(plain) == 1 else plain, as_json, quiet, text.extraction)
+    networks = options.networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"])
+    loud = not (quiet or as_json)
+    results = extract_all(
+        source, store, networks, size=size, pool=pool, taps=tap or ("last",), preprocessing=preprocessing,
+        resize=resize, dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder, engine=engine,
+        batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster, progress=loud,
+        note=terminal.note if loud else None,
+    )  # fmt: skip
+    terminal.show(results[0] if len(results) == 1 else results, as_json, quiet, text.extraction)
     if any(result.failures for result in results):
         raise typer.Exit(FAILURES_LISTED)
 
 
-@app.command()
+@command()
+@opens_source
 def inspect(
-    source: SourceArgument,
-    labels: Labels = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = None,
-    exclude: Exclude = None,
-    contained: Contained = False,
-    name: Name = None,
-    page: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Write a page of pictures that opens from disk.")
-    ] = None,
+    source: Any,
+    page: Annotated[Path | None, option("Write a page of pictures that opens from disk.", metavar="FILE.html")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Show what SOURCE holds: classes, splits, image sizes, duplicates, files that cannot be read."""
-    from featurestore.inspection import inspect_source
+    """Show what SOURCE holds, and which files cannot be read. Classes, splits, image sizes, duplicates."""
+    from featurestore.pages.inspection import inspect_source
 
-    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, name, contained)
-    with terminal.progress(quiet or as_json) as progress:
-        found = inspect_source(opened, progress, page=page)
+    found = inspect_source(source, not (quiet or as_json), page=page)
     terminal.show(found, as_json, quiet, text.inspection)
     if page and not (quiet or as_json):
         terminal.show(str(page), False, False, "page: {}".format)
-    if found["failures"]:
+    if found.failures:
         raise typer.Exit(FAILURES_LISTED)
 
 
-@app.command()
+@command()
 def info(path: FileOrDir, as_json: Json = False) -> None:
     """Show what a feature file holds, or each one in a folder."""
-    from featurestore.store import FeatureStore, find_files
+    from featurestore.store.reader import FeatureStore, find_files
 
     terminal.show([FeatureStore(file).summary() for file in find_files(path)], as_json, False, text.info)
 
 
-@app.command()
+@command()
 def verify(path: FileOrDir, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Read a feature file, or each one in a folder, and compare its content digest."""
-    from featurestore.store import verify_files
+    """Read feature files whole, and compare their content digests."""
+    from featurestore.store.reader import verify_files
 
     terminal.show(verify_files(path), as_json, quiet, text.verified)
 
 
-@app.command()
+@command()
 def backbones(
-    name: Annotated[str | None, typer.Argument(help="One backbone, for --taps.")] = None,
-    taps: Annotated[bool, typer.Option("--taps", help="List the layers of one, with shapes and costs.")] = False,
-    size: Annotated[int | None, typer.Option(help="Side of the input in pixels.")] = None,
-    preprocessing: Annotated[str | None, typer.Option(help="Of a .keras file.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One backbone, for --taps.")] = None,
+    taps: Annotated[bool, option("List the layers of one, with shapes and costs.", "--taps")] = False,
+    size: Annotated[int | None, option("Side of the input in pixels.")] = None,
+    preprocessing: Annotated[spec.Preprocessing | None, option("What a .keras file wants its pixels to be.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the backbones, or the layers of one."""
@@ -171,229 +168,224 @@ def backbones(
 # ------------------------------------------------------------------------------------------------- stage 2
 
 
-@app.command()
+@command()
 def fit_head(
     path: FileOrDir,
-    out: Annotated[Path, typer.Option(help="Folder for the fitted head.")],
-    head: Annotated[str, typer.Option(help="logreg, linear-svm, svm, knn, dense, or the name of a recipe.")] = "logreg",
-    features: Annotated[
-        str | None, typer.Option(metavar="A+B", help="Taps, or backbones of the folder, to fit as one.")
-    ] = None,
+    out: Annotated[Path, option("Folder for the fitted head.")],
+    head: Annotated[
+        Literal[*KINDS, *RECIPES],  # type: ignore[valid-type]
+        option(f"Kind: {', '.join(KINDS)}; or recipe: {', '.join(RECIPES)}.", metavar="KIND|RECIPE"),
+    ] = "logreg",
+    features: Annotated[str | None, option("Taps, or backbones of the folder, to fit as one.", metavar="A+B")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; repeatable.")
+        list[str] | None, option("A hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Leave out the file's augmented views.")] = False,
-    seed: Annotated[int, typer.Option(help="Of everything random in the fit.")] = 0,
+    plain: Plain = False,
+    seed: Annotated[int, option("Of everything random in the fit.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Fit one head on the training rows of a feature file, in seconds."""
+    """Fit one head on the training rows of a feature file. It takes seconds."""
     from heads.fit import fit_head as run
 
     fitted = run(path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain)
     terminal.show(fitted.to_dict(), as_json, quiet, text.fit)
 
 
-@app.command()
+@command()
 def sweep(
     path: FileOrDir,
-    out: Annotated[Path, typer.Option(help="Folder for the trials and the winner; a killed sweep goes on there.")],
-    preset: Annotated[str, typer.Option(help="quick, standard or thorough.")] = "standard",
-    space: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="Search space, instead of a preset.")] = None,
-    features: Annotated[
-        str | None, typer.Option(metavar="A+B", help="Taps to fit as one; by default each tap by itself.")
+    out: Annotated[Path, option("Folder for the trials and the winner; a killed sweep goes on there.")],
+    preset: Annotated[choices.Preset, option("Search space.", group=SEARCH)] = "standard",
+    space: Annotated[
+        Path | None, option("Search space, instead of a preset.", metavar="FILE.toml", group=SEARCH)
     ] = None,
+    features: Annotated[
+        str | None, option("Taps to fit as one; by default each tap by itself.", metavar="A+B", group=SEARCH)
+    ] = None,
+    plain: Plain = False,
+    sampler: Annotated[
+        choices.Sampler | None, option("Look for good heads, instead of judging all.", group=SEARCH)
+    ] = None,
+    trials: Annotated[int | None, option("Heads for the sampler to try on each tap: 100.", group=SEARCH)] = None,
+    metric: Annotated[choices.Metric, option("What the heads are ranked by.", group=JUDGING)] = "accuracy",
     cv: Annotated[
         int | None,
-        typer.Option(help="Folds of train and validation rows; 0: the split. 5 below 1,000 validation rows."),
+        option("Folds of train and validation rows; 0: the split. 5 below 1,000 validation rows.", group=JUDGING),
     ] = None,
-    metric: Annotated[
-        str, typer.Option(help="accuracy, balanced_accuracy, macro_f1, roc_auc or log_loss.")
-    ] = "accuracy",
-    budget: Annotated[str | None, typer.Option(metavar="TIME", help="Begin no head after: 60s, 5m, 1h.")] = None,
-    max_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Stream features larger than: 500MB, 4GB.")
-    ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Leave out the file's augmented views.")] = False,
     ensemble: Annotated[
-        int, typer.Option(metavar="K", min=1, help="Take the K best heads together: the mean of their probabilities.")
+        int,
+        option("Take the K best heads together: the mean of their probabilities.", metavar="K", min=1, group=JUDGING),
     ] = 1,
     smallest: Annotated[
-        bool, typer.Option("--smallest", help="Take the smallest head within one standard error of the best.")
+        bool, option("Take the smallest head within one standard error of the best.", "--smallest", group=JUDGING)
     ] = False,
-    sampler: Annotated[str | None, typer.Option(help="optuna: look for good heads, instead of judging all.")] = None,
-    trials: Annotated[int | None, typer.Option(help="Heads for the sampler to try on each tap: 100.")] = None,
-    track: Annotated[
-        list[str] | None, typer.Option(metavar="ADDRESS", help="tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.")
+    budget: Annotated[
+        float | None, option("Begin no head after: 60s, 5m, 1h.", metavar="TIME", parser=options.seconds)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random in the sweep.")] = 0,
+    max_memory: Annotated[
+        int | None, option("Stream features larger than: 500MB, 4GB.", metavar="SIZE", parser=options.size)
+    ] = None,
+    track: Annotated[
+        list[str] | None, option("tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.", metavar="ADDRESS")
+    ] = None,
+    seed: Annotated[int, option("Of everything random in the sweep.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Judge a hundred heads on one feature file, and refit and keep the best."""
-    from heads.sweep import sweep as run
+    """Judge a hundred heads on a feature file, and keep the best. It is refitted, and measured on the test rows."""
+    from heads.search.sweep import sweep as run
 
-    with terminal.progress(quiet or as_json) as progress:
-        found = run(
-            path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=terminal.seconds(budget),
-            max_memory=terminal.size(max_memory), views=not plain, sampler=sampler, trials=trials, trackers=track or (),
-            ensemble=ensemble, smallest=smallest, seed=seed, progress=progress,
-            note=None if quiet or as_json else terminal.note,
-        )  # fmt: skip
+    loud = not (quiet or as_json)
+    found = run(
+        path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
+        max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
+        ensemble=ensemble, smallest=smallest, seed=seed, progress=loud, note=terminal.note if loud else None,
+    )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
 
 
-@app.command()
+@command()
 def probe(
     path: FileOrDir,
-    seed: Annotated[int, typer.Option(help="Of the folds, where a file has no validation rows.")] = 0,
+    seed: Annotated[int, option("Of the folds, where a file has no validation rows.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit a quick linear head on each tap of a feature file, or of all in a folder: what is each worth?"""
-    from heads.probe import probe as run
+    """Compare the taps of a feature file by a quick linear head. In a folder, those of all files."""
+    from heads.search.probe import probe as run
 
-    terminal.show(run(path, seed=seed), as_json, False, text.probe)
+    terminal.show(run(path, seed=seed, progress=not as_json), as_json, False, text.probe)
 
 
-@app.command()
+@command()
 def evaluate(
     head_dir: HeadDir,
     path: FileOrDir,
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    split: Annotated[choices.Split, option("Rows to measure on.")] = "test",
     as_json: Json = False,
 ) -> None:
-    """Measure a saved head on one split of a feature file, with 95 % intervals."""
-    from heads.evaluation import evaluate as run
+    """Measure a saved head on one split of a feature file. Each figure has its 95 % interval."""
+    from heads.evaluation.evaluate import evaluate as run
 
-    terminal.show(run(head_dir, path, split).to_dict(), as_json, False, text.evaluation)
+    terminal.show(run(head_dir, path, split), as_json, False, text.evaluation)
 
 
-@app.command()
+@command()
 def predict(
     head_dir: HeadDir,
     inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, or folders of images.")],
     weights: BackboneWeights = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Name only so many classes, the likeliest first.")] = None,
+    top: Annotated[int | None, option("Name only so many classes, the likeliest first.", min=1)] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a .csv or .json file, as the images come, and not print.")
+        Path | None, option("Write a .csv or .json file, as the images come, and not print.", metavar="FILE")
     ] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path, class, error, each probability.")] = False,
+    as_csv: Annotated[bool, option("Print CSV: path, class, error, each probability.", "--csv")] = False,
     as_json: Json = False,
 ) -> None:
-    """Classify new images with a saved head and the backbone that it was fitted on."""
-    from heads.predictions import predict as run
+    """Classify new images with a saved head and its backbone."""
+    from heads.prediction.writers import write_predictions
 
     form = "csv" if as_csv else "json" if as_json else None
-    with terminal.progress(out is None) as progress:
-        failures = run(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=progress)
-    if failures:
+    if write_predictions(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=out is not None):
         raise typer.Exit(FAILURES_LISTED)
 
 
-@app.command()
+@command()
 def report(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_HEAD_DIR", help="Folder of a sweep, or of a saved head.")],
-    out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write.")] = Path("report.html"),
+    out: Annotated[Path, option("The page to write.", metavar="FILE.html")] = Path("report.html"),
     features: Annotated[
-        str | None, typer.Option(metavar="FILE_OR_DIR", help="Its features; by default the sweep's, if on disk.")
+        str | None, option("Its features; by default the sweep's, if on disk.", metavar="FILE_OR_DIR")
     ] = None,
     source: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="What was extracted, for pictures: the folder, CSV or .npz.")
+        Path | None, option("What was extracted, for pictures: the folder, CSV or .npz.", metavar="FOLDER")
     ] = None,
-    png: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each chart as a PNG file too.")] = None,
+    png: Annotated[Path | None, option("Write each chart as a PNG file too.", metavar="DIR")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write a page on a sweep or a head: scores, charts, mistakes, doubtful labels, where it all comes from."""
-    from heads.report import report as run
+    """Write a page on a sweep, a fine-tuned model or a head. Scores, charts, mistakes, doubtful labels, origin."""
+    from heads.reporting.report import report as run
 
-    with terminal.progress(quiet or as_json) as progress:
-        found = run(path, out, features=features, source=source, png=png, progress=progress)
+    found = run(path, out, features=features, source=source, png=png, progress=not (quiet or as_json))
     terminal.show(found, as_json, quiet, text.report)
 
 
-@app.command()
+@command()
+@opens_source
 def finetune(
     head_dir: HeadDir,
-    source: SourceArgument,
-    out: Annotated[Path, typer.Option(help="Folder for the run and its result; a killed run goes on there.")],
+    source: Any,
+    out: Annotated[Path, option("Folder for the run and its result; a killed run goes on there.")],
     unfreeze: Annotated[
-        str, typer.Option(metavar="LAYER|last-block|N|all", help="Train from this layer on; or the last N with weights")
+        str,
+        option(
+            "Train from this layer on; or the last N with weights.",
+            metavar="LAYER|last-block|N|all",
+            group=TRAINING,
+        ),
     ] = "last-block",
-    epochs: Annotated[int, typer.Option(help="Most passes over the training images.")] = 10,
-    learning_rate: Annotated[float, typer.Option(help="Of the head; the backbone's is a tenth of it.")] = 3e-4,
-    patience: Annotated[int, typer.Option(help="Epochs without improvement before training stops.")] = 3,
-    batch_size: Annotated[int, typer.Option(help="Images in a step.")] = 32,
-    augment: Annotated[str | None, typer.Option(help="Train on views too; see `extract --augment`.")] = None,
-    views: Annotated[int, typer.Option(help="Views of each training image, with --augment.")] = 4,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Run the frozen layers in each epoch.")] = False,
-    store: Annotated[Path | None, typer.Option(help="Folder for the cache; by default one in --out.")] = None,
-    dtype: Annotated[str, typer.Option(help="Stored type of the cache: float16 or float32.")] = "float16",
+    epochs: Annotated[int, option("Most passes over the training images.", group=TRAINING)] = 10,
+    learning_rate: Annotated[float, option("Of the head; the backbone's is a tenth of it.", group=TRAINING)] = 3e-4,
+    patience: Annotated[int, option("Epochs without improvement before training stops.", group=TRAINING)] = 3,
+    batch_size: Annotated[int, option("Images in a step.", group=TRAINING)] = 32,
+    augment: Annotated[spec.Augment | None, option("Train on views too; see `extract --augment`.", group=VIEWS)] = None,
+    views: Annotated[int, option("Views of each training image, with --augment.", group=VIEWS)] = 4,
+    no_cache: Annotated[bool, option("Run the frozen layers in each epoch.", "--no-cache", group=CACHE)] = False,
+    store: Annotated[Path | None, option("Folder for the cache; by default one in --out.", group=CACHE)] = None,
+    dtype: Annotated[spec.Dtype, option("Stored type of the cache.", group=CACHE)] = "float16",
     max_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Refuse to train with more than: 500MB, 4GB.")
+        int | None, option("Refuse to train with more than: 500MB, 4GB.", metavar="SIZE", parser=options.size)
     ] = None,
     weights: BackboneWeights = None,
-    labels: Labels = None,
-    path_column: PathColumn = None,
-    label_column: LabelColumn = None,
-    split_column: SplitColumn = None,
-    exclude: Exclude = None,
-    contained: Contained = False,
-    seed: Annotated[int, typer.Option(help="Of everything random in the training.")] = 0,
+    seed: Annotated[int, option("Of everything random in the training.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train the top of a backbone with a saved head on it, and compare both with the head alone."""
-    from heads.finetune import finetune as run
-    from heads.training import Recipe
+    """Train the top of a backbone together with a saved head. Both are compared with the head alone."""
+    from heads.finetuning.finetune import finetune as run
 
-    opened = terminal.source(source, labels, (path_column, label_column, split_column), exclude, None, contained)
-    recipe = Recipe(
-        unfreeze=unfreeze, epochs=epochs, learning_rate=learning_rate, patience=patience, batch_size=batch_size,
-        augment=augment, views=views, cache=not no_cache, dtype=dtype, seed=seed,  # type: ignore[arg-type]
+    shown = not (quiet or as_json)
+    found = run(
+        head_dir, source, out, unfreeze=unfreeze, epochs=epochs, learning_rate=learning_rate, patience=patience,
+        batch_size=batch_size, augment=augment, views=views, cache=not no_cache, dtype=dtype, seed=seed, store=store,
+        weights=weights, max_memory=max_memory, progress=shown, note=terminal.note if shown else None,
     )  # fmt: skip
-    with terminal.progress(quiet or as_json) as progress:
-        found = run(
-            head_dir, opened, out, recipe, store=store, weights=weights, max_memory=terminal.size(max_memory),
-            progress=progress, note=None if quiet or as_json else terminal.note,
-        )  # fmt: skip
     terminal.show(found, as_json, quiet, text.finetune)
-    if found["failures"]:
+    if found.failures:
         raise typer.Exit(FAILURES_LISTED)
 
 
-@app.command()
+@command()
 def export(
     source: Annotated[Path, typer.Argument(metavar="HEAD_DIR_OR_FILE", help="A saved head; or a feature file.")],
     form: Annotated[
-        str, typer.Option("--format", help="keras, saved_model, onnx, litert, openvino, npz, parquet, h5ad.")
+        choices.Format,
+        option("Of a head: keras to openvino; of a feature file: npz to h5ad.", "--format"),
     ],
-    out: Annotated[Path | None, typer.Option(help="File to write; by default called after what it is made of.")] = None,
+    out: Annotated[Path | None, option("File to write; by default called after what it is made of.")] = None,
     weights: BackboneWeights = None,
-    check: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Images to compare the model on.")] = None,
+    check: Annotated[Path | None, option("Images to compare the model on.", metavar="FOLDER")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write preprocessing, backbone and head as one model, run it again and compare; or write a file's features."""
-    from heads.export import export as run
+    """Write backbone and head as one model, or a file's features. A model is run again and compared."""
+    from heads.exporting.export import export as run
 
-    result = run(source, form, out, weights=weights, check=check)
-    terminal.show(result, as_json, quiet, text.exported)
+    terminal.show(run(source, form, out, weights=weights, check=check), as_json, quiet, text.exported)
 
 
-@app.command()
+@command()
 def demo(
-    data: Annotated[str, typer.Option(help="digits, textiles or flowers (a download).")] = "digits",
-    out: Annotated[Path, typer.Option(help="Folder for the feature file and the heads.")] = Path("featurestore-demo"),
+    data: Annotated[choices.DemoData, option("Images to take; flowers are a download.")] = "digits",
+    out: Annotated[Path, option("Folder for the feature file and the heads.")] = Path("featurestore-demo"),
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """The main job on data that is there: extract features once, then fit and compare every kind of head."""
+    """Do the whole job on images that are there already. Features are extracted once, then each kind is fitted."""
     from heads.demo import run_demo
 
-    with terminal.progress(quiet or as_json) as progress:
-        result = run_demo(out, data, progress=progress)
-    terminal.show(result, as_json, quiet, text.demo)
+    terminal.show(run_demo(out, data, progress=not (quiet or as_json)), as_json, quiet, text.demo)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ Reading a feature file needs numpy and h5py only; TensorFlow is imported when a 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featurestore.batches import FeatureDataset
-    from featurestore.dataset import ArraySource, open_source
+    from featurestore.adapters.keras_dataset import FeatureDataset
+    from featurestore.adapters.sklearn_transformer import FrozenBackbone
     from featurestore.errors import FeatureStoreError
-    from featurestore.extraction import Extraction, extract, extract_all
+    from featurestore.extraction.extract import extract, extract_all
+    from featurestore.extraction.publishing import Extraction
+    from featurestore.sources.arrays import ArraySource
+    from featurestore.sources.opener import open_source
     from featurestore.spec import ExtractionSpec, Tap
-    from featurestore.store import FeatureStore
-    from featurestore.transformer import FrozenBackbone
+    from featurestore.store.reader import FeatureStore
 
 __all__ = [
     "ArraySource",
@@ -29,17 +31,17 @@ __all__ = [
 ]
 
 _LATE = {
-    "ArraySource": "featurestore.dataset",
-    "Extraction": "featurestore.extraction",
+    "ArraySource": "featurestore.sources.arrays",
+    "Extraction": "featurestore.extraction.publishing",
     "ExtractionSpec": "featurestore.spec",
-    "FeatureDataset": "featurestore.batches",
-    "FeatureStore": "featurestore.store",
+    "FeatureDataset": "featurestore.adapters.keras_dataset",
+    "FeatureStore": "featurestore.store.reader",
     "FeatureStoreError": "featurestore.errors",
-    "FrozenBackbone": "featurestore.transformer",
+    "FrozenBackbone": "featurestore.adapters.sklearn_transformer",
     "Tap": "featurestore.spec",
-    "extract": "featurestore.extraction",
-    "extract_all": "featurestore.extraction",
-    "open_source": "featurestore.dataset",
+    "extract": "featurestore.extraction.extract",
+    "extract_all": "featurestore.extraction.extract",
+    "open_source": "featurestore.sources.opener",
 }
 """The module of each name, which is imported when the name is first used: so nobody waits for what is not needed."""
 

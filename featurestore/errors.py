@@ -5,7 +5,7 @@ it and ends with exit code 1; a Python caller catches :class:`FeatureStoreError`
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class FeatureStoreError(Exception):
@@ -22,6 +22,10 @@ class ImageError(FeatureStoreError):
     def alone(self) -> "ImageError":
         """To keep: without the traceback, whose frames would keep the half-decoded image."""
         return ImageError(*self.args)
+
+
+class NoImagesError(SourceError, ValueError):
+    """A transformer is given other things than images. A ``ValueError`` too, as scikit-learn expects of estimators."""
 
 
 class BackboneError(FeatureStoreError):
@@ -72,6 +76,10 @@ class HeadError(FeatureStoreError):
     """A saved head that cannot be read, or that does not fit the data it is asked to judge."""
 
 
+class InputError(HeadError, ValueError):
+    """Rows or labels that a head cannot take. A ``ValueError`` too, which scikit-learn expects of its estimators."""
+
+
 class ExportError(FeatureStoreError):
     """A head or file that cannot be written in a format, or whose copy does not give what it gives itself."""
 
@@ -79,8 +87,19 @@ class ExportError(FeatureStoreError):
 def suggest(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown `name`: the nearest known one, else all of them."""
     options = {option.lower(): option for option in sorted(known)}
-    nearest = difflib.get_close_matches(name.lower(), options, n=1)
-    return f"did you mean {options[nearest[0]]!r}?" if nearest else f"known: {', '.join(options.values())}"
+    found = difflib.get_close_matches(name.lower(), options, n=1)
+    return f"did you mean {options[found[0]]!r}?" if found else f"known: {', '.join(options.values())}"
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The end of a message about an unknown `name` among very many: the nearest known ones, else a few as examples."""
+    found = difflib.get_close_matches(name, known, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else f"such as {', '.join(known[-4:])}"
+
+
+def one_line(error: Exception | str) -> str:
+    """The beginning of a message on one line."""
+    return " ".join(str(error).split())[:200]
 
 
 def missing(task: str, library: str, extra: str) -> MissingDependencyError:

@@ -27,6 +27,11 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DECODERS: tuple[str, ...] = get_args(Decoder)
 
+# Choices that stand in no spec of features: their names are here too, where they can be read without heavy libraries.
+Engine = Literal["auto", "keras", "openvino", "reference"]
+Preprocessing = Literal["caffe", "lite", "none", "tf", "torch"]
+Augment = Literal["flip", "mild", "cats-dogs", "dog-breeds", "xray", "strong"]
+
 LARGEST_SIZE, MOST_TAPS = 4096, 4096
 """Most pixels of a side, and most taps: what is beyond has no honest use, and would fill the memory."""
 _LONGEST_LAYER = 255
@@ -37,7 +42,17 @@ LAST = "last"
 
 @dataclass(frozen=True)
 class Tap:
-    """One place where features leave the network: a layer's output, pooled."""
+    """One place where features leave the network: a layer's output, pooled.
+
+    Attributes:
+        layer: name of the layer; :data:`LAST` for the backbone's output.
+        pool: how its map (H, W, C) becomes a row: the mean or the maximum of each channel (C,), both (2C,), the map
+            flattened (H * W * C,), or the map as it is.
+
+    Example:
+        >>> Tap("block4_pool", "max")
+        Tap(layer='block4_pool', pool='max')
+    """
 
     layer: str = LAST
     pool: Pool = "avg"
@@ -56,8 +71,27 @@ class ExtractionSpec:
     A field added in a later version must have a default that means "as before": a field at its default is left
     out of the canonical JSON, so that old fingerprints stay valid. (The fields below without one are always in.)
 
+    Attributes:
+        backbone: name of the network.
+        weights_digest: SHA-256 of its weights, 64 hex digits.
+        taps: where features leave it.
+        size: side of its input in pixels.
+        resize: how an image becomes a square.
+        preprocessing: name of what happens to the pixels before the first layer.
+        dtype: of the stored features.
+        precision: that the network computes in.
+        decoder: of the image files.
+
     Raises:
         ValueError: a size, weights' digest or tap that no network has.
+
+    Example:
+        >>> spec = ExtractionSpec(
+        ...     backbone="vgg16", weights_digest="0" * 64, taps=(Tap(),), size=224, resize="squash",
+        ...     preprocessing="caffe", dtype="float32",
+        ... )
+        >>> spec.fingerprint
+        '772042021f1e37864aae99b432829e75fc621f95fd341db20d1a96d76b4386c0'
     """
 
     backbone: str

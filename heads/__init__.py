@@ -1,14 +1,89 @@
-"""Stage 2: fit light heads on cached features, judge them, save them.
+"""Stage 2: fit light heads on cached features, judge them, save them, use them.
 
-Importing this package needs NumPy and h5py only; scikit-learn and Keras are imported by the fits that need them.
+A name is imported when it is first used, so that nobody waits for what is not needed. Each kind of head is a
+scikit-learn classifier: its class works in anybody's pipeline, stacking or search.
+
+Example:
+    >>> import heads
+    >>> head = heads.load_head("head")
+    >>> table = heads.load_features("digits.h5")
+    >>> head.predict(table.X[:2])
+    array(['digit 0', 'digit 1'], dtype='<U7')
 """
 
-from heads.data import load_features
-from heads.designs import HeadDesign
-from heads.evaluation import evaluate
-from heads.fit import fit_head
-from heads.persist import load_head
-from heads.probe import probe
-from heads.sweep import sweep
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["HeadDesign", "evaluate", "fit_head", "load_features", "load_head", "probe", "sweep"]
+if TYPE_CHECKING:
+    from heads.evaluation.evaluate import evaluate
+    from heads.exporting.export import export
+    from heads.feature_table import load_features
+    from heads.finetuning.finetune import finetune
+    from heads.fit import fit_head
+    from heads.kinds.dense import DenseHead
+    from heads.kinds.design import HeadDesign
+    from heads.kinds.discriminant import CentroidHead, LDAHead
+    from heads.kinds.knn import KNNHead
+    from heads.kinds.linear import LinearSVMHead, LogisticHead, RidgeHead
+    from heads.kinds.svm import SVMHead
+    from heads.prediction.predictor import predict
+    from heads.reporting.report import report
+    from heads.search.probe import probe
+    from heads.search.sweep import sweep
+    from heads.storage.saved_head import load_head
+
+__all__ = [
+    "CentroidHead",
+    "DenseHead",
+    "HeadDesign",
+    "KNNHead",
+    "LDAHead",
+    "LinearSVMHead",
+    "LogisticHead",
+    "RidgeHead",
+    "SVMHead",
+    "evaluate",
+    "export",
+    "finetune",
+    "fit_head",
+    "load_features",
+    "load_head",
+    "predict",
+    "probe",
+    "report",
+    "sweep",
+]
+
+_LATE = {
+    "CentroidHead": "heads.kinds.discriminant",
+    "DenseHead": "heads.kinds.dense",
+    "HeadDesign": "heads.kinds.design",
+    "KNNHead": "heads.kinds.knn",
+    "LDAHead": "heads.kinds.discriminant",
+    "LinearSVMHead": "heads.kinds.linear",
+    "LogisticHead": "heads.kinds.linear",
+    "RidgeHead": "heads.kinds.linear",
+    "SVMHead": "heads.kinds.svm",
+    "evaluate": "heads.evaluation.evaluate",
+    "export": "heads.exporting.export",
+    "finetune": "heads.finetuning.finetune",
+    "fit_head": "heads.fit",
+    "load_features": "heads.feature_table",
+    "load_head": "heads.storage.saved_head",
+    "predict": "heads.prediction.predictor",
+    "probe": "heads.search.probe",
+    "report": "heads.reporting.report",
+    "sweep": "heads.search.sweep",
+}
+"""The module of each name."""
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LATE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

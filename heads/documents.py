@@ -1,35 +1,36 @@
-"""What the JSON files of heads, sweeps and fine-tuned models hold; checked by :mod:`featurestore.system.documents`.
+"""The keys and values of the JSON files of heads, sweeps and fine-tuned models, which are checked when they are read.
 
-Each document is described here and nowhere else. What a later version added to it is ``NotRequired``, so that files
-of earlier ones stay good.
+:mod:`featurestore.system.documents` checks them. Each document is described here and nowhere else. Keys that a later
+version added are ``NotRequired``, so that files of earlier versions can be read.
 """
 
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
+from heads.choices import Split
+
 Number = Annotated[float, Meta(ge=-1e100, le=1e100)]
-"""Finite, and so that a chart can calculate with it."""
+"""A finite number, small enough that charts can calculate with it."""
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-"""So that sums and quotients are exact."""
+"""A whole number, small enough that a float holds it exactly."""
 Name = Annotated[str, Meta(max_length=200)]
-"""Of a kind or hyperparameter."""
+"""The name of a kind of head or of a hyperparameter."""
 Interval = Annotated[list[Number], Meta(min_length=2, max_length=2)]
-Split = Literal["train", "validation", "test"]
 
 MOST_CLASSES, MOST_TRIALS = 2**20, 50_000
-"""Of trials as a sweep writes them, so many fill the largest document."""
+"""The most classes and trials; so many trials fill the largest document that is read."""
 
 
 class DesignDocument(TypedDict):
-    """See :class:`heads.designs.HeadDesign`, which checks the values."""
+    """See :class:`heads.kinds.design.HeadDesign`, which checks the values."""
 
     kind: Name
     params: dict[Name, Any]
 
 
 class InputDocument(TypedDict):
-    """See :class:`heads.data.Input`, which checks the spec."""
+    """See :class:`heads.feature_table.Input`, which checks the spec."""
 
     spec: dict[str, Any]
     fingerprint: str
@@ -38,14 +39,14 @@ class InputDocument(TypedDict):
 
 
 class HeadVersion(TypedDict):
-    """The part of a ``head.json`` that is the same in all versions."""
+    """The keys of a ``head.json`` that all versions have."""
 
     format: Name
     format_version: int
 
 
 class HeadDocument(DesignDocument):
-    """``head.json``, see :class:`heads.persist.FittedHead`."""
+    """``head.json``, see :class:`heads.storage.saved_head.FittedHead`."""
 
     class_names: Annotated[list[str], Meta(min_length=2, max_length=MOST_CLASSES)]
     classes: Annotated[list[Count], Meta(min_length=2, max_length=MOST_CLASSES)]
@@ -65,7 +66,7 @@ class HeadDocument(DesignDocument):
 
 
 class MeasureDocument(TypedDict):
-    """A line of ``measured.jsonl``, see :func:`heads.record.note_measured`."""
+    """A line of ``measured.jsonl``, see :func:`heads.storage.record.note_measured`."""
 
     split: str
     rows: Count
@@ -73,7 +74,7 @@ class MeasureDocument(TypedDict):
 
 
 class TrialDocument(TypedDict):
-    """A line of ``trials.jsonl``, or of the trials in a ``sweep.json``, see :class:`heads.trials.Trial`."""
+    """A line of ``trials.jsonl``, or of the trials in a ``sweep.json``, see :class:`heads.search.trials.Trial`."""
 
     features: str
     design: DesignDocument
@@ -109,7 +110,7 @@ class SettingsDocument(TypedDict):
 
 
 class CalibrationDocument(TypedDict):
-    """What a sweep found of its winner's temperature."""
+    """The temperature of a sweep's winner, and the log loss on held-out rows without and with it."""
 
     temperature: Number
     log_loss_before: Number
@@ -117,7 +118,7 @@ class CalibrationDocument(TypedDict):
 
 
 class TogetherDocument(TypedDict):
-    """What a sweep found of its best heads together."""
+    """The best heads of a sweep taken together, and their metrics on held-out rows."""
 
     members: list[DesignDocument]
     accuracy: Number
@@ -135,7 +136,7 @@ ClassDocument = TypedDict(
 
 
 class CutDocument(TypedDict):
-    """Where two classes would best be parted by one metric, see :func:`heads.shift.best_threshold`."""
+    """The threshold between two classes that is best by one metric, see :func:`heads.metrics.shift.best_threshold`."""
 
     threshold: Number
     log_odds: Annotated[float, Meta(ge=-700, le=700)]
@@ -144,7 +145,7 @@ class CutDocument(TypedDict):
 
 
 class ThresholdDocument(TypedDict):
-    """See :func:`heads.shift.best_threshold`."""
+    """See :func:`heads.metrics.shift.best_threshold`."""
 
     accuracy: CutDocument
     balanced_accuracy: CutDocument
@@ -152,11 +153,11 @@ class ThresholdDocument(TypedDict):
 
 
 ConfusedDocument = TypedDict("ConfusedDocument", {"class": str, "predicted": str, "rows": Count})
-"""Two classes of which the second was predicted for so many rows of the first."""
+"""A class, another that was predicted for some of its rows, and the number of these rows."""
 
 
 class EvaluationDocument(TypedDict):
-    """What :meth:`heads.evaluation.Evaluation.to_dict` gives."""
+    """An evaluation, see :meth:`heads.evaluation.evaluate.Evaluation.to_dict`."""
 
     split: str
     rows: Count
@@ -178,7 +179,7 @@ class EvaluationDocument(TypedDict):
 
 
 class SweepDocument(TypedDict):
-    """``sweep.json``, see :func:`heads.sweep.sweep`."""
+    """``sweep.json``, see :func:`heads.search.sweep.sweep`."""
 
     settings: SettingsDocument
     features: NotRequired[str]
@@ -192,7 +193,7 @@ class SweepDocument(TypedDict):
 
 
 class EpochDocument(TypedDict):
-    """An epoch of fine-tuning, see :data:`heads.training.History`."""
+    """An epoch of fine-tuning, see :data:`heads.finetuning.epochs.History`."""
 
     epoch: Count
     loss: Number | None
@@ -202,7 +203,7 @@ class EpochDocument(TypedDict):
 
 
 class DifferenceDocument(TypedDict):
-    """What :func:`heads.evaluation.paired_difference` gives."""
+    """The difference of two models on the same rows, see :func:`heads.evaluation.evaluate.paired_difference`."""
 
     accuracy: Number
     interval: Interval
@@ -212,7 +213,7 @@ class DifferenceDocument(TypedDict):
 
 
 class SecondsDocument(TypedDict):
-    """Where the time of a fine-tuning went."""
+    """The seconds that the steps of a fine-tuning took."""
 
     material: float
     training: float
@@ -220,7 +221,7 @@ class SecondsDocument(TypedDict):
 
 
 class TuningDocument(TypedDict):
-    """``finetune.json``, see :func:`heads.finetune.finetune`."""
+    """``finetune.json``, see :func:`heads.finetuning.finetune.finetune`."""
 
     frozen: EvaluationDocument
     finetuned: EvaluationDocument
@@ -239,7 +240,7 @@ class TuningDocument(TypedDict):
 
 
 class CheckpointDocument(TypedDict):
-    """The state in the header of a checkpoint, see :class:`heads.training.Checkpoint`."""
+    """The state in the header of a checkpoint, see :class:`heads.finetuning.epochs.Checkpoint`."""
 
     settings: dict[Name, Any]
     history: Annotated[list[EpochDocument], Meta(min_length=1)]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import HeadError
-from featurestore.runtime import version_of
-from heads.data import FeatureTable, load_features
-from heads.designs import HeadDesign, head_class
+from featurestore.system.machine import version_of
 from heads.documents import MOST_CLASSES
-from heads.metrics import estimates_of
-from heads.persist import FittedHead, check_target, save_head
-from heads.record import Record
+from heads.feature_table import FeatureTable, load_features
+from heads.kinds.design import HeadDesign, head_class
+from heads.metrics.estimates import estimates_of
+from heads.storage.record import Record
+from heads.storage.saved_head import FittedHead, check_target, save_head
 
 _LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
 
@@ -34,21 +34,32 @@ def fit_head(
     """Fit a head on the train rows of a feature file. Test rows are not read.
 
     Args:
-        features: feature file, folder, or a table already loaded.
-        head: a kind of :data:`heads.designs.KINDS`, or a preset of :data:`heads.designs.PRESETS`.
-        params: hyperparameters that shall not have their default, by name, typed or as text; or texts ``name=value``.
-        out: folder to save the head in; a saved head there is replaced.
-        tap: which features, see :func:`heads.load_features`.
-        views: fit on the augmented versions of train rows too, if there are any.
+        features: a feature file, a store folder, or a table that :func:`heads.load_features` opened.
+        head: a kind of :data:`heads.kinds.design.KINDS`, or the name of a recipe of :data:`heads.kinds.design.RECIPES`.
+        params: values of hyperparameters by name, typed or as text, or texts ``name=value``; the others get their
+            default.
+        out: the folder to save the head in; a saved head there is replaced.
+        tap: the name of the features, see :func:`heads.load_features`.
+        views: whether to fit on the augmented versions of train rows too, if there are any.
         seed: of all that is random in the fit.
 
     Returns:
         The head, with its metrics on the train and validation rows. (A dense head chose its best epoch on the latter.)
 
     Raises:
-        DesignError: no such head or hyperparameter, or a value that it does not take.
-        HeadError: no train rows, one class only, NaN or infinity, or `out` is something else than a saved head.
-        StoreError: no readable feature file, or no such tap.
+        DesignError: there is no such head or hyperparameter, or it does not take the value.
+        HeadError: there are no train rows, or they are of one class or hold NaN or infinity; or `out` holds something
+            else than a saved head.
+        StoreError: there is no readable feature file, or no such tap.
+
+    Example:
+        >>> from heads import fit_head, load_features
+        >>> head = fit_head("digits.h5", "logreg", params={"C": 0.01}, out="my-head")
+        >>> head.metrics["validation"]["accuracy"] > 0.9
+        True
+        >>> X, y = load_features("digits.h5").select("test")
+        >>> head.predict(X[:3])
+        array(['digit ...', 'digit ...', 'digit ...'], dtype='<U7')
     """
     design = HeadDesign.parse(head, params)
     if out is not None:
@@ -67,12 +78,15 @@ def fit_table(
     pooled: bool = False,
     temperature: float | None = None,
 ) -> FittedHead:
-    """Fit a design on the train rows of a table; if `pooled`, on the validation rows too. See :func:`fit_head`.
-
-    Nothing is measured.
+    """Fit a design as :func:`fit_head` does, without measuring its metrics.
 
     Args:
-        temperature: see :meth:`heads.base.Head.fit`.
+        table: the features.
+        design: the design.
+        seed: of all that is random in the fit.
+        views: whether to fit on the augmented versions of train rows too.
+        pooled: whether to fit on the validation rows too.
+        temperature: see :meth:`heads.kinds.base.Head.fit`.
     """
     rows = table.split_counts()
     splits = [("train", "validation")] if pooled else [("train",), ("validation",)]
@@ -107,10 +121,10 @@ def fit_table(
 
 
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
-    """The head with its metrics on the train and validation rows."""
+    """Return the head with its metrics on the train and validation rows."""
     metrics = {}
-    # A row is its own nearest neighbour: votes on training rows would say nothing, and take long.
-    for split in ("validation",) if fitted.head.votes else ("train", "validation"):
+    # A training row is its own nearest neighbour: its votes would say nothing, and take long.
+    for split in ("validation",) if fitted.head.scores_are_probabilities else ("train", "validation"):
         X, y = table.select(split)
         if len(y):
             with table.named():
@@ -120,10 +134,10 @@ def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
 
 
 def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> None:
-    """Check that the rows and labels of split ``train`` are such that a head can be fitted.
+    """Check that a head can be fitted to the rows and labels of split ``train``.
 
     Raises:
-        HeadError: they are not.
+        HeadError: there are none, they are of one class, or of more classes than a head takes.
     """
     if "train" not in known:
         counts = ", ".join(f"{name} ({count})" for name, count in table.split_counts().items())
@@ -138,7 +152,7 @@ def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> No
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that are loaded."""
+    """Return the versions of this package and of the libraries that are loaded."""
     found = {name: str(sys.modules[name].__version__) for name in _LIBRARIES if name in sys.modules}
     own = version_of("featurestore")
     return found | ({"featurestore": own} if own else {})

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pictures import write_images
 
+from featurestore.system.machine import cores
+
 settings.register_profile("untimed", deadline=None)  # a test that asserts a time fails on a busy machine
 settings.register_profile("fuzz", deadline=None, max_examples=10_000, suppress_health_check=list(HealthCheck))
 settings.load_profile("untimed")
@@ -35,8 +37,13 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores: many tests wait for processes that they have started."""
+    return cores() + 1
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=10, help="processes to kill in tests/test_kill.py")
+    parser.addoption("--kills", type=int, default=10, help="processes to kill in tests/extraction/test_kill.py")
     parser.addoption("--kill-seed", default="0", help="of the moments at which they are killed")
     parser.addoption("--hostile", action="store_true", help="run the slow and the large cases of tests/hostile too")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from featurestore import layout
-from featurestore.journal import Journal, JournalHeader, TapLayout
-from featurestore.publish import Publication, write
 from featurestore.spec import ExtractionSpec, Tap
+from featurestore.store import file_format
+from featurestore.store.journal import Journal, JournalHeader, TapLayout
+from featurestore.store.writer import Publication, write
 
 SPEC = ExtractionSpec("vgg16", "0" * 64, (Tap(),), 224, "squash", "caffe", "float32")
 TWO_TAPS = replace(SPEC, taps=(Tap("block4_pool"), Tap("block5_pool")))
@@ -26,11 +26,11 @@ def publication(folder: Path, rows: int = 30, spec: ExtractionSpec = SPEC, width
     with Journal.create(path, JournalHeader(spec.fingerprint, "keras", 8, {"keras": "3"}, tuple(taps))) as journal:
         journal.append(digests, {tap.name: rng.normal(size=(rows, *tap.shape)).astype(tap.dtype) for tap in taps})
     columns: dict[str, list[Any]] = {
-        layout.ID: [f"ä/{i}.jpg" for i in range(rows)],
-        layout.DIGEST: digests,
-        layout.LABEL: [i % 3 for i in range(rows)],
-        layout.SPLIT: [("train", "validation", "test")[i % 5 % 3] for i in range(rows)],
-        layout.PATH: [f"ä/{i}.jpg" for i in range(rows)],
+        file_format.ID: [f"ä/{i}.jpg" for i in range(rows)],
+        file_format.DIGEST: digests,
+        file_format.LABEL: [i % 3 for i in range(rows)],
+        file_format.SPLIT: [("train", "validation", "test")[i % 5 % 3] for i in range(rows)],
+        file_format.PATH: [f"ä/{i}.jpg" for i in range(rows)],
     }
     return Publication(
         target=str(folder / "data.h5"),
@@ -41,7 +41,7 @@ def publication(folder: Path, rows: int = 30, spec: ExtractionSpec = SPEC, width
         provenance={"weights": "imagenet", "producers": [{"engine": "keras"}]},
         taps=taps,
         columns=columns,
-        views={layout.ROW: [], layout.NUMBER: []},
+        views={file_format.ROW: [], file_format.NUMBER: []},
         failures=[("broken.jpg", "truncated")],
         sources=[str(path)],
     )

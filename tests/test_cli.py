@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -12,18 +13,30 @@ import subprocess
 import sys
 import time
 from importlib.metadata import version
+from typing import get_args
 
 import numpy as np
 import pytest
+from commands import ROOT, featurestore
+from feature_files import write_features
 from pictures import write_images
 from storage import feature_file
-from test_docs import featurestore
 from typer.testing import CliRunner
 
 from cli import app
-from featurestore import FeatureStore
-from featurestore.lock import store_lock
-from heads import load_head
+from featurestore import FeatureStore, spec
+from featurestore.backbones.base import PREPROCESSINGS
+from featurestore.engines import ENGINES, registry
+from featurestore.images import augment
+from featurestore.sources.splits import SPLITS
+from featurestore.store.lock import store_lock
+from heads import choices, fit_head, load_head
+from heads.demo import DATA
+from heads.exporting.features import WRITERS
+from heads.exporting.formats.registry import FORMATS
+from heads.kinds import design
+from heads.kinds.design import KINDS
+from heads.search import space
 
 SMALL = ("--size", "32", "--batch-size", "8")
 
@@ -37,9 +50,18 @@ def fails(code: int, *arguments: object) -> str:
     return done.stderr
 
 
-def here(*arguments: object) -> str:
+def misused(*arguments: object) -> str:
+    """Run; check that it is wrong usage, with nothing on stdout; what is said, in one line."""
+    done = featurestore(*map(str, arguments))
+    assert (done.returncode, done.stdout) == (2, ""), done.stdout + done.stderr
+    return " ".join(done.stderr.split())
+
+
+def here(*arguments: object, code: int = 0) -> str:
     """Standard output of a command that is run in this process, where TensorFlow is there already."""
-    return CliRunner().invoke(app, [*map(str, arguments)]).stdout
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +73,7 @@ def work(tmp_path_factory):
         ("extract", work / "colours", "--store", work / "store", *SMALL),
         ("fit-head", work / "store", "--out", work / "head"),
     ):
-        done = featurestore(*map(str, command))
-        assert done.returncode == 0, done.stderr
+        here(*command)
     return work
 
 
@@ -65,12 +86,11 @@ def test_extract_says_what_it_did(work, tmp_path):
     assert "class  train  validation  test" in done.stdout
     assert "30 rows (30 computed)" in done.stdout and "next: featurestore fit-head" in done.stdout
     assert "rows/s: forward" in done.stdout
-    assert done.stderr == ""  # not a word of TensorFlow's
+    assert re.sub("^extracting: .*\n", "", done.stderr, flags=re.MULTILINE) == ""  # not a word of TensorFlow's
 
 
 def test_extract_json_is_one_document(work, tmp_path):
-    done = featurestore("extract", str(work / "colours"), "--store", str(tmp_path), *SMALL, "--json")
-    result = json.loads(done.stdout)
+    result = json.loads(here("extract", work / "colours", "--store", tmp_path, *SMALL, "--json"))
     assert (result["rows"], result["computed"], result["failures"]) == (30, 30, [])
 
 
@@ -78,13 +98,10 @@ def test_failures_end_in_exit_code_3(work, tmp_path):
     shutil.copytree(work / "colours", tmp_path / "colours")
     (tmp_path / "colours" / "red" / "bad.jpg").write_text("no image")
     for command in (["extract", "--store", str(tmp_path / "store"), *SMALL], ["inspect"]):
-        done = featurestore(command[0], str(tmp_path / "colours"), *command[1:])
-        assert done.returncode == 3
-        assert "1 inputs gave no row" in done.stdout and "red/bad.jpg: not an image of a known format" in done.stdout
-    assert (
-        featurestore("extract", str(tmp_path / "colours"), "--store", str(tmp_path / "store"), *SMALL, "-q").stdout
-        == ""
-    )
+        said = here(command[0], tmp_path / "colours", *command[1:], code=3)
+        assert "1 inputs gave no row" in said and "red/bad.jpg: not an image of a known format" in said
+    done = featurestore("extract", str(tmp_path / "colours"), "--store", str(tmp_path / "store"), *SMALL, "-q")
+    assert (done.returncode, done.stdout) == (3, "")  # and nothing to compute, so without TensorFlow
 
 
 def test_info_and_verify(work):
@@ -124,10 +141,10 @@ def test_predict_in_three_forms(work, tmp_path):
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == inputs and lines[0][1] == "red"
     assert lines[2][1] == "error: no such file"
-    table = list(csv.DictReader(io.StringIO(here("predict", str(work / "head"), *inputs, "--csv"))))
+    table = list(csv.DictReader(io.StringIO(here("predict", work / "head", *inputs, "--csv", code=3))))
     assert table[0]["class"] == "red" and table[1]["error"] == "not an image of a known format"
     assert abs(sum(float(table[0][name]) for name in ("blue", "green", "red")) - 1) < 1e-4
-    listed = json.loads(here("predict", str(work / "head"), *inputs, "--json"))
+    listed = json.loads(here("predict", work / "head", *inputs, "--json", code=3))
     assert listed[0]["label"] == "red" and listed[2]["error"] == "no such file"
 
 
@@ -146,12 +163,12 @@ def test_export(work, tmp_path):
     assert f": {model}\nrun again on 30 images" in done.stdout
     done = featurestore("export", str(work / "store"), "--format", "npz", "--out", str(rows), "--json")
     assert json.loads(done.stdout) == {"path": str(rows), "format": "npz", "bytes": rows.stat().st_size}
-    assert "did you mean 'onnx'" in fails(1, "export", work / "head", "--format", "onix")
+    assert "'onix' is not one of 'keras', 'saved_model', 'onnx'" in misused("export", "x", "--format", "onix")
 
 
 def test_a_new_image_gets_what_its_cached_features_would(work):
     """The deployed path and the cached one are the same: decoding, resizing, backbone, head."""
-    listed = json.loads(featurestore("predict", str(work / "head"), str(work / "colours"), "--json").stdout)
+    listed = json.loads(here("predict", work / "head", work / "colours", "--json"))
     store = FeatureStore(next((work / "store").glob("*.h5")))
     cached = load_head(work / "head").predict_proba(store.features())
     assert [item["path"] for item in listed] == [str(work / "colours" / path) for path in store.paths]
@@ -209,27 +226,98 @@ def test_a_truncated_feature_file(work, tmp_path):
 
 
 def test_a_head_on_features_of_another_fingerprint(work, tmp_path):
-    done = featurestore("extract", str(work / "colours"), "--store", str(tmp_path), "--size", "48")
-    assert done.returncode == 0
+    here("extract", work / "colours", "--store", tmp_path, "--size", "48")
     assert "size: 48 here, 32 there" in fails(1, "evaluate", work / "head", tmp_path)
 
 
 def test_unknown_heads_and_settings(work, tmp_path):
     store, out = work / "store", tmp_path / "head"
-    assert "did you mean 'logreg'" in fails(1, "fit-head", store, "--out", out, "--head", "logref")
+    said = misused("fit-head", store, "--out", out, "--head", "logref")
+    assert all(f"'{name}'" in said for name in (*KINDS, *design.RECIPES))
     assert "max_iter" in fails(1, "fit-head", store, "--out", out, "--set", "max_itr=5")
     assert "C=fast" in fails(1, "fit-head", store, "--out", out, "--set", "C=fast")
     assert not out.exists()
 
 
-def test_a_split_that_is_not_there(work):
-    assert "train (21 rows)" in fails(1, "evaluate", work / "head", work / "store", "--split", "holdout")
+def test_a_split_that_is_not_there(work, tmp_path):
+    assert "'holdout' is not one of" in misused("evaluate", work / "head", work / "store", "--split", "holdout")
+    X, y = np.eye(4, dtype=np.float32), [0, 1, 0, 1]
+    file = write_features(tmp_path / "f.h5", X, y, ["train"] * 4, class_names=["a", "b"])
+    fit_head(file, "centroid", out=tmp_path / "head")
+    assert "train (4 rows)" in fails(1, "evaluate", tmp_path / "head", file, "--split", "validation")
 
 
 def test_usage_errors_end_in_exit_code_2(work):
     assert featurestore("extract", str(work / "colours")).returncode == 2
-    assert featurestore("extrct").returncode == 2
+    assert "No such command 'extrct'. Did you mean 'extract'" in misused("extrct")
     assert featurestore("extract", "x", "--store", "y", "--size", "big").returncode == 2
+
+
+def test_choices_are_named_where_they_are_refused_and_in_help(work):
+    for option, known in (("--resize", spec.RESIZES), ("--pool", spec.POOLS), ("--engine", ENGINES)):
+        said = misused("extract", work / "colours", "--store", "x", option, "squish")
+        assert "'squish'" in said and option in said and all(f"'{choice}'" in said for choice in known)
+        assert f"{option} <{'|'.join(known)}>" in here("extract", "--help")
+    assert "write 60s, 5m or 1h" in misused("sweep", "x", "--out", "y", "--budget", "5 days")
+
+
+def test_names_to_choose_by_are_those_of_their_registries():
+    for names, known in (
+        (spec.Augment, augment.AUGMENTATIONS), (spec.Preprocessing, PREPROCESSINGS), (choices.Preset, space.PRESETS),
+        (choices.ModelFormat, FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
+        (spec.Engine, ["auto", *registry._ENGINES]), (choices.Split, SPLITS),
+    ):  # fmt: skip
+        assert set(get_args(names)) == set(known)
+
+
+def shown(*arguments: str, **environment: str) -> bytes:
+    """What a terminal of a hundred columns gets to see of a command."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", *arguments], stdin=slave, stdout=slave, stderr=slave, cwd=ROOT,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"} | environment,
+    )  # fmt: skip
+    os.close(slave)
+    written = b""
+    while process.poll() is None or select.select([master], [], [], 0)[0]:
+        if select.select([master], [], [], 0.1)[0]:
+            try:
+                written += os.read(master, 65536)
+            except OSError:  # the other end is closed
+                break
+    os.close(master)
+    return written
+
+
+def test_help_has_groups_and_colours_on_a_terminal_only():
+    in_colour, plain = shown("extract", "--help"), here("extract", "--help")
+    groups = ("Options", "Source", "Network", "Views", "Computing")
+    assert b"\x1b[" in in_colour and all(group.encode() in in_colour for group in groups)
+    assert re.findall(r"^(\w+):$", plain, re.MULTILINE) == ["Arguments", *groups]
+    for written in (shown("extract", "--help", NO_COLOR="1"), plain.encode()):
+        assert b"\x1b" not in written and "│".encode() not in written
+    assert "3 done, but some inputs" in " ".join(here("--help").split())
+
+
+def test_a_name_typed_into_a_terminal_does_not_command_it():
+    said = shown("extract", "x", "--store", "y", "--resize", "\x1b]0;owned\x07[red]\u202e")
+    assert b"\x1b]0" not in said and "\u202e".encode() not in said and b"[red]" in said
+
+
+def test_shells_complete_commands_options_and_choices(tmp_path):
+    environment = {"HOME": str(tmp_path), "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    done = featurestore("--install-completion", "bash", **environment)
+    assert done.returncode == 0 and "source" in (tmp_path / ".bashrc").read_text()
+    assert list((tmp_path / ".bash_completions").iterdir())
+    for words, expected in (
+        ("ev", {"evaluate"}),
+        ("extract --dec", {"--decoder"}),
+        ("extract --resize ", spec.RESIZES),
+    ):
+        line = f"featurestore {words}"
+        asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_FEATURESTORE_COMPLETE": "complete_bash"}
+        done = featurestore(**asked)
+        assert done.returncode == 0 and set(done.stdout.split()) == set(expected), done
 
 
 def test_a_second_writer(work, tmp_path):
@@ -257,7 +345,7 @@ def test_stage_1_without_its_extra(work, tmp_path):
 def test_control_c(work, tmp_path):
     """Interrupted as soon as the journal has rows: one line, and the next run goes on from there."""
     write_images(tmp_path / "colours", 60)
-    command = ["extract", str(tmp_path / "colours"), "--store", str(tmp_path / "store"), "--batch-size", "2"]
+    command = ["extract", str(tmp_path / "colours"), "--store", str(tmp_path / "store"), "--batch-size", "2", "-q"]
     process = subprocess.Popen(
         [sys.executable, "-m", "cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -273,19 +361,5 @@ def test_control_c(work, tmp_path):
 
 
 def test_a_progress_bar_on_a_terminal(work, tmp_path):
-    master, slave = pty.openpty()
-    command = ["extract", str(work / "colours"), "--store", str(tmp_path), *SMALL]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli", *command],
-        stdout=subprocess.DEVNULL, stderr=slave, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
-    )  # fmt: skip
-    os.close(slave)
-    shown = b""
-    while process.poll() is None or select.select([master], [], [], 0)[0]:
-        if select.select([master], [], [], 0.1)[0]:
-            try:
-                shown += os.read(master, 65536)
-            except OSError:  # the other end is closed
-                break
-    assert process.wait() == 0
-    assert b"extracting" in shown and b"30/30" in shown
+    written = shown("extract", str(work / "colours"), "--store", str(tmp_path), *SMALL)
+    assert b"extracting" in written and b"30/30" in written

@@ -1,36 +1,28 @@
 """The documentation says what is so: its commands and examples run, and its help texts are the program's own.
 
-``python tests/test_docs.py`` writes docs/cli.md anew.
+``python tests/test_docs.py`` writes docs/cli.md, and the tree of rooms in docs/design.md, anew.
 """
 
-import os
+import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
+import textwrap
 
 import pytest
+from commands import ROOT, featurestore
 from pictures import write_images
 from typer.testing import CliRunner
 
 from cli import app
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-CLI_PAGE = ROOT / "docs" / "cli.md"
+CLI_PAGE, DESIGN_PAGE = ROOT / "docs" / "cli.md", ROOT / "docs" / "design.md"
 COMMANDS = (
     "extract", "inspect", "info", "verify", "backbones",
     "fit-head", "sweep", "probe", "evaluate", "predict", "report", "finetune", "export",
     "demo",
 )  # fmt: skip
-
-
-def featurestore(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"COLUMNS": "100", "TERM": "dumb"}
-    code = "import sys; sys.argv[0] = 'featurestore'; from cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
-    )
 
 
 def cli_page() -> str:
@@ -43,8 +35,42 @@ def cli_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def rooms() -> str:
+    """The tree of rooms, with the first line of each docstring, and the modules of each room."""
+    lines = []
+    for package in ("featurestore", "heads"):
+        folder = ROOT / package
+        lines.append(f"{package}/  {first_line(folder / '__init__.py')}")
+        lines += [f"  {path.stem}  {first_line(path)}" for path in sorted(folder.glob("[a-z]*.py"))]
+        for room in sorted(path.parent for path in folder.glob("*/__init__.py")):
+            lines.append(f"  {room.name}/  {first_line(room / '__init__.py')}")
+            lines += ["      " + line for line in textwrap.wrap(" ".join(modules(room)), 100)]
+    return "\n".join(lines)
+
+
+def modules(room):
+    for path in sorted(room.iterdir()):
+        if path.suffix == ".py" and path.stem != "__init__":
+            yield path.stem
+        elif (path / "__init__.py").exists():
+            yield f"{path.name}/"
+
+
+def first_line(path):
+    return ast.get_docstring(ast.parse(path.read_text())).partition("\n")[0]
+
+
+def with_rooms(page: str) -> str:
+    before, tree = page.split("```text rooms\n", 1)
+    return f"{before}```text rooms\n{rooms()}\n```{tree.split('```', 1)[1]}"
+
+
 def test_the_page_of_help_texts_is_up_to_date():
     assert CLI_PAGE.read_text() == cli_page(), "run  python tests/test_docs.py"
+
+
+def test_the_tree_of_rooms_is_up_to_date():
+    assert DESIGN_PAGE.read_text() == with_rooms(DESIGN_PAGE.read_text()), "run  python tests/test_docs.py"
 
 
 def test_every_command_is_on_the_page():
@@ -122,3 +148,4 @@ def test_links_lead_somewhere():
 
 if __name__ == "__main__":
     CLI_PAGE.write_text(cli_page())
+    DESIGN_PAGE.write_text(with_rooms(DESIGN_PAGE.read_text()))

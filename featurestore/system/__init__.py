@@ -1,1 +1,1 @@
-"""What the program needs of the operating system: files, documents, printing, processes."""
+"""What the program needs of the machine: files, locks, JSON, printing, processes, Keras."""

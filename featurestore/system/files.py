@@ -5,12 +5,11 @@ there before, however the process ends.
 """
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,7 +60,12 @@ def open_regular(path: str | os.PathLike[str], limit: int | None = None) -> Bina
 
 def _open_at_once(path: str, flags: int) -> int:
     # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come. (O_CLOEXEC is in Python's flags.)
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | _flag("O_NONBLOCK"))
+
+
+def _flag(name: str) -> int:
+    """A flag of :func:`os.open`, or 0 on a system that has no such flag."""
+    return getattr(os, name, 0)
 
 
 def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
@@ -84,6 +88,8 @@ def check_filled(path: str | os.PathLike[str]) -> None:
     """
     with open_regular(path) as file:
         handle, size = file.fileno(), os.fstat(file.fileno()).st_size
+        if not hasattr(os, "SEEK_DATA"):
+            return  # Windows cannot tell
         stored = end = 0
         while size > _HOLES + stored * _HOLES_PER_BYTE:
             try:
@@ -107,7 +113,7 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
         OSError: it cannot be opened; or it is a link, which could lead to a file of somebody else, a FIFO or a device.
     """
     try:
-        handle = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        handle = os.open(path, flags | _OWN, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.EINVAL, "a link, not a regular file", os.fspath(path)) from error
@@ -116,6 +122,9 @@ def open_own(path: str | os.PathLike[str], flags: int) -> int:
         os.close(handle)
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     return handle
+
+
+_OWN = _flag("O_CLOEXEC") | _flag("O_NOFOLLOW") | _flag("O_NONBLOCK") | _flag("O_BINARY")
 
 
 def size_text(count: int) -> str:
@@ -143,23 +152,20 @@ def replacing(path: str | os.PathLike[str], *, keep: bool = False) -> Iterator[P
     """
     try:
         target = _target(Path(path))
-        draft = target.with_name(target.name + DRAFT)
-        handle = _locked(draft, _open_draft)
+        with _alone(target):
+            draft = target.with_name(target.name + DRAFT)
+            os.close(open_own(draft, os.O_RDWR | os.O_CREAT))  # which refuses a link, a FIFO or a device
+            try:
+                yield draft
+                sync(draft)
+                draft.replace(target)
+            except BaseException:
+                if not keep:
+                    draft.unlink(missing_ok=True)
+                raise
+            sync(target.parent)
     except OSError as error:
         raise write_error(path, error) from error
-    done = False
-    try:
-        yield draft
-        sync(draft)
-        draft.replace(target)
-        done = True
-        sync(target.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        if not done and not keep:
-            draft.unlink(missing_ok=True)
-        os.close(handle)
 
 
 @contextmanager
@@ -173,33 +179,24 @@ def replacing_files(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     try:
         target = _target(Path(path), folder_allowed=True)
-        folder = target.with_name(f".{target.name}{DRAFT}")
-        handle = _locked(folder, _open_folder)
+        with _alone(target):
+            folder = target.with_name(f".{target.name}{DRAFT}")
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder)  # a killed process left it
+            folder.mkdir()
+            try:
+                yield folder / target.name
+                for file in folder.rglob("*"):
+                    sync(file)
+                if target.is_dir():
+                    shutil.rmtree(target)
+                for item in folder.iterdir():
+                    item.replace(target.with_name(item.name))
+                sync(target.parent)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise write_error(path, error) from error
-    try:
-        _clear(folder)  # of what a killed process left
-        yield folder / target.name
-        for file in folder.rglob("*"):
-            sync(file)
-        if target.is_dir():
-            shutil.rmtree(target)
-        for item in folder.iterdir():
-            item.replace(target.with_name(item.name))
-        sync(target.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
-
-
-def _clear(folder: Path) -> None:
-    for item in folder.iterdir():
-        if item.is_dir():
-            shutil.rmtree(item)
-        else:
-            item.unlink()
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
@@ -216,9 +213,10 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """
     try:
         target = _target(Path(path))
-        draft = target.with_name(target.name + DRAFT)
-        os.close(_locked(draft, _open_draft))
-        draft.unlink(missing_ok=True)
+        with _alone(target):
+            draft = target.with_name(target.name + DRAFT)
+            os.close(open_own(draft, os.O_RDWR | os.O_CREAT))
+            draft.unlink(missing_ok=True)
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -234,35 +232,91 @@ def _target(path: Path, *, folder_allowed: bool = False) -> Path:
     return target
 
 
-def _open_draft(draft: Path) -> int:
-    return open_own(draft, os.O_RDWR | os.O_CREAT)
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Hold the right to write a file, which no two processes have at a time."""
+    try:
+        with locked(target.with_name(f".{target.name}.lock")):
+            yield
+    except BlockingIOError as error:
+        raise OSError(errno.EBUSY, "another process is writing it", os.fspath(target)) from error
 
 
-def _open_folder(draft: Path) -> int:
-    draft.mkdir(exist_ok=True)
-    return os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+@contextmanager
+def locked(path: Path, *, keep: bool = False) -> Iterator[int]:
+    """Hold the lock of a file that exists for its lock alone; the system frees it however a process ends.
+
+    Windows forbids others to read a locked file, and to rename an open one: so what is written is never locked itself.
+
+    Args:
+        path: of the lock file, which is made if it is not there.
+        keep: leave it where it is; otherwise it is deleted.
+
+    Yields:
+        The handle that holds the lock.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the file cannot be made, or is a link, a FIFO or a device.
+    """
+    handle = _lock(path)
+    try:
+        yield handle
+    finally:
+        if not keep:
+            with suppress(OSError):  # Windows deletes no open file
+                path.unlink()
+        os.close(handle)
+        if not keep and os.name == "nt":
+            with suppress(OSError):  # another process has opened it meanwhile
+                path.unlink()
 
 
-def _locked(draft: Path, opener: Callable[[Path], int]) -> int:
-    """A handle that holds the lock of a draft, which is made if it is not there."""
+def _lock(path: Path) -> int:
     while True:
-        handle = opener(draft)
+        handle = open_own(path, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Who held the lock before may have given this very file its final name.
-            if draft.exists() and draft.stat().st_ino == os.fstat(handle).st_ino:
-                return handle
-        except OSError as error:
+            if not lock_handle(handle):
+                raise BlockingIOError(errno.EWOULDBLOCK, "another process holds it", os.fspath(path))
+            # Who held the lock before may have deleted this very file.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(handle)):
+                    return handle
+        except BaseException:
             os.close(handle)
-            if isinstance(error, BlockingIOError):
-                raise OSError(errno.EBUSY, "another process is writing it", os.fspath(draft)) from error
             raise
         os.close(handle)
 
 
+def lock_handle(handle: int) -> bool:
+    """Lock an open file for this process alone, if no other process has locked it.
+
+    Returns:
+        Whether it is locked now.
+    """
+    try:
+        import fcntl
+    except ImportError:  # on Windows
+        from filelock import lock_descriptor  # which takes 0.07 s to import, so it is not used everywhere
+
+        try:
+            return lock_descriptor(handle, blocking=False)
+        except OSError as error:
+            if error.errno == errno.ENOSYS:  # a system without any locks
+                return True
+            raise
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def sync(path: Path) -> None:
     """Make a file's bytes, or the names in a folder, durable."""
-    handle = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders, and keeps its names by itself
+    handle = os.open(path, (os.O_RDWR if os.name == "nt" else os.O_RDONLY) | _flag("O_BINARY"))
     try:
         os.fsync(handle)
     finally:
@@ -290,8 +344,7 @@ def check_space(folder: Path, needed: int) -> None:
     Raises:
         DiskFullError: less than `needed` bytes are free in `folder`.
     """
-    disk = os.statvfs(folder)
-    free = disk.f_bavail * disk.f_frsize
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskFullError(
             f"{folder}: {size_text(needed)} needed, {size_text(free)} free: what is finished is kept; "

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featurestore.backbones import find
-from featurestore.backbones.layers import cut, tap_table
+from featurestore.backbones.graph import cut, tap_table
 from featurestore.errors import BackboneError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype("float32")

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featurestore.backbones import ARCHITECTURES, check, find, load_backbone, table
+from featurestore.backbones import ARCHITECTURES, Request, check, find, load_backbone, table
 from featurestore.errors import BackboneError, WeightsError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
@@ -96,14 +96,14 @@ def test_weights_that_do_not_fit(tmp_path, content):
 
 
 def test_what_check_refuses():
-    check("vgg16", None, "avg", "imagenet")
-    for arguments, message in [
-        (("vgg16", 31, "avg", "imagenet"), "size 31 is too small for vgg16: it takes 32 and more, 224 by default"),
-        (("vgg16", 32, "mean", "imagenet"), "unknown pooling 'mean'"),
-        (("vgg16", 32, "avg", "/no/such.h5"), "no such weights file"),
+    check(Request("vgg16"))
+    for request, message in [
+        (Request("vgg16", size=31), "size 31 is too small for vgg16: it takes 32 and more, 224 by default"),
+        (Request("vgg16", size=32, pool="mean"), "unknown pooling 'mean'"),
+        (Request("vgg16", "/no/such.h5", 32), "no such weights file"),
     ]:
         with pytest.raises(BackboneError, match=message):
-            check(*arguments)
+            check(request)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "small_cnn", "mobilenet_v2"])
@@ -118,4 +118,4 @@ def test_the_registrys_lines_are_true(name):
 def test_relative_weights_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("x.h5").write_bytes(b"")
-    check("vgg16", None, "avg", "x.h5")
+    check(Request("vgg16", "x.h5"))

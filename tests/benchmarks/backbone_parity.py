@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurestore.backbones import applications, find
-from featurestore.backbones.architecture import PREPROCESSINGS
-from featurestore.backbones.layers import tap_table
-from featurestore.runtime import import_keras
+from featurestore.backbones.base import PREPROCESSINGS
+from featurestore.backbones.graph import tap_table
+from featurestore.system.keras import import_keras
 
 
 @dataclass

@@ -18,12 +18,12 @@ import time
 
 import numpy as np
 
-from featurestore.runtime import import_keras
+from featurestore.system.keras import import_keras
 from heads import load_features
-from heads.calibration import stratified_folds
-from heads.designs import HeadDesign
-from heads.division import Division
-from heads.scores import softmax
+from heads.kinds.design import HeadDesign
+from heads.solvers.calibration import stratified_folds
+from heads.solvers.folds import Division
+from heads.solvers.scores import softmax
 
 ROWS, EPOCHS = 2936, 20
 HIDDEN = [(), (64,), (128,), (256,), (512,), (256, 64), (512, 128), (128, 128)]
@@ -65,11 +65,12 @@ def rows(file: str) -> Division:
 
 
 def ours(division: Division, batch: int, seed: int) -> dict:
-    from heads.population import judge_dense
+    from heads.search.judge_dense import judge_population
+    from heads.search.judging import Judging
 
     found: dict[int, np.ndarray] = {}
     start = time.perf_counter()
-    judge_dense(designs(batch), division, seed=seed, report=lambda i, judged: found.__setitem__(i, judged.scores))
+    judge_population(designs(batch), Judging(division, seed, lambda i, judged: found.__setitem__(i, judged.scores)))
     seconds = time.perf_counter() - start
     y = division.codes[division.judged]
     accuracy = [float((found[i].argmax(1) == y).mean()) for i in sorted(found)]

@@ -15,19 +15,19 @@ from pathlib import Path
 
 import numpy as np
 
-from featurestore.runtime import import_keras
+from featurestore.system.keras import import_keras
 from heads import load_features
-from heads.base import standardise
-from heads.calibration import stratified_folds
-from heads.dense import DenseHead
-from heads.scores import log_loss
+from heads.kinds.dense import DenseHead
+from heads.solvers.arrays import standardise
+from heads.solvers.calibration import stratified_folds
+from heads.solvers.scores import log_loss
 
 DESIGNS = {"(256,), dropout 0.5": {}, "(512, 512)": {"hidden": (512, 512), "dropout": 0.0}}
 LARGE = {"hidden": (1024, 1024), "dropout": 0.5, "epochs": 3}
 
 
 def ours(head: DenseHead, X: np.ndarray, y: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    return head.fit(X, y, temperature=1.0).decision_function(kept)
+    return head.fit(X, y, temperature=1.0).scores(kept)
 
 
 def rival(head: DenseHead, X: np.ndarray, y: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -19,11 +19,13 @@ import numpy as np
 
 from featurestore import extract
 from featurestore.errors import FeatureStoreError
-from featurestore.runtime import import_keras
-from heads import export as exporting
+from featurestore.system.keras import import_keras
 from heads import fit_head, load_head
-from heads.deploy import load_networks, probabilities
-from heads.formats import FORMATS, PIXELS
+from heads.exporting import export as exporting
+from heads.exporting.formats.base import PIXELS
+from heads.exporting.formats.registry import FORMATS
+from heads.exporting.joined_model import join, nets_of
+from heads.prediction.predictor import load_networks, probabilities
 
 DEFAULTS = ("efficientnet_lite0", "mobilenet_v2=random", "resnet50_v2=random", "efficientnet_b0=random", "vgg16=random")
 REPEATS = 15
@@ -53,7 +55,7 @@ def rival(whole: Any, path: Path, pixels: np.ndarray, expected: np.ndarray) -> t
     import onnxruntime
 
     try:
-        model = keras.Model(whole.model.input, whole.model.output)
+        model = keras.Model(whole.input, whole.output)
         model(pixels[:1])
         model.export(path, format="onnx", verbose=False)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -85,8 +87,8 @@ def compare(folder: Path, name: str, weights: str, work: Path) -> None:
             row(name, form, f"refused: {error}")
         else:
             run = keras.saving.load_model(path).predict_on_batch if form == "keras" else chosen.load(path)
-            row(name, form, f"{done['difference']:.1e}", done["bytes"], milliseconds(run, pixels))
-    whole = exporting._joined(head, exporting._layers(head), networks)
+            row(name, form, f"{done.difference:.1e}", done.bytes, milliseconds(run, pixels))
+    whole = join(head, nets_of(head), networks)
     row(name, "Keras' onnx", *rival(whole, work / f"{name}-keras.onnx", pixels, cached(pixels)))
 
 

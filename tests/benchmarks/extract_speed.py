@@ -21,7 +21,7 @@ from PIL import Image
 
 from featurestore import FeatureStore, engines, extract
 from featurestore.backbones import load_backbone
-from featurestore.images import decode
+from featurestore.images.decode import decode
 
 BACKBONES = ["efficientnet_lite0", "mobilenet_v2=random", "resnet50=random", "efficientnet_b0=random", "vgg16=random"]
 BATCH = 32

@@ -14,10 +14,9 @@ import tempfile
 from pathlib import Path
 
 from featurestore import extract, open_source
-from featurestore.dataset import Source
+from featurestore.sources.base import Source
 from heads import evaluate, fit_head
-from heads.finetune import finetune
-from heads.training import Recipe
+from heads.finetuning.finetune import finetune
 
 
 def interval(found: dict) -> str:
@@ -44,34 +43,33 @@ def cache_against_graph(options: argparse.Namespace, work: Path) -> None:
     fitted = fit_head(extract(source, work, **network).path, out=work / "head")
     same = {"unfreeze": "block5_conv1", "epochs": options.epochs, "patience": options.epochs, "learning_rate": 1e-3}
     runs = {
-        cache: finetune(work / "head", source, work / f"cache-{cache}", Recipe(**same, cache=cache))
-        for cache in (True, False)
+        cache: finetune(work / "head", source, work / f"cache-{cache}", **same, cache=cache) for cache in (True, False)
     }
     print(
         f"VGG16, block5 trained, {options.images} training images of {options.size} pixels, {options.epochs} epochs\n\n"
         "| | accuracy (95 %) | s an epoch | before the first, s |\n|---|---|---|---|\n"
-        f"| frozen head ({fitted.design.kind}) | {interval(runs[True]['frozen'])} | – | – |"
+        f"| frozen head ({fitted.design.kind}) | {interval(runs[True].frozen.to_dict())} | – | – |"
     )
     for cache, name in ((True, "from the cache"), (False, "whole graph")):
         found = runs[cache]
-        seconds = f"{found['seconds']['epoch']:.1f} | {found['seconds']['material']:.1f}"
-        print(f"| {name} | {interval(found['finetuned'])} | {seconds} |")
-    ratio = runs[False]["seconds"]["epoch"] / runs[True]["seconds"]["epoch"]
-    change = runs[True]["difference"]
+        seconds = f"{found.seconds['epoch']:.1f} | {found.seconds['material']:.1f}"
+        print(f"| {name} | {interval(found.finetuned.to_dict())} | {seconds} |")
+    ratio = runs[False].seconds["epoch"] / runs[True].seconds["epoch"]
+    change = runs[True].difference
     print(f"\nAn epoch from the cache is {ratio:.1f} times as fast. Fine-tuned against frozen: {change}")
 
 
 def scratch_against_head(options: argparse.Namespace, work: Path) -> None:
     print("| data set | small_cnn from scratch | s | cached head (default backbone) | s | with extraction, s |")
     print("|---|---|---|---|---|---|")
-    recipe = Recipe(
-        unfreeze="all",
-        epochs=options.scratch_epochs,
-        patience=options.scratch_epochs,
-        learning_rate=1e-3,
-        augment="mild",
-        views=4,
-    )
+    recipe = {
+        "unfreeze": "all",
+        "epochs": options.scratch_epochs,
+        "patience": options.scratch_epochs,
+        "learning_rate": 1e-3,
+        "augment": "mild",
+        "views": 4,
+    }
     for name, size in (("flowers", 128), ("cifar10", 32)):
         source, folder = open_source(options.folder / name), work / name
         made = extract(source, folder)
@@ -79,8 +77,8 @@ def scratch_against_head(options: argparse.Namespace, work: Path) -> None:
         judged = evaluate(folder / "head", made.path).to_dict()
         blank = extract(source, folder, backbone="small_cnn", weights="random", size=size)
         fit_head(blank.path, out=folder / "blank")
-        found = finetune(folder / "blank", source, folder / "scratch", recipe)
-        cells = [name, interval(found["finetuned"]), f"{found['seconds']['training']:.0f}", interval(judged)]
+        found = finetune(folder / "blank", source, folder / "scratch", **recipe)
+        cells = [name, interval(found.finetuned.to_dict()), f"{found.seconds['training']:.0f}", interval(judged)]
         cells += [f"{fitted.seconds:.1f}", f"{made.seconds + fitted.seconds:.0f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
 

@@ -19,12 +19,13 @@ from extract_cost import repeat
 
 from featurestore import FeatureStore, engines, extract
 from featurestore.backbones import load_backbone
-from featurestore.dataset import Sample, open_source
-from featurestore.decoding import Wish, decode_ahead
-from featurestore.engines.engine import Compute
-from featurestore.forward import ahead
-from featurestore.images import decode, read_file
-from featurestore.plan import Item
+from featurestore.engines.base import Compute
+from featurestore.extraction.decode_ahead import ImageTask, Wish, decode_ahead
+from featurestore.extraction.plan import Item
+from featurestore.images.decode import decode, read_file
+from featurestore.sources.opener import open_source
+from featurestore.sources.samples import Sample
+from featurestore.system.parallel import ahead
 
 BACKBONES = ["resnet50=random", "vgg16=random", "efficientnet_v2_s=random"]
 
@@ -37,7 +38,8 @@ def threads(paths: list[Path], size: int) -> float:
 
 
 def decoding(folder: Path, samples: list[Sample], size: int) -> float:
-    tasks = [(sample, [Wish(size, "mild", [Item(sample.digest, sample, 0)])]) for sample in samples]
+    items = [Item(key=sample.digest, sample=sample, number=0) for sample in samples]
+    tasks = [ImageTask(item.sample, [Wish(size, "mild", [item])]) for item in items]
     moments = [
         time.perf_counter()
         for _ in decode_ahead(open_source(folder), "squash", "pillow", tasks, len(tasks), window=512)

@@ -17,7 +17,7 @@ IMPORTS = {
     "featurestore[extract]": (
         "import featurestore",
         "from featurestore import extract",
-        "from featurestore.runtime import import_keras; import_keras('')",
+        "from featurestore.system.keras import import_keras; import_keras('')",
     ),
 }
 

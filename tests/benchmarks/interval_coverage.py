@@ -1,4 +1,5 @@
-"""How often a metric's 95 % interval holds its true value, for the percentile bootstrap and for heads.metrics.
+"""How often a metric's 95 % interval holds its true value, for the percentile bootstrap and for
+heads.metrics.estimates.
 
     python tests/benchmarks/interval_coverage.py [--times 1000] [--resamples 400]
 
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heads.metrics import estimates, log_odds
-from heads.scores import softmax
+from heads.metrics.estimates import estimates, log_odds
+from heads.solvers.scores import softmax
 
 MANY = 400_000
 
@@ -69,7 +70,7 @@ CASES = [
 
 
 def bootstrap(y, proba, resamples, rng):
-    """Percentile bootstrap intervals of all metrics: what heads.evaluation did before."""
+    """Percentile bootstrap intervals of all metrics: what heads.evaluation.evaluate did before."""
     rows, classes = proba.shape
     predicted = proba.argmax(axis=1)
     drawn = rng.integers(rows, size=(resamples, rows))

@@ -46,16 +46,17 @@ def designs(X):
 
 def ours(X, y, fold):
     """Predictions for each design, seconds, and memory of other processes."""
-    from heads.designs import HeadDesign
-    from heads.distances import judge_kernel
-    from heads.division import Division
+    from heads.kinds.design import HeadDesign
+    from heads.search.judge_kernel import judge_kernel
+    from heads.search.judging import Judging
+    from heads.solvers.folds import Division
 
     start = time.perf_counter()
     every = np.arange(len(X))
     division = Division(X, y, fold, every, np.ones(len(X), bool))
     scores = {}
     made = [HeadDesign("svm", {"gamma": gamma, "C": C}) for gamma, C in designs(X)]
-    judge_kernel(made, division, seed=0, report=lambda i, judged: scores.__setitem__(i, judged.scores))
+    judge_kernel(made, Judging(division, 0, lambda i, judged: scores.__setitem__(i, judged.scores)))
     predicted = [scores[i].argmax(axis=1) for i in range(len(made))]
     return predicted, time.perf_counter() - start, 0.0
 

@@ -17,8 +17,9 @@ import warnings
 import numpy as np
 
 from heads import HeadDesign, load_features
-from heads.division import Division
-from heads.linear import judge_paths
+from heads.search.judge_linear import judge_linear
+from heads.search.judging import Judging
+from heads.solvers.folds import Division
 
 GRID = {"logreg": np.logspace(-5, 1, 13), "linear-svm": np.logspace(-6, -2, 13)}
 FOLDS = 5
@@ -50,7 +51,7 @@ def ours(kind: str, X: np.ndarray, y: np.ndarray, fold: np.ndarray) -> tuple[np.
     def report(i: int, judged: object) -> None:
         predicted[i, order] = judged.scores.argmax(axis=1)
 
-    judge_paths(designs, division, seed=0, report=report)
+    judge_linear(designs, Judging(division, 0, report))
     means = np.array([np.mean([(p == y)[fold == f].mean() for f in range(FOLDS)]) for p in predicted])
     designs[means.argmax()].build(0).fit(X, y)
     return means, predicted

@@ -9,19 +9,26 @@ costs most: the greatest C, the most units. Peak memory is that of the sweep, in
 import argparse
 import resource
 import time
+from functools import partial
 
 import numpy as np
 from linear_paths import rows_of
 
-from heads.division import Division
-from heads.spaces import expand, load_space
-from heads.sweep import judge_all
+from heads.search.judges import batches
+from heads.search.judging import Judging
+from heads.search.space import expand, load_space
+from heads.search.trials import judge_trial
+from heads.solvers.folds import Division
 
 
 def cost(design: object) -> tuple[float, ...]:
     """Greater for designs that take longer, among those of a kind."""
     units = design.params.get("hidden", ())
     return sum(units), design.params.get("C", 0.0), not design.params["standardize"]
+
+
+def keep(trials, batch, division, i, judged):
+    trials.append(judge_trial("", batch[i], division, judged, "accuracy"))
 
 
 def main() -> None:
@@ -38,7 +45,10 @@ def main() -> None:
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, trials = time.perf_counter(), []
-    judge_all("", designs, set(), division, "accuracy", 0, None, None, lambda trial, _: trials.append(trial))
+
+    for judge, batch in batches(designs):
+        report = partial(keep, trials, batch, division)
+        judge(batch, Judging(division, 0, report))
     together = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     scores = {trial.design: trial.mean for trial in trials}

@@ -26,7 +26,7 @@ FOLDS = 5
 def divided(options):
     """The rows in memory, in random folds that lie one after the other."""
     from heads import load_features
-    from heads.division import Division
+    from heads.solvers.folds import Division
 
     X, y = load_features(options.file).select("train", "validation")
     rows = np.random.default_rng(0).permutation(len(y))[: options.rows]
@@ -36,7 +36,7 @@ def divided(options):
 
 
 def designs(options, counts):
-    from heads.designs import HeadDesign
+    from heads.kinds.design import HeadDesign
 
     params = {"metric": options.metric, "standardize": not options.raw}
     return [HeadDesign("knn", {"n_neighbors": count, **params}) for count in counts]
@@ -44,11 +44,12 @@ def designs(options, counts):
 
 def judged(options, division):
     """Scores of the designs on all folds."""
-    from heads.neighbours import judge_neighbours
+    from heads.search.judge_neighbours import judge_neighbours
+    from heads.search.judging import Judging
 
     scores = {}
     made = designs(options, options.neighbours)
-    judge_neighbours(made, division, seed=0, report=lambda i, judged: scores.__setitem__(i, judged.scores))
+    judge_neighbours(made, Judging(division, 0, lambda i, judged: scores.__setitem__(i, judged.scores)))
     return scores[max(scores, key=lambda i: options.neighbours[i])]
 
 

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from featurestore import layout
+from featurestore.store import file_format
 from heads import evaluate, load_features, sweep
 
 
@@ -33,7 +33,7 @@ def divided(file: Path, folder: Path, seed: int, rows: int) -> Path:
     """The feature file with splits of our own, of at most so many rows; the others are in none of them."""
     path = shutil.copy(file, folder / "features.h5")
     with h5py.File(path, "r+") as opened:
-        labels, rng = opened[layout.LABEL][()], np.random.default_rng(seed)
+        labels, rng = opened[file_format.LABEL][()], np.random.default_rng(seed)
         splits = np.full(len(labels), "duplicate", dtype="U10")
         for label in np.unique(labels):
             mine = rng.permutation(np.flatnonzero(labels == label))
@@ -41,8 +41,8 @@ def divided(file: Path, folder: Path, seed: int, rows: int) -> Path:
             test, validation = max(1, round(0.3 * len(mine))), max(1, round(0.1 * len(mine)))
             splits[mine] = "train"
             splits[mine[:test]], splits[mine[test : test + validation]] = "test", "validation"
-        del opened[layout.SPLIT]
-        opened.create_dataset(layout.SPLIT, data=layout.encode(splits.tolist()))
+        del opened[file_format.SPLIT]
+        opened.create_dataset(file_format.SPLIT, data=file_format.encode(splits.tolist()))
     return Path(path)
 
 
@@ -89,7 +89,7 @@ def main() -> None:
                 for name, how in ways.items():  # the second and third go on from the first one's trials
                     result = sweep(path, out, preset=options.preset, cv=5, seed=seed, **how)
                     if name == "sweep":
-                        seconds["sweep"].append(result["seconds"])
+                        seconds["sweep"].append(result.seconds)
                     found[name].append(evaluate(out / "winner", path).accuracy)
         grid = np.array(found["grid"])
         means = [f"{np.mean(found[way]):.3f}" for way in ways]

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 from common import CLI
 
-from featurestore.dataset import FolderSource
-from featurestore.stamps import MARGIN_NS, DigestCache
+from featurestore.sources.digest_cache import DigestCache
+from featurestore.sources.folder import FolderSource
+from featurestore.system.stamps import MARGIN_NS
 
 
 def make_files(root: Path, count: int, size: int) -> None:

@@ -1,11 +1,12 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from featurestore import engines
 from featurestore.backbones import load_backbone
-from featurestore.engines import compile_backbone, difference, producer
+from featurestore.engines import compile_backbone, difference, producer, registry
 from featurestore.errors import BackboneError
 
 
@@ -72,7 +73,12 @@ def test_an_engine_that_gives_something_else_is_refused(backbone, pixels, monkey
 
     other = load_backbone("efficientnet_lite0", size=64, weights="random", taps=backbone.taps)
     assert isinstance(other.model, keras.Model)
-    monkeypatch.setitem(engines._COMPILERS, "other", lambda asked: engines._COMPILERS["keras"](other))
+    keras_engine = registry._ENGINES["keras"]
+    monkeypatch.setitem(
+        registry._ENGINES,
+        "other",
+        SimpleNamespace(why_not=keras_engine.why_not, compile_backbone=lambda _: keras_engine.compile_backbone(other)),
+    )
     finish = compile_backbone(backbone, "other")(pixels)
     with pytest.raises(BackboneError, match=r"the engine other gives features of .*, tap .* that differ"):
         finish()
@@ -83,11 +89,16 @@ def test_the_fastest_engine_is_one_that_is_there(backbone):
     assert not engines.available("teleport", backbone)
 
 
-def test_the_producer_names_engine_and_versions():
+def test_the_producer_names_engine_and_versions(backbone):
     import keras
     import openvino
 
-    made = producer()
+    made = producer(backbone, "keras")
     assert made["engine"] == "keras" and made["keras"] == keras.__version__
     assert {"numpy", "pillow", keras.backend.backend()} <= set(made)
-    assert openvino.__version__.startswith(producer("openvino")["openvino"])
+    assert openvino.__version__.startswith(producer(backbone, "openvino")["openvino"])
+
+
+def test_the_library_of_an_engine_is_not_imported_before_its_turn(backbone, monkeypatch):
+    monkeypatch.setattr(registry.openvino_engine, "why_not", lambda network: pytest.fail("it was asked"))
+    assert registry.default(backbone) == "keras"

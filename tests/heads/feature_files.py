@@ -1,4 +1,4 @@
-"""Small feature files for the tests of stage 2, written straight from the text of :mod:`featurestore.layout`."""
+"""Small feature files for the tests of stage 2, written from the text of the specification."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore import layout
 from featurestore.spec import ExtractionSpec, Tap
+from featurestore.store import file_format
 
 SPEC = ExtractionSpec(
     backbone="pixels",
@@ -54,33 +54,33 @@ def write_features(
     if not isinstance(views, dict):
         views = {tap: values[:0] if views is None else views for tap, values in features.items()}
     columns = {
-        layout.ID: layout.encode(names),
-        layout.DIGEST: layout.encode(hashlib.sha256(content).hexdigest() for content in contents),
-        layout.LABEL: np.asarray(labels, np.int32),
-        layout.SPLIT: layout.encode(splits),
-        layout.PATH: layout.encode(names if images else [""] * rows),
+        file_format.ID: file_format.encode(names),
+        file_format.DIGEST: file_format.encode(hashlib.sha256(content).hexdigest() for content in contents),
+        file_format.LABEL: np.asarray(labels, np.int32),
+        file_format.SPLIT: file_format.encode(splits),
+        file_format.PATH: file_format.encode(names if images else [""] * rows),
     }
     attributes = {
-        "format": layout.FORMAT,
+        "format": file_format.FORMAT,
         "dataset": path.stem,
         "spec": spec.to_json(),
         "fingerprint": spec.fingerprint,
         "class_names": json.dumps(list(class_names)),
-        "augment": "mild" if len(view_rows) else layout.NO_AUGMENT,
+        "augment": "mild" if len(view_rows) else file_format.NO_AUGMENT,
         "provenance": json.dumps({"weights": "random", "flops": flops or {}, "producers": []}),
     }
     with h5py.File(path, "w", libver="v110") as file:  # as in a published file: class names may be many
-        for group, taps in (("", features), (layout.VIEWS, views)):
-            for tap, name in layout.feature_names(spec.tap_names, group).items():
+        for group, taps in (("", features), (file_format.VIEWS, views)):
+            for tap, name in file_format.feature_names(spec.tap_names, group).items():
                 file.create_dataset(name, data=np.asarray(taps[tap], spec.dtype))
-        file[f"{layout.VIEWS}/{layout.ROW}"] = np.asarray(view_rows, np.int32)
-        file[f"{layout.VIEWS}/{layout.NUMBER}"] = np.ones(len(view_rows), np.int32)
+        file[f"{file_format.VIEWS}/{file_format.ROW}"] = np.asarray(view_rows, np.int32)
+        file[f"{file_format.VIEWS}/{file_format.NUMBER}"] = np.ones(len(view_rows), np.int32)
         for name, values in columns.items():
             file.create_dataset(name, data=values)
-        for name in layout.FAILURE_COLUMNS:
-            file.create_dataset(f"{layout.FAILURES}/{name}", data=layout.encode([]))
+        for name in file_format.FAILURE_COLUMNS:
+            file.create_dataset(f"{file_format.FAILURES}/{name}", data=file_format.encode([]))
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text.encode())
-        file.attrs[layout.VERSION_ATTRIBUTE] = np.int64(layout.FORMAT_VERSION)
-        file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, spec.tap_names).encode())
+        file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(file_format.FORMAT_VERSION)
+        file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, spec.tap_names).encode())
     return path

@@ -4,7 +4,7 @@ from featurestore import FeatureStore
 from featurestore.errors import SourceError
 from heads import load_head
 from heads.demo import DATA, digits, run_demo, textiles
-from heads.designs import KINDS
+from heads.kinds.design import KINDS
 
 
 def test_the_demo_on_a_part_of_its_digits(tmp_path, monkeypatch):
@@ -19,11 +19,11 @@ def test_the_demo_on_a_part_of_its_digits(tmp_path, monkeypatch):
     monkeypatch.setitem(DATA, "digits", lambda: part)
     events = []
     result = run_demo(tmp_path, progress=lambda *event: events.append(event))
-    assert [head["head"] for head in result["heads"]] == list(KINDS)
-    assert len(FeatureStore(result["extraction"]["path"])) == 120
-    for head in result["heads"]:
-        assert load_head(head["path"]).design.kind == head["head"]
-        assert head["evaluation"]["accuracy"] > 0.4  # ten classes, and eight images of each to learn from
+    assert [head.head for head in result.heads] == list(KINDS)
+    assert len(FeatureStore(result.extraction.path)) == 120
+    for head in result.heads:
+        assert load_head(head.path).design.kind == head.head
+        assert head.evaluation.accuracy > 0.4  # ten classes, and eight images of each to learn from
     assert ("fitting", len(KINDS), len(KINDS)) in events
 
 

@@ -1,9 +1,8 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from commands import modules_imported_by
 from feature_files import write_features
 
 from featurestore.errors import DesignError, HeadError
@@ -75,19 +74,10 @@ def test_what_is_wrong_with_the_wish_is_said_before_the_file_is_read(digits_file
         fit_head("no such file", out=tmp_path)
 
 
-def run(code, *arguments):
-    """Run in a new interpreter; return the top-level names of the modules it imported."""
-    code = f"import sys; sys.path[:0] = {sys.path!r}; {code}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.split())
-
-
 def test_a_logistic_head_needs_neither_tensorflow_nor_scikit_learn(digits_file, tmp_path):
     fit = "import heads; heads.fit_head(sys.argv[1], out=sys.argv[2])"
     code = f"{fit}; heads.load_head(sys.argv[2]); heads.evaluate(sys.argv[2], sys.argv[1])"
-    loaded = run(code, digits_file, tmp_path / "head")
+    loaded = modules_imported_by(code, digits_file, tmp_path / "head")
     assert "safetensors" in loaded
     assert not loaded & {"tensorflow", "keras", "jax", "torch", "sklearn", "scipy"}
 
@@ -95,6 +85,8 @@ def test_a_logistic_head_needs_neither_tensorflow_nor_scikit_learn(digits_file, 
 def test_linear_and_dense_heads_are_used_with_numpy_alone(digits_file, tmp_path):
     for kind, params in {"linear-svm": {}, "dense": {"epochs": 2}}.items():
         fit_head(digits_file, kind, params=params, out=tmp_path / kind)
-        loaded = run("import heads; heads.evaluate(sys.argv[2], sys.argv[1])", digits_file, tmp_path / kind)
+        loaded = modules_imported_by(
+            "import heads; heads.evaluate(sys.argv[2], sys.argv[1])", digits_file, tmp_path / kind
+        )
         assert "safetensors" in loaded
         assert not loaded & {"tensorflow", "keras", "jax", "torch", "sklearn", "scipy", "skops"}

@@ -7,7 +7,7 @@ import numpy as np
 from feature_files import write_features
 
 from heads import evaluate, fit_head, sweep
-from heads.designs import KINDS
+from heads.kinds.design import KINDS
 
 SPACE = """
 [[heads]]

@@ -6,7 +6,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
-from test_docs import ROOT
+from commands import ROOT
 
 from featurestore.errors import FeatureStoreError
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from irregular import device, directory, fifo
 
-from featurestore import layout
+from featurestore.store import file_format
 
 Maker = Callable[[Path], None]
 
@@ -51,22 +51,28 @@ def long_columns(path: Path) -> None:
     """A million rows, one name of 300 letters: what the rules just allow."""
     rows = 1_000_000
     with edited(path) as file:
-        for name in (layout.ID, layout.PATH):
+        for name in (file_format.ID, file_format.PATH):
             replaced(file, name, data=np.full(rows, b"a", "S300"))[0] = b"b" * 300
-        replaced(file, layout.DIGEST, data=np.array([b"%064x" % row for row in range(rows)]))
-        replaced(file, layout.SPLIT, data=np.full(rows, b"train"))
-        replaced(file, layout.LABEL, data=np.arange(rows, dtype=np.int32) % 3)
-        replaced(file, layout.FEATURES, data=np.zeros((rows, 1), np.float32))
+        replaced(file, file_format.DIGEST, data=np.array([b"%064x" % row for row in range(rows)]))
+        replaced(file, file_format.SPLIT, data=np.full(rows, b"train"))
+        replaced(file, file_format.LABEL, data=np.arange(rows, dtype=np.int32) % 3)
+        replaced(file, file_format.FEATURES, data=np.zeros((rows, 1), np.float32))
         replaced(file, "views/features", data=np.zeros((0, 1), np.float32))
 
 
 def sparse_columns(path: Path) -> None:
     """A billion rows that are nowhere."""
     with edited(path) as file:
-        sizes = {layout.ID: "S1", layout.PATH: "S1", layout.DIGEST: "S64", layout.SPLIT: "S10", layout.LABEL: "i4"}
+        sizes = {
+            file_format.ID: "S1",
+            file_format.PATH: "S1",
+            file_format.DIGEST: "S64",
+            file_format.SPLIT: "S10",
+            file_format.LABEL: "i4",
+        }
         for name, dtype in sizes.items():
             replaced(file, name, shape=(10**9,), dtype=dtype, fill_time="never")[-1] = file[name].dtype.type()
-        replaced(file, layout.FEATURES, shape=(10**9, 1), dtype="f4", fill_time="never")[-1] = 0
+        replaced(file, file_format.FEATURES, shape=(10**9, 1), dtype="f4", fill_time="never")[-1] = 0
         replaced(file, "views/features", data=np.zeros((0, 1), np.float32))
 
 
@@ -88,10 +94,10 @@ def many_class_names(count: int) -> Maker:
 def one_large_row(path: Path) -> None:
     """Of one row: a block of one row is no small block."""
     with edited(path) as file:
-        for name in layout.TEXT_COLUMNS:
+        for name in file_format.TEXT_COLUMNS:
             replaced(file, name, data=file[name][:1])
-        replaced(file, layout.LABEL, data=file[layout.LABEL][:1])
-        replaced(file, layout.FEATURES, shape=(1, 2**32), dtype="f4", fill_time="never")[0, :1] = 1
+        replaced(file, file_format.LABEL, data=file[file_format.LABEL][:1])
+        replaced(file, file_format.FEATURES, shape=(1, 2**32), dtype="f4", fill_time="never")[0, :1] = 1
         replaced(file, "views/features", data=np.zeros((0, 2**32), np.float32))
 
 
@@ -136,15 +142,15 @@ def values(name: str, data: Any) -> Maker:
 
 def no_columns(path: Path) -> None:
     with edited(path) as file:
-        replaced(file, layout.FEATURES, data=np.zeros((30, 0), np.float32))
+        replaced(file, file_format.FEATURES, data=np.zeros((30, 0), np.float32))
         replaced(file, "views/features", data=np.zeros((0, 0), np.float32))
 
 
 def not_finite(path: Path) -> None:
     """A whole and honest file, but for its numbers."""
     with edited(path) as file:
-        file[layout.FEATURES][:] = np.nan
-        file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, ["last"]))
+        file[file_format.FEATURES][:] = np.nan
+        file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, ["last"]))
 
 
 def odd_float(path: Path) -> None:
@@ -155,7 +161,7 @@ def odd_float(path: Path) -> None:
         kind.set_size(2)
         kind.set_ebias(127)
         kind.set_precision(16)
-        del file[layout.FEATURES]
+        del file[file_format.FEATURES]
         space = h5py.h5s.create_simple((30, 7))
         h5py.h5d.create(file.id, b"features", kind, space).write(h5py.h5s.ALL, h5py.h5s.ALL, np.ones((30, 7), "f4"))
 

@@ -48,7 +48,7 @@ def test_an_extraction_runs_no_code_of_its_folder(strange, tmp_path):
 def test_a_sweep_of_dense_nets_runs_no_code_of_its_folder(strange, tmp_path):
     (tmp_path / "space.toml").write_text('[[heads]]\nkind = "dense"\nhidden = [[], 4, 8]\nepochs = 2\n')
     file = feature_file(tmp_path, rows=90)
-    processes = "import heads.population as p; p.cores, p._WORTH_PROCESSES = lambda: 2, 0"
+    processes = "import heads.solvers.dense_population as p; p.cores, p._WORTH_PROCESSES = lambda: 2, 0"
     options = ["--out", tmp_path / "run", "--space", tmp_path / "space.toml"]
     assert run(strange, "sweep", file, *options, first=processes) == []
 

@@ -7,8 +7,8 @@ from feature_files import write_features
 from featurestore.errors import DiskFullError, WriteError
 from featurestore.system.files import replacing_files
 from heads import sweep
-from heads.sweep import WINNER
-from heads.trials import FILE
+from heads.search.results import WINNER
+from heads.search.trials import FILE
 
 SPACE = """
 [[heads]]
@@ -53,8 +53,8 @@ def test_a_sweep_goes_on_when_there_is_room_again(small_disk, features, tmp_path
     filler.unlink()
     found = sweep(features, small_disk / "run", **options)
     expected = sweep(features, tmp_path / "elsewhere", **options)
-    assert [t["mean"] for t in found["trials"]] == [t["mean"] for t in expected["trials"]]
-    assert found["test"]["log_loss"] == expected["test"]["log_loss"]
+    assert [t.mean for t in found.trials] == [t.mean for t in expected.trials]
+    assert found.test.log_loss == expected.test.log_loss
 
 
 def test_a_model_of_several_files_leaves_no_draft(small_disk):

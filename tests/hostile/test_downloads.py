@@ -16,12 +16,12 @@ import pytest
 from storage import feature_file
 from yarl import URL
 
-from featurestore import remote
 from featurestore.errors import DiskFullError, StoreError
-from featurestore.remote import TRUSTED_HOSTS, Recorded, cache_folder
-from featurestore.store import find_file
+from featurestore.store import remote
+from featurestore.store.reader import find_file
+from featurestore.store.remote import TRUSTED_HOSTS, Recorded, cache_folder
 from heads import sweep
-from heads.report import report
+from heads.reporting.report import report
 
 
 class Server(ThreadingHTTPServer):
@@ -224,7 +224,7 @@ def test_an_address_that_a_file_gives_is_shown_and_not_asked(run, server, tmp_pa
     for address in (server.address("whole"), "s3://bucket/data.h5", "https://example.org/data.h5"):
         monkeypatch.setattr(remote, "_ask", lambda address: pytest.fail("asked"))
         (run / "sweep.json").write_text(json.dumps(summary | {"features": address}))
-        (note,) = report(run, tmp_path / "page.html")["notes"]
+        (note,) = report(run, tmp_path / "page.html").notes
         assert f"{address}: not contacted, because only a file names this address" in note and "--features" in note
         assert "not contacted" in (tmp_path / "page.html").read_text()
         with pytest.raises(StoreError, match="not contacted"):
@@ -234,7 +234,7 @@ def test_an_address_that_a_file_gives_is_shown_and_not_asked(run, server, tmp_pa
 
 
 def test_an_address_that_the_user_gives_is_asked(run, server, tmp_path):
-    assert report(run, tmp_path / "page.html", features=server.address("whole"))["evaluation"] and server.asked
+    assert report(run, tmp_path / "page.html", features=server.address("whole")).evaluation and server.asked
 
 
 @pytest.mark.parametrize("where", ["/dev/zero", "/etc/passwd", "fifo"])
@@ -243,4 +243,4 @@ def test_other_places_that_a_file_gives_do_no_harm(run, tmp_path, monkeypatch, w
     os.mkfifo("fifo")
     summary = json.loads((run / "sweep.json").read_text())
     (run / "sweep.json").write_text(json.dumps(summary | {"features": where}))
-    assert report(run, tmp_path / "page.html")["notes"]
+    assert report(run, tmp_path / "page.html").notes

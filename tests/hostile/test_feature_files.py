@@ -26,14 +26,15 @@ from store_makers import (
     views,
 )
 
-from featurestore import FeatureStore, extract, layout
+from featurestore import FeatureStore, extract
+from featurestore.backbones.outline_cache import NAME as MEMO
+from featurestore.backbones.outline_cache import Memo, Request
 from featurestore.errors import SpecMismatchError, StoreError, UnsafeFileError
-from featurestore.journal import Journal
-from featurestore.lock import LOCK_NAME, store_lock
-from featurestore.memo import NAME as MEMO
-from featurestore.memo import Memo, Request
-from featurestore.stamps import DigestCache
-from featurestore.store import find_files, verify_files
+from featurestore.sources.digest_cache import DigestCache
+from featurestore.store import file_format
+from featurestore.store.journal import Journal
+from featurestore.store.lock import LOCK_NAME, store_lock
+from featurestore.store.reader import find_files, verify_files
 from heads import fit_head, probe, sweep
 
 ROOT = Path(__file__).parents[2]
@@ -86,7 +87,7 @@ def test_a_hostile_file_takes_little_memory(file, attack, command):
 def test_a_million_rows_with_long_names_are_welcome(file, command):
     long_columns(file)
     with h5py.File(file, "r+") as opened:
-        opened.attrs["content_digest"] = np.bytes_(layout.content_digest(opened, ["last"]))
+        opened.attrs["content_digest"] = np.bytes_(file_format.content_digest(opened, ["last"]))
     code, _, lines, peak = run(command, file)
     assert (code, lines) == (0, [])
     assert peak < MOST
@@ -264,7 +265,7 @@ def test_a_number_of_views_that_few_rows_can_have_is_not_believed(copied, monkey
     images, file = copied("store", ".h5")
     row = int(FeatureStore(file).rows("train")[0])
     views([row] * 5, [1, 2, 3, 4, 5], FeatureStore(file).features().shape[1])(file)
-    monkeypatch.setattr("featurestore.plan._SPARSEST", 1)
+    monkeypatch.setattr("featurestore.extraction.plan._SPARSEST", 1)
     refused(lambda: extract(images, file.parent, **OPTIONS), file, "too few for 5 of each training row")
     monkeypatch.undo()
     assert extract(images, file.parent, **OPTIONS).views == 5 * len(FeatureStore(file).rows("train"))

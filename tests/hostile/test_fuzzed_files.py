@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from storage import SPEC, TWO_TAPS, publication
 from store_makers import edited, header, write_journal, write_spec
 
-from featurestore import FeatureStore, layout
+from featurestore import FeatureStore
 from featurestore.errors import FeatureStoreError
-from featurestore.journal import Journal
-from featurestore.publish import write
 from featurestore.spec import ExtractionSpec
-from heads.data import load_features
+from featurestore.store import file_format
+from featurestore.store.journal import Journal
+from featurestore.store.writer import write
+from heads.feature_table import load_features
 
 Json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20)
@@ -73,7 +74,7 @@ def goods(tmp_path_factory):
                 ):  # fmt: skip
                     del file[f"views/{name}"]
                     file[f"views/{name}"] = data
-                file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, spec.tap_names))
+                file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, spec.tap_names))
             FeatureStore(files[-1]).verify()
     return files
 
@@ -86,7 +87,9 @@ ATTRIBUTES = st.one_of(
     st.integers(-(2**63), 2**63 - 1).map(np.int64), st.floats().map(np.float64),
     st.lists(st.integers(0, 9), max_size=3).map(np.array), st.sampled_from([h5py.Empty("S1"), h5py.Empty("i8"), True]),
 )  # fmt: skip
-NAMES = st.sampled_from([*layout.schema(["last"]), *layout.schema(TWO_TAPS.tap_names), "views", "failures", "extra"])
+NAMES = st.sampled_from(
+    [*file_format.schema(["last"]), *file_format.schema(TWO_TAPS.tap_names), "views", "failures", "extra"]
+)
 TYPES = ("S1", "S5", "S64", "i1", "i2", "i4", "i8", "u4", "f2", "f4", "f8", ">i4", ">f4", "c8", "?", "V3", "i4,f4")
 SIDES = st.sampled_from([0, 1, 2, 5, 7, 8, 11, 12, 13, 2**31, 2**62])
 KINDS = ("same", "other", "other", "chunks", "gzip", "compact", "external", "virtual", "soft", "lost", "file", "hard",
@@ -100,9 +103,10 @@ def dataset_alterations(draw):
     return "dataset", name, kind, shape, draw(st.sampled_from(TYPES)), draw(st.binary(min_size=1, max_size=40))
 
 
+ATTRIBUTE_NAMES = st.sampled_from([*file_format.ATTRIBUTES, file_format.VERSION_ATTRIBUTE])
 ALTERATIONS = st.one_of(
-    st.tuples(st.just("attribute"), st.sampled_from([*layout.ATTRIBUTES, layout.VERSION_ATTRIBUTE]), ATTRIBUTES),
-    st.tuples(st.just("no attribute"), st.sampled_from([*layout.ATTRIBUTES, layout.VERSION_ATTRIBUTE])),
+    st.tuples(st.just("attribute"), ATTRIBUTE_NAMES, ATTRIBUTES),
+    st.tuples(st.just("no attribute"), ATTRIBUTE_NAMES),
     dataset_alterations(), dataset_alterations(), dataset_alterations(),
 )  # fmt: skip
 
@@ -173,7 +177,7 @@ def redigest(file):
     file.visititems(lambda name, item: sizes.append(getattr(item, "nbytes", 0)))
     if max(sizes, default=0) < 1e6:
         with suppress(Exception):
-            file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, ["last"]))
+            file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, ["last"]))
 
 
 def try_all(path):
@@ -228,9 +232,9 @@ def test_any_document(goods, tmp_path_factory, data):
         else:
             file.attrs[name] = np.bytes_(json.dumps(value).encode("utf-8", "surrogatepass"))
         try:
-            file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, SPEC.tap_names))
+            file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, SPEC.tap_names))
         except (KeyError, AttributeError):  # of two taps
-            file.attrs["content_digest"] = np.bytes_(layout.content_digest(file, TWO_TAPS.tap_names))
+            file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, TWO_TAPS.tap_names))
     try_all(path)
 
 

@@ -14,10 +14,10 @@ from measured import refused, run
 
 from featurestore.errors import FeatureStoreError
 from heads import evaluate, fit_head, load_head, sweep
-from heads.evaluation import Evaluation
-from heads.probe import probe
-from heads.report import report
-from heads.runs import open_run
+from heads.evaluation.evaluate import Evaluation
+from heads.reporting.report import report
+from heads.reporting.run_folder import open_run
+from heads.search.probe import probe
 
 ROOT = Path(__file__).parents[2]
 MOST = 500
@@ -212,7 +212,7 @@ def test_archives_that_were_altered(folder, maker, fragment):
 
 
 def test_weights_larger_than_memory_are_refused_by_their_numbers(folder, monkeypatch):
-    monkeypatch.setattr("heads.persist.machine_memory", lambda: 100)
+    monkeypatch.setattr("heads.storage.state_file.machine_memory", lambda: 100)
     path = folder("logreg")
     refused(lambda: load_head(path), path / WEIGHTS, "take 108 bytes of memory, and 50 bytes may be used")
 
@@ -320,12 +320,12 @@ def test_lines_that_were_altered(good, folder, line):
     [
         (f'[[heads]]\nkind = "dense"\nhidden = {{ choice = [[{"65536, " * 3}]] }}', "numbers of its weights"),
         (f'[[heads]]\nkind = "dense"\nhidden = {{ choice = [[{"1, " * 1000}]] }}', "takes no hidden"),
-        ('[[heads]]\nkind = "ensemble"', "line 2"),
+        ('[[heads]]\nkind = "ensemble"', "heads[0].kind"),
         ("a = " + "[" * 10_000 + "]" * 10_000, "no readable search space"),
         ("a." * 500_000 + "a = 1", "no readable search space"),
         ("#" * 2**21, "larger than"),
         ("\x00", "no readable search space"),
-        ('[[heads]]\nkind = "logreg"\nC = 2020-01-01', "line 3"),
+        ('[[heads]]\nkind = "logreg"\nC = 2020-01-01', "heads[0].C"),
     ],
     ids=lambda text: text[:40],
 )

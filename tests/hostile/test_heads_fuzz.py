@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import FeatureStoreError
-from heads.designs import KINDS
-from heads.persist import load_head
-from heads.report import report
-from heads.runs import open_run
+from heads.kinds.design import KINDS
+from heads.reporting.report import report
+from heads.reporting.run_folder import open_run
+from heads.storage.saved_head import load_head
 
 CASES = int(os.environ.get("FEATURESTORE_FUZZ", "30"))
 """Examples of each test."""

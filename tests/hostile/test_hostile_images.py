@@ -9,11 +9,11 @@ import pytest
 from hostile_files import broken_tiff, cost_of, cost_of_code, directory, png, sparse, tiff, two_classes
 from PIL import Image
 
-from featurestore import images
-from featurestore.dataset import digest_of
 from featurestore.errors import ImageError
-from featurestore.images import MAX_BYTES, decode, hash_file, read_file
-from featurestore.picture import Picture
+from featurestore.images import decode as decoding
+from featurestore.images.decode import MAX_BYTES, decode, hash_file, read_file
+from featurestore.images.picture import Picture
+from featurestore.sources.base import digest_of
 from featurestore.spec import RESIZES
 from featurestore.system.budget import Budget
 
@@ -59,7 +59,7 @@ def test_processes_go_one_by_one_through_the_gate():
 def test_what_fails_gives_its_share_back():
     with pytest.raises(ImageError):
         decode(png(64, 64)[:-40], 8, "squash")
-    assert not images.PIXELS._used and not images.FILES._used
+    assert not decoding.PIXELS._used and not decoding.FILES._used
 
 
 @pytest.mark.parametrize("orientation", [None, *range(1, 9)])
@@ -70,7 +70,7 @@ def test_an_image_in_strips_has_the_pixels_of_the_whole(mode, orientation, monke
     picture = Picture(image if mode == "I;16" else image.convert(mode), orientation)
     sizes = [(resize, size) for resize in RESIZES for size in (16, 80, 200)]
     whole = [np.asarray(picture.resized(size, resize)) for resize, size in sizes]
-    monkeypatch.setattr("featurestore.picture._STRIP", 4 * 90 * 7)
+    monkeypatch.setattr("featurestore.images.picture._STRIP", 4 * 90 * 7)
     strips = [np.asarray(picture.resized(size, resize)) for resize, size in sizes]
     assert all((a == b).all() for a, b in zip(whole, strips, strict=True))
 
@@ -98,7 +98,7 @@ def test_large_images_wait_for_each_other(tmp_path):
 def test_a_large_image_costs_little_more_than_its_pixels(tmp_path, colour_type, bits, most, resize):
     (tmp_path / "x.png").write_bytes(png(13_000, 13_000, colour_type, bits))
     found = cost_of_code(
-        "from pathlib import Path\nfrom featurestore.images import decode\n"
+        "from pathlib import Path\nfrom featurestore.images.decode import decode\n"
         f"decode(Path({str(tmp_path / 'x.png')!r}).read_bytes(), 224, {resize!r})"
     )
     assert (found.code, found.err) == (0, "")
@@ -136,7 +136,7 @@ def test_a_tiff_of_millions_of_strips(large, order):
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + ("HHHQ" if large else "HI"), *(
         (43, 8, 0, 16) if large else (42, 8)
     ))  # fmt: skip
-    entry = struct.pack(order + ("HHQQ" if large else "HHII"), 273, 4, images.MAX_PARTS + 1, 100)
+    entry = struct.pack(order + ("HHQQ" if large else "HHII"), 273, 4, decoding.MAX_PARTS + 1, 100)
     with pytest.raises(ImageError, match="more than 262,144 strips or tiles"):
         decode(head + struct.pack(order + ("Q" if large else "H"), 1) + entry, 8, "squash")
 
@@ -145,7 +145,7 @@ def test_a_tiff_of_millions_of_strips(large, order):
 
 
 def test_a_digest_by_blocks_is_that_of_the_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_BLOCK", 7)
+    monkeypatch.setattr(decoding, "_BLOCK", 7)
     for size in (1, 7, 50):
         (tmp_path / "x.png").write_bytes(bytes(range(size)))
         assert hash_file(tmp_path / "x.png") == digest_of(read_file(tmp_path / "x.png"))
@@ -161,9 +161,9 @@ def test_files_that_are_none_have_no_digest(tmp_path):
 
 
 def test_a_large_file_that_is_no_image_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "LARGE_FILE", 100)
+    monkeypatch.setattr(decoding, "LARGE_FILE", 100)
     (tmp_path / "x.png").write_bytes(bytes(101))
-    with pytest.raises(ImageError, match="not an image of a known format"), images.file_in_turn(tmp_path / "x.png"):
+    with pytest.raises(ImageError, match="not an image of a known format"), decoding.file_in_turn(tmp_path / "x.png"):
         pass
 
 
@@ -202,7 +202,8 @@ def test_where_white_is_zero_the_picture_is_the_same(kind, deflated):
 def test_libtiff_leaves_the_terminal_alone(tmp_path):
     (tmp_path / "x.tif").write_bytes(broken_tiff())
     found = cost_of_code(
-        "from pathlib import Path\nfrom featurestore.errors import ImageError\nfrom featurestore.images import decode\n"
+        "from pathlib import Path\nfrom featurestore.errors import ImageError\n"
+        "from featurestore.images.decode import decode\n"
         f"try:\n    decode(Path({str(tmp_path / 'x.tif')!r}).read_bytes(), 8, 'squash')\n"
         "except ImageError as error:\n    print(error)"
     )

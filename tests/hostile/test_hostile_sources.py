@@ -11,11 +11,13 @@ import pytest
 from hostile_files import cost_of, sparse
 from pictures import write_images
 
-from featurestore import layout, manifest, open_source
+from featurestore import open_source
 from featurestore.errors import SourceError
-from featurestore.samples import Failure
+from featurestore.sources import csv_table
+from featurestore.sources.samples import Failure
+from featurestore.sources.tree import OUTSIDE
 from featurestore.spec import ExtractionSpec, Tap
-from featurestore.walk import OUTSIDE
+from featurestore.store import file_format
 
 
 def refused(*arguments, **options):
@@ -49,7 +51,7 @@ def test_a_fan_of_symlinks_is_walked_once(tmp_path):
         "n26/blue/0-000.png", "n26/green/0-000.png", "n26/red/0-000.png", "other/x/0-000.png",
     ]  # fmt: skip
     assert len(dataset.failures) == 52
-    assert dataset.failures[0] == Failure("n0/left", "the same folder as n1: its images are taken there")
+    assert dataset.failures[0] == Failure(path="n0/left", reason="the same folder as n1: its images are taken there")
 
 
 def test_the_first_name_of_a_folder_counts(tmp_path):
@@ -71,7 +73,9 @@ def test_one_folder_in_two_splits_is_in_one(tmp_path):
         link(tmp_path / "data" / split / name, f"../../all/{name}")
     dataset = open_source(tmp_path / "data").listing()
     assert [sample.path for sample in dataset.samples] == ["test/cat/0-000.png", "train/dog/0-000.png"]
-    assert dataset.failures == [Failure("train/cat", "the same folder as test/cat: its images are taken there")]
+    assert dataset.failures == [
+        Failure(path="train/cat", reason="the same folder as test/cat: its images are taken there")
+    ]
 
 
 def test_many_names_of_one_file_are_copies(tmp_path):
@@ -111,7 +115,7 @@ def test_a_folder_may_be_contained(leaky):
     assert [sample.path for sample in dataset.samples] == [
         "cat/0-000.png", "cat/0-001.png", "dog/0-000.png", "dog/0-001.png", "dog/gone.png", "dog/inside.png",
     ]  # fmt: skip
-    assert dataset.failures == [Failure("cat/me", OUTSIDE), Failure("dog/me.png", OUTSIDE)]
+    assert dataset.failures == [Failure(path="cat/me", reason=OUTSIDE), Failure(path="dog/me.png", reason=OUTSIDE)]
 
 
 def test_a_table_may_be_contained(leaky):
@@ -154,7 +158,7 @@ def test_tables_without_an_end(tmp_path, monkeypatch):
     assert "field larger than field limit" in refused(table)
     table.write_text(",".join(f"column{i}" for i in range(50_000)) + "\n")
     assert refused(table).endswith("and 49960 more")
-    monkeypatch.setattr(manifest, "MAX_ROWS", 2)
+    monkeypatch.setattr(csv_table, "MAX_ROWS", 2)
     table.write_text("path,label\nblue/0-000.png,a\nred/0-000.png,b\ngreen/0-000.png,b\n")
     assert "more than 2 rows" in refused(table)
 
@@ -241,13 +245,13 @@ def test_any_name_of_a_folder_names_a_data_set(tmp_path, name):
     source = open_source(folder)
     source.name.encode()
     spec = ExtractionSpec("b" * 230, "0" * 64, (Tap(),), 224, "squash", "none", "float32")
-    assert len(os.fsencode(layout.file_stem(source.name, spec))) <= layout.MAX_STEM
+    assert len(os.fsencode(file_format.file_stem(source.name, spec))) <= file_format.MAX_STEM
 
 
 def test_names_that_fitted_stay_as_they_are():
     spec = ExtractionSpec("net", "0" * 64, (Tap(),), 224, "squash", "none", "float32")
     rest = f"--net--{spec.fingerprint[:8]}"
-    longest = "x" * (layout.MAX_STEM - len(rest))
-    assert layout.file_stem(longest, spec) == longest + rest
-    stems = {layout.file_stem(longest + end, spec) for end in ("y", "z")}
-    assert len(stems) == 2 and all(len(stem) < layout.MAX_STEM for stem in stems)
+    longest = "x" * (file_format.MAX_STEM - len(rest))
+    assert file_format.file_stem(longest, spec) == longest + rest
+    stems = {file_format.file_stem(longest + end, spec) for end in ("y", "z")}
+    assert len(stems) == 2 and all(len(stem) < file_format.MAX_STEM for stem in stems)

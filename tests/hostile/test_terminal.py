@@ -12,14 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ROOT
 from feature_files import SPEC, write_features
 from pictures import write_images
-from test_docs import ROOT
 
 from featurestore.__main__ import INTERRUPTED
 from featurestore.errors import StoreError
 from featurestore.spec import Tap
-from heads import fit_head, terminal
+from heads import fit_head
+from heads.console import terminal
 
 ESCAPES = "\x1b]0;owned\x07\x1b]52;c;cm0gLXJm\x07\x1b[2J\r\u202e"
 BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -88,7 +89,7 @@ def test_standard_output_on_a_full_disk(hostile, arguments):
 
 def test_what_waits_in_the_buffer_of_standard_output():
     """Help texts are not flushed by whoever prints them."""
-    code = "from heads import terminal; terminal.run(lambda: print('x'))"
+    code = "from heads.console import terminal; terminal.run(lambda: print('x'))"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code], env=BUFFERED, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, check=False

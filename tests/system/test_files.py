@@ -1,13 +1,25 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from featurestore.errors import DiskFullError, WriteError
 from featurestore.system import files
-from featurestore.system.files import check_writable, open_regular, read_regular, replacing, size_text, write_whole
+from featurestore.system.files import (
+    check_writable,
+    locked,
+    open_regular,
+    read_regular,
+    replacing,
+    size_text,
+    write_whole,
+)
 
 
 def test_reads_a_regular_file_up_to_its_limit(tmp_path):
@@ -106,3 +118,66 @@ def test_a_full_disk_is_named(small_disk):
 )
 def test_sizes_are_never_nought_of_something(count, text):
     assert size_text(count) == text
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from featurestore.system.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_lock_file_is_gone_when_its_lock_is(tmp_path):
+    with locked(tmp_path / "a.lock"):
+        assert (tmp_path / "a.lock").exists()
+    with locked(tmp_path / "b.lock", keep=True):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["b.lock"]
+
+
+@pytest.mark.parametrize("library", ["fcntl", "filelock"])
+def test_one_process_at_a_time_holds_a_lock_and_a_killed_one_frees_it(tmp_path, monkeypatch, library):
+    """The library that Windows needs refuses what another process holds, as the system's own call does."""
+    path = tmp_path / "x.lock"
+    if library == "filelock":
+        import filelock  # noqa: F401  (its own import of fcntl must come first)
+
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BlockingIOError), locked(path):
+            pass
+        holder.kill()
+    with locked(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_that_want_one_lock_have_it_one_after_the_other(tmp_path):
+    inside, seen = [], []
+
+    def work(_):
+        for _ in range(50):
+            with suppress(BlockingIOError), locked(tmp_path / "x.lock"):
+                inside.append(1)
+                seen.append(len(inside))
+                inside.pop()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert seen and set(seen) == {1}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_a_lock_is_no_link_and_no_fifo(tmp_path, kind):
+    path = tmp_path / "x.lock"
+    {"link": lambda: path.symlink_to(tmp_path / "other"), "fifo": lambda: os.mkfifo(path), "folder": path.mkdir}[kind]()
+    with pytest.raises(OSError, match=r"link|regular|directory"), locked(path):
+        pass
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,1 @@
+"""Backbones and features inside other people's loops: scikit-learn pipelines, Keras training."""

@@ -1,0 +1,27 @@
+"""What an engine does: it turns a frozen network into a function that runs batches of pixels fast."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.backbones import FrozenNetwork
+from featurestore.backbones.base import Outputs
+
+Compute = Callable[[NDArray[np.uint8]], Callable[[], Outputs]]
+"""Starts a batch of pixels, uint8 (B, size, size, 3). What it returns waits for the features, in any thread, so that
+the next batch can be started meanwhile."""
+
+
+class Engine(Protocol):
+    """The two functions that the module of an engine has.
+
+    An engine takes of a network what that offers: its Keras model, its OpenVINO model, or its own ``run``.
+    """
+
+    def why_not(self, network: FrozenNetwork) -> Exception | None:
+        """The error that says why the engine cannot run this network here, or None. Nothing is built to find out."""
+
+    def compile_backbone(self, network: FrozenNetwork) -> Compute:
+        """The network, ready to run; only called where :meth:`why_not` gives None."""

@@ -1,0 +1,137 @@
+"""The engines by name, and the choice of one. All engines compute the same numbers, within a tolerance."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import spec
+from featurestore.backbones import FrozenNetwork
+from featurestore.backbones.base import Outputs
+from featurestore.engines import keras_engine, openvino_engine, reference_engine
+from featurestore.engines.base import Compute, Engine
+from featurestore.engines.keras_engine import accelerators
+from featurestore.errors import BackboneError
+from featurestore.system.machine import version_of
+
+_ENGINES: dict[str, Engine] = {
+    "keras": keras_engine,
+    "openvino": openvino_engine,
+    "reference": reference_engine,
+}
+"""They are in the order of preference where nothing is measured; the reference is the last."""
+
+AUTO = "auto"
+ENGINES: tuple[str, ...] = get_args(spec.Engine)
+
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.15, "float16": 0.02}
+"""Per precision, the largest difference between engines that is taken for rounding, relative to the largest value."""
+
+_CHECKED, _MEASURED = 2, 8  # images
+
+
+def compile_backbone(network: FrozenNetwork, engine: str = AUTO) -> Compute:
+    """Make a network ready to run. Always call the result with the same batch size: kernels differ with it.
+
+    The first batch is compared with the network's own :meth:`~featurestore.backbones.FrozenNetwork.run`: what it
+    returns raises BackboneError beyond TOLERANCE.
+
+    Args:
+        network: see :func:`featurestore.backbones.load_backbone`.
+        engine: one of :data:`ENGINES`; ``auto`` takes the first that can run the network.
+
+    Raises:
+        BackboneError, MissingDependencyError: the engine is not to be had here, or cannot run this network.
+    """
+    engine = default(network) if engine == AUTO else engine
+    if error := _ENGINES[engine].why_not(network):
+        raise error
+    compute, checked = _ENGINES[engine].compile_backbone(network), False
+
+    def start(pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
+        running = compute(pixels)
+
+        def finish() -> Outputs:
+            nonlocal checked
+            found = running()
+            if not checked:  # if this batch is refused, no later one is let through
+                _check(found, network, engine, pixels)
+                checked = True
+            return found
+
+        return finish
+
+    return start
+
+
+def available(engine: str, network: FrozenNetwork) -> bool:
+    """Return whether an engine can run a network here."""
+    return engine in _ENGINES and _ENGINES[engine].why_not(network) is None
+
+
+def default(network: FrozenNetwork) -> str:
+    """Name the engine that runs a network where nothing is measured."""
+    return next(_usable(network))
+
+
+def fastest(network: FrozenNetwork) -> str:
+    """Measure the engines for a few seconds, and name the fastest one."""
+    usable = list(_usable(network))
+    if len(usable) == 1:
+        return usable[0]
+    pixels = np.random.default_rng(0).integers(0, 256, (_MEASURED, network.size, network.size, 3), dtype=np.uint8)
+    compiled = {engine: _ENGINES[engine].compile_backbone(network) for engine in usable}
+    # In turn, and the least of each: other processes, and the first pass, can only make a pass slower.
+    rounds = [{engine: _seconds(compute, pixels) for engine, compute in compiled.items()} for _ in range(4)]
+    return min(compiled, key=lambda engine: min(seconds[engine] for seconds in rounds))
+
+
+def batch_size() -> int:
+    """Return the default number of images per forward pass: GPUs want many; on a CPU more than 32 gain nothing."""
+    return 256 * accelerators() or 32
+
+
+def producer(network: FrozenNetwork, engine: str) -> dict[str, str]:
+    """Return the versions of engine and libraries: the provenance of the rows that are computed."""
+    libraries = ("featurestore", *network.libraries(), engine, "numpy", "pillow")
+    return {"engine": engine} | {library: found for library in libraries if (found := version_of(library))}
+
+
+def difference(expected: NDArray[np.floating], found: NDArray[np.floating]) -> float:
+    """Return the largest difference, relative to the largest expected value."""
+    expected, found = np.asarray(expected, np.float64), np.asarray(found, np.float64)
+    return float(np.abs(found - expected).max() / max(np.abs(expected).max(), np.finfo(np.float32).tiny))
+
+
+def _usable(network: FrozenNetwork) -> Iterator[str]:
+    """Give the engines that can run a network here; the reference, the slowest, only where there is no other.
+
+    An engine's library is imported no sooner than its name is asked for.
+    """
+    *others, reference = _ENGINES
+    found = False
+    for engine in others:
+        if available(engine, network):
+            found = True
+            yield engine
+    if not found:
+        yield reference
+
+
+def _check(found: Outputs, network: FrozenNetwork, engine: str, pixels: NDArray[np.uint8]) -> None:
+    filled = np.flatnonzero(pixels.any(axis=(1, 2, 3)))  # a black image may be padding
+    rows = filled[:_CHECKED] if len(filled) else np.array([0])
+    for tap, values in network.run(pixels[rows]).items():
+        if not (off := difference(values, found[tap][rows])) <= TOLERANCE[network.precision]:
+            raise BackboneError(
+                f"the engine {engine} gives features of {network.name}, tap {tap!r}, that differ by {off:.1%} from "
+                "those of the network's own layers: nothing is kept; pass another --engine"
+            )
+
+
+def _seconds(compute: Compute, pixels: NDArray[np.uint8]) -> float:
+    start = time.perf_counter()
+    compute(pixels)()
+    return time.perf_counter() - start

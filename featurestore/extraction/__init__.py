@@ -1,0 +1,1 @@
+"""The extraction loop: find out what is missing, run the backbones on it, publish."""

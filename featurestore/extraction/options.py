@@ -1,0 +1,94 @@
+"""How a user wants features to be extracted: checked once, before anything slow begins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from featurestore import engines
+from featurestore.backbones import Request
+from featurestore.errors import BackboneError, suggest
+from featurestore.extraction.cluster import check_cluster
+from featurestore.images import augment as augmentation
+from featurestore.spec import (
+    DECODERS,
+    DTYPES,
+    RESIZES,
+    Augment,
+    Decoder,
+    Dtype,
+    Engine,
+    Pool,
+    Precision,
+    Resize,
+)
+from featurestore.store import file_format
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionOptions:
+    """The options of :func:`featurestore.extract` and :func:`featurestore.extract_all`.
+
+    Attributes:
+        size: side of the networks' input in pixels; None for each network's own.
+        pool: how a feature map becomes a vector: ``avg``, ``max``, ``avg+max``, ``flatten`` or ``none``.
+        taps: layers whose outputs are kept, as ``LAYER`` or ``LAYER=POOL``; a layer may be a glob.
+        preprocessing: what a ``.keras`` file wants its pixels to be; see :func:`featurestore.backbones.load_backbone`.
+        resize: ``squash`` to a square, ``crop`` the centre, or ``pad`` with black.
+        dtype: of the stored features: ``float32`` or ``float16``.
+        views: augmented versions of each training image, kept beside it; None for as many as the file has.
+        augment: what they look like, one of :data:`featurestore.images.augment.AUGMENTATIONS`; None for ``mild``.
+        precision: that networks compute in: ``float32``, ``bfloat16`` or ``float16``.
+        decoder: ``pillow``, or ``draft``: see :func:`featurestore.images.decode.decode_sizes`.
+        engine: ``keras``, ``openvino``, or ``auto``: that of the rows which are there, else the faster one.
+        batch_size: images per forward pass; None for what suits the machine. An interrupted run is resumed with the
+            size and engine that it began with.
+        prune: drop rows of images that the source no longer holds, instead of refusing to.
+        rehash: read all files, also those that look unchanged by their size, times and inode, and build every network.
+        cluster: a number of processes on this machine, or the address of a Dask scheduler, see
+            :mod:`featurestore.extraction.cluster`; None for this process alone.
+
+    Raises:
+        BackboneError: a value that is none of these.
+        FeatureStoreError: a cluster that is neither a number nor an address.
+        MissingDependencyError: Dask is needed and not installed.
+    """
+
+    size: int | None
+    pool: Pool
+    taps: tuple[str, ...]
+    preprocessing: str | None
+    resize: Resize
+    dtype: Dtype
+    views: int | None
+    augment: Augment | None
+    precision: Precision
+    decoder: Decoder
+    engine: Engine
+    batch_size: int | None
+    prune: bool
+    rehash: bool
+    cluster: str | None
+
+    def __post_init__(self) -> None:
+        for what, value, known in (
+            ("resize rule", self.resize, RESIZES),
+            ("dtype", self.dtype, DTYPES),
+            ("decoder", self.decoder, DECODERS),
+            ("engine", self.engine, engines.ENGINES),
+        ):
+            if value not in known:
+                raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise BackboneError(f"batch size {self.batch_size}: it must be at least 1")
+        if self.views is not None and not 0 <= self.views <= file_format.MOST_VIEWS:
+            raise BackboneError(f"views {self.views}: it must be 0 to {file_format.MOST_VIEWS:,}")
+        if self.augment is not None:
+            augmentation.check(self.augment)
+        if self.cluster is not None:
+            check_cluster(self.cluster)
+
+    def requests(self, networks: Mapping[str, str]) -> list[Request]:
+        """Return how each network is built; `networks` are names of backbones, each with its weights."""
+        return [
+            Request(name, weights, self.size, self.pool, self.taps, self.preprocessing, self.precision)
+            for name, weights in networks.items()
+        ]

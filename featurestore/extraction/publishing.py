@@ -1,0 +1,169 @@
+"""From finished rows to the feature file, and what a run says of it."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featurestore.errors import SourceError
+from featurestore.extraction.job import Job
+from featurestore.extraction.run import Tally
+from featurestore.sources.samples import Dataset, Failure, Sample
+from featurestore.sources.splits import split_table
+from featurestore.store import file_format
+from featurestore.store.journal import journal_path, worker_journals
+from featurestore.store.reader import FeatureStore
+from featurestore.store.writer import Publication, publish
+from featurestore.system.files import open_own
+from featurestore.system.results import Result
+
+
+@dataclass(frozen=True, repr=False)
+class Extraction(Result):
+    """What :func:`featurestore.extract` did.
+
+    Attributes:
+        path: the feature file.
+        rows: rows in it.
+        views: augmented versions of training rows in it.
+        computed: rows and views that went through the backbone now.
+        resumed: those that an interrupted run had finished.
+        copied: those taken from other data sets of the same store.
+        failures: inputs that gave no row.
+        skipped: files that were passed over, by reason.
+        notes: what the splits had to decide.
+        classes: rows per class and split.
+        seconds: wall time, of all backbones of the run together.
+        timing: where those of the loop over the images went, see :meth:`featurestore.extraction.timing.Timing.to_dict`;
+            all 0 on a cluster.
+        written: False if the file already was as it should be.
+    """
+
+    path: Path
+    rows: int
+    views: int
+    computed: int
+    resumed: int
+    copied: int
+    failures: list[Failure]
+    skipped: dict[str, int]
+    notes: list[str]
+    classes: dict[str, dict[str, int]]
+    seconds: float
+    timing: dict[str, float]
+    written: bool
+
+
+def finish(job: Job, tally: Tally, dataset: Dataset, lock: int, started: float, timing: dict[str, float]) -> Extraction:
+    """Publish what a job has, if that is anything new, and report.
+
+    Args:
+        job: all of whose rows are in its plan's files and journals now.
+        tally: what this run has computed of it.
+        dataset: all images.
+        lock: see :func:`featurestore.store.writer.publish`.
+        started: when the run began, by :func:`time.monotonic`.
+        timing: for the result.
+    """
+    plan = job.plan
+    kept = [sample for sample in plan.samples if sample.digest in plan.rows]
+    publication = _publication(job, {**job.failures, **tally.failures}, dataset, kept)
+    written = plan.previous is None or not _same(publication, plan.previous)
+    there = sum(item.key in plan.rows for item in plan.order)
+    in_journals = sum(plan.rows.in_journals(item.key) for item in plan.order)
+    plan.rows.close()
+    if written:
+        publish(publication, lock)
+    for path in worker_journals(plan.target):
+        path.unlink()
+    journal_path(plan.target).unlink(missing_ok=True)
+    result = Extraction(
+        path=plan.target,
+        rows=len(kept),
+        views=len(publication.views[file_format.ROW]),
+        computed=tally.rows,
+        resumed=in_journals - tally.rows,
+        copied=there - in_journals,
+        failures=[Failure(path=path, reason=reason) for path, reason in publication.failures],
+        skipped=dataset.skipped,
+        notes=plan.notes,
+        classes=split_table(kept, dataset.class_names),
+        seconds=round(time.monotonic() - started, 3),
+        timing=timing,
+        written=written,
+    )
+    log(plan.target, "end", rows=result.rows, computed=tally.rows, seconds=result.seconds, timing=timing,
+        written=written)  # fmt: skip
+    return result
+
+
+def log(target: Path, event: str, **values: Any) -> None:
+    """Write times and circumstances beside the file, never into it.
+
+    A full disk stops the run elsewhere, not here.
+    """
+    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, "pid": os.getpid(), **values}
+    path = target.with_name(target.name.removesuffix(file_format.SUFFIX) + ".log.jsonl")
+    with suppress(OSError), os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequence[Sample]) -> Publication:
+    """Describe the file to be: every sample that has a row, in the order of their ids.
+
+    Args:
+        job: see :func:`finish`.
+        reasons: of images that gave no row, by digest.
+        dataset: see there.
+        kept: the samples that have a row.
+
+    Raises:
+        SourceError: none has.
+    """
+    plan = job.plan
+    failed = [(failure.path, failure.reason) for failure in dataset.failures]
+    failed += [(s.path or s.id, reasons[s.digest]) for s in plan.samples if s.digest in reasons]
+    if not kept:
+        name, reason = failed[0]
+        raise SourceError(f"{dataset.name}: none of {len(failed)} images could be read (first: {name}: {reason})")
+    items = [(row, item) for row, sample in enumerate(kept) for item in plan.views.items(sample)[1:]]
+    views = [(row, item) for row, item in items if item.key in plan.rows]
+    used = {plan.rows.path(sample.digest) for sample in kept} | {plan.rows.path(item.key) for _, item in views}
+    producers: list[dict[str, str]] = []
+    for path, makers, _ in plan.rows.origins():
+        producers += [maker for maker in makers if path in used and maker not in producers]
+    return Publication(
+        target=str(plan.target),
+        dataset=dataset.name,
+        spec=job.spec.to_json(),
+        class_names=list(dataset.class_names),
+        augment=plan.views.preset,
+        provenance={"weights": job.backbone.weights, "flops": job.backbone.flops, "producers": producers},
+        taps=list(job.taps),
+        columns={name: [getattr(sample, name) for sample in kept] for name in file_format.COLUMNS},
+        views={file_format.ROW: [row for row, _ in views], file_format.NUMBER: [item.number for _, item in views]},
+        failures=sorted(failed),
+        sources=[str(path) for path, *_ in plan.rows.origins() if path in used],
+    )
+
+
+def _same(publication: Publication, file: FeatureStore) -> bool:
+    """Tell whether the file already holds what would be written."""
+    columns = {
+        file_format.ID: file.ids,
+        file_format.PATH: file.paths,
+        file_format.DIGEST: file.digests,
+        file_format.LABEL: file.labels,
+        file_format.SPLIT: file.splits,
+    }
+    views = {file_format.ROW: file.view_rows, file_format.NUMBER: file.view_numbers}
+    return (
+        publication.columns == {name: values.tolist() for name, values in columns.items()}
+        and publication.views == {name: values.tolist() for name, values in views.items()}
+        and list(file.failures) == publication.failures
+        and list(file.class_names) == publication.class_names
+    )

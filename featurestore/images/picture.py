@@ -1,0 +1,110 @@
+"""A decoded image, and its upright, resized pixels."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from featurestore.spec import Resize
+
+_STRIP = 16 * 2**20
+"""Bytes of a larger image, as upright RGB, that are there at a time."""
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+# For each EXIF orientation: the transposition that makes the stored pixels upright; and whether it turns columns into
+# rows, whether columns are then counted from the right, and whether rows are counted from below.
+_TURNS: dict[Any, tuple[Image.Transpose | None, bool, bool, bool]] = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
+    3: (Image.Transpose.ROTATE_180, False, True, True),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
+    5: (Image.Transpose.TRANSPOSE, True, False, False),
+    6: (Image.Transpose.ROTATE_270, True, False, True),
+    7: (Image.Transpose.TRANSVERSE, True, True, True),
+    8: (Image.Transpose.ROTATE_90, True, True, False),
+}
+_AS_STORED = (None, False, False, False)
+
+
+class Picture:
+    """A decoded image as it is stored. Upright RGB is made of it part by part: a whole copy would cost as much again.
+
+    Args:
+        image: in any mode but F; integers lie in [0, 65535].
+        orientation: what EXIF says.
+        white_is_zero: of 16 bits.
+
+    Attributes:
+        size: width and height, upright.
+    """
+
+    def __init__(self, image: Image.Image, orientation: Any = None, *, white_is_zero: bool = False) -> None:
+        self._image, self._white_is_zero = image, white_is_zero
+        self._turn, self._swap, self._from_right, self._from_below = _TURNS.get(orientation, _AS_STORED)
+        width, height = image.size
+        self.size = (height, width) if self._swap else (width, height)
+
+    def part(self, box: Box) -> Image.Image:
+        """Return the upright RGB pixels in a box."""
+        stored = self._stored(box)
+        image = self._image if stored == (0, 0, *self._image.size) else self._image.crop(stored)
+        if image.mode.startswith("I"):
+            values = np.asarray(image)
+            image = Image.fromarray(scale16(0xFFFF - values if self._white_is_zero else values))
+        image = image if image.mode == "RGB" else image.convert("RGB")
+        return image if self._turn is None else image.transpose(self._turn)
+
+    def _stored(self, box: Box) -> Box:
+        """Return the box of the stored image that an upright box shows."""
+        left, top, right, bottom = (box[1], box[0], box[3], box[2]) if self._swap else box
+        width, height = self._image.size
+        if self._from_right:
+            left, right = width - right, width - left
+        if self._from_below:
+            top, bottom = height - bottom, height - top
+        return left, top, right, bottom
+
+    def resized(self, size: int, resize: Resize) -> Image.Image:
+        """Return the image as a square: see :func:`featurestore.images.decode.decode`."""
+        width, height = self.size
+        if resize == "crop":
+            side = min(width, height)
+            left, top = (width - side) // 2, (height - side) // 2
+            return self._scaled((left, top, left + side, top + side), size, size)
+        whole = (0, 0, width, height)
+        if resize == "squash":
+            return self._scaled(whole, size, size)
+        scale = size / max(width, height)
+        inner = max(1, round(width * scale)), max(1, round(height * scale))
+        canvas = Image.new("RGB", (size, size))
+        canvas.paste(self._scaled(whole, *inner), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        return canvas
+
+    def _scaled(self, box: Box, width: int, height: int) -> Image.Image:
+        """Resize one side after the other; the order decides the rounding, and that of Pillow depends on its version.
+
+        The first side is resized strip by strip, which changes no pixel: it makes each row, or column, by itself.
+        """
+        left, top, right, bottom = box
+        across, down = right - left, bottom - top
+        # Shrink before stretching: a strip of 1×60000 must not become one of 224×60000 on its way to 224×224.
+        shrink_first = across < width and height < down
+        half = Image.new("RGB", (across, height) if shrink_first else (width, down))
+        length, other = (across, down) if shrink_first else (down, across)
+        as_it_is = self._image.mode == "RGB" and self._turn is None and box == (0, 0, *self.size)
+        step = length if as_it_is else max(1, _STRIP // (4 * other))
+        for start in range(0, length, step):
+            end = min(start + step, length)
+            if shrink_first:
+                strip = self.part((left + start, top, left + end, bottom))
+                half.paste(strip.resize((end - start, height), Image.Resampling.BILINEAR), (start, 0))
+            else:
+                strip = self.part((left, top + start, right, top + end))
+                half.paste(strip.resize((width, end - start), Image.Resampling.BILINEAR), (0, start))
+        return half.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def scale16(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale integers in [0, 65535] to the nearest uint8 in [0, 255]; any shape."""
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Pages for people: HTML, SVG drawings, and the page of a data set."""

@@ -1,0 +1,246 @@
+"""A CSV that gives each image's file and class, and perhaps its split: its rows, and the file that each row means."""
+
+import csv
+import io
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from posixpath import basename, normpath, relpath, splitext
+from typing import NamedTuple, TextIO
+
+from featurestore.errors import SourceError
+from featurestore.sources.base import FileSource, Format, Row, check_known, first_of, listing_of
+from featurestore.sources.options import SourceOptions
+from featurestore.sources.samples import Failure
+from featurestore.sources.split_names import split_named
+from featurestore.sources.tree import OUTSIDE, Tree, inside
+from featurestore.system.files import open_regular, why
+from featurestore.system.machine import machine_memory
+
+# Usual names of the columns, the likeliest first; in lower case, with "_" for a space.
+_USUAL = {
+    "path": "path file filename file_name filepath file_path image image_path image_name img id image_id",
+    "label": "label labels class class_name category breed species target y",
+    "split": "split set subset partition",
+}
+
+
+MAX_BYTES, MAX_LINE = 512 * 2**20, 10**6
+"""Most bytes of a manifest, and most characters of one line: a file with more is no manifest, or is hostile."""
+
+MAX_ROWS = machine_memory() // 4 // 1024
+"""A row costs up to a kilobyte of memory, and all of them a quarter of it at most."""
+
+_NAMED = 40
+"""Columns that a message names at most, and characters of each."""
+
+
+_REMEDY = "list images of two classes or more; --label-column chooses the column"
+
+
+class ManifestSource(FileSource):
+    """A CSV that gives each image's file and class, and perhaps its split; and the folder where the images lie.
+
+    A cell names a file by its path in the folder, with or without its suffix, or by the end of that path: a bare
+    name or id finds the one file called so in whatever folder. An absolute path, or one that leads out of the folder
+    (``../more/1.jpg``), is taken as it is, unless the source is to be contained.
+
+    Args:
+        manifest: see :func:`read_manifest`.
+        root: the folder.
+        name: of the data set.
+        columns: names of the path, label and split columns; None to look for the usual ones.
+        exclude: classes to leave out.
+        contained: see :class:`featurestore.sources.options.SourceOptions`.
+
+    Raises:
+        SourceError: whatever makes the table ambiguous, with its line; no image there; a single class.
+    """
+
+    def __init__(
+        self,
+        manifest: Path,
+        root: Path,
+        *,
+        name: str,
+        columns: Sequence[str | None] = (None, None, None),
+        exclude: Iterable[str] = (),
+        contained: bool = False,
+    ) -> None:
+        exclude, finder, skipped = frozenset(exclude), Finder(root, contained=contained), Counter[str]()
+        stays = inside(root) if contained else None
+        rows: list[Row] = []
+        failures: list[Failure] = []
+        lines: dict[str, int] = {}
+        labels: set[str] = set()
+        for number, cell, label, word in read_manifest(manifest, columns):
+            where = f"{manifest}, line {number}"
+            if lines.setdefault(cell, number) != number:
+                raise SourceError(f"{where}: {cell!r} stands in line {lines[cell]} too: keep one of them")
+            labels.add(label)
+            split, failed = "" if word is None else split_named(word, where), ""
+            if label in exclude:
+                skipped["of an excluded class"] += 1
+            elif not (path := finder.find(cell, where)):
+                failed = "no such file"
+            elif stays is None or stays(path):
+                rows.append(Row(id=cell, path=path, class_name=label, split=split))
+            else:
+                failed = OUTSIDE
+            if failed:
+                failures.append(Failure(path=cell, reason=f"{failed} ({manifest.name}, line {number})"))
+        check_known(exclude, labels, manifest)
+        if failures and not rows:
+            raise SourceError(
+                f"{manifest}: none of its {len(failures)} images is in {root} ({first_of(failures)}): "
+                "give the folder of the images as the source, and this file with --labels"
+            )
+        super().__init__(root, listing_of(name, manifest, rows, failures, skipped, _REMEDY))
+
+
+class Line(NamedTuple):
+    """One row: the number of its line, and its cells; the split is None without such a column."""
+
+    number: int
+    path: str
+    label: str
+    split: str | None
+
+
+def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line]:
+    """Give the rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
+
+    Args:
+        manifest: the file.
+        chosen: names of the path, label and split columns; None to look for the usual ones.
+
+    Raises:
+        SourceError: not such a file, columns that are not there, or an empty cell, with its line.
+    """
+    number, rows = 1, 0
+    try:
+        # surrogateescape: a file's name need not be UTF-8.
+        with (
+            open_regular(manifest, MAX_BYTES) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
+        ):
+            lines = _lines(file, manifest)
+            first = next(lines, "")
+            delimiter = max(",;\t", key=first.count)
+            table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
+            header = [cell.strip() for cell in next(table, [])]
+            path_at, label_at, split_at = _columns(header, chosen, manifest)
+            for cells in table:
+                number = table.line_num
+                row = {i: text for i, cell in enumerate(cells) if (text := cell.strip())}
+                if not row:
+                    continue
+                if not {path_at, label_at} <= row.keys():
+                    missing = "label" if path_at in row else "path"
+                    raise SourceError(f"{manifest}, line {number}: no {missing}: fill in the cell or drop the line")
+                if (rows := rows + 1) > MAX_ROWS:
+                    raise SourceError(
+                        f"{manifest}: more than {MAX_ROWS:,} rows, too many for the memory of this machine: divide it"
+                    )
+                yield Line(number, row[path_at], row[label_at], None if split_at is None else row.get(split_at, ""))
+    except OSError as error:
+        raise SourceError(f"{manifest}: {why(error)}") from error
+    except csv.Error as error:
+        raise SourceError(f"{manifest}, after line {number}: not a table of cells ({error})") from error
+
+
+def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
+    """Give the lines of a table; one that would fill the memory is refused."""
+    for number in itertools.count(1):
+        line = file.readline(MAX_LINE + 1)
+        if len(line) > MAX_LINE:
+            raise SourceError(f"{manifest}, line {number}: longer than {MAX_LINE:,} characters: give a CSV")
+        if not line:
+            return
+        yield line
+
+
+def _columns(header: list[str], chosen: Sequence[str | None], manifest: Path) -> tuple[int, int, int | None]:
+    more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
+    there = f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
+    lower = [name.lower().replace(" ", "_") for name in header]
+    found: dict[str, int] = {}
+    for (role, usual), choice in zip(_USUAL.items(), chosen, strict=True):
+        if choice is not None and choice not in header:
+            raise SourceError(f"{manifest}: no column {choice!r}: {there}")
+        likely = [lower.index(name) for name in usual.split() if name in lower]
+        if choice is not None or likely:
+            found[role] = likely[0] if choice is None else header.index(choice)
+        elif role != "split":
+            raise SourceError(f"{manifest}: choose the {role} column with --{role}-column: {there}")
+    return found["path"], found["label"], found.get("split")
+
+
+class Finder:
+    """Finds the files that a manifest names, below `root` and, by their paths, elsewhere.
+
+    It walks through the folder once, when for the first time a path is not simply there.
+
+    Args:
+        root: the folder.
+        contained: see :class:`featurestore.sources.tree.Tree`.
+    """
+
+    def __init__(self, root: Path, *, contained: bool = False) -> None:
+        self._root, self._contained = str(root), contained
+
+    def find(self, cell: str, where: str) -> str | None:
+        """Return the path, relative to the root, that a cell names: in full, without its suffix, or by its end.
+
+        Returns:
+            None when there is no such file.
+
+        Raises:
+            SourceError: it could be either of two files.
+        """
+        cell = relpath(cell, self._root) if cell.startswith("/") else normpath(cell)
+        direct = f"{self._root}/{cell}"
+        if os.path.lexists(direct) and not os.path.isdir(direct):  # noqa: PTH112
+            return cell
+        paths = self._ending(cell)
+        paths = [path for path in paths if splitext(path)[0] == cell] or paths
+        if len(paths) > 1:
+            raise SourceError(f"{where}: {cell!r} may be {paths[0]!r} or {paths[1]!r}: write the path in full")
+        return paths[0] if paths else None
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        paths: dict[str, list[str]] = {}
+        for path in sorted(Tree(Path(self._root), contained=self._contained).images):
+            paths.setdefault(_stem(path), []).append(path)
+        return paths
+
+    def _ending(self, cell: str) -> list[str]:
+        near = [path for stem in sorted({basename(cell), _stem(cell)}) for path in self._by_stem.get(stem, ())]
+        tail = f"/{cell}"
+        return [path for path in near if f"/{path}".endswith(tail) or f"/{splitext(path)[0]}".endswith(tail)]
+
+
+def _stem(path: str) -> str:
+    return splitext(basename(path))[0]
+
+
+def _open(path: Path, name: str, options: SourceOptions) -> ManifestSource:
+    if options.labels is not None and not path.is_dir():
+        raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
+    manifest, root = (path, path.parent) if options.labels is None else (options.labels, path)
+    return ManifestSource(
+        manifest, root, name=name, columns=options.columns, exclude=options.exclude, contained=options.contained
+    )
+
+
+FORMAT = Format(
+    called="a .csv",
+    recognises=lambda path, options: options.labels is not None or path.suffix.lower() in (".csv", ".tsv"),
+    open=_open,
+    has_columns=True,
+    can_exclude=True,
+)

@@ -1,0 +1,111 @@
+"""A folder of class folders, or of split folders that hold class folders."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from featurestore.errors import SourceError
+from featurestore.sources.base import FileSource, Format, Row, check_known, listing_of
+from featurestore.sources.options import SourceOptions
+from featurestore.sources.samples import Failure
+from featurestore.sources.split_names import sounds_like_a_split, split_of
+from featurestore.sources.tree import Tree
+
+_NAMED = 6
+"""Folders that a message names, at most."""
+
+_REMEDY = "give the folder that holds one folder of images per class, or a CSV with --labels"
+
+
+class FolderSource(FileSource):
+    """Class folders with images anywhere below them; or split folders that hold class folders.
+
+    Args:
+        root: the folder.
+        name: of the data set.
+        exclude: names of folders to leave out.
+        contained: refuse symlinks that lead out of the folder.
+
+    Raises:
+        SourceError: no images, a single class, a doubtful mixture of the layouts, or an `exclude` that names no folder.
+    """
+
+    def __init__(self, root: Path, *, name: str, exclude: Iterable[str] = (), contained: bool = False) -> None:
+        exclude = frozenset(exclude)
+        tree = Tree(root, exclude, contained=contained)
+        check_known(exclude, tree.names, root)
+        above = 1 if has_split_folders(tree.images, root) else 0
+        rows: list[Row] = []
+        for path in tree.images:
+            parts = path.split("/")
+            if len(parts) < above + 2:
+                tree.skipped["without a class folder"] += 1
+            else:
+                split = (split_of(parts[0]) or "") if above else ""
+                rows.append(Row(id=path, path=path, class_name=parts[above], split=split))
+        failures = [Failure(path=path, reason=reason) for path, reason in tree.failures]
+        super().__init__(root, listing_of(name, root, rows, failures, tree.skipped, _REMEDY))
+
+
+def _open(path: Path, name: str, options: SourceOptions) -> FolderSource:
+    return FolderSource(path, name=name, exclude=options.exclude, contained=options.contained)
+
+
+FORMAT = Format(
+    called="a folder",
+    recognises=lambda path, options: path.is_dir() and options.labels is None,
+    open=_open,
+    can_exclude=True,
+)
+
+
+def has_split_folders(images: list[str], root: Path) -> bool:
+    """Tell whether the top folders are splits rather than classes. Folders without images do not count.
+
+    Raises:
+        SourceError: some are and some are not; or what would be taken for classes are probably splits.
+    """
+    parts = [path.split("/", 3) for path in images]
+    top = {folder for folder, *inner in parts if inner}
+    named = {folder for folder in top if split_of(folder)}
+    splits = named & {folder for folder, *inner in parts if len(inner) > 1}
+    odd = sorted(top - splits)
+    if splits and odd:
+        raise SourceError(
+            f"{root}: {_some(splits)} hold class folders; {_some(odd)} beside them, not being a split with class "
+            f"folders, must be left out (--exclude {odd[0]}) or, being one, be called train/, validation/ or test/; or "
+            "give a CSV with --labels"
+        )
+    if doubtful := [] if splits else _holding_folders(parts, 1, sounds_like_a_split):
+        raise SourceError(
+            f"{root}: {_some(doubtful)} hold folders of images and look like splits, but it is not clear which: "
+            f"call them train/, validation/ or test/; or leave them out (--exclude {doubtful[0]}); or, if they are "
+            "classes, give a CSV with --labels"
+        )
+    if odd and all(split_of(folder) or sounds_like_a_split(folder) for folder in top):
+        raise SourceError(
+            f"{root}: {_some(odd)} hold images but no class folders: sort the images into folders by class, or "
+            "give a CSV with --labels"
+        )
+    if nested := _holding_folders(parts, 2, split_of) if splits else []:
+        raise SourceError(
+            f"{root}: {_some(nested)} are called like splits and hold folders of images, where classes are expected: "
+            "move the class folders up, or give a CSV with --labels"
+        )
+    return bool(splits)
+
+
+def _holding_folders(parts: list[list[str]], depth: int, like: Callable[[str], object]) -> list[str]:
+    """Return the folders at a depth, with such names, that have more images in subfolders than in themselves."""
+    deeper = Counter(tuple(path[:depth]) for path in parts if len(path) > depth + 1)
+    likely = {folder for folder in deeper if like(folder[-1])}
+    if not likely:  # as nearly always; and there may be millions of images
+        return []
+    direct = Counter(tuple(path[:depth]) for path in parts if len(path) == depth + 1)
+    return sorted("/".join(folder) for folder in likely if deeper[folder] > direct[folder])
+
+
+def _some(folders: Collection[str]) -> str:
+    """Name a few folders: a data set may have thousands."""
+    more = f" and {len(folders) - _NAMED} more" if len(folders) > _NAMED else ""
+    return ", ".join(sorted(folders)[:_NAMED]) + more

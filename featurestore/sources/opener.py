@@ -1,0 +1,80 @@
+"""The one way to open a source: each format of a data set is a file beside this one, and a line in `FORMATS`."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from featurestore.errors import SourceError
+from featurestore.sources import csv_table, folder, npz
+from featurestore.sources.base import Format, Source
+from featurestore.sources.options import SourceOptions
+from featurestore.system.files import why
+
+FORMATS: list[Format] = [
+    folder.FORMAT,
+    csv_table.FORMAT,
+    npz.FORMAT,
+]
+"""The first one that recognises a path opens it."""
+
+
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    exclude: Iterable[str] = (),
+    name: str | None = None,
+    contained: bool = False,
+) -> Source:
+    """Open the source at `path`: a folder, a folder with a CSV of `labels`, a CSV beside its images, or an ``.npz``.
+
+    Args:
+        path: see :class:`featurestore.sources.folder.FolderSource`,
+            :class:`featurestore.sources.csv_table.ManifestSource` and :func:`featurestore.sources.npz.read_npz`.
+        labels, path_column, label_column, split_column, exclude, name, contained: see
+            :class:`featurestore.sources.options.SourceOptions`.
+
+    Raises:
+        SourceError: it is none of these, or cannot serve.
+
+    Example:
+        >>> from featurestore import open_source
+        >>> source = open_source("images", exclude=["green"])
+        >>> source.name, source.class_names, len(source.listing().samples)
+        ('images', ('blue', 'red'), 20)
+    """
+    options = SourceOptions(
+        labels=None if labels is None else Path(labels),
+        path_column=path_column,
+        label_column=label_column,
+        split_column=split_column,
+        exclude=tuple(exclude),
+        name=name,
+        contained=contained,
+    )
+    return source_at(Path(path), options)
+
+
+def source_at(path: Path, options: SourceOptions) -> Source:
+    """Do as :func:`open_source`, for options that stand in one object already."""
+    try:
+        path.stat()
+    except OSError as error:
+        raise SourceError(f"{path}: {why(error)}") from error
+    form = next((form for form in FORMATS if form.recognises(path, options)), None)
+    if any(options.columns) and not (form and form.has_columns):
+        raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
+    if form is None:
+        raise SourceError(f"{path}: is neither {', nor '.join(form.called for form in FORMATS)}")
+    if options.exclude and not form.can_exclude:
+        raise SourceError(f"{path}: --exclude leaves out folders, or classes of a CSV; not rows of {form.called}")
+    return form.open(path, _name(path, options), options)
+
+
+def _name(path: Path, options: SourceOptions) -> str:
+    """Return the data set's name. The feature file holds it as text, so bytes that are no UTF-8 are spelt out."""
+    name = options.name or (path.resolve().name if path.is_dir() else path.stem)
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,0 +1,30 @@
+"""What a user may say about a source beside its path: written once, for the Python call and the command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """The options of :func:`featurestore.sources.opener.open_source`.
+
+    Attributes:
+        labels: a manifest (CSV) for a folder of images.
+        path_column, label_column, split_column: names of the manifest's columns; None to look for the usual ones.
+        exclude: names of folders or, of a manifest, of classes to leave out.
+        name: of the data set; None for the base name of the path, without a file's suffix.
+        contained: refuse files outside the source's folder, where a manifest's paths or symlinks may lead.
+    """
+
+    labels: Path | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    exclude: tuple[str, ...] = ()
+    name: str | None = None
+    contained: bool = False
+
+    @property
+    def columns(self) -> tuple[str | None, str | None, str | None]:
+        """Names of the path, label and split columns."""
+        return self.path_column, self.label_column, self.split_column

@@ -1,0 +1,52 @@
+"""What a source holds, as plain data: its samples, the inputs that gave none, and both together."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image of a source.
+
+    Attributes:
+        id: its name in the source: the path, the manifest's cell, or the index in the array.
+        path: relative POSIX path in the source's folder; "" for arrays.
+        digest: SHA-256, 64 hex digits, of the file's bytes, or of an array's dtype, shape and bytes; "" until the
+            image was read.
+        label: index into the class names.
+        split: train, validation, test, duplicate, or "" while none is assigned.
+    """
+
+    id: str
+    path: str
+    digest: str = ""
+    label: int
+    split: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An input that gave no sample, and the reason."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What a source holds.
+
+    Attributes:
+        name: of the data set.
+        class_names: class `i` is ``class_names[i]``.
+        samples: sorted by their ids.
+        failures: sorted by their paths.
+        skipped: how many files were passed over, by reason.
+        partial: whether the data set only adds to a feature file: rows of images that it does not name stay there.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    samples: list[Sample]
+    failures: list[Failure] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    partial: bool = False

@@ -1,0 +1,282 @@
+"""Feature files at ``https://`` and ``s3://`` addresses: copied to this machine once, and again when they change.
+
+Copies lie in ``$XDG_CACHE_HOME/featurestore`` (by default ``~/.cache/featurestore``), each in a folder called after its
+content digest; deleting any of it costs a download. Beside them stands, per address, what the server said of the file
+when it was copied: a server that now says the same is not asked for the file again.
+
+No server is asked that the user did not name: neither at an address that a file names, nor a host to which a server
+redirects. A server gets no more of the disk than it announced, and no more time than a slow line needs.
+"""
+
+import asyncio
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import wait
+from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from featurestore.errors import DiskFullError, FeatureStoreError, StoreError, missing
+from featurestore.store import file_format
+from featurestore.system.files import check_space, is_full, locked, sync, write_error, write_whole
+from featurestore.system.stamps import horizon
+
+TRUSTED_HOSTS = "FEATURESTORE_TRUSTED_HOSTS"
+"""Environment variable: hosts, with commas, that may be asked by plain http, and that other hosts may send us on to."""
+
+_ADDRESS = re.compile(r"(https?|s3):/+")
+_VERSION = ("size", "ETag", "Last-Modified", "LastModified", "VersionId")
+"""The parts of a server's answer that change when the file does."""
+_DRAFT = "download-"
+_CONNECT_SECONDS = 15
+_PATIENCE_SECONDS, _LEAST_BYTES = 60, 2**20
+"""At least so many bytes must come in each such time: a file of 1 GB may take 17 hours, a silent server a minute."""
+
+
+class Recorded(str):
+    """A path or address that a file names. Whoever made the file chose it, so no server at such an address is asked."""
+
+    __slots__ = ()
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Tell whether `path` is an address that :func:`local_copy` takes."""
+    return _ADDRESS.match(os.fspath(path)) is not None
+
+
+def cache_folder() -> Path:
+    """Return the folder of the copies."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featurestore"
+
+
+def local_copy(address: str | os.PathLike[str], check: Callable[[Path], str]) -> Path:
+    """Return the path of a local copy of the file at `address`, as it is there now.
+
+    Args:
+        address: what :func:`is_remote` accepts.
+        check: raises a StoreError for a file that is not to be trusted, and gives the content digest of any other.
+
+    Raises:
+        StoreError: there is no such file, it cannot be had, or `check` refused it; nothing of it is kept. Or the
+            address is :class:`Recorded`, or one of plain http; then nobody is asked.
+        DiskFullError: it is larger than the free disk.
+        MissingDependencyError: the extra is not installed.
+    """
+    if isinstance(address, Recorded):
+        raise StoreError(
+            f"{address}: not contacted, because only a file names this address: if you trust it, name it "
+            "yourself, as with --features"
+        )
+    # A Path has turned two slashes into one.
+    address = _ADDRESS.sub(r"\1://", os.fspath(address), count=1)
+    _check_secure(address)
+    name = (
+        file_format.safe_name(urlsplit(address).path.rpartition("/")[2]).removesuffix(file_format.SUFFIX)
+        + file_format.SUFFIX
+    )
+    note = cache_folder() / f"{hashlib.sha256(address.encode()).hexdigest()[:32]}.json"
+    before = horizon()
+    files, size, version = _ask(address)
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        known = json.loads(note.read_bytes())
+        copy = cache_folder() / str(known["digest"]) / name
+        if known["version"] == version and copy.is_file():
+            return copy
+    copy = _download(files, address, size, name, check)
+    if _tells_versions_apart(version, before):
+        write_whole(note, json.dumps({"version": version, "digest": copy.parent.name}).encode())
+    return copy
+
+
+def _check_secure(address: str) -> None:
+    """Refuse plain http, which others can read and alter on its way, but to this machine and to trusted hosts."""
+    url = urlsplit(address)
+    host = url.hostname or ""
+    if url.scheme == "http" and not _is_this_machine(host) and host not in _trusted():
+        raise StoreError(
+            f"{address}: plain http can be read and altered on its way: write https://, or set {TRUSTED_HOSTS}={host} "
+            "if you trust this network"
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _trusted() -> set[str]:
+    return set(os.environ.get(TRUSTED_HOSTS, "").lower().replace(",", " ").split())
+
+
+async def _check_redirect(session: Any, context: Any, step: Any) -> None:
+    """A hook of aiohttp's: refuse to be sent from https to http, or to another host or port."""
+    from yarl import URL
+
+    if (location := step.response.headers.get("Location")) is None:
+        return
+    here, there = step.url, step.url.join(URL(location))
+    if here.scheme == "https" and there.scheme == "http":
+        raise StoreError(f"{here}: sends us on to plain http, {there}: ask for an address of https to the end")
+    same = here.host == there.host and (here.port == there.port or there.scheme != here.scheme)
+    if not same and (there.host or "") not in _trusted():
+        raise StoreError(
+            f"{here}: sends us on to another server, {there.host}:{there.port}: if you trust it, set "
+            f"{TRUSTED_HOSTS}={there.host}"
+        )
+
+
+def _ask(address: str) -> tuple[Any, int, dict[str, str]]:
+    """Ask the server: return its file system, and the size of this file and what tells its version."""
+    try:
+        import fsspec
+
+        if address.startswith("s3:"):
+            # One stream only, so that bytes are counted as they come.
+            options: dict[str, Any] = {"max_concurrency": 1}
+        else:
+            from aiohttp import ClientTimeout, TraceConfig
+
+            trace = TraceConfig()
+            trace.on_request_redirect.append(_check_redirect)
+            timeout = ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
+            options = {"client_kwargs": {"timeout": timeout, "trace_configs": [trace]}, "skip_instance_cache": True}
+        files, _ = fsspec.url_to_fs(address, **options)
+        info = _patiently(files, files._info(address), address, lambda: 0)
+    except ImportError as error:
+        raise missing(f"reading {address}", "fsspec or a part of it", "remote") from error
+    except Exception as error:  # each file system has errors of its own
+        raise _cannot_be_had(address, error) from error
+    if info.get("size") is None or info.get("type") != "file":
+        raise StoreError(f"{address}: no file of a known size: give the address of one feature file")
+    if (size := int(info["size"])) <= 0:
+        raise StoreError(f"{address}: an empty file, and no feature file: upload it again, or check the address")
+    return files, size, {key: str(info[key]) for key in _VERSION if info.get(key)}
+
+
+def _patiently(files: Any, work: Coroutine[Any, Any, Any], address: str, came: Callable[[], int]) -> Any:
+    """Wait for a file system's work and return its result, as long as enough bytes `came` in each minute."""
+    task, before = asyncio.run_coroutine_threadsafe(work, files.loop), 0
+    try:
+        while not wait([task], _PATIENCE_SECONDS).done:
+            if came() - before < _LEAST_BYTES:
+                raise StoreError(
+                    f"{address}: {came() - before:,} bytes in {_PATIENCE_SECONDS} seconds are too few to wait for: try "
+                    "again later, or have the file copied here in another way"
+                )
+            before = came()
+        return task.result()
+    finally:
+        task.cancel()
+
+
+class _Counter:
+    """A callback for fsspec that stops a download which brings more bytes than were announced."""
+
+    def __init__(self, address: str, most: int) -> None:
+        self.came, self._address, self._most = 0, address, most
+
+    def set_size(self, size: int | None) -> None:
+        """Ignore the size that a second answer announces; the first one counts."""
+
+    def relative_update(self, more: int = 1) -> None:
+        """Count bytes that have come and are written."""
+        self.came += more
+        if self.came > self._most:
+            raise StoreError(
+                f"{self._address}: more came than the {self._most:,} bytes that were announced: try again, if you "
+                "trust this server"
+            )
+
+
+def _download(files: Any, address: str, size: int, name: str, check: Callable[[Path], str]) -> Path:
+    """Copy under a temporary name, check, and only then put the copy in its place."""
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        _remove_abandoned()
+        try:
+            check_space(cache_folder(), size)
+        except DiskFullError as error:
+            raise DiskFullError(f"{address} announces more than fits: {error}") from error
+        with _draft() as draft:
+            counter = _Counter(address, size)
+            try:
+                work = files._get_file(address, str(draft), callback=counter)
+                _patiently(files, work, address, lambda: counter.came)
+            except Exception as error:
+                raise _cannot_be_had(address, error) from error
+            if draft.stat().st_size != size:
+                raise StoreError(f"{address}: {draft.stat().st_size:,} of {size:,} bytes came: try again")
+            try:
+                digest = check(draft)
+            except StoreError as error:
+                raise type(error)(str(error).replace(str(draft), address)) from error
+            sync(draft)
+            target = cache_folder() / digest / name
+            target.parent.mkdir(exist_ok=True)
+            draft.replace(target)
+            sync(target.parent)
+            return target
+    except OSError as error:
+        if is_full(error):
+            raise write_error(cache_folder(), error) from error
+        raise StoreError(
+            f"{cache_folder()}: cannot keep a copy of {address} here ({error.strerror}): set XDG_CACHE_HOME to "
+            "another folder"
+        ) from error
+
+
+@contextmanager
+def _draft() -> Iterator[Path]:
+    """Give the path of a new file, with a lock beside it for as long as this process lives and needs it."""
+    path = cache_folder() / f"{_DRAFT}{uuid.uuid4().hex}{file_format.SUFFIX}"
+    with locked(_lock_of(path)):
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock_of(draft: Path) -> Path:
+    return draft.with_name(f".{draft.name}.lock")
+
+
+def _remove_abandoned() -> None:
+    """Delete what killed downloads have left."""
+    for path in cache_folder().glob(f"{_DRAFT}*"):
+        if path.is_dir():  # an earlier version made folders, and locked nothing
+            shutil.rmtree(path, ignore_errors=True)
+            continue
+        with suppress(OSError), locked(_lock_of(path)):
+            path.unlink()
+
+
+def _tells_versions_apart(version: dict[str, str], before: int) -> bool:
+    """Tell whether what a server says of a file changes with it: a date in seconds does not, if it has just changed."""
+    if "ETag" in version or "VersionId" in version:
+        return True
+    with suppress(KeyError, ValueError):
+        return parsedate_to_datetime(version["Last-Modified"]).timestamp() * 1e9 < before
+    return False
+
+
+def _cannot_be_had(address: str, error: Exception) -> Exception:
+    """Return the error to raise for what a file system raised; a failed write is left as it is."""
+    if is_full(error):
+        return error
+    cause = error.__cause__ or error
+    if isinstance(cause, FeatureStoreError):
+        return cause
+    status = getattr(cause, "status", None)
+    if status == 404 or (cause is error and isinstance(error, FileNotFoundError)):
+        return StoreError(f"{address}: no such file there: check the address")
+    reason = f"the server says {status}" if status else " ".join(str(cause).split()) or type(cause).__name__
+    return StoreError(f"{address}: cannot be had ({reason}): check the address, your access rights and the network")

@@ -1,0 +1,53 @@
+"""What the program runs on: memory, cores, and the versions of installed libraries."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use; on other systems there is no such folder."""
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has, or that its container may use.
+
+    Example:
+        >>> machine_memory() > 10**8
+        True
+    """
+    if hasattr(os, "sysconf"):
+        return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limit("memory.max")])
+    from psutil import virtual_memory  # on Windows
+
+    return int(virtual_memory().total)
+
+
+def cores() -> int:
+    """Number of cores that this process may use, which can be fewer than the machine has.
+
+    Example:
+        >>> 1 <= cores() <= os.cpu_count()
+        True
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    match _limit("cpu.max"):
+        case [quota, period]:  # microseconds of computing in each period
+            return max(1, min(allowed, -(-quota // period)))
+    return allowed
+
+
+def _limit(name: str) -> list[int]:
+    """The numbers in a file of limits; none where nothing is limited."""
+    try:
+        return [int(word) for word in (_CONTAINER / name).read_text().split()]
+    except (OSError, ValueError):
+        return []
+
+
+def version_of(library: str) -> str:
+    """Version of an installed library, this one among them; "" where it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    with suppress(PackageNotFoundError):  # run from a source tree, say
+        return version(library)
+    return ""

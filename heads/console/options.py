@@ -1,0 +1,120 @@
+"""Describe arguments and options of the command line: commands annotate their parameters with them.
+
+Names to choose by are ``Literal`` types of :mod:`featurestore.spec` and :mod:`heads.choices`, so that a wrong one is
+wrong usage.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from featurestore.sources.base import Source
+
+SOURCE, NETWORK, VIEWS, COMPUTING = "Source", "Network", "Views", "Computing"
+JUDGING, SEARCH, TRAINING, CACHE = "Judging", "Search", "Training", "Cache of the frozen layers"
+"""Groups under which the help of a command lists its options. Those of no group stand first, under ``Options``."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
+
+
+def option(help: str, *names: str, group: str | None = None, **settings: Any) -> Any:
+    """Describe an option: its help, its names unless the parameter's, its group, and settings of ``typer.Option``."""
+    return typer.Option(*names, help=help, rich_help_panel=group, **settings)
+
+
+def seconds(value: str) -> float:
+    """Read ``60s``, ``5m`` or ``1h`` as seconds.
+
+    Example:
+        >>> seconds("5m")
+        300.0
+    """
+    return _quantity(value, ("s", "m", "h"), "60s, 5m or 1h")
+
+
+def size(value: str) -> int:
+    """Read ``500MB`` or ``4GB`` as bytes.
+
+    Example:
+        >>> size("4GB")
+        4000000000
+    """
+    return int(_quantity(value, ("mb", "gb"), "500MB or 4GB"))
+
+
+def _quantity(value: str, units: tuple[str, ...], examples: str) -> float:
+    number = value.strip().lower()
+    unit = next((unit for unit in units if number.endswith(unit)), None)
+    try:
+        found = float(number.removesuffix(unit or "")) * _UNITS[unit or units[0]]
+        if not 0 < found < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{value!r}: write {examples}") from None
+    return found
+
+
+def networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
+    """Give each backbone its weights: one for all, or one each."""
+    if len(weights) not in (1, len(backbones)):
+        raise typer.BadParameter(
+            f"{len(weights)} weights for {len(backbones)} backbones: give one for all, or one each"
+        )
+    return dict(zip(backbones, weights * len(backbones) if len(weights) == 1 else weights, strict=True))
+
+
+# ---------------------------------------------------------------------------------------- of several commands
+
+Json = Annotated[bool, option("Print one JSON document instead of text.", "--json")]
+Quiet = Annotated[bool, option("No progress, no summary.", "--quiet", "-q")]
+Plain = Annotated[bool, option("Leave out the file's augmented views.", "--plain")]
+BackboneWeights = Annotated[str | None, option("Of the backbone, if not where they were.", "--weights")]
+HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
+FileOrDir = Annotated[
+    str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
+]
+
+
+def _open(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz."),
+    ],
+    labels: Annotated[Path | None, option("CSV manifest; SOURCE is then its folder of images.", group=SOURCE)] = None,
+    path_column: Annotated[str | None, option("Manifest column of image paths or ids.", group=SOURCE)] = None,
+    label_column: Annotated[str | None, option("Manifest column of class names.", group=SOURCE)] = None,
+    split_column: Annotated[str | None, option("Manifest column of splits.", group=SOURCE)] = None,
+    exclude: Annotated[list[str] | None, option("Class or folder to leave out; repeatable.", group=SOURCE)] = None,
+    contained: Annotated[
+        bool, option("Refuse files to which paths or links lead elsewhere.", "--contained", group=SOURCE)
+    ] = False,
+    name: Annotated[str | None, option("Name of the data set; by default the folder's.", group=SOURCE)] = None,
+) -> "Source":
+    """Open SOURCE; these are the argument and the options of all commands that read images."""
+    from featurestore.sources.opener import open_source
+
+    return open_source(
+        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
+        exclude=exclude or (), contained=contained, name=name,
+    )  # fmt: skip
+
+
+def opens_source(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that describe a source, and for its parameter `source` the opened source."""
+    described = inspect.signature(_open).parameters
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        command(source=_open(**{name: values.pop(name) for name in described}), **values)
+
+    listed: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        listed += described.values() if name == "source" else [parameter]
+    ordered = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in listed]
+    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    return run

@@ -1,0 +1,1 @@
+"""How good a head is on rows that it was not fitted on."""

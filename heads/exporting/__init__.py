@@ -1,0 +1,1 @@
+"""Models and features in formats of other tools."""

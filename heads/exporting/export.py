@@ -1,0 +1,180 @@
+"""Write a head with its backbone in front as one model, from pixels to probabilities; or the features of a file.
+
+A written model is run again and compared with what the head says of the same images, before it gets its name.
+"""
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.backbones import FrozenNetwork
+from featurestore.engines import compile_backbone
+from featurestore.errors import ExportError, ImageError, SourceError, one_line, suggest
+from featurestore.images.decode import decode, decode_sizes, read_file
+from featurestore.spec import ExtractionSpec
+from featurestore.system.files import replacing_files
+from featurestore.system.keras import without_stderr
+from heads import choices
+from heads.exporting import features
+from heads.exporting.formats.base import Format, Info
+from heads.exporting.formats.registry import FORMATS, usable
+from heads.exporting.joined_model import join, nets_of
+from heads.exporting.result import Export
+from heads.feature_table import Features
+from heads.prediction.predictor import find_images, load_networks, probabilities
+from heads.storage.saved_head import FittedHead, load_head
+
+if TYPE_CHECKING:
+    import keras
+
+TOLERANCE = 1e-3
+"""Largest difference of a probability that is taken for rounding."""
+CHECKED = 32
+"""Most images that a file is compared on."""
+
+
+def export(
+    source: str | os.PathLike[str] | FittedHead,
+    form: choices.Format,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | Mapping[str, str] | None = None,
+    check: str | os.PathLike[str] | None = None,
+) -> Export:
+    """Write a head as one model, or a feature file in another format.
+
+    Args:
+        source: a head, or the folder of one; for the formats of :data:`heads.exporting.features.WRITERS`, a feature
+            file.
+        form: ``keras``, ``saved_model``, ``onnx``, ``litert`` or ``openvino``: a model from uint8 RGB pixels
+            (N, size, size, 3), called ``pixels``, to float32 probabilities (N, classes), called ``probabilities``. See
+            :mod:`heads.exporting.formats` for where its class names stand. ``npz``, ``parquet`` or ``h5ad``:
+            features.
+        out: file to write; by default it is called after the source, and lies in the working directory.
+        weights: see :class:`heads.prediction.predictor.Predictor`.
+        check: folder of images to compare the model on; by default, parts of two photographs of scikit-learn's.
+
+    Raises:
+        ExportError: the head or its backbones cannot be one model, or not in this format; or the file gives other
+            probabilities, and is deleted.
+        MissingDependencyError: the format's libraries are not installed.
+        FeatureStoreError: see :class:`heads.prediction.predictor.Predictor` and
+            :func:`heads.feature_table.load_features`.
+
+    Example:
+        >>> from featurestore import extract
+        >>> from heads import export, fit_head
+        >>> file = extract("images", "store", backbone="small_cnn", weights="random", size=32, progress=False).path
+        >>> written = export(fit_head(file), "keras", "colours.keras", check="images")
+        >>> written.path.name, written.images, written.difference < 1e-5
+        ('colours.keras', 30, True)
+        >>> export("digits.h5", "npz")
+        Export(path='digits.npz', format='npz', bytes=...)
+    """
+    if form in features.WRITERS and not isinstance(source, FittedHead):
+        return features.export_features(source, form, out)
+    if form not in FORMATS:
+        raise ExportError(f"unknown format {form!r}: {suggest(form, (*FORMATS, *features.WRITERS))}")
+    chosen = usable(form)
+    folder = (source.path or Path(source.design.kind)) if isinstance(source, FittedHead) else Path(source)
+    path = _target(folder, out, chosen)
+    head = source if isinstance(source, FittedHead) else load_head(source)
+    return _export_model(head, chosen, path, weights, check)
+
+
+def _export_model(
+    head: FittedHead,
+    chosen: Format,
+    path: Path,
+    weights: str | Mapping[str, str] | None,
+    check: str | os.PathLike[str] | None,
+) -> Export:
+    """Write a head with its backbones in front, and compare what the file gives with what the head says."""
+    nets = nets_of(head)
+    networks = load_networks(head, weights)
+    whole = join(head, nets, networks)
+    pixels = _pixels(check, next(iter(networks)))
+    expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
+    with replacing_files(path) as draft:
+        found = _through(chosen, whole, draft, _info(head), pixels)
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCE:
+            raise ExportError(
+                f"{path}: its probabilities differ from the head's by {difference:.3g} on {len(pixels)} images, more "
+                f"than {TOLERANCE:g}: the file is deleted; {_way_out(networks)}"
+            )
+        size = sum(file.stat().st_size for file in draft.parent.rglob("*") if file.is_file())
+    return Export(path, chosen.name, size, len(pixels), difference)
+
+
+def _through(
+    chosen: Format, whole: "keras.Model", draft: Path, info: Info, pixels: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    """Write a file, run it on these pixels, and return the probabilities."""
+    try:
+        with without_stderr():
+            chosen.save(whole, draft, info)
+            return chosen.load(draft)(pixels)
+    except Exception as error:  # converters fail in whatever way their libraries do
+        reason = one_line(error) or type(error).__name__
+        raise ExportError(f"{draft.name} cannot be made ({reason}): export to another --format") from error
+
+
+def _target(source: Path, out: str | os.PathLike[str] | None, form: Format) -> Path:
+    """Choose where the file goes; only a file or model is replaced, never a folder of other things."""
+    path = Path(out) if out else Path(f"{source.resolve().name}{form.suffix or '-' + form.name}")
+    if form.suffix and path.suffix != form.suffix:
+        raise ExportError(f"{path}: call it *{form.suffix}, as {form.name} does")
+    if path.is_dir() and (form.suffix or not (path / "saved_model.pb").is_file()):
+        raise ExportError(f"{path}: is a folder of other things: choose another --out")
+    return path
+
+
+def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:
+    """Compute features with the type that a feature file holds them in."""
+    return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
+
+
+def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> NDArray[np.uint8]:
+    """Return real images as the backbone takes them: of a folder, evenly chosen, or photographs of scikit-learn."""
+    if folder is None:
+        from sklearn.datasets import load_sample_images
+
+        photographs = load_sample_images().images  # 427 × 640
+        corners = [(top, left) for top in (0, 107, 213) for left in range(0, 480, 107)]
+        parts = [image[top : top + 214, left : left + 160] for image in photographs for top, left in corners]
+        return np.stack([decode(part, spec.size, spec.resize) for part in parts])
+    count, paths = find_images([folder])
+    found = []
+    for i, path in enumerate(paths):
+        if i % -(-count // CHECKED) == 0:
+            with suppress(ImageError):
+                found.append(decode_sizes(read_file(path), [spec.size], spec.resize, spec.decoder)[spec.size])
+    if not found:
+        raise SourceError(f"{folder}: no image there can be read: give --check another folder")
+    return np.stack(found)
+
+
+def _info(head: FittedHead) -> dict[str, Any]:
+    """Collect what the user of the file has to know."""
+    spec = head.inputs[0].spec
+    return {
+        "class_names": list(head.class_names),
+        "size": spec.size,
+        "resize": spec.resize,
+        "channels": "RGB",
+        "head": head.design.kind,
+        "dataset": head.dataset,
+        "fingerprints": [item.fingerprint for item in head.inputs],
+    }
+
+
+def _way_out(networks: Mapping[ExtractionSpec, FrozenNetwork]) -> str:
+    if any((spec.precision, spec.dtype) != ("float32", "float32") for spec in networks):
+        return "the features were computed or stored in less than float32: extract and fit in float32"
+    return "export to another --format"

@@ -1,0 +1,1 @@
+"""Formats of a model in a file: one module for each, and their registry."""

@@ -1,0 +1,58 @@
+"""What a format of a model is.
+
+What is known of the model (class names, how images become pixels) goes into the file as JSON, where the format has a
+place for it; the module of each format says where.
+"""
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import keras
+
+PIXELS, PROBABILITIES = "pixels", "probabilities"
+"""Names of a model's input, uint8 (N, size, size, 3), RGB, and of its output, float32 (N, classes)."""
+INFO = "featurestore.json"
+
+Info = Mapping[str, Any]
+"""What the user of a file has to know of the model: plain JSON types."""
+
+Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Runs a written model: from pixels (N, size, size, 3) to probabilities (N, classes)."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How to write a model, and how to run what was written.
+
+    Attributes:
+        name: as the user gives it.
+        suffix: of the file; "" of a folder.
+        libraries: the packages that writing and running it takes, beside Keras; they need Keras on TensorFlow.
+        save: writes the model, from PIXELS to ``{PROBABILITIES: ...}``, and the information about it.
+        load: from the path to the function that runs the model there.
+    """
+
+    name: str
+    suffix: str
+    libraries: tuple[str, ...]
+    save: Callable[["keras.Model", Path, Info], None]
+    load: Callable[[Path], Classify]
+
+
+def attach(path: Path, info: Info) -> None:
+    """Write the information as a member of the zip archive that a file is, or has at its end then."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(INFO, json.dumps(info, indent=1))
+
+
+def as_text(value: Any) -> str:
+    """A value of the information, for formats that keep texts by name."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,34 @@
+"""A model of OpenVINO, ``.xml`` and ``.bin``. The information stands in its ``rt_info/featurestore``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featurestore.engines.keras_engine import graph
+from heads.exporting.formats.base import PROBABILITIES, Classify, Format, Info, as_text
+
+if TYPE_CHECKING:
+    import keras
+
+
+def save(model: "keras.Model", path: Path, info: Info) -> None:
+    """Write TensorFlow's graph of the model, converted, in float32."""
+    import openvino
+
+    converted = openvino.convert_model(graph(model))
+    for key, value in info.items():
+        converted.set_rt_info(as_text(value), ["featurestore", key])
+    openvino.save_model(converted, path, compress_to_fp16=False)
+
+
+def load(path: Path) -> Classify:
+    """Run it by OpenVINO on the CPU."""
+    import openvino
+
+    # Without it, recent CPUs compute in bfloat16 unasked, which is off by several percent.
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda pixels: np.asarray(compiled(pixels)[PROBABILITIES])
+
+
+FORMAT = Format("openvino", ".xml", ("tensorflow", "openvino"), save, load)

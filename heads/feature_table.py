@@ -1,0 +1,262 @@
+"""Tables of features: they read feature files into the arrays that heads are fitted to."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.errors import HeadError, StoreError
+from featurestore.spec import ExtractionSpec
+from featurestore.store.reader import FeatureStore, find_file, find_files
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.intp]
+LabelledRows = tuple[Floats, Labels]
+"""Rows of features (N, D) and their labels (N,)."""
+Features = NDArray[np.floating[Any]]
+StoreTap = tuple[FeatureStore, str | None]
+"""A feature file and the name of one of its taps; None for its only one."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """The origin of some columns of a table.
+
+    Attributes:
+        spec: how the features were extracted.
+        tap: the name of the tap.
+        weights: the backbone's weights as the user named them.
+    """
+
+    spec: ExtractionSpec
+    tap: str
+    weights: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of :attr:`spec`."""
+        return self.spec.fingerprint
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON types."""
+        spec = self.spec.to_dict()
+        return {"spec": spec, "fingerprint": self.fingerprint, "tap": self.tap, "weights": self.weights}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Input":
+        """Read what :meth:`to_dict` returned.
+
+        Raises:
+            CorruptFileError, ValueError, KeyError: a value is missing, or the values do not fit each other.
+        """
+        spec = ExtractionSpec.from_json(json.dumps(values["spec"]))
+        if spec.fingerprint != values["fingerprint"]:
+            raise ValueError("its fingerprint does not match its spec")
+        if values["tap"] not in spec.tap_names:
+            raise ValueError("its spec has no such tap")
+        return cls(spec, values["tap"], str(values["weights"]))
+
+
+class FeatureTable:
+    """A table with a row of features for each sample, made by :func:`load_features`.
+
+    The columns come from one tap of a feature file, or from several taps side by side, of one file or of several.
+
+    Attributes:
+        path: the file or folder that was asked for.
+        files: the file of each input.
+        inputs: the origin of the columns, from left to right.
+        dataset: the name of the data set.
+        class_names: class `i` is ``class_names[i]``.
+        y: the class of each row, int32 (N,), indices into `class_names`.
+        splits: the split of each row, str (N,): ``train``, ``validation`` or ``test``.
+        digests: the SHA-256 of each row's image in hexadecimal, str (N,).
+
+    Raises:
+        StoreError: the files have different rows, or no such tap; the message names them.
+    """
+
+    def __init__(self, path: Path, sources: Sequence[StoreTap]) -> None:
+        stores = [store for store, _ in sources]
+        first = stores[0]
+        for other in stores[1:]:
+            _check_same_rows(first, other)
+        self._parts = [_flat(store.features(tap)) for store, tap in sources]
+        self._views = [_flat(store.views(tap)) for store, tap in sources]
+        self._stores = stores
+        self.path, self.files = path, tuple(store.path for store in stores)
+        self.inputs = tuple(Input(s.spec, tap or s.taps[0], s.provenance["weights"]) for s, tap in sources)
+        self.dataset, self.class_names = first.dataset, first.class_names
+        self.y, self.splits, self.digests = first.labels, first.splits, first.digests
+
+    @cached_property
+    def X(self) -> Features:  # noqa: N802
+        """The features, float16 or float32 (N, D), maps flattened; memory-mapped, read-only if there is one input."""
+        return _beside(self._parts, slice(None))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Put the path of the table before the message of a HeadError about its rows."""
+        try:
+            yield
+        except HeadError as error:
+            raise type(error)(f"{self.path}: {error}") from error
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """The names of the samples in their source, str (N,)."""
+        return self._stores[0].ids
+
+    def rows(self, *splits: str) -> NDArray[np.intp]:
+        """Return the indices of the rows of these splits, in the order of the file."""
+        return np.flatnonzero(np.isin(self.splits, splits))
+
+    def select(self, *splits: str) -> tuple[Features, NDArray[np.int32]]:
+        """Read the features (n, D) and labels (n,) of these splits into memory."""
+        rows = self.rows(*splits)
+        return _beside(self._parts, rows), self.y[rows]
+
+    def read(self, rows: NDArray[np.intp], views: NDArray[np.intp]) -> Features:
+        """Read the features of these rows, followed by those of these augmented views, into memory.
+
+        `views` are indices into :attr:`view_rows`.
+        """
+        plain = _beside(self._parts, rows)
+        return np.concatenate([plain, _beside(self._views, views)]) if len(views) else plain
+
+    @cached_property
+    def view_rows(self) -> NDArray[np.int32]:
+        """The index of the row that each augmented view shows, int32 (M,).
+
+        Raises:
+            StoreError: the table has several files, which do not have the same views.
+        """
+        first = self._stores[0]
+        for other in self._stores[1:]:
+            same = first.augment == other.augment and all(
+                np.array_equal(getattr(first, name), getattr(other, name)) for name in ("view_rows", "view_numbers")
+            )
+            if not same:
+                raise StoreError(
+                    f"{first.path} and {other.path}: do not have the same views: extract both with the same --views, "
+                    "or fit without views"
+                )
+        return first.view_rows
+
+    def views(self, *splits: str) -> tuple[Features, NDArray[np.intp]] | None:
+        """Read the augmented views of the rows of these splits, or of ``train``, into memory.
+
+        Returns:
+            Features (m, D), and the index of the row of ``select(*splits)`` that each view shows (m,); None if there
+            are no views.
+
+        Raises:
+            StoreError: the table has several files, which do not have the same views.
+        """
+        rows = self.rows(*(splits or ("train",)))
+        place = np.full(len(self.y), -1)
+        place[rows] = np.arange(len(rows))
+        owners = place[self.view_rows]
+        used = np.flatnonzero(owners >= 0)
+        return (_beside(self._views, used), owners[used]) if len(used) else None
+
+    def groups(self, rows: NDArray[np.intp]) -> Labels:
+        """Return the number of the group of each of these rows (n,): rows of the same image are a group."""
+        return np.unique(self.digests[rows], return_inverse=True)[1]
+
+    def split_counts(self) -> dict[str, int]:
+        """Return the number of rows of each split."""
+        names, counts = np.unique(self.splits, return_counts=True)
+        return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def load_features(path: str | os.PathLike[str], tap: str | None = None) -> FeatureTable:
+    """Open a feature file, or files of a store folder, without reading their features.
+
+    Args:
+        path: a feature file, or a store folder.
+        tap: the name of the features; it may be left out for one file with one tap. Names joined by ``+`` are put side
+            by side: taps of one file (``block4_pool+last``), or of files of one data set, with their backbones
+            (``vgg16.block4_pool+efficientnet_lite0.last``; the tap may be left out for a file with one). The name of
+            a file without its suffix may stand for the backbone.
+
+    Raises:
+        StoreError: there is no file, there are several files or taps to choose from, there is no such tap, or the
+            files have different rows.
+        CorruptFileError: the file is truncated or altered, or is no feature file.
+
+    Example:
+        >>> from heads import load_features
+        >>> table = load_features("digits.h5")
+        >>> table.split_counts()
+        {'test': 120, 'train': 360, 'validation': 120}
+        >>> X, y = table.select("train")
+        >>> X.shape, y.shape
+        ((360, 64), (360,))
+        >>> table.class_names[y[0]]
+        'digit ...'
+    """
+    if tap is None:
+        store = FeatureStore(find_file(path))
+        return FeatureTable(store.path, [(store, None)])
+    stores = [FeatureStore(file) for file in find_files(path)]
+    known = _names(stores)
+    sources: list[StoreTap] = []
+    for part in _split(tap, known):
+        found = known.get(part, [])
+        if len(found) != 1:
+            what = f"{part!r} is in {', '.join(store.path.name for store, _ in found)}" if found else f"no tap {part!r}"
+            raise StoreError(f"{path}: {what}: name one of {', '.join(n for n in known if len(known[n]) == 1)}")
+        sources += found
+    # A single file is named as itself, as it is without a tap.
+    return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
+
+
+def _names(stores: Sequence[FeatureStore]) -> dict[str, list[StoreTap]]:
+    """Return the taps that each name may stand for."""
+    known: dict[str, list[StoreTap]] = {}
+    for store in stores:
+        for tap in store.taps:
+            names = {tap: None}
+            for base in (store.spec.backbone, store.path.stem):
+                names |= {f"{base}.{tap}": None} | ({base: None} if len(store.taps) == 1 else {})
+            for name in names:
+                known.setdefault(name, []).append((store, tap))
+    return known
+
+
+def _split(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Split a text at each ``+`` that is not part of a known name (``last.avg+max``); the longest name goes first."""
+    words, names = text.split("+"), []
+    while words:
+        size = next((n for n in range(len(words), 0, -1) if "+".join(words[:n]) in known), 1)
+        names.append("+".join(words[:size]))
+        words = words[size:]
+    return names
+
+
+def _check_same_rows(one: FeatureStore, other: FeatureStore) -> None:
+    for name in ("class_names", "ids", "digests", "labels", "splits"):
+        if not np.array_equal(getattr(one, name), getattr(other, name)):
+            raise StoreError(
+                f"{one.path} and {other.path}: differ in {name.replace('_', ' ')}: "
+                "to use them together, extract the same source for both"
+            )
+
+
+def _flat(features: Features) -> Features:
+    # Not -1, which cannot be derived from the shape of an empty file.
+    return features.reshape(len(features), int(np.prod(features.shape[1:])))
+
+
+def _beside(parts: Sequence[Features], rows: Any) -> Features:
+    """Return the same rows of several arrays side by side."""
+    picked = [np.asarray(part[rows]) for part in parts]
+    return picked[0] if len(picked) == 1 else np.concatenate(picked, axis=1)

@@ -1,0 +1,1 @@
+"""Train the top of a backbone together with a head."""

@@ -1,0 +1,1 @@
+"""What a head is: one file for each family of heads."""

@@ -1,0 +1,345 @@
+"""The base class of all heads: it checks and standardises rows, and turns scores into labels and probabilities.
+
+A head is a scikit-learn estimator, which pipelines, searches, stacking and calibration take. But this module does not
+import scikit-learn: a fitted linear or dense head works with NumPy alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import prod
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import InputError
+from featurestore.system.machine import machine_memory
+from heads.feature_table import Floats, LabelledRows, Labels
+from heads.kinds.inputs import known_rows, not_fitted, seed_of, training_rows
+from heads.kinds.parameters import parameter
+from heads.metrics.outcomes import Outcomes, blocks
+from heads.solvers.arrays import Extent, Layers, Scaling, as_features, check_arrays, finite, standardise
+from heads.solvers.calibration import calibrate, temperature_folds
+from heads.solvers.scores import softmax
+from heads.solvers.training import Training
+
+Views = tuple[ArrayLike, ArrayLike]
+"""Augmented versions of rows (M, D), and the index of the row that each of them shows (M,)."""
+LossHistory = dict[str, list[float]]
+"""``train`` and ``validation`` -> the log loss after each epoch."""
+Spaces = Mapping[str, Mapping[str, Any]]
+"""Name of a preset -> hyperparameter -> the values that a sweep tries, as in :mod:`heads.search.space`."""
+HeldOut = tuple[NDArray[np.floating[Any]], Labels]
+"""Scores (J, C) of rows that were not fitted on, and their labels 0..C-1 (J,)."""
+State = dict[str, Any]
+"""The parts of a fitted head by name: float32 arrays, and in an :class:`EstimatorHead` a scikit-learn estimator."""
+
+WEIGHTS, MODEL = "weights.safetensors", "model.skops"
+"""Files that a saved head keeps its parts in: arrays alone, or a scikit-learn estimator with them."""
+
+SWEPT = 5000
+"""A sweep judges heads that learn in steps on so many classes at most."""
+STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
+"""The help text of the hyperparameter ``standardize``."""
+
+
+def too_many_classes(extent: Extent) -> str | None:
+    """Return why a sweep cannot judge a head that learns in steps on so many classes; None if it can.
+
+    Each step computes the scores of all rows for all classes.
+    """
+    if extent.classes <= SWEPT:
+        return None
+    return (
+        f"each of its hundreds of steps takes {extent.rows:,} rows × {extent.classes:,} classes, and of more than "
+        f"{SWEPT:,} classes a sweep would take hours: fit it alone with  fit-head,  or sweep lda, centroid or knn"
+    )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Head:
+    """The base class of classifiers of feature rows.
+
+    Labels are whole numbers or texts. Columns of scores and probabilities follow ``classes_``, the labels that occur in
+    the training rows: two columns for two classes. ``predict`` always gives the label of the greatest score.
+
+    A new kind of head is a subclass with :meth:`_fit`, :meth:`_scores` and :meth:`shapes`, whose hyperparameters are
+    fields made by :func:`heads.kinds.parameters.parameter`, and a line in :data:`heads.kinds.design.KINDS`. The class
+    attributes below tell all other modules what they need to know about it.
+
+    Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``feature_names_in_`` (D,) where a data frame was fitted
+    to, ``temperature_``, ``history_`` (log loss after each epoch on ``train`` and ``validation`` rows, of kinds that
+    have epochs), ``held_out_`` (what the temperature was fitted on, if it was), and those of the family.
+
+    Example:
+        >>> from heads.kinds.linear import LogisticHead
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> head = LogisticHead(C=0.1).fit(X[::2], y[::2])
+        >>> head
+        LogisticHead(C=0.1)
+        >>> head.predict_proba(X[1::2]).shape
+        (75, 3)
+        >>> head.score(X[1::2], y[1::2]) > 0.9
+        True
+    """
+
+    family: ClassVar[str] = "alone"
+    """A sweep judges the designs of one family together, because they share work; those of ``alone`` fold by fold."""
+    spaces: ClassVar[Spaces] = {}
+    """The designs of this kind that each preset of a sweep tries; a preset that is not named here tries none."""
+    stops_early: ClassVar[bool] = False
+    """Whether the fit stops when the log loss on the validation rows no longer improves."""
+    scores_are_probabilities: ClassVar[bool] = False
+    """Whether the scores are probabilities already, so that they are not divided by a temperature."""
+    of_several: ClassVar[bool] = False
+    """Whether the head consists of other heads; a search space cannot hold such a kind."""
+
+    standardize: bool = parameter(True, STANDARDIZE)
+    random_state: Any = 0
+    """A whole number, or as in scikit-learn None or a ``numpy.random.RandomState``, from which a number is drawn."""
+
+    @property
+    def trusted_types(self) -> frozenset[str]:
+        """The names of the scikit-learn types that :meth:`state` holds, such as ``sklearn.svm._classes.SVC``."""
+        return frozenset()
+
+    @property
+    def weights_file(self) -> str:
+        """The name of the file in which a saved head keeps :meth:`state`."""
+        return MODEL if self.trusted_types else WEIGHTS
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        *,
+        views: Views | None = None,
+        groups: ArrayLike | None = None,
+        temperature: float | None = None,
+    ) -> Self:
+        """Fit the head to rows X (N, D), of any float type, and labels y (N,), and return it.
+
+        Args:
+            X: the training rows.
+            y: their labels; at least two different ones.
+            validation: rows and labels by which a kind that stops early decides when to stop; others ignore them.
+            views: augmented versions of training rows (M, D), and the index in X of the row that each shows (M,). A
+                row and its views weigh as much as a row without any; a dense head draws one of them per epoch.
+            groups: the number of each training row's group (N,), such as its image if an image occurs twice. Rows of
+                one group are held out together wherever the fit holds rows out.
+            temperature: scores are divided by it before they become probabilities; by default it is fitted to scores
+                of rows that are held out, see :func:`heads.solvers.calibration.calibrate`.
+
+        Raises:
+            InputError: there is one class only, X holds NaN or infinity, or the lengths differ.
+        """
+        features, labels = training_rows(self, X, y)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
+        self.n_features_in_ = features.shape[1]
+        self.temperature_ = 1.0
+        self.history_: LossHistory = {}
+        self._seed = seed_of(self.random_state)
+        training = Training(
+            features, codes, np.arange(len(codes)), None, None if groups is None else np.asarray(groups)
+        )
+        if views is not None:
+            training = self._with_views(training, views)
+        scaling = Scaling.none(self.n_features_in_)
+        if self.standardize:
+            Z, scaling = standardise(training.Z, training.weights)
+            training = training._replace(Z=Z)
+        folds = None
+        if temperature is None:
+            folds = temperature_folds(training.plain[1], self._seed, training.groups)
+        self.held_out_ = self._fit(training, scaling, self._known(validation, scaling), folds)
+        if temperature is not None:
+            self.temperature_ = temperature
+        elif self.held_out_ is not None:
+            self.temperature_ = calibrate(*self.held_out_).temperature
+        return self
+
+    def _with_views(self, plain: Training, views: Views) -> Training:
+        """Return the plain rows followed by their views."""
+        features, owners = known_rows(self, views[0]), np.asarray(views[1], np.intp)
+        rows = len(plain.codes)
+        if len(features) != len(owners) or not ((owners >= 0) & (owners < rows)).all():
+            raise InputError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
+        image = np.concatenate([plain.image, owners])
+        weights = 1 / np.bincount(image)[image]
+        return Training(np.concatenate([plain.Z, features]), plain.codes[image], image, weights, plain.groups)
+
+    def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> LabelledRows | None:
+        """Return the validation rows scaled, without those of classes that no training row has."""
+        if rows is None:
+            return None
+        labels = np.asarray(rows[1])
+        keep = np.isin(labels, self.classes_)
+        if not keep.any():
+            return None
+        return scaling.apply(known_rows(self, rows[0])[keep]), np.searchsorted(self.classes_, labels[keep])
+
+    def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return the scores (N, C) of rows X (N, D), with a column for each of ``classes_``, also for two classes.
+
+        Raises:
+            HeadError: the head is not fitted.
+            InputError: the rows have another width than the training rows, or hold NaN or infinity.
+        """
+        if not hasattr(self, "classes_"):
+            raise not_fitted(self)
+        return self._scores(known_rows(self, X))
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return scores as scikit-learn defines them: (N, C), but for two classes (N,), above 0 for the second.
+
+        See :meth:`scores` for the errors.
+        """
+        scores = self.scores(X)
+        return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the labels (N,) of rows X (N, D); see :meth:`scores` for the errors."""
+        best = self.scores(X).argmax(axis=1)
+        return np.asarray(self.classes_[best])
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return probabilities (N, C) of rows X (N, D), each row with sum 1; see :meth:`scores` for the errors."""
+        scores = self.scores(X)
+        if self.scores_are_probabilities:
+            return np.asarray(scores, np.float64)
+        return softmax(scores / self.temperature_)
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the natural logarithms of the probabilities (N, C); see :meth:`scores` for the errors."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def outcomes(self, X: ArrayLike, y: ArrayLike, classes: int) -> Outcomes:
+        """Compare the probabilities of rows X (N, D) with their classes y (N,), of which there are `classes` in all.
+
+        Classes that no training row has get probability 0. The probabilities are computed block by block, so that
+        those of all rows are never in memory at once.
+        """
+        features, y = as_features(X), np.asarray(y, np.intp)
+        return Outcomes.joined([
+            Outcomes.of(y[part], finite(self.predict_proba(features[part])), self.classes_, classes)
+            for part in blocks(len(features), len(self.classes_))
+        ])  # fmt: skip
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy on rows X (N, D) with labels y (N,), weighted by `sample_weight` (N,)."""
+        right = self.predict(X) == np.reshape(y, -1)
+        return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
+
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        """Fit the head to standardised rows and labels 0..C-1, and set the arrays that :meth:`shapes` names.
+
+        Args:
+            training: the rows.
+            scaling: how they were standardised; :meth:`_scores` gets rows that are not.
+            validation: standardised rows by which to decide when to stop.
+            folds: the fold in which each plain row is held out (N,); None if no temperature is to be fitted.
+
+        Returns:
+            Scores of the rows that `folds` hold out, from which the temperature is fitted; None leaves it at 1.
+        """
+        raise NotImplementedError
+
+    def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:
+        """Return the scores (N, C) of rows (N, D) that are checked, and not standardised."""
+        raise NotImplementedError
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """Return why a sweep cannot judge such a head on some rows, in words that follow a colon; None if it can.
+
+        Args:
+            extent: how many rows, columns and classes there are.
+            max_memory: bytes that may be used; None for half of the machine's.
+        """
+        return None
+
+    def with_width(self, columns: int, classes: int) -> Self:
+        """Set the attributes of a fitted head that do not depend on the rows, for labels 0..C-1, and return it."""
+        self.classes_, self.n_features_in_ = np.arange(classes), columns
+        self.temperature_, self.history_ = 1.0, {}
+        return self
+
+    def size(self, extent: Extent) -> int:
+        """Return how many numbers the head consists of when it is fitted to so many rows, columns and classes."""
+        bare = type(self)(**self.get_params()).with_width(extent.columns, extent.classes)
+        return sum(prod(shape) for shape in bare.shapes().values())
+
+    def as_layers(self) -> Layers | None:
+        """Return the layers of a net that computes the same scores, with ReLU between them; None if no net does."""
+        return None
+
+    def state(self) -> State:
+        """Return the fitted arrays by name: for each name of :meth:`shapes` the attribute of that name and ``_``."""
+        return {name: getattr(self, f"{name}_") for name in self.shapes()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the float32 arrays of :meth:`state` by name.
+
+        They follow from the parameters, ``classes_`` and ``n_features_in_``.
+        """
+        raise NotImplementedError
+
+    def restore(self, state: State) -> None:
+        """Set the fitted arrays of a head whose parameters, ``classes_`` and ``n_features_in_`` are set.
+
+        Raises:
+            ValueError: the state does not fit these.
+        """
+        check_arrays(state, self.shapes())
+        for name, array in state.items():
+            setattr(self, f"{name}_", array)
+
+    def __repr__(self) -> str:
+        changed = (f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) != f.default)
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of the constructor by name, as scikit-learn asks for them."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set some parameters of the constructor, and return the head.
+
+        Raises:
+            ValueError: the constructor has no such parameter.
+        """
+        if unknown := params.keys() - self.get_params():
+            raise ValueError(f"{type(self).__name__} has no parameter {', '.join(sorted(unknown))}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, Tags, TargetTags
+
+        target = TargetTags(required=True)
+        return Tags("classifier", target, transformer_tags=None, classifier_tags=ClassifierTags(), regressor_tags=None)
+
+
+def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str | None:
+    """Return why there is not enough memory for something, in a sentence; None if there is.
+
+    Args:
+        needed: bytes that it takes.
+        max_memory: bytes that may be used; None for half of the machine's.
+        what: the beginning of the sentence, which names what takes the bytes.
+        less: the end of the sentence, which says what to give so that it takes less.
+    """
+    machine = machine_memory()
+    limit = machine // 2 if max_memory is None else max_memory
+    if needed <= limit:
+        return None
+    unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")
+    more = f"--max-memory {-(-needed // unit)}{name}, or " if needed <= machine else ""
+    return f"{what} {needed / unit:,.3g} {name}, but {limit / unit:.3g} {name} may be used: give {more}{less}"

@@ -1,0 +1,225 @@
+"""Linear heads: scores are ``X @ coef_ + intercept_``. A path solver fits them; NumPy alone uses them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from featurestore.errors import InputError
+from heads.feature_table import Floats, LabelledRows, Labels
+from heads.kinds.base import Head, HeldOut, Spaces, too_many_classes
+from heads.kinds.parameters import Parameter, parameter
+from heads.metrics.outcomes import blocks
+from heads.solvers.arrays import Extent, Layers, Scaling
+from heads.solvers.folds import Division
+from heads.solvers.lbfgs import Doubles
+from heads.solvers.linear_path import (
+    LOGISTIC,
+    MAX_ITER,
+    SOFTMAX,
+    SQUARED,
+    SQUARED_HINGE,
+    TOL,
+    Loss,
+    Solution,
+    Variant,
+    solve_path,
+)
+from heads.solvers.scores import two_columns
+from heads.solvers.training import Training
+
+_STRENGTH = "inverse strength of the L2 penalty"
+CLASS_WEIGHT = Parameter(
+    "none", "weights of rows: equal, or so that classes weigh the same", choices=("none", "balanced")
+)
+"""What a design may say. The constructor also takes None, which means "none", and a dict as in scikit-learn."""
+_NAMED = 10
+"""A message names so many classes at most."""
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LinearHead(Head):
+    """The base class of linear heads.
+
+    Fitted attributes: ``coef_``, float32 (D, C), and ``intercept_``, float32 (C,), for features as they are: the
+    standardisation is part of them.
+    """
+
+    def _scores(self, X: Floats) -> Floats:
+        return np.asarray(X @ self.coef_ + self.intercept_)
+
+    def _take(self, coef: Floats, intercept: Floats, scaling: Scaling) -> None:
+        """Set coefficients (C, D) and intercepts (C,) for standardised rows; of two classes there may be one row."""
+        if len(coef) == 1:  # as in scores.two_columns
+            sides = np.array([-0.5, 0.5], np.float32)
+            coef, intercept = np.outer(sides, coef), sides * intercept
+        self.coef_, self.intercept_ = scaling.fold(coef.T, intercept)
+
+    def as_layers(self) -> Layers:
+        """See :meth:`Head.as_layers`."""
+        return [(self.coef_, self.intercept_)]
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See :meth:`Head.shapes`."""
+        classes = len(self.classes_)
+        return {"coef": (self.n_features_in_, classes), "intercept": (classes,)}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class PathHead(LinearHead):
+    """The base class of linear heads that minimise a loss with an L2 penalty, see :mod:`heads.solvers.linear_path`.
+
+    Fitted attributes: those of :class:`LinearHead`, and ``n_iter_``, the most iterations of the solver.
+    """
+
+    family = "linear"
+    joint: ClassVar[Loss | None] = None
+    """The loss over more than two classes at once; None if each class is separated from the rest by itself."""
+    single: ClassVar[Loss]
+    """The loss that separates one class from the rest."""
+
+    weigh_target_only: ClassVar[bool] = False
+    """Whether, with more than two classes, only the class that is separated from the rest gets its class weight."""
+
+    class_weight: Any = field(default=None, metadata={"parameter": CLASS_WEIGHT})
+    max_iter: int = parameter(MAX_ITER, "most iterations of the solver", low=1, high=1_000_000)
+    tol: float = parameter(TOL, "share of the objective that may be left to gain", low=1e-12, high=1.0)
+
+    def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle`: of many classes, the time."""
+        return too_many_classes(extent)
+
+    def class_weights(self, division: Division, fold: int) -> Doubles | None:
+        """Return the weight of each class (C,) among the training rows of a fold; None for equal ones.
+
+        Raises:
+            InputError: the parameter ``class_weight`` names a class that is not there, or a weight below 0.
+        """
+        if self.class_weight is None or self.class_weight == "none":
+            return None
+        if self.class_weight == "balanced":
+            counts = division.class_weight(fold)
+            return np.asarray(counts.sum() / (len(counts) * np.maximum(counts, 1)), np.float64)
+        labels = self.classes_.tolist()
+        if not isinstance(self.class_weight, Mapping) or (self.class_weight.keys() - set(labels)):
+            raise InputError(
+                f"class_weight={self.class_weight!r}: give None, 'balanced', or a dict with a weight for each of the "
+                f"classes {', '.join(map(repr, labels[:_NAMED]))}{' …' * (len(labels) > _NAMED)}"
+            )
+        weights = np.array([self.class_weight.get(label, 1.0) for label in labels], np.float64)
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise InputError(f"class_weight={self.class_weight!r}: give finite weights that are not below 0")
+        return weights
+
+    @property
+    def inverse_penalty(self) -> float:
+        """The number C in the objective ``sum of losses + |W|² / 2C``."""
+        return float(getattr(self, "C"))  # noqa: B009
+
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        division = Division.of(training, folds)
+        [(_, solution)] = solve_heads([self], division, range(division.folds + 1), standardize=False)
+        self.n_iter_ = int(solution.iterations.max())
+        coef, intercept = solution.by_fold(division.folds + 1)
+        self._take(coef[-1], intercept[-1], scaling)
+        return held_out(division, coef, intercept)
+
+
+def solve_heads(
+    heads: Sequence[PathHead], division: Division, folds: Sequence[int], standardize: bool, **options: Any
+) -> Iterator[tuple[float, Solution]]:
+    """Yield each C with the solution of heads that differ in C and class weight.
+
+    The variants of a solution are ordered by class weight, fold and target.
+    """
+    first, classes = heads[0], division.classes
+    joint = first.joint if classes > 2 else None
+    targets = [-1] if joint else range(classes) if classes > 2 else [1]
+    weighted = {str(head.class_weight): head for head in heads}
+    variants = [
+        Variant(fold, scaling, weights, target, first.weigh_target_only and classes > 2)
+        for name in sorted(weighted)
+        for fold in folds
+        for scaling, weights in [(division.scaling(fold, standardize), weighted[name].class_weights(division, fold))]
+        for target in targets
+    ]
+    values = sorted({head.inverse_penalty for head in heads})
+    loss = joint or first.single
+    return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, **options)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LogisticHead(PathHead):
+    """Multinomial logistic regression with an L2 penalty."""
+
+    spaces: ClassVar[Spaces] = {
+        "quick": {"C": {"log": [1e-4, 1.0], "num": 9}},
+        "standard": {"C": {"log": [1e-5, 10.0], "num": 13}, "standardize": [True, False]},
+        "thorough": {
+            "C": {"log": [1e-6, 100.0], "num": 25},
+            "standardize": [True, False],
+            "class_weight": ["none", "balanced"],
+        },
+    }
+    joint, single = SOFTMAX, LOGISTIC
+
+    C: float = parameter(0.01, _STRENGTH, low=1e-10, high=1e10)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LinearSVMHead(PathHead):
+    """Linear support vector machines with squared hinge loss, one class against the rest."""
+
+    spaces: ClassVar[Spaces] = {
+        "quick": {"C": {"log": [1e-5, 1e-2], "num": 4}},
+        "standard": {"C": {"log": [1e-6, 1e-1], "num": 11}},
+        "thorough": {"C": {"log": [1e-7, 1.0], "num": 22}, "standardize": [True, False]},
+    }
+    single = SQUARED_HINGE
+    weigh_target_only = True  # as liblinear does
+
+    C: float = parameter(1e-4, _STRENGTH, low=1e-10, high=1e10)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class RidgeHead(PathHead):
+    """Least squares to targets of 1 and -1, one class against the rest, with an L2 penalty."""
+
+    spaces: ClassVar[Spaces] = {
+        "quick": {"alpha": {"log": [10.0, 1e4], "num": 4}},
+        "standard": {"alpha": {"log": [1.0, 1e5], "num": 9}},
+        "thorough": {"alpha": {"log": [0.1, 1e6], "num": 15}, "standardize": [True, False]},
+    }
+    single = SQUARED
+
+    alpha: float = parameter(1000.0, "strength of the L2 penalty", low=1e-10, high=1e10)
+
+    @property
+    def inverse_penalty(self) -> float:
+        """See :class:`PathHead`."""
+        return 1 / (2 * self.alpha)
+
+
+def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercept: Floats) -> Floats:
+    """Return scores (J, C) of ``division.judged``, by the coefficients (F, C, D) of the fold that holds a row out."""
+    scores = np.empty((len(division.judged), division.classes), np.float32)
+    start = 0
+    size = min(4096, next(blocks(len(division.judged), division.classes)).stop)
+    for rows in np.array_split(division.judged, -(-len(division.judged) // size)):
+        X, part = np.asarray(division.X[rows], np.float32), scores[start : start + len(rows)]
+        for i, fold in enumerate(folds):
+            held = division.fold[rows] == fold
+            values = X[held] @ coef[i].T + intercept[i]
+            part[held] = two_columns(values[:, 0]) if values.shape[1] == 1 else values
+        start += len(rows)
+    return scores
+
+
+def held_out(division: Division, coef: Floats, intercept: Floats) -> HeldOut | None:
+    """Return held-out scores and labels as :meth:`Head._fit` does; None if no row is held out."""
+    if not division.folds:
+        return None
+    return held_scores(division, range(division.folds), coef, intercept), division.codes[division.judged]

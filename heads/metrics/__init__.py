@@ -1,0 +1,1 @@
+"""What probabilities say of rows: outcomes, estimates with intervals, shift."""

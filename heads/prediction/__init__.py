@@ -1,0 +1,1 @@
+"""Classify new images: the backbone and the head together."""

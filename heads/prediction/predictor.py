@@ -1,0 +1,242 @@
+"""Classify new images: the backbone and the head together."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore.backbones import FrozenNetwork, load_backbone, named
+from featurestore.engines import Compute, compile_backbone
+from featurestore.errors import ImageError, SourceError, SpecMismatchError
+from featurestore.extraction.lanes import Lane, Pixels
+from featurestore.images.decode import decode_sizes, file_in_turn, read_file
+from featurestore.sources.tree import Tree
+from featurestore.spec import Decoder, ExtractionSpec, Resize
+from featurestore.system.parallel import ahead, batched
+from featurestore.system.progress import Progress, reporting
+from featurestore.system.results import Result
+from heads.storage.saved_head import FittedHead, load_head
+
+BATCH_SIZE = 32
+_PORTION = 128 * BATCH_SIZE
+"""Images that are read at a time, so that memory does not grow with their number."""
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction(Result):
+    """The prediction of a head for one image.
+
+    Attributes:
+        path: as given, or below the folder that was given.
+        label: name of the likeliest class; None if the image cannot be read.
+        probabilities: per class name, likeliest first where not all classes are named; empty if the image cannot be
+            read.
+        error: why the image cannot be read, or None.
+    """
+
+    path: str
+    label: str | None
+    probabilities: dict[str, float]
+    error: str | None = None
+
+
+def predict(
+    head: str | os.PathLike[str] | FittedHead,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    top: int | None = None,
+    weights: str | Mapping[str, str] | None = None,
+    progress: bool | Progress = True,
+) -> list[Prediction]:
+    """Classify images with a head and the backbone that it was fitted on.
+
+    All predictions are kept in memory; :class:`Predictor` gives those of many images one after the other.
+
+    Args:
+        head: a saved head, or its folder.
+        images: a file or a folder of images, or several.
+        top: name only so many classes of each image, the likeliest first.
+        weights: of the backbone, see :class:`Predictor`.
+        progress: see :func:`featurestore.system.progress.reporting`.
+
+    Returns:
+        For each image its prediction; one that cannot be read has the reason in ``error``.
+
+    Raises:
+        SourceError: a folder without any image.
+        FeatureStoreError: see :class:`Predictor`.
+
+    Example:
+        >>> from featurestore import extract
+        >>> from heads import fit_head, predict
+        >>> file = extract("images", "store", backbone="small_cnn", weights="random", size=32, progress=False).path
+        >>> found = predict(fit_head(file), ["images/red", "images/blue"], top=2, progress=False)
+        >>> found[0]
+        Prediction(path='images/red/0-000.png', label='...', probabilities={...})
+        >>> len(found), len(found[0].probabilities)
+        (20, 2)
+    """
+    given = [images] if isinstance(images, str | os.PathLike) else images
+    with reporting(progress) as report:
+        return list(Predictor(head, weights=weights).predict(given, top=top, progress=report))
+
+
+class Predictor:
+    """A saved head with its backbones in front, ready for images.
+
+    Args:
+        head: a saved head, or its folder.
+        weights: of the backbone (``imagenet``, ``random`` or a file); by default what the features were made with. For
+            a backbone that is a ``.keras`` file: that file. For several backbones: their names and weights.
+
+    Attributes:
+        class_names: in the order of each prediction's probabilities.
+
+    Raises:
+        HeadError: no readable head there.
+        WeightsError, MissingDependencyError: the backbone cannot be built here.
+        SpecMismatchError: the backbone does not make the features that the head was fitted on.
+    """
+
+    def __init__(
+        self, head: str | os.PathLike[str] | FittedHead, *, weights: str | Mapping[str, str] | None = None
+    ) -> None:
+        self._head = head if isinstance(head, FittedHead) else load_head(head)
+        self.class_names = self._head.class_names
+        self._networks: dict[ExtractionSpec, Compute] = {}
+        self._sizes: dict[tuple[Resize, Decoder], set[int]] = {}
+        for spec, backbone in load_networks(self._head, weights).items():
+            self._sizes.setdefault((spec.resize, spec.decoder), set()).add(spec.size)
+            self._networks[spec] = compile_backbone(backbone)
+
+    def predict(
+        self,
+        inputs: Iterable[str | os.PathLike[str]],
+        *,
+        top: int | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Prediction]:
+        """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
+
+        Args:
+            inputs: files and folders. Of any number of images, only the names are kept in memory.
+            top: name only so many classes of each image, the likeliest first.
+            progress: called after each image with ``predicting``, the number of those done, and of all.
+
+        Raises:
+            SourceError: a folder without any image.
+        """
+        (total, paths), done = find_images(inputs), 0
+        for portion in batched(paths, _PORTION):
+            for prediction in self._portion(list(enumerate(portion)), top):
+                done += 1
+                if progress:
+                    progress("predicting", done, total)
+                yield prediction
+
+    def _portion(self, items: list[tuple[int, Path]], top: int | None) -> Iterator[Prediction]:
+        batches = list(batched(items, BATCH_SIZE))
+        lanes = [
+            Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
+            for spec, network in self._networks.items()
+        ]
+        outcomes = (
+            [batch() for batch in started]
+            for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
+            # All lanes have the same batches: each gives its outcome at the same item.
+            for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
+        )
+        for batch, parts in zip(batches, outcomes, strict=True):
+            found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in parts[0].failures}
+            if parts[0].items:
+                made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
+                for item, row in zip(parts[0].items, probabilities(self._head, made), strict=True):
+                    found[item] = self._prediction(item[1], row, top)
+            yield from (found[item] for item in batch)
+
+    def _prediction(self, path: Path, row: NDArray[np.float64], top: int | None) -> Prediction:
+        order = np.argsort(-row, kind="stable")
+        shown = range(len(row)) if top is None else order[:top].tolist()
+        return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
+
+    def _pixels(self, path: Path) -> list[Pixels]:
+        """Decode an image once for each resize rule; return its pixels for each backbone."""
+        try:
+            with file_in_turn(path):
+                data = read_file(path)
+                found = {rule: decode_sizes(data, sizes, *rule) for rule, sizes in self._sizes.items()}
+        except ImageError as error:
+            return [error.alone()] * len(self._networks)
+        return [found[spec.resize, spec.decoder][spec.size] for spec in self._networks]
+
+
+def probabilities(
+    head: FittedHead, features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]]
+) -> NDArray[np.float64]:
+    """Compute probabilities (N, classes) from the features of each backbone: per tap, (N, ...)."""
+    parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
+    return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+
+
+def load_networks(
+    head: FittedHead, weights: str | Mapping[str, str] | None = None
+) -> dict[ExtractionSpec, FrozenNetwork]:
+    """Build the backbones that make the features of a head.
+
+    Args:
+        head: a saved head.
+        weights: see :class:`Predictor`.
+
+    Raises:
+        WeightsError, MissingDependencyError, SpecMismatchError: see there.
+    """
+    found = {}
+    for spec, default in {item.spec: item.weights for item in head.inputs}.items():
+        given = weights.get(spec.backbone) if isinstance(weights, Mapping) else weights
+        found[spec] = backbone_of(str(head.path), spec, given or default)
+    return found
+
+
+def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights: str) -> FrozenNetwork:
+    """Build the backbone that a saved head was fitted on.
+
+    Raises:
+        WeightsError, MissingDependencyError: it cannot be built here.
+        SpecMismatchError: with these weights it does not make those features.
+    """
+    name, weights = named(spec.backbone, weights)
+    backbone = load_backbone(
+        name,
+        weights=weights,
+        size=spec.size,
+        taps=spec.taps,
+        preprocessing=spec.preprocessing,
+        precision=spec.precision,
+    )
+    if differences := spec.differences(backbone.spec(spec.resize, spec.dtype, spec.decoder)):
+        raise SpecMismatchError(
+            f"{head_dir}: fitted on features of another backbone than can be built here "
+            f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
+        )
+    return backbone
+
+
+def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:
+    """Find all images: each input that is a file, and the files below each that is a folder, sorted.
+
+    Returns:
+        How many there are, and an iterator over them.
+
+    Raises:
+        SourceError: a folder without any image.
+    """
+    found = [(given, sorted(Tree(given).images) if given.is_dir() else None) for given in map(Path, inputs)]
+    for given, images in found:
+        if images == []:
+            raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
+    paths = (path for given, images in found for path in ([given] if images is None else map(given.joinpath, images)))
+    return sum(1 if images is None else len(images) for _, images in found), paths

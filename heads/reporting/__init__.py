@@ -1,0 +1,1 @@
+"""Reports of a sweep, a fine-tuned model or a saved head."""

@@ -1,0 +1,173 @@
+"""Gather what a report shows of a head: its answers, how they were measured, and what is doubtful in the data."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import FeatureStoreError
+from featurestore.store.reader import FeatureStore
+from heads.console import text
+from heads.evaluation.audit import Audit, Rates, Reliability, audit, rates, reliability
+from heads.evaluation.evaluate import Answers, Evaluation, answers
+from heads.feature_table import FeatureTable
+from heads.reporting.provenance import origin
+from heads.reporting.run_folder import RunFolder
+from heads.storage.saved_head import FittedHead
+
+_SPLITS = ("test", "validation", "train")
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What is known of a head and of the data it was fitted on.
+
+    Attributes:
+        run: the folder of the head.
+        evaluation: the head's metrics, where they are known.
+        answers: its answers to the rows that it is judged on; None without features, as everything below.
+        stores: the feature files of the answers.
+        calibration: how reliable its probabilities are, by what they are called.
+        rates: its rates at each threshold, if there are two classes.
+        base: accuracy of an answer that is always the largest class.
+        audit: what the features show of each other.
+        mistakes: rows with a wrong answer, the most confident first.
+        alike: pairs of near-duplicates, those that matter most first.
+        suspects: rows whose label their neighbours contradict, the most doubtful first.
+        origin: what the head was made with: pairs of a name and a text.
+        commands: the commands that make it again.
+        notes: sentences about how the rest was found.
+    """
+
+    run: RunFolder
+    evaluation: Evaluation | None = None
+    answers: Answers | None = None
+    stores: list[FeatureStore] = field(default_factory=list)
+    calibration: dict[str, Reliability] = field(default_factory=dict)
+    rates: Rates | None = None
+    base: float | None = None
+    audit: Audit | None = None
+    mistakes: list[dict[str, Any]] = field(default_factory=list)
+    alike: list[dict[str, Any]] = field(default_factory=list)
+    suspects: list[dict[str, Any]] = field(default_factory=list)
+    origin: list[list[str]] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(run: RunFolder, features: Any, *, required: bool) -> Findings:
+    """Find out what there is to report of a head.
+
+    Args:
+        run: its folder.
+        features: feature file or folder of them, or None.
+        required: whether it is an error that the features cannot be read.
+    """
+    judged, notes = _answers(run.fitted, features, required)
+    if judged is None:
+        return Findings(run, run.measured, origin=origin(run, []), notes=notes)
+    evaluation, said = _evaluation(run, judged)
+    plain, outcomes = judged.uncalibrated(), judged.outcomes
+    named = {"probabilities": outcomes} if plain is None else {"calibrated": outcomes, "before": plain}
+    both = outcomes.classes == 2 and len(np.unique(outcomes.y)) == 2
+    stores = [FeatureStore(file) for file in dict.fromkeys(judged.table.files)]
+    with judged.table.named():
+        seen = audit(judged.table)
+    return Findings(
+        run,
+        evaluation,
+        judged,
+        stores,
+        calibration={name: reliability(each) for name, each in named.items()},
+        rates=rates(outcomes.y, outcomes.two_columns) if both else None,
+        base=float(np.bincount(outcomes.y).max() / len(outcomes.y)),
+        audit=seen,
+        mistakes=_mistakes(judged),
+        alike=_alike(judged.table, seen),
+        suspects=_suspects(judged.table, seen),
+        origin=origin(run, stores),
+        notes=notes + said,
+    )
+
+
+def _answers(fitted: FittedHead, features: Any, required: bool) -> tuple[Answers | None, list[str]]:
+    """Return the head's answers, or None and why there are none."""
+    if features is None:
+        return None, ["No feature file was given: --features FILE adds what the rows show."]
+    split = next((split for split in _SPLITS if fitted.rows.get(split)), "test")
+    try:
+        return answers(fitted, features, split), []
+    except FeatureStoreError as error:
+        if required:
+            raise
+        return None, [f"Without the features there is less to show: {error}"]
+
+
+def _evaluation(run: RunFolder, judged: Answers) -> tuple[Evaluation, list[str]]:
+    """Return the metrics of the answers, and what has to be said of them."""
+    known, split, notes = run.measured, judged.split, []
+    if known and _same_answers(judged.measured(None), known):
+        notes.append("The test rows were measured before; here they are drawn, and nothing is chosen by them.")
+        found = known
+    else:
+        found = judged.measured(run.fitted.path)
+        if known:
+            notes.append("The test rows of this feature file are not those that were measured before: measured anew.")
+    if split != "test":
+        notes.append(f"There are no test rows: the head is judged on the {split} rows.")
+    if judged.seen:
+        notes.append(f"{text.seen(judged.seen)} The figures say little about other images.")
+    if judged.left_out:
+        notes.append(f"{judged.left_out} {split} rows are left out: the head was fitted on them.")
+    return found, notes
+
+
+def _same_answers(one: Evaluation, other: Evaluation) -> bool:
+    if one.confusion_matrix is None:  # of so many classes there is no matrix
+        return one.per_class == other.per_class and one.confused == other.confused
+    return one.confusion_matrix == other.confusion_matrix
+
+
+def answer(judged: Answers, i: int) -> dict[str, Any]:
+    """Describe the head's answer to the row at place `i` of those that were asked for."""
+    names, row, outcomes = judged.fitted.class_names, int(judged.rows[i]), judged.outcomes
+    return {
+        "row": row, "id": str(judged.table.ids[row]), "true": names[outcomes.y[i]],
+        "predicted": names[outcomes.predicted[i]], "probability": float(outcomes.greatest[i]),
+    }  # fmt: skip
+
+
+def _mistakes(judged: Answers) -> list[dict[str, Any]]:
+    wrong = np.flatnonzero(~judged.outcomes.right)
+    order = np.argsort(-judged.outcomes.greatest[wrong], kind="stable")
+    return [answer(judged, i) for i in wrong[order].tolist()]
+
+
+def _row(table: FeatureTable, row: int) -> dict[str, Any]:
+    name = table.class_names[table.y[row]]
+    return {"row": row, "id": str(table.ids[row]), "class": name, "split": str(table.splits[row])}
+
+
+def _alike(table: FeatureTable, seen: Audit) -> list[dict[str, Any]]:
+    """Describe near-duplicates; first those under two classes, then those in two splits."""
+    pairs: list[dict[str, Any]] = [
+        {"images": [_row(table, i), _row(table, j)], "similarity": cosine,
+         "classes differ": bool(table.y[i] != table.y[j]), "splits differ": bool(table.splits[i] != table.splits[j])}
+        for i, j, cosine in seen.alike
+    ]  # fmt: skip
+    return sorted(pairs, key=lambda pair: (not pair["classes differ"], not pair["splits differ"]))
+
+
+def _suspects(table: FeatureTable, seen: Audit) -> list[dict[str, Any]]:
+    return [
+        _row(table, row) | {"neighbours": table.class_names[label], "share": share}
+        for row, label, share in seen.suspects
+    ]
+
+
+def class_counts(table: FeatureTable) -> list[tuple[str, dict[str, int]]]:
+    """Count the rows of each class in each split, the largest class first."""
+    there = [split for split in (*reversed(_SPLITS), "duplicate") if (table.splits == split).any()]
+    counts = {s: np.bincount(table.y[table.splits == s], minlength=len(table.class_names)) for s in there}
+    found = [(name, {s: int(counts[s][i]) for s in there}) for i, name in enumerate(table.class_names)]
+    return sorted(found, key=lambda item: (-sum(item[1].values()), item[0]))

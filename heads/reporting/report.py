@@ -1,0 +1,169 @@
+"""Report on a sweep, a fine-tuned model or a saved head: one HTML file of pictures, charts and their numbers."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featurestore.errors import missing
+from featurestore.pages import html
+from featurestore.system.files import check_writable, write_whole
+from featurestore.system.progress import Progress, reporting
+from featurestore.system.results import Result, plain
+from heads.console import text
+from heads.evaluation.audit import Rates, Reliability
+from heads.evaluation.evaluate import Evaluation
+from heads.reporting.charts import Chart, draw_all
+from heads.reporting.findings import Findings, class_counts, gather
+from heads.reporting.pictures import SHOWN, show
+from heads.reporting.provenance import commands
+from heads.reporting.run_folder import RunFolder, open_run
+
+_LEADERS = 15
+_PIXELS = 2.0
+"""Pixels of a PNG file for each unit of its drawing."""
+
+
+@dataclass(frozen=True, repr=False)
+class Report(Result):
+    """What :func:`report` wrote, and what the page shows.
+
+    Attributes:
+        path: the page.
+        bytes: its size.
+        charts: names of its charts.
+        png: files of the charts.
+        evaluation: the head's metrics; None where they are not known.
+        calibration: how reliable its probabilities are, by what they are called.
+        rates: its rates at each threshold, if there are two classes.
+        base: accuracy of an answer that is always the largest class.
+        mistakes: rows with a wrong answer, the most confident first: ``row, id, true, predicted, probability``.
+        alike: near-duplicates: ``images`` (two rows), ``similarity``, whether ``classes differ`` and ``splits differ``.
+        suspects: rows whose label their neighbours contradict: ``row, id, class, split, neighbours, share``.
+        origin: what the head was made with: pairs of a name and a text.
+        commands: the commands that make it again.
+        notes: sentences about how the rest was found.
+    """
+
+    path: str
+    bytes: int
+    charts: list[str]
+    png: list[str]
+    evaluation: Evaluation | None
+    calibration: dict[str, Reliability]
+    rates: Rates | None
+    base: float | None
+    mistakes: list[dict[str, Any]]
+    alike: list[dict[str, Any]]
+    suspects: list[dict[str, Any]]
+    origin: list[list[str]]
+    commands: list[str]
+    notes: list[str]
+
+
+def report(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str] = "report.html",
+    *,
+    features: str | os.PathLike[str] | None = None,
+    source: str | os.PathLike[str] | None = None,
+    png: str | os.PathLike[str] | None = None,
+    progress: bool | Progress = True,
+) -> Report:
+    """Write what is known about a sweep or a head to one HTML file that opens from disk.
+
+    The head's answers are those on the test rows (without any: validation or train rows). What was measured
+    there before is taken over.
+
+    Args:
+        path: folder of a sweep, of a fine-tuned model, or of a saved head.
+        out: the file.
+        features: feature file, or folder; by default that of the sweep, unless that is an address. Without it, the
+            page has less to show.
+        source: folder of the images (or ``.npz``, or CSV beside them) that were extracted, for pictures.
+        png: folder for each chart as a PNG file.
+        progress: see :func:`featurestore.system.progress.reporting`.
+
+    Raises:
+        HeadError: neither a sweep that is finished nor a saved head; or the features are of classes it does not know.
+        SpecMismatchError: other features than those that the head was fitted on.
+        WriteError: the page cannot be written; this is found before the work.
+        MissingDependencyError: `png`, and its extra is not installed.
+
+    Example:
+        >>> page = report("head", "page.html", features="digits.h5", progress=False)
+        >>> page.charts
+        ['classes', 'confusion', 'reliability', 'map']
+        >>> page.evaluation.rows
+        120
+    """
+    file, run = Path(out), open_run(Path(path))
+    check_writable(file)
+    if png is not None:
+        _png_renderer()
+    given = features or run.features
+    findings = gather(run, given, required=features is not None)
+    with reporting(progress) as update:
+        shown, notes = show(findings, source, update)
+    again = commands(run, str(given or "FEATURES"), findings.stores, str(source or "SOURCE"))
+    findings = replace(findings, notes=[*findings.notes, *notes], commands=again)
+    sections = draw_all(findings)
+    drawn = [chart for charts in sections.values() for chart in charts]
+    _write_page(file, findings, sections, shown)
+    files = _write_png(drawn, Path(png)) if png is not None else []
+    return Report(
+        str(file), file.stat().st_size, [chart.id for chart in drawn], files, findings.evaluation,
+        findings.calibration, findings.rates, findings.base, findings.mistakes, findings.alike, findings.suspects,
+        findings.origin, findings.commands, findings.notes,
+    )  # fmt: skip
+
+
+def _write_page(
+    file: Path, findings: Findings, sections: Mapping[str, Sequence[Chart]], shown: Mapping[str, Any]
+) -> None:
+    """Write the page; `shown` is what its sections with pictures list."""
+    run, stores = findings.run, findings.stores
+    html.write(
+        file, "report.html", "heads.reporting", facts=findings, charts=sections, shown=shown, run=run,
+        sweep=run.sweep, store=stores[0] if stores else None,
+        classes=class_counts(findings.answers.table) if findings.answers else [], leaders=_leaders(run),
+        several=len({trial.features for trial in run.trials}) > 1, most=SHOWN,
+        thresholds=text.threshold(plain(findings.evaluation) or {}), head=text.design(run.fitted.to_dict()),
+    )  # fmt: skip
+
+
+def _leaders(run: RunFolder) -> list[dict[str, Any]]:
+    """Return the best heads of a sweep, and its winner."""
+    return [
+        {"place": place, "chosen": trial is run.winner, "head": text.design(trial.to_dict()["design"]), "trial": trial}
+        for place, trial in enumerate(run.trials, 1)
+        if np.isfinite(trial.mean) and (place <= _LEADERS or trial is run.winner)
+    ]
+
+
+def _png_renderer() -> Any:
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError as error:
+        raise missing("--png", "resvg_py", "png") from error
+    return svg_to_bytes
+
+
+def _write_png(drawn: Sequence[Chart], folder: Path) -> list[str]:
+    """Write each chart in the colours of the light page. Neither a browser nor the machine's fonts are needed."""
+    render, style = _png_renderer(), html.figure_style()
+    files = []
+    for chart in drawn:
+        svg = re.sub("^<svg", '<svg xmlns="http://www.w3.org/2000/svg"', html.printable(str(chart.svg)))
+        data = render(
+            svg_string=svg, style_sheet=style, background="#fff", zoom=_PIXELS, font_family=html.FONT,
+            font_files=html.FONT_FILES, skip_system_fonts=html.in_our_font(svg),  # of two alike, theirs would win
+        )  # fmt: skip
+        file = folder / f"{chart.id}.png"
+        write_whole(file, bytes(data))
+        files.append(str(file))
+    return files

@@ -1,0 +1,1 @@
+"""Which head to take: search spaces, the designs that are judged, and the one that is refitted."""

@@ -1,0 +1,208 @@
+"""Dense heads judged together: all nets of all folds are one population, whose worst designs are cut early."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from math import ceil, inf, log
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+
+from heads.feature_table import Floats
+from heads.kinds.design import HeadDesign
+from heads.metrics.estimates import estimates_of
+from heads.metrics.outcomes import Outcomes, blocks
+from heads.search.judging import Judged, Judging
+from heads.solvers.calibration import fit_temperature
+from heads.solvers.dense_net import Member
+from heads.solvers.dense_population import Bundle, Workshop, workshop
+from heads.solvers.folds import Division
+from heads.solvers.scores import log_loss, softmax
+
+_FEW = 3
+"""Designs up to which none is cut early."""
+
+_SHARES = (27, 9, 3)
+"""Designs are compared after the greatest number of epochs divided by these."""
+
+
+class Rungs(NamedTuple):
+    """Successive halving (Jamieson & Talwalkar, AISTATS 2016).
+
+    Attributes:
+        epochs: numbers of epochs, ascending, after which the designs are compared.
+        keep: share of the designs that is trained further: those that are the best by :func:`expected`.
+    """
+
+    epochs: tuple[int, ...]
+    keep: float = 1 / 3
+
+    @property
+    def marks(self) -> frozenset[int]:
+        """The epochs whose scores a member keeps, so that at a rung it is known whether it still improves."""
+        return frozenset(epoch // 2 for epoch in self.epochs)
+
+
+def expected(earlier: float, now: float, epoch: int, last: int) -> float:
+    """Return how good a net will be soon, on a straight line through two values over the logarithm of the epoch.
+
+    The line goes on for as long as it is known, from half the epochs to as many again, at most to the last epoch.
+    (Learning curves look like that for a while, see Domhan et al., "Speeding up automatic hyperparameter optimization
+    of deep neural networks by extrapolation of learning curves", IJCAI 2015; followed to their end, such lines favour
+    nets that learn slowly.)
+
+    Args:
+        earlier: how good it was after half the epochs; greater is better.
+        now: how good it is now; this is returned if it has not improved.
+        epoch: number of epochs until now.
+        last: number of epochs in the end.
+    """
+    if epoch < 2:
+        return now
+    return now + max(0.0, now - earlier) * min(1.0, log(last / epoch) / log(epoch / (epoch // 2)))
+
+
+def judge_dense(designs: Sequence[HeadDesign], judging: Judging) -> None:
+    """Fit dense heads on each fold and judge them on the rows held out; of many, the worst are cut early.
+
+    See :func:`judge_population`, which takes the same arguments.
+    """
+    epochs = max(design.params["epochs"] for design in designs)
+    rungs = Rungs(tuple(sorted({ceil(epochs / share) for share in _SHARES}))) if len(designs) > _FEW else None
+    judge_population(designs, judging, rungs)
+
+
+def judge_population(designs: Sequence[HeadDesign], judging: Judging, rungs: Rungs | None = None) -> None:
+    """Fit each design on each fold's training rows, and judge it on that fold's held-out rows.
+
+    A member stops, and its best epoch is chosen, as :class:`heads.kinds.dense.DenseHead` does without validation rows:
+    by the log loss on a tenth of the images of its training rows. Scores are those of the best epoch.
+
+    At a rung, designs are compared by the metric on the rows held out, as :func:`expected` foresees it. As long as the
+    best design of all is one that was cut, it is trained to its end: a design that stays cut is worse than one that
+    was trained.
+
+    Args:
+        designs: of kinds whose hyperparameters are those of ``dense``.
+        judging: the rows, and what else is needed. Each design is reported as soon as it is done on all folds; those
+            that stay cut are reported at the end, with their scores so far. Scores are logits. At the deadline all
+            training stops: designs that are under way on all folds are reported as they are, and those that have not
+            begun on some fold are not reported.
+        rungs: when to cut the worst designs; None for never.
+    """
+    trials = _Population(designs, judging, rungs)
+    steps = rungs.epochs if rungs else ()
+    with workshop(judging.division, trials.members, judging.seed, judging.max_memory) as place:
+        together = place.bundles(trials.members)
+        for rung, until in enumerate((*steps, inf), 1):
+            trials.train(place, together, until)
+            if rungs and until < inf and not judging.over:
+                trials.cut_worst(rungs.keep, int(until), f"cut at rung {rung} of {len(steps)} (epoch {until})")
+        while not judging.over and (best := trials.best()) in trials.cut:
+            del trials.cut[best]
+            trials.train(place, place.bundles(trials.fits[best]), inf)
+    trials.end()
+
+
+class _Population:
+    """The members of each design, and how far they are; reports each design that is done.
+
+    Attributes:
+        fits: of each design, its members, one for each fold.
+        cut: why no more is done for a design, by its index.
+    """
+
+    def __init__(self, designs: Sequence[HeadDesign], judging: Judging, rungs: Rungs | None) -> None:
+        division, marks = judging.division, rungs.marks if rungs else frozenset()
+        size = division.X.shape[1], division.classes
+        self.fits = [
+            [
+                Member.of(design.params, *size, judging.seed, index=i, fold=fold, marks=marks)
+                for fold in range(division.folds)
+            ]
+            for i, design in enumerate(designs)
+        ]
+        self.cut: dict[int, str] = {}
+        self._judging, self._division = judging, division
+
+    @property
+    def members(self) -> list[Member]:
+        """The members of all designs."""
+        return [member for design in self.fits for member in design]
+
+    def train(self, place: Workshop, bundles: Sequence[Bundle], until: float) -> None:
+        """Train the members that are neither done nor cut, and report the designs of which this was the last fold."""
+        for bundle in bundles:
+            bundle.members = [each for each in bundle.members if not each.stopped and each.index not in self.cut]
+        with closing(place.train(bundles, until, self._judging.deadline)) as done:
+            for members in done:
+                for member in members:
+                    self.fits[member.index][member.fold] = member
+                    if all(fit.stopped for fit in self.fits[member.index]):
+                        self._tell(member.index)
+                self._judging.alive()
+
+    def cut_worst(self, keep: float, epoch: int, why: str) -> None:
+        """Cut all but a share of the designs that are not done, by how good they are expected to become."""
+        order = sorted(
+            self._going(), key=lambda design: -_expected(design, epoch, self._division, self._judging.metric)
+        )
+        for design in order[ceil(keep * len(order)) :]:
+            self.cut[design[0].index] = why
+
+    def _going(self) -> list[list[Member]]:
+        """The members of the designs that are neither done nor cut."""
+        return [
+            design for i, design in enumerate(self.fits) if i not in self.cut and not all(fit.stopped for fit in design)
+        ]
+
+    def best(self) -> int:
+        """The index of the best design; of equally good ones, of one that was trained to its end."""
+        return max(range(len(self.fits)), key=lambda i: (self._goodness(i), i not in self.cut))
+
+    def _goodness(self, index: int) -> float:
+        return _goodness([fit.scores for fit in self.fits[index]], self._division, self._judging.metric)
+
+    def end(self) -> None:
+        """Report the designs that were cut, and those for which the time was not enough."""
+        for design in self._going():
+            if all(fit.scores is not None for fit in design):
+                self._tell(design[0].index, "budget")
+        for index, why in self.cut.items():
+            self._tell(index, why)
+
+    def _tell(self, index: int, why: str = "") -> None:
+        design = self.fits[index]
+        scores = _scores([fit.scores for fit in design], self._division)
+        stopped = "; ".join(dict.fromkeys(fit.stopped or why for fit in design))
+        losses = [fmean(epoch) for epoch in zip(*(fit.losses for fit in design), strict=False)]  # while all folds train
+        seconds = sum(fit.seconds for fit in design)
+        self._judging.report(index, Judged(scores, seconds, stopped, losses, index in self.cut))
+
+
+def _scores(parts: Sequence[Floats | None], division: Division) -> Floats:
+    """Return the scores of all rows that are judged, from those of each fold."""
+    scores = np.empty((len(division.judged), division.classes), np.float32)
+    for fold, part in enumerate(parts):
+        scores[division.places(fold)] = part
+    return scores
+
+
+def _expected(design: list[Member], epoch: int, division: Division, metric: str) -> float:
+    """Return how good a design is expected to become, by how good it is at a rung."""
+    # A member that stopped before half of the rung's epochs has not changed since.
+    halfway = [fit.earlier.get(epoch // 2, fit.scores) for fit in design]
+    now = _goodness([fit.scores for fit in design], division, metric)
+    return expected(_goodness(halfway, division, metric), now, epoch, design[0].params["epochs"])
+
+
+def _goodness(parts: Sequence[Floats | None], division: Division, metric: str) -> float:
+    """Return a metric's mean over the folds, as a trial has it; greater is better."""
+    scores, codes = _scores(parts, division), division.codes[division.judged]
+    fold = division.fold[division.judged]
+    if metric == "log_loss":
+        scores = scores / fit_temperature(scores, codes)
+        return -fmean(log_loss(scores[fold == f], codes[fold == f]) for f in range(division.folds))
+    outcomes = Outcomes.joined([Outcomes.of(codes[part], softmax(scores[part])) for part in blocks(*scores.shape)])
+    found = [estimates_of(outcomes.rows(fold == f)) for f in range(division.folds)]
+    return fmean(each[metric].value if metric in each else -inf for each in found)

@@ -1,0 +1,119 @@
+"""The rows of a table that a sweep fits heads to, and those that it judges them on."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from featurestore.errors import HeadError
+from heads.feature_table import FeatureTable, Labels
+from heads.fit import check_train
+from heads.solvers.arrays import UNUSABLE, Extent, unusable
+from heads.solvers.calibration import held_most, stratified_folds, thinned
+from heads.solvers.folds import BLOCK, Division, scratch
+
+_NAMED = 10
+"""Greatest number of classes that a note names."""
+
+
+class SweepPlan:
+    """The rows of a table that a sweep uses, and the fold of each.
+
+    Attributes:
+        notes: sentences about rows that are left out.
+        held_codes: labels 0..C-1 of the rows that designs are judged on, in the order of :attr:`Division.judged` (J,).
+        classes: the classes that these labels stand for (C,).
+        judged_splits: the splits that the judged rows are from.
+        extent: number of rows, columns and classes.
+    """
+
+    def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
+        self._table = table
+        self.notes: list[str] = []
+        splits = ("train",) if folds is None else ("train", "validation")
+        rows = table.rows(*splits)
+        check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
+        if folds is not None:
+            fold = self._folds(rows, folds, seed)
+        else:
+            held = self._validation(rows, seed)
+            rows, fold = np.concatenate([rows, held]), np.repeat([-1, 0], [len(rows), len(held)])
+        shown = np.full(len(table.y), -1)
+        shown[rows] = np.arange(len(rows))
+        owners = shown[table.view_rows] if views else np.empty(0, np.intp)
+        used = np.flatnonzero((owners >= 0) & ((fold[owners] < 0) | (folds is not None)))
+        image = np.concatenate([np.arange(len(rows)), owners[used]])
+        fold = fold[image]
+        # Fold by fold, so that a block of rows is held out of a fit as a whole or not at all.
+        order = np.argsort(fold, kind="stable")
+        self._source = np.concatenate([rows, len(table.y) + used])[order]
+        self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
+        labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
+        self.classes, self._codes = np.unique(labels, return_inverse=True)
+        self.held_codes = self._codes[self._plain & (self._fold >= 0)]
+        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1], len(self.classes))
+        self.judged_splits = ("validation",) if folds is None else ("train", "validation")
+        self._groups = table.groups(rows)
+
+    def _folds(self, rows: Labels, folds: int, seed: int) -> Labels:
+        """Return the fold that each row is held out in; -1 for rows that are never held out."""
+        labels, groups = self._table.y[rows].astype(np.intp), self._table.groups(rows)
+        most = int(np.bincount(labels).max())
+        if not 2 <= folds <= most:
+            least = f"2 to {most}" if most > 2 else "2" if most == 2 else "0"
+            raise HeadError(f"--cv {folds}: give {least}, as the largest class has {most} rows")
+        fold = stratified_folds(labels, folds, seed, groups)
+        if never := int((fold < 0).sum()):
+            self.notes.append(f"{never} rows are never held out: no other images of their class would be left")
+        if never == len(fold):
+            raise HeadError(f"{self._table.path}: no row can be held out: extract more images of each class")
+        return self._thinned(fold, rows, rows, seed, "the others are always trained on")
+
+    def _validation(self, rows: Labels, seed: int) -> Labels:
+        """Return the validation rows on which heads that are fitted to `rows` are judged."""
+        table = self._table
+        held = table.rows("validation")
+        known = np.isin(table.y[held], table.y[rows])
+        if not known.any():
+            raise HeadError(f"{table.path}: no validation rows of classes that train rows show: give --cv 5")
+        if not known.all():
+            missing = [table.class_names[i] for i in np.unique(table.y[held][~known])]
+            named = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" * (len(missing) > _NAMED))
+            self.notes.append(f"{(~known).sum()} validation rows are left out: no train rows of {named}")
+        held = held[known]
+        others = "the others come in when the winner is refitted"
+        return held[self._thinned(np.zeros_like(held), held, rows, seed, others) >= 0]
+
+    def _thinned(self, fold: Labels, held: Labels, trained: Labels, seed: int, others: str) -> Labels:
+        """Return the folds with no more rows held out than have scores that fit in memory, see :func:`thinned`."""
+        classes = len(np.unique(self._table.y[trained]))
+        found = thinned(fold, held_most(classes), seed, self._table.groups(held))
+        before, after = (int((each >= 0).sum()) for each in (fold, found))
+        if after < before:
+            self.notes.append(
+                f"heads are judged on {after:,} of {before:,} rows, whose scores of {classes:,} classes fit in memory: "
+                + others
+            )
+        return found
+
+    @contextmanager
+    def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
+        """Yield the rows, in a file in `folder` that several processes can map."""
+        table, rows = self._table, len(self._source)
+        none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
+        columns = none.shape[1]
+        weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
+        # Windows deletes no file that is still mapped: what stays is deleted by the next sweep.
+        with tempfile.TemporaryDirectory(dir=folder, prefix="rows-", ignore_cleanup_errors=True) as place:
+            large = max_memory is not None and rows * columns * 4 > max_memory
+            X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
+            for start in range(0, rows, BLOCK):
+                block = self._source[start : start + BLOCK]
+                plain = self._plain[start : start + BLOCK]
+                order = np.argsort(~plain, kind="stable")
+                X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
+            if unusable(X).any():
+                raise HeadError(f"{table.path}: {UNUSABLE}: leave these rows out, or extract again")
+            yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)

@@ -1,0 +1,223 @@
+"""The results of a sweep and of a probe."""
+
+import html
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from featurestore.system.results import Result
+from heads.documents import SettingsDocument, SweepDocument
+from heads.evaluation.evaluate import Evaluation
+from heads.kinds.design import HeadDesign
+from heads.search.trials import Trial, plain_design
+from heads.solvers.calibration import Calibration
+
+WINNER, SUMMARY = "winner", "sweep.json"
+"""In the folder of a sweep: the winner, refitted and saved as a head; and the JSON of its :class:`SweepResult`."""
+
+
+_LISTED = 10
+"""Number of trials that a notebook shows."""
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """The settings that the trials of a sweep depend on, and those by which the winner was taken.
+
+    Attributes:
+        features: digest of the features, labels and splits; None of a sweep of an early version.
+        space: name of the preset, or of the file, that holds the designs.
+        cv: number of folds; None where the validation rows judged.
+        metric: the metric by which designs were compared.
+        views: whether augmented views of the train rows were fitted on too.
+        sampler: the sampler that searched the space; None where all designs of it were judged.
+        seed: seed of all that is random.
+        ensemble: number of heads that were taken together.
+        smallest: whether the smallest head that is as good as the best was taken.
+    """
+
+    features: str | None
+    space: str
+    cv: int | None
+    metric: str
+    views: bool
+    sampler: str | None
+    seed: int
+    ensemble: int = 1
+    smallest: bool = False
+
+    @classmethod
+    def from_document(cls, values: SettingsDocument) -> "SweepSettings":
+        """Return the settings that a file holds; those that an early version did not write get their default."""
+        return cls(**{"features": None, "sampler": None} | values)  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    def of_trials(self) -> dict[str, Any]:
+        """Return the settings that the trials depend on, as the first line of ``trials.jsonl`` holds them."""
+        return {name: value for name, value in asdict(self).items() if name not in ("ensemble", "smallest")}
+
+
+@dataclass(frozen=True)
+class Together:
+    """The best heads of a sweep, whose mean probabilities are one head.
+
+    Attributes:
+        members: the designs of the heads.
+        accuracy: accuracy of the mean on the held-out rows.
+        log_loss: log loss of the mean on the held-out rows.
+    """
+
+    members: Sequence[HeadDesign]
+    accuracy: float
+    log_loss: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        members = [plain_design(member) for member in self.members]
+        return {"members": members, "accuracy": self.accuracy, "log_loss": self.log_loss}
+
+
+@dataclass(frozen=True, repr=False)
+class SweepResult(Result):
+    """The result of a sweep. A notebook shows its best trials as a table.
+
+    Attributes:
+        path: folder of the sweep.
+        settings: the settings of the sweep.
+        features: where the features were; None of a sweep of an early version.
+        trials: all designs that were judged, the best first.
+        winner: the trial of the head that was taken.
+        head: folder of the saved head: the winner, refitted on train and validation rows.
+        ensemble: the heads that were taken together, if several were.
+        calibration: the temperature of the saved head; None where its scores are probabilities already.
+        test: evaluation of the saved head on the test rows; None where there are none.
+        notes: sentences about what was left out.
+        seconds: duration of the call.
+    """
+
+    path: Path
+    settings: SweepSettings
+    features: str | None
+    trials: list[Trial]
+    winner: Trial
+    head: Path
+    ensemble: Together | None
+    calibration: Calibration | None
+    test: Evaluation | None
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @classmethod
+    def from_document(cls, path: Path, values: SweepDocument, test: Evaluation | None) -> "SweepResult":
+        """Return the result that a ``sweep.json`` in the folder `path` holds.
+
+        Args:
+            path: the folder.
+            values: the content of the file.
+            test: the evaluation that the file holds.
+
+        Raises:
+            ValueError: the winner is not one of the trials.
+            DesignError: a design is of an unknown kind, or has a wrong value.
+        """
+        trials = [Trial.from_dict(each) for each in values["trials"]]
+        winners = [trial for trial in trials if trial.key == Trial.from_dict(values["winner"]).key]
+        if len(winners) != 1:
+            raise ValueError("its winner is not one of its trials")
+        several, found = values.get("ensemble"), values["calibration"]
+        return cls(
+            path=path,
+            settings=SweepSettings.from_document(values["settings"]),
+            features=values.get("features"),
+            trials=trials,
+            winner=winners[0],
+            head=path / WINNER,
+            ensemble=several and Together(
+                [HeadDesign(member["kind"], member["params"]) for member in several["members"]],
+                several["accuracy"], several["log_loss"],
+            ),
+            calibration=found
+            and Calibration(found["temperature"], found["log_loss_before"], found["log_loss_after"]),
+            test=test,
+            notes=values["notes"],
+            seconds=values["seconds"],
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, as ``sweep.json`` holds them."""
+        found = self.calibration
+        return {
+            "settings": self.settings.to_dict(),
+            "features": self.features,
+            "trials": [trial.to_dict() for trial in self.trials],
+            "winner": self.winner.to_dict() | {"path": str(self.head)},
+            "ensemble": self.ensemble and self.ensemble.to_dict(),
+            "calibration": found
+            and {"temperature": found.temperature, "log_loss_before": found.before, "log_loss_after": found.after},
+            "test": self.test and self.test.to_dict(),
+            "notes": self.notes,
+            "seconds": self.seconds,
+        }
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        metric, test = self.settings.metric, self.test
+        yield "path", repr(str(self.path))
+        yield "heads", str(len(self.trials))
+        yield "winner", _named(self.winner.design)
+        yield metric, _score(self.winner)
+        if test:
+            bounds = " – ".join(f"{bound:.3f}" for bound in test.intervals.get("accuracy", ()))
+            yield "test", f"accuracy {test.accuracy:.3f} ({bounds}) of {test.rows:,} rows"
+        if self.notes:
+            yield "notes", repr(self.notes)
+
+    def _repr_html_(self) -> str:
+        head = ("", "features", "head", self.settings.metric, "seconds", "numbers", "stopped")
+        rows = [
+            ("*" if trial is self.winner else place, trial.features, _named(trial.design), _score(trial),
+             f"{trial.seconds:.2f}", f"{trial.size:,}", trial.stopped)
+            for place, trial in enumerate(self.trials, 1)
+            if place <= _LISTED or trial is self.winner
+        ]  # fmt: skip
+        cells = ["".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows]
+        heading = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+        table = "".join(f"<tr>{row}</tr>" for row in (heading, *cells))
+        return f"{super()._repr_html_()}<table>{table}</table>"
+
+
+@dataclass(frozen=True, repr=False)
+class ProbeResult(Result):
+    """How well a quick linear head does on one tap of a feature file.
+
+    Attributes:
+        file: the feature file.
+        backbone: name of the backbone that computed the features.
+        tap: name of the features.
+        width: number of columns.
+        accuracy: accuracy on the validation rows; without any, on the held-out rows of 3 folds of the train rows.
+        macro_f1: macro F1 on the same rows.
+        gflops: billions of multiplications and additions of one image's way to the tap; None where that is not known.
+        seconds: duration of all fits.
+    """
+
+    file: str
+    backbone: str
+    tap: str
+    width: int
+    accuracy: float
+    macro_f1: float
+    gflops: float | None
+    seconds: float
+
+
+def _named(design: HeadDesign) -> str:
+    """Return a design in one line: its kind, and the hyperparameters that differ from their default."""
+    return " ".join([design.kind, *design.settings()])
+
+
+def _score(trial: Trial) -> str:
+    return f"{trial.mean:.3f} ± {trial.error:.3f}" if trial.scores else "-"

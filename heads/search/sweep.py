@@ -1,0 +1,197 @@
+"""A sweep judges a hundred heads for the price of one, takes the best and refits it.
+
+With folds, designs are judged on train and validation rows together, each row held out once. Without, they are fitted
+on the train rows and judged on the validation rows. The winner is the best by the metric's mean (of equally good ones,
+that of the least log loss, then the smallest). It is refitted on train and validation rows, and measured once on the
+test rows, which nothing before has read. In the folder of the sweep stand the trials (:data:`heads.search.trials.FILE`,
+each written as soon as it is known), the winner and the summary (:data:`heads.search.results.SUMMARY`). A sweep that
+was killed goes on where it was when it is called again with the same folder.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from pathlib import Path
+
+import numpy as np
+
+from featurestore.errors import HeadError
+from featurestore.store.reader import FeatureStore, find_files
+from featurestore.store.remote import is_remote
+from featurestore.system.files import write_whole
+from featurestore.system.progress import Progress, reporting
+from heads.evaluation.evaluate import answers
+from heads.feature_table import FeatureTable, load_features
+from heads.search.judging import Limits
+from heads.search.plan import SweepPlan
+from heads.search.refit import refit
+from heads.search.results import SUMMARY, WINNER, SweepResult, SweepSettings
+from heads.search.rounds import JudgedSpace, judge_space, scores_of
+from heads.search.samplers import start_search
+from heads.search.space import load_space
+from heads.search.trackers import check_tracker, track
+from heads.search.trials import check_metric, contenders, select
+from heads.storage.saved_head import check_target, save_head
+
+DEFAULT_FOLDS, FEW = 5, 1000
+"""Number of folds where there are fewer than :data:`FEW` validation rows: so few rank heads by luck."""
+
+
+def sweep(
+    features: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    preset: str = "standard",
+    space: str | os.PathLike[str] | None = None,
+    tap: str | None = None,
+    cv: int | None = None,
+    metric: str = "accuracy",
+    budget: float | None = None,
+    max_memory: int | None = None,
+    views: bool = True,
+    sampler: str | None = None,
+    trials: int | None = None,
+    trackers: Sequence[str] = (),
+    ensemble: int = 1,
+    smallest: bool = False,
+    seed: int = 0,
+    progress: bool | Progress | None = True,
+    note: Callable[[str], None] | None = None,
+) -> SweepResult:
+    """Judge every design of a space on every tap, take the best, refit it, and measure that once on the test rows.
+
+    Args:
+        features: feature file, or folder of files of the same rows.
+        out: folder of the sweep.
+        preset: one of :data:`heads.search.space.PRESETS`.
+        space: TOML file to use instead, see :mod:`heads.search.space`.
+        tap: which features, see :func:`heads.load_features`; by default each tap by itself.
+        cv: number of folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
+        metric: what to select by, one of :data:`heads.search.trials.METRICS`.
+        budget: seconds after which no further head is begun.
+        max_memory: bytes; larger features stay on disk, and are streamed.
+        views: fit on the augmented versions of train rows too, if there are any.
+        sampler: one of :data:`heads.search.samplers.SAMPLERS`, which looks for good designs within the space; by
+            default all of it is judged.
+        trials: number of designs the sampler may try on each tap; by default :data:`heads.search.samplers.TRIALS`.
+        trackers: where else to write the trials, see :func:`heads.search.trackers.track`.
+        ensemble: number of the best heads on the winner's features to take together, see
+            :class:`heads.kinds.ensemble.EnsembleHead`.
+        smallest: take the smallest head that is as good as the best, see :func:`heads.search.trials.select`.
+        seed: of all that is random.
+        progress: see :func:`featurestore.system.progress.reporting`; a function is called with "heads", the number of
+            designs that are judged, that of all designs, and how good the best is.
+        note: is called at the start with a sentence for each reason for which designs are skipped.
+
+    Raises:
+        DesignError: no such preset, or a wrong space.
+        HeadError: no such metric, sampler or tracker; no train rows, or too few for the folds; no design can be
+            judged, or could be fitted; or `out` holds another sweep.
+        MissingDependencyError: the sampler's or a tracker's extra is not installed.
+        StoreError, CorruptFileError: no readable feature file.
+
+    Example:
+        >>> found = sweep("digits.h5", "run", preset="quick", progress=False)
+        >>> found.winner.mean > 0.9, found.test.accuracy > 0.9
+        (True, True)
+        >>> found
+        SweepResult(path='run', heads=22, winner=..., accuracy=..., test=accuracy ...)
+    """
+    started = time.monotonic()
+    _check(metric, ensemble, smallest, trackers)
+    folder, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
+    check_target(folder / WINNER)
+    tables = _tables(features, tap)
+    settings = SweepSettings(
+        features=_identity(tables), space=Path(space).name if space else preset,
+        cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,
+        sampler=sampler, seed=seed, ensemble=ensemble, smallest=smallest,
+    )  # fmt: skip
+    plans = {name: SweepPlan(table, settings.cv, views, seed) for name, table in tables.items()}
+    _check_classes(metric, plans)
+    limits = Limits(inf if budget is None else started + budget, max_memory)
+    with reporting(progress) as told:
+        found = judge_space(folder, settings, plans, search, limits, told, note)
+    notes = _notes(found, plans, sampler, time.monotonic() > limits.deadline)
+    winner = select(found.trials, metric, smallest=smallest)
+    table, plan = tables[winner.features], plans[winner.features]
+    best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
+    held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
+    made = refit(table, plan, best[:ensemble], held, seed=seed, views=views)
+    saved = save_head(folder / WINNER, made.fitted)
+    test = answers(made.fitted, table).measured(saved.path) if len(table.rows("test")) else None
+    result = SweepResult(
+        path=folder, settings=settings,
+        features=str(features) if is_remote(features) else str(Path(features).resolve()),
+        trials=found.trials, winner=winner, head=folder / WINNER, ensemble=made.together, calibration=made.calibration,
+        test=test, notes=notes, seconds=round(time.monotonic() - started, 3),
+    )  # fmt: skip
+    write_whole(folder / SUMMARY, json.dumps(result.to_dict(), indent=1).encode())
+    for address in trackers:
+        track(result, address)
+    return result
+
+
+def _check(metric: str, ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:
+    """Check the options of a sweep, before anything is begun."""
+    check_metric(metric)
+    if ensemble < 1:
+        raise HeadError(f"--ensemble {ensemble}: give 1 or more heads to take together")
+    if ensemble > 1 and smallest:
+        raise HeadError("--smallest takes one head: leave it out, or --ensemble")
+    for address in trackers:
+        check_tracker(address)
+
+
+def _check_classes(metric: str, plans: Mapping[str, SweepPlan]) -> None:
+    classes = max(len(plan.classes) for plan in plans.values())
+    if metric == "roc_auc" and classes > 2:
+        raise HeadError(f"roc_auc is of two classes, not {classes}: give another --metric")
+
+
+def _notes(found: JudgedSpace, plans: Mapping[str, SweepPlan], sampler: str | None, spent: bool) -> list[str]:
+    """Return sentences about rows and designs that were left out.
+
+    Raises:
+        HeadError: all designs were left out.
+    """
+    if not found.trials and found.skipped and (not spent or found.total <= 0):
+        raise HeadError(f"no head of the sweep can be judged: {'; '.join(found.skipped)}")
+    notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *found.skipped]
+    if (left := found.total - len(found.trials)) > 0:
+        why = "the budget was spent" if spent else f"{sampler} suggested no others"
+        notes.append(f"{left} of {found.total} heads were not begun: {why}")
+    return notes
+
+
+def _folds(table: FeatureTable) -> int | None:
+    """Return the number of folds that suits the rows of a table; None to judge on its validation rows."""
+    if len(table.rows("validation")) >= FEW:
+        return None
+    most = int(np.bincount(table.y[table.rows("train", "validation")]).max(initial=0))
+    return min(DEFAULT_FOLDS, most) if most > 1 else None
+
+
+def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureTable]:
+    """Return tables of features by name, all of the same rows."""
+    if tap is not None:
+        return {tap: load_features(path, tap)}
+    stores = [FeatureStore(file) for file in find_files(path)]
+    sources = [(store, name) for store in stores for name in store.taps]
+    FeatureTable(Path(path), sources)  # which refuses files of different rows
+    several = len(stores) > 1
+    return {
+        f"{store.path.stem}.{name}" if several else name: FeatureTable(store.path, [(store, name)])
+        for store, name in sources
+    }
+
+
+def _identity(tables: dict[str, FeatureTable]) -> str:
+    """Return a digest of all that features, labels and splits depend on."""
+    first = next(iter(tables.values()))
+    parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
+    rows = [first.digests.tolist(), first.y.tolist(), first.splits.tolist(), first.class_names]
+    return hashlib.sha256(json.dumps([parts, rows]).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""The arithmetic of fits: it knows arrays, and nothing of heads."""

@@ -1,0 +1,156 @@
+"""Rows and the folds in which they are held out: train against validation rows, or K folds.
+
+All that the designs of a sweep share about the rows stands here: the features once, and each fold's scaling.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from featurestore.system.files import size_text, write_error
+from heads.feature_table import Features, Labels
+from heads.solvers.arrays import Scaling
+from heads.solvers.moments import moments
+from heads.solvers.training import Training
+
+BLOCK = 1024
+"""Number of rows that are read and multiplied at a time."""
+
+
+def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":
+    """Return a new array in a file that processes can map.
+
+    The file gets its space on the disk now: if the disk were full later, the operating system would end the process.
+
+    Raises:
+        WriteError: there is not enough space, or nothing can be written there.
+    """
+    size = max(1, np.dtype(dtype).itemsize * math.prod(shape))
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+    except OSError as error:
+        raise write_error(f"{path.parent} ({size_text(size)} for the rows)", error) from error
+    return np.memmap(path, dtype, "r+", shape=shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """Rows and the folds in which they are held out.
+
+    Attributes:
+        X: float16 or float32 (N, D), in memory or memory-mapped; any order of rows.
+        codes: labels 0..C-1 (N,).
+        fold: the fold in which a row is held out (N,); -1 is never held out. A fold's training rows are all others.
+        image: number of the image that a row shows (N,): rows of one number are in one fold.
+        plain: bool (N,): one plain row per image; the others are augmented views, which train but do not judge.
+        weights: float64 (N,), 1 in total for each image; None when all rows are plain.
+        groups: number of each image's group, whose images are held out together (I,); None where each is its own.
+    """
+
+    X: Features
+    codes: Labels
+    fold: Labels
+    image: Labels
+    plain: NDArray[np.bool_]
+    weights: NDArray[np.float64] | None = None
+    groups: Labels | None = None
+
+    @classmethod
+    def of(cls, training: Training, folds: Labels | None = None) -> "Division":
+        """Return the scaled rows of one fit.
+
+        Args:
+            training: the rows.
+            folds: the fold in which each image (not row) is held out; None if none is.
+        """
+        images = int(training.image.max()) + 1
+        fold = np.full(images, -1) if folds is None else folds
+        plain = np.arange(len(training.image)) < images
+        return cls(
+            training.Z, training.codes, fold[training.image], training.image, plain, training.weights, training.groups
+        )
+
+    @cached_property
+    def folds(self) -> int:
+        """Number of folds. Where a method takes a fold, this number means that no row is held out."""
+        return int(self.fold.max()) + 1
+
+    @cached_property
+    def classes(self) -> int:
+        """Number of classes; each has training rows in every fold."""
+        return int(self.codes.max()) + 1
+
+    @cached_property
+    def judged(self) -> Labels:
+        """Indices of all rows that are held out in some fold, ascending (J,): a design is judged on these."""
+        return np.flatnonzero(self.plain & (self.fold >= 0))
+
+    def held(self, fold: int) -> Labels:
+        """Return the indices of the rows that a fold holds out."""
+        return np.flatnonzero(self.plain & (self.fold == fold))
+
+    def places(self, fold: int) -> Labels:
+        """Return where the rows that a fold holds out stand in :attr:`judged`."""
+        return np.searchsorted(self.judged, self.held(fold))
+
+    def training_rows(self, fold: int) -> Labels:
+        """Return the indices of the rows to fit to in a fold, plain ones first; for fold ``folds``, of all rows."""
+        rows = np.flatnonzero(self.fold != fold)
+        return rows[np.argsort(~self.plain[rows], kind="stable")]
+
+    def class_weight(self, fold: int) -> NDArray[np.float64]:
+        """Return the total weight of each class among the training rows of a fold (C,)."""
+        rows = self.fold != fold
+        weights = None if self.weights is None else self.weights[rows]
+        return np.bincount(self.codes[rows], weights, minlength=self.classes).astype(np.float64)
+
+    def blocks(self) -> Iterator[slice]:
+        """Yield slices of at most :data:`BLOCK` rows, in order, that together hold all rows."""
+        for start in range(0, len(self.codes), BLOCK):
+            yield slice(start, min(start + BLOCK, len(self.codes)))
+
+    def parts(self, count: int, block: int = BLOCK) -> list[list[slice]]:
+        """Return all rows in so many parts of equal size, each in blocks. Where rows lie fold by fold, so do blocks."""
+        edges = np.flatnonzero(np.diff(self.fold)) + 1
+        if len(edges) > self.folds:
+            edges = edges[:0]
+        parts: list[list[slice]] = [[] for _ in range(count)]
+        for run in np.split(np.arange(len(self.fold)), edges):
+            for part, rows in zip(parts, np.array_split(run, count), strict=True):
+                blocks = np.array_split(rows, -(-len(rows) // block)) if len(rows) else []
+                part.extend(slice(int(each[0]), int(each[-1]) + 1) for each in blocks)
+        return parts
+
+    @cached_property
+    def scalings(self) -> Sequence[Scaling]:
+        """Mean and deviation of each fold's training rows, then of all rows; see :func:`moments`."""
+        # Weights of the rows that each fold trains on, so that one product per block serves all folds.
+        share = np.ones(len(self.codes)) if self.weights is None else self.weights
+        member = np.stack([(self.fold != fold) * share for fold in range(self.folds + 1)])
+        return [Scaling(*pair) for pair in zip(*moments(self.X, member), strict=True)]
+
+    def scaling(self, fold: int, standardize: bool) -> Scaling:
+        """Return how the rows are scaled in a fold; for fold ``folds``, when all rows are fitted to."""
+        return self.scalings[fold] if standardize else Scaling.none(self.X.shape[1])
+
+    def training(self, fold: int, standardize: bool) -> Training:
+        """Return the scaled training rows of a fold, in an array of their own."""
+        rows = self.training_rows(fold)
+        Z = self.scaling(fold, standardize).apply(np.asarray(self.X[rows], np.float32))
+        images = self.image[rows[self.plain[rows]]]
+        place = np.empty(int(self.image.max()) + 1, np.intp)
+        place[images] = np.arange(len(images))
+        weights = None if self.weights is None else self.weights[rows]
+        groups = None if self.groups is None else self.groups[images]
+        return Training(Z, self.codes[rows], place[self.image[rows]], weights, groups)

@@ -1,0 +1,48 @@
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from featurestore.errors import ImageError, StoreError
+from featurestore.extraction import decode_ahead as ahead
+from featurestore.extraction.decode_ahead import ImageTask, Wish, decode_ahead
+from featurestore.extraction.plan import Item
+from featurestore.sources.opener import open_source
+
+
+def tasks_of(source):
+    """Each image in two sizes, the second time with a view."""
+    for sample in source.dataset().samples:
+        plain = Item(key=sample.digest, sample=sample, number=0)
+        view = Item(key="ab" * 32, sample=sample, number=1)
+        yield ImageTask(sample, [Wish(32, "mild", [plain]), Wish(16, "mild", [plain, view]), Wish(8, "mild", [])])
+
+
+def test_processes_give_what_threads_give(images, monkeypatch):
+    source = open_source(images)
+    next(iter(images.glob("*/*.png"))).write_bytes(b"\x89PNG\r\n\x1a\nno more than that")
+    found = {}
+    for processes in (False, True):
+        monkeypatch.setattr(ahead, "_processes", lambda *_, processes=processes: processes)
+        monkeypatch.setattr(ahead, "cores", lambda: 2)
+        found[processes] = list(decode_ahead(source, "squash", "pillow", tasks_of(source), 12, window=8))
+    assert len(found[True]) == len(found[False]) > 4
+    failures = 0
+    for threads, processes in zip(found[False], found[True], strict=True):
+        assert processes.read > 0
+        for one, other in zip(threads.pixels, processes.pixels, strict=True):
+            assert list(one) == list(other)
+            for a, b in zip(one.values(), other.values(), strict=True):
+                failures += isinstance(a, ImageError)
+                assert str(a) == str(b) if isinstance(a, ImageError) else np.array_equal(a, b)
+    assert failures == 3
+
+
+def test_a_process_that_dies_is_told(images, monkeypatch):
+    source = open_source(images)
+    monkeypatch.setattr(ahead, "_processes", lambda *_: True)
+    monkeypatch.setattr(ahead, "_chunk", lambda work, tasks: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(ahead, "cores", lambda: 2)
+    with pytest.raises(StoreError, match="a process that decodes images died"):
+        list(decode_ahead(source, "squash", "pillow", tasks_of(source), 12, window=8))

@@ -1,0 +1,47 @@
+"""Both public functions take the same options, which are checked in one place."""
+
+import inspect
+from dataclasses import fields
+
+import pytest
+
+from featurestore import extract, extract_all, open_source
+from featurestore.errors import BackboneError, FeatureStoreError
+from featurestore.extraction.options import ExtractionOptions
+from featurestore.sources.options import SourceOptions
+
+
+def options_of(function) -> dict[str, inspect.Parameter]:
+    return {name: p for name, p in inspect.signature(function).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def test_the_public_functions_spell_out_the_same_options():
+    one, several = options_of(extract), options_of(extract_all)
+    assert {name: one[name] for name in several} == several
+    assert set(one) - set(several) == {"backbone", "weights"}
+    assert set(several) - {"progress", "note"} == {field.name for field in fields(ExtractionOptions)}
+
+
+def test_open_source_spells_out_the_options_of_a_source():
+    defaults = {field.name: field.default for field in fields(SourceOptions)}
+    assert {name: parameter.default for name, parameter in options_of(open_source).items()} == defaults
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"resize": "crops"}, "unknown resize rule 'crops': did you mean 'crop'?"),
+        ({"dtype": "float64"}, "unknown dtype 'float64'"),
+        ({"decoder": "turbo"}, "unknown decoder 'turbo'"),
+        ({"engine": "kera"}, "unknown engine 'kera': did you mean 'keras'?"),
+        ({"batch_size": 0}, "batch size 0: it must be at least 1"),
+        ({"views": 1001}, "views 1001: it must be 0 to 1,000"),
+        ({"augment": "flipp"}, "did you mean 'flip'"),
+        ({"cluster": "many"}, "cluster 'many': give a number"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_source_is_looked_at(tmp_path, option, words):
+    with pytest.raises((BackboneError, FeatureStoreError)) as error:
+        extract(tmp_path / "nowhere", tmp_path / "store", **option)
+    assert words in str(error.value)
+    assert not (tmp_path / "store").exists()

@@ -1,0 +1,83 @@
+"""The bytes of a feature file do not change: one that was written before the modules moved is written again, alike."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from featurestore.images.augment import view_key
+from featurestore.spec import ExtractionSpec, Tap
+from featurestore.store import file_format
+from featurestore.store.journal import Journal, JournalHeader, TapLayout
+from featurestore.store.lock import store_lock
+from featurestore.store.reader import FeatureStore
+from featurestore.store.writer import Publication, publish
+
+KEPT = Path(__file__).with_name("kept_v1.h5")
+ROWS, VIEWS = 24, 2
+SPEC = ExtractionSpec(
+    backbone="vgg16", weights_digest="ab" * 32, taps=(Tap("block4_pool", "avg"), Tap("last", "max")), size=96,
+    resize="crop", preprocessing="caffe", dtype="float16", decoder="draft",
+)  # fmt: skip
+
+
+def values(count: int, side: int, start: int) -> np.ndarray:
+    """Numbers that no random generator and no mathematical library has a say in."""
+    return (np.arange(count * side).reshape(count, side) % 997 + start).astype("<f2") / np.float16(8)
+
+
+def write_again(folder: Path) -> Path:
+    """The kept file, from the same inputs, through the journal and the child process that publishes."""
+    digests = [hashlib.sha256(f"image {i}".encode()).hexdigest() for i in range(ROWS)]
+    splits = [("train", "validation", "test", "duplicate")[i % 8 % 4] for i in range(ROWS)]
+    views = [(row, number) for row in range(ROWS) if splits[row] == "train" for number in range(1, VIEWS + 1)]
+    keys = [*digests, *(view_key(digests[row], "mild", number) for row, number in views)]
+    taps = [TapLayout(name="block4_pool", shape=(5,), dtype="<f2"), TapLayout(name="last", shape=(3,), dtype="<f2")]
+    header = JournalHeader(SPEC.fingerprint, "keras", 8, {"engine": "keras", "keras": "3.15.1"}, tuple(taps))
+    with Journal.create(folder / "rows.journal", header) as journal:
+        for start in range(0, len(keys), 8):
+            some = keys[start : start + 8]
+            journal.append(
+                some, {tap.name: values(len(some), tap.shape[0], start + side) for side, tap in enumerate(taps)}
+            )
+    target = folder / "data.h5"
+    names = [f"ä/{i:02d}.jpg" for i in range(ROWS - 1)] + [os.fsdecode(b"caf\xe9.jpg")]
+    publication = Publication(
+        target=str(target),
+        dataset="data of two taps",
+        spec=SPEC.to_json(),
+        class_names=["a", "b", "ç"],
+        augment="mild",
+        provenance={
+            "weights": "imagenet",
+            "flops": {"block4_pool": 123, "last": None},
+            "producers": [header.producer],
+        },
+        taps=taps,
+        columns={
+            file_format.ID: names,
+            file_format.DIGEST: digests,
+            file_format.LABEL: [i % 3 for i in range(ROWS)],
+            file_format.SPLIT: splits,
+            file_format.PATH: names,
+        },
+        views={file_format.ROW: [row for row, _ in views], file_format.NUMBER: [number for _, number in views]},
+        failures=[("broken.jpg", "truncated"), ("empty.jpg", "empty file")],
+        sources=[str(folder / "rows.journal")],
+    )
+    with store_lock(folder) as lock:
+        publish(publication, lock)
+    return target
+
+
+def test_a_file_of_before_is_read_and_its_fingerprint_stands():
+    store = FeatureStore(KEPT)
+    store.verify()
+    assert store.spec == SPEC
+    assert store.fingerprint == "b922f8937c647a8f5f9d38c8bf1e71b5a70e2b357f58ab9cd418bf030070638c"
+    assert store.content_digest == "fab448652313cc3a72fb41a54632e25c4714a9f473612c06848284bcb1fe5db9"
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path):
+    assert write_again(tmp_path).read_bytes() == KEPT.read_bytes()
