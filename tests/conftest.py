@@ -48,7 +48,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hostile", action="store_true", help="run the slow and the large cases of tests/hostile too")
 
 
+LONGEST = ("test_kill.py", "test_the_readmes_commands", "test_control_c")
+"""Tests of a minute and more begin first, so that no worker is left alone with one at the end."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
     for item in items:
         if item.get_closest_marker("slow_hostile") and not config.getoption("--hostile"):
             item.add_marker(pytest.mark.skip(reason="slow or large: pass --hostile"))
