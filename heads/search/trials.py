@@ -249,18 +249,18 @@ class TrialLog:
                 check_regular(self.path, LIMIT)
         except OSError as error:
             raise self._unreadable(why(error)) from error
+        self.trials: list[Trial] = []
+        self._opened = ExitStack()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._opened.enter_context(locked(self.path.with_name(f".{FILE}.lock")))
             # Without a buffer, which would be written once more on closing, and fail once more on a full disk.
-            self._file = self.path.open("a+b", buffering=0)
-        except OSError as error:
-            raise write_error(self.path, error) from error
-        self.trials: list[Trial] = []
-        try:
-            self._lock = ExitStack()
-            self._lock.enter_context(locked(self.path.with_name(f".{FILE}.lock")))
-        except OSError as error:
+            self._file = self._opened.enter_context(self.path.open("a+b", buffering=0))
+        except BlockingIOError as error:
             raise HeadError(f"{folder}: another sweep works there: wait for it, or choose another --out") from error
+        except OSError as error:
+            self.close()
+            raise write_error(self.path, error) from error
         try:
             self._begin(settings)
         except BaseException:
@@ -312,8 +312,7 @@ class TrialLog:
 
     def close(self) -> None:
         """Close the file, for another sweep to go on."""
-        self._file.close()
-        self._lock.close()
+        self._opened.close()
 
 
 def check_metric(metric: str) -> None:

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from featurestore.errors import HeadError, WriteError
 from heads.kinds.design import HeadDesign
 from heads.search.judging import Judged
-from heads.search.trials import Trial, TrialLog, check_metric, judge_trial, ranked, select, size
+from heads.search.trials import FILE, Trial, TrialLog, check_metric, judge_trial, ranked, select, size
 from heads.solvers.folds import Division
 from heads.solvers.scores import softmax
 
@@ -164,3 +164,11 @@ def test_unknown_metric():
 def test_two_sweeps_do_not_write_one_folder(tmp_path):
     with closing(TrialLog(tmp_path, {})), pytest.raises(HeadError, match="another sweep works there"):
         TrialLog(tmp_path, {})
+
+
+def test_a_lock_that_cannot_be_made_is_not_taken_for_another_sweep(tmp_path):
+    (tmp_path / f".{FILE}.lock").mkdir()
+    with pytest.raises(WriteError, match="cannot be written"):
+        TrialLog(tmp_path, {})
+    (tmp_path / f".{FILE}.lock").rmdir()
+    TrialLog(tmp_path, {}).close()
