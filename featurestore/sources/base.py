@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from featurestore.errors import ImageError, SourceError, suggest
@@ -26,7 +27,7 @@ from featurestore.images.decode import file_in_turn, hash_file, read_file
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
-from featurestore.system.stamps import stamp
+from featurestore.system.stamps import stamps
 
 _PORTION = 512
 """Images whose digests are asked for at a time: a million futures at once would fill the memory."""
@@ -80,11 +81,7 @@ class Source(ABC):
                     if isinstance(outcome, Failure):
                         failures.append(outcome)
                     else:
-                        samples.append(
-                            Sample(
-                                id=sample.id, path=sample.path, digest=outcome, label=sample.label, split=sample.split
-                            )
-                        )
+                        samples.append(structs.replace(sample, digest=outcome))
                 if progress:
                     progress(start + len(part), len(listed))
         if cache is not None:
@@ -148,8 +145,7 @@ class Source(ABC):
 
     def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
         """Return stamps for :mod:`featurestore.sources.digest_cache`; empty where an image has no file of its own."""
-        paths = map(self._file, samples)
-        return [stamp(path) if path else b"" for path in paths]
+        return stamps([self._file(sample) for sample in samples])
 
 
 class FileSource(Source):
