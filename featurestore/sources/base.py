@@ -27,7 +27,7 @@ from featurestore.images.decode import file_in_turn, hash_file, read_file
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
-from featurestore.system.stamps import stamps
+from featurestore.system.stamps import stamp
 
 _PORTION = 512
 """Images whose digests are asked for at a time: a million futures at once would fill the memory."""
@@ -145,7 +145,8 @@ class Source(ABC):
 
     def _stamps(self, samples: Sequence[Sample]) -> list[bytes]:
         """Return stamps for :mod:`featurestore.sources.digest_cache`; empty where an image has no file of its own."""
-        return stamps([self._file(sample) for sample in samples])
+        paths = map(self._file, samples)
+        return [stamp(path) if path else b"" for path in paths]
 
 
 class FileSource(Source):

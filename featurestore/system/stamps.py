@@ -7,9 +7,6 @@ them, but for a write within the same tick of the clock: so what changed shortly
 import os
 import struct
 import time
-from collections.abc import Iterable
-from itertools import groupby
-from operator import itemgetter
 
 MARGIN_NS = 2 * 10**9
 """Coarsest clock of a file system in use (FAT's), in nanoseconds."""
@@ -24,34 +21,6 @@ def stamp(path: str | os.PathLike[str]) -> bytes:
         found = os.stat(path)  # noqa: PTH116 (twice as fast as a Path)
     except OSError:
         return b""
-    return _packed(found)
-
-
-def stamps(paths: Iterable[str]) -> list[bytes]:
-    """The stamps of many files. Those that follow each other in one folder are asked for by their names in it alone:
-    the system need not find the folder again for each.
-    """
-    if os.stat not in os.supports_dir_fd:
-        return [stamp(path) for path in paths]
-    found: list[bytes] = []
-    for folder, some in groupby((path.rpartition("/") for path in paths), key=itemgetter(0, 1)):
-        try:
-            handle = os.open("".join(folder) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:  # one that may be passed through, but not read
-            found += [stamp("".join(parts)) for parts in some]
-            continue
-        try:
-            for _, _, name in some:
-                try:
-                    found.append(_packed(os.stat(name, dir_fd=handle)))
-                except OSError:
-                    found.append(b"")
-        finally:
-            os.close(handle)
-    return found
-
-
-def _packed(found: os.stat_result) -> bytes:
     return STAMP.pack(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
