@@ -107,16 +107,15 @@ def make_plan(
     target = folder / f"{file_format.file_stem(dataset.name, spec)}{file_format.SUFFIX}"
     previous = _previous(target, spec)
     rows = FinishedRows()
-    placed: dict[str, str] = {}
+    digests: list[str] = []
     if previous is not None:
-        rows.add_file(previous)
         if dataset.partial:
             dataset = replace(dataset, samples=_joined(previous, dataset))
-        elif not prune:
-            _refuse_to_lose(previous, dataset)
-        pairs = zip(previous.texts(file_format.DIGEST), previous.texts(file_format.SPLIT), strict=True)
-        placed = {digest: split for digest, split in pairs if split != DUPLICATE}
-    samples, notes = assign_splits(dataset.samples, placed, class_names=dataset.class_names)
+        digests = _digests(previous, dataset)
+        rows.add_file(previous, digests)
+        if not (dataset.partial or prune):
+            _refuse_to_lose(previous, digests, dataset)
+    samples, notes = assign_splits(dataset.samples, _placed(previous, digests), class_names=dataset.class_names)
     rule = _view_rule(previous, views, augment)
     first = {sample.digest: sample for sample in reversed(samples)}
     unique = sorted(first.values(), key=lambda sample: sample.id)
@@ -200,10 +199,23 @@ def _previous(target: Path, spec: ExtractionSpec) -> FeatureStore | None:
     return previous
 
 
-def _refuse_to_lose(previous: FeatureStore, dataset: Dataset) -> None:
+def _digests(previous: FeatureStore, dataset: Dataset) -> list[str]:
+    """Return the digest of each row of a file. Of images that are there it is the sample's own string: a digest takes
+    113 bytes, and there may be millions.
+    """
+    there = {sample.digest: sample.digest for sample in dataset.samples}
+    return [there.get(digest, digest) for digest in previous.texts(file_format.DIGEST)]
+
+
+def _placed(previous: FeatureStore | None, digests: list[str]) -> dict[str, str]:
+    """Return the split that each image had in a file, by its digest."""
+    splits = () if previous is None else previous.texts(file_format.SPLIT)
+    return {digest: split for digest, split in zip(digests, splits, strict=True) if split != DUPLICATE}
+
+
+def _refuse_to_lose(previous: FeatureStore, digests: list[str], dataset: Dataset) -> None:
     """Refuse to drop the rows of images that are gone from the source, which only the user may decide."""
     there = {sample.digest for sample in dataset.samples}
-    digests = previous.texts(file_format.DIGEST)
     lost = [i for i, digest in enumerate(digests) if digest not in there]
     if lost:
         raise StoreError(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,8 @@ def _same(publication: Publication, file: FeatureStore) -> bool:
     views = {file_format.ROW: file.view_rows, file_format.NUMBER: file.view_numbers}
     return (
         publication.columns[file_format.LABEL] == file.labels.tolist()
-        # One after the other: together they would be the largest thing in memory.
-        and all(publication.columns[name] == file.texts(name) for name in file_format.TEXT_COLUMNS)
+        # As an array or a list, a column would be the largest thing in memory.
+        and all(all(map(eq, publication.columns[name], file.texts(name))) for name in file_format.TEXT_COLUMNS)
         and publication.views == {name: values.tolist() for name, values in views.items()}
         and list(file.failures) == publication.failures
         and list(file.class_names) == publication.class_names

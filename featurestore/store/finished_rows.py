@@ -1,6 +1,6 @@
 """Finished rows by digest, wherever they lie: in feature files and in the journals of unfinished runs."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,10 +51,10 @@ class FinishedRows:
             else:
                 self.add_file(FeatureStore(path))
 
-    def add_file(self, file: FeatureStore) -> None:
-        """Take in the rows of a feature file."""
+    def add_file(self, file: FeatureStore, digests: Sequence[str] | None = None) -> None:
+        """Take in the rows of a feature file, whose digests the caller may have at hand."""
         places: dict[str, int] = {}
-        for row, key in enumerate(file.texts(file_format.DIGEST)):
+        for row, key in enumerate(file.texts(file_format.DIGEST) if digests is None else digests):
             places.setdefault(key, row)
         for view, key in enumerate(view_keys(file)):
             places.setdefault(key, ~view)

@@ -119,13 +119,13 @@ class FeatureStore:
         """``train``, ``validation``, ``test`` or ``duplicate``: str array (N,)."""
         return file_format.decode(self._texts[file_format.SPLIT])
 
-    def texts(self, column: str) -> list[str]:
-        """Return a column of texts as Python's own strings: of many rows, a fraction of an array's memory.
+    def texts(self, column: str) -> Iterator[str]:
+        """Give a column of texts as Python's own strings: of many rows, a fraction of an array's memory.
 
         Args:
             column: of :data:`featurestore.store.file_format.TEXT_COLUMNS`.
         """
-        return file_format.decode_list(self._texts[column])
+        return file_format.decode_each(self._texts[column])
 
     @property
     def fingerprint(self) -> str:
@@ -178,7 +178,7 @@ class FeatureStore:
         """Return the samples of these rows, by default of all."""
         names = ("id", "path", "digest", "label", "split")
         if rows is None:
-            lists = [self.labels.tolist() if name == "label" else self.texts(name) for name in names]
+            lists = [self.labels.tolist() if name == "label" else list(self.texts(name)) for name in names]
         else:
             columns = (self.ids, self.paths, self.digests, self.labels, self.splits)
             lists = [column[list(rows)].tolist() for column in columns]

@@ -1,6 +1,7 @@
 """Images per second, JPEG files to features on disk: us against three usual ways, and against the bare forward pass.
 
     python tests/benchmarks/extract_speed.py FOLDER [--backbones NAME[=WEIGHTS] ...] [--images 128] [--rounds 3]
+        [--decoder turbo]
 
 The rivals, with the same network: ``ImageDataGenerator.flow_from_directory`` + ``predict``;
 ``image_dataset_from_directory`` + ``predict``; and images decoded one after another, with a ``predict`` per batch.
@@ -21,7 +22,8 @@ from PIL import Image
 
 from featurestore import FeatureStore, engines, extract
 from featurestore.backbones import load_backbone
-from featurestore.images.decode import decode
+from featurestore.images.decode import decode_sizes
+from featurestore.spec import DECODERS, Decoder
 
 BACKBONES = ["efficientnet_lite0", "mobilenet_v2=random", "resnet50=random", "efficientnet_b0=random", "vgg16=random"]
 BATCH = 32
@@ -30,12 +32,13 @@ BATCH = 32
 class Ways:
     """Each method takes the images of `folder` through the network, writes features, and returns seconds."""
 
-    def __init__(self, name: str, weights: str, folder: Path, work: Path) -> None:
-        self.name, self.weights, self.folder, self.work = name, weights, folder, work
+    def __init__(self, name: str, weights: str, folder: Path, work: Path, decoder: Decoder) -> None:
+        self.name, self.weights, self.folder, self.work, self.decoder = name, weights, folder, work, decoder
         self.backbone = load_backbone(name, weights=weights)
         self.size = self.backbone.size
         self.paths = sorted(folder.glob("*/*.jpg"))
-        self.pixels = np.stack([decode(path.read_bytes(), self.size, "squash") for path in self.paths])
+        decoded = [decode_sizes(path.read_bytes(), [self.size], "squash", decoder) for path in self.paths]
+        self.pixels = np.stack([pixels[self.size] for pixels in decoded])
         self.plain = self.backbone.model.predict(self.pixels, batch_size=BATCH, verbose=0)["last"]
         self.engine = engines.fastest(self.backbone)
         self.network = engines.compile_backbone(self.backbone, self.engine)
@@ -51,7 +54,7 @@ class Ways:
 
         start = time.perf_counter()
         made = extract(self.folder, self.work / "store", backbone=self.name, weights=self.weights, engine=self.engine,
-                       batch_size=BATCH, progress=progress)  # fmt: skip
+                       batch_size=BATCH, decoder=self.decoder, progress=progress)  # fmt: skip
         seconds = time.perf_counter() - start - (marks["extracting"] - marks["reading ended"])
         difference = engines.difference(self.plain, FeatureStore(made.path).features())
         assert difference < 1e-3, difference
@@ -102,6 +105,7 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
     parser.add_argument("--images", type=int, default=128, help="a multiple of 32, taken evenly from the folder")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--decoder", choices=DECODERS, default="pillow", help="of our run")
     options = parser.parse_args()
     names = ("us", "generator", "dataset", "one_by_one", "bare")
     print("| backbone | engine | us, images/s | × generator | × dataset | × one by one | of the bare forward pass |")
@@ -113,7 +117,7 @@ def main() -> None:
             (Path(work) / "images" / path.parent.name).mkdir(parents=True, exist_ok=True)
             shutil.copy(path, Path(work) / "images" / path.parent.name)
         for name, _, weights in (text.partition("=") for text in options.backbones):
-            ways = Ways(name, weights or "imagenet", Path(work) / "images", Path(work))
+            ways = Ways(name, weights or "imagenet", Path(work) / "images", Path(work), options.decoder)
             rounds = [{way: getattr(ways, way)() for way in names} for _ in range(options.rounds)]
             ours = statistics.median(taken["us"] for taken in rounds)
             ratios = [statistics.median(taken[way] / taken["us"] for taken in rounds) for way in names[1:]]
