@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from featurestore.errors import HeadError, StoreError
 from featurestore.spec import ExtractionSpec
 from featurestore.store.reader import FeatureStore, find_file, find_files
+from heads.rows import Features, Floats, Labels, Rows, StreamedRows
 
-Floats = NDArray[np.float32]
-Labels = NDArray[np.intp]
-LabelledRows = tuple[Floats, Labels]
+__all__ = ["FeatureTable", "Features", "Floats", "Input", "LabelledRows", "Labels", "Rows", "load_features"]
+
+LabelledRows = tuple[Rows, Labels]
 """Rows of features (N, D) and their labels (N,)."""
-Features = NDArray[np.floating[Any]]
 StoreTap = tuple[FeatureStore, str | None]
 """A feature file and the name of one of its taps; None for its only one."""
 
@@ -118,6 +118,19 @@ class FeatureTable:
         """Return the indices of the rows of these splits, in the order of the file."""
         return np.flatnonzero(np.isin(self.splits, splits))
 
+    @property
+    def columns(self) -> int:
+        """The number of features D."""
+        return sum(part.shape[1] for part in self._parts)
+
+    def stream(self, source: NDArray[np.intp]) -> StreamedRows:
+        """Return rows that are read when they are used, at most a block of them at a time.
+
+        Args:
+            source: indices of rows (N,); N and an index of :attr:`view_rows` stands for an augmented view.
+        """
+        return StreamedRows(tuple(zip(self._parts, self._views, strict=True)), source)
+
     def select(self, *splits: str) -> tuple[Features, NDArray[np.int32]]:
         """Read the features (n, D) and labels (n,) of these splits into memory."""
         rows = self.rows(*splits)
@@ -160,12 +173,23 @@ class FeatureTable:
         Raises:
             StoreError: the table has several files, which do not have the same views.
         """
-        rows = self.rows(*(splits or ("train",)))
+        used, owners = self.shown(self.rows(*(splits or ("train",))))
+        return (_beside(self._views, used), owners) if len(used) else None
+
+    def shown(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Find the augmented views of some rows.
+
+        Returns:
+            Indices of :attr:`view_rows` (m,), and the place among `rows` of the row that each view shows (m,).
+
+        Raises:
+            StoreError: see :meth:`views`.
+        """
         place = np.full(len(self.y), -1)
         place[rows] = np.arange(len(rows))
         owners = place[self.view_rows]
         used = np.flatnonzero(owners >= 0)
-        return (_beside(self._views, used), owners[used]) if len(used) else None
+        return used, owners[used]
 
     def groups(self, rows: NDArray[np.intp]) -> Labels:
         """Return the number of the group of each of these rows (n,): rows of the same image are a group."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.results import Result
-from heads.feature_table import Features, FeatureTable
+from heads.feature_table import FeatureTable
 from heads.metrics.estimates import TOO_FEW, estimates_of, mcnemar, wilson
 from heads.metrics.outcomes import Confusion, Outcomes
 from heads.metrics.shift import best_threshold, differences
@@ -247,7 +247,7 @@ class Answers:
             return None
         head = copy(self.fitted.head)
         head.temperature_ = 1.0
-        return replace(self.fitted, head=head).outcomes(_read(self.table, self.rows), self.outcomes.y)
+        return replace(self.fitted, head=head).outcomes(self.table.stream(self.rows), self.outcomes.y)
 
 
 def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable, split: str = "test") -> Answers:
@@ -265,12 +265,8 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
         seen = CHOSEN if (before == CHOSEN).any() else None
     labels = known_classes(fitted, table.class_names, table.path)[table.y[rows]]
     with table.named():
-        outcomes = fitted.outcomes(_read(table, rows), labels)
+        outcomes = fitted.outcomes(table.stream(rows), labels)
     return Answers(fitted, table, split, rows, outcomes, seen, int((~new).sum()) if new.any() else 0)
-
-
-def _read(table: FeatureTable, rows: NDArray[np.intp]) -> Features:
-    return table.read(rows, rows[:0])
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:

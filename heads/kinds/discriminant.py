@@ -40,7 +40,7 @@ class Moments(NamedTuple):
 class DiscriminantHead(LinearHead):
     """The base class of linear heads that are computed from :class:`Moments`."""
 
-    family = "discriminant"
+    family, streams = "discriminant", True
     needs_covariance: ClassVar[bool] = False
     """Whether :meth:`solve` needs the covariance within classes."""
 

@@ -73,7 +73,7 @@ class PathHead(LinearHead):
     Fitted attributes: those of :class:`LinearHead`, and ``n_iter_``, the most iterations of the solver.
     """
 
-    family = "linear"
+    family, streams = "linear", True
     joint: ClassVar[Loss | None] = None
     """The loss over more than two classes at once; None if each class is separated from the rest by itself."""
     single: ClassVar[Loss]
