@@ -72,7 +72,8 @@ def sweep(
         cv: number of folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
         metric: what to select by, one of :data:`heads.search.trials.METRICS`.
         budget: seconds after which no further head is begun.
-        max_memory: bytes; larger features stay on disk, and are streamed.
+        max_memory: bytes to use, see :func:`heads.fit.fit_head`; features that take more than half of them stay on
+            disk, and heads that take more are not judged.
         views: fit on the augmented versions of train rows too, if there are any.
         sampler: one of :data:`heads.search.samplers.SAMPLERS`, which looks for good designs within the space; by
             default all of it is judged.
@@ -120,7 +121,7 @@ def sweep(
     table, plan = tables[winner.features], plans[winner.features]
     best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
     held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
-    made = refit(table, plan, best[:ensemble], held, seed=seed, views=views)
+    made = refit(table, plan, best[:ensemble], held, seed=seed, views=views, max_memory=max_memory)
     saved = save_head(folder / WINNER, made.fitted)
     test = answers(made.fitted, table).measured(saved.path) if len(table.rows("test")) else None
     result = SweepResult(
