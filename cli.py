@@ -264,12 +264,13 @@ def evaluate(
     head_dir: HeadDir,
     path: FileOrDir,
     split: Annotated[choices.Split, option("Rows to measure on.")] = "test",
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Measure a saved head on one split of a feature file. Each figure has its 95 % interval."""
     from heads.evaluation.evaluate import evaluate as run
 
-    terminal.show(run(head_dir, path, split), as_json, False, text.evaluation)
+    terminal.show(run(head_dir, path, split, max_memory=max_memory), as_json, False, text.evaluation)
 
 
 @command()

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from featurestore.errors import HeadError
-from featurestore.system.machine import memory_limit, version_of
+from featurestore.system.machine import version_of
 from heads.documents import MOST_CLASSES
 from heads.feature_table import FeatureTable, Labels, load_features
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
-from heads.rows import Rows
+from heads.rows import Rows, stay_on_disk
 from heads.solvers.arrays import Extent
 from heads.storage.record import Record
 from heads.storage.saved_head import FittedHead, check_target, save_head
@@ -144,9 +144,9 @@ def fit_table(
 def _reader(table: FeatureTable, extent: Extent, max_memory: int | None) -> Callable[[Labels, Labels], Rows]:
     """Return the function that gives some rows and views of a table: in memory, or as they are used."""
     # In memory a fit has the rows as they are in the file, as float32, and standardised.
-    if 3 * 4 * extent.rows * extent.columns <= memory_limit(max_memory) // 2:
-        return table.read
-    return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]))
+    if stay_on_disk(extent.rows, extent.columns, 3, max_memory):
+        return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]))
+    return table.read
 
 
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from featurestore.system.machine import memory_limit
+
 Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]
 Features = NDArray[np.floating[Any]]
 
+_SHARE = 2
+"""Features in memory take at most one part of so many of what may be used: a fit needs some too."""
 _BLOCK = 1024
 """Rows that are read at a time where all are asked for."""
 
@@ -95,6 +99,18 @@ class StreamedRows:
     def followed_by(self, others: "StreamedRows") -> "StreamedRows":
         """Return these rows and others of the same files, without reading them."""
         return replace(self, source=np.concatenate([self.source, others.source]))
+
+
+def stay_on_disk(rows: int, columns: int, copies: int, max_memory: int | None) -> bool:
+    """Whether rows are to be streamed, since in memory they would take more than their share of it.
+
+    Args:
+        rows: the number of rows.
+        columns: the number of columns.
+        copies: the number of float32 copies that would be held.
+        max_memory: bytes that may be used; None for half of the machine's.
+    """
+    return 4 * copies * rows * columns > memory_limit(max_memory) // _SHARE
 
 
 Rows = Features | StreamedRows

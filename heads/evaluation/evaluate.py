@@ -14,6 +14,7 @@ from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.results import Result
 from heads.feature_table import FeatureTable
+from heads.kinds.base import MODEL, WEIGHTS, too_large
 from heads.metrics.estimates import TOO_FEW, estimates_of, mcnemar, wilson
 from heads.metrics.outcomes import Confusion, Outcomes
 from heads.metrics.shift import best_threshold, differences
@@ -25,6 +26,8 @@ Array = NDArray[np.float64]
 _TAILS = (2.5, 97.5)
 """Percentiles at the ends of a 95 % interval."""
 
+_COPIES = 2
+"""While a head is loaded, its file and its arrays are in memory."""
 TABLED, _PAIRS = 1000, 100
 """Most classes of which a confusion matrix is given; pairs of classes that are named instead of a larger one."""
 
@@ -171,18 +174,26 @@ def paired_difference(
     return PairedDifference((right - wrong) / len(y), interval, right, wrong, mcnemar(right, wrong))
 
 
-def evaluate(head: str | os.PathLike[str], features: str | os.PathLike[str], split: str = "test") -> Evaluation:
+def evaluate(
+    head: str | os.PathLike[str],
+    features: str | os.PathLike[str],
+    split: str = "test",
+    *,
+    max_memory: int | None = None,
+) -> Evaluation:
     """Measure a saved head on one split of a feature file. Classes are matched by name.
 
     Rows that the head was fitted on are left out. Where all rows of the split are such, they are measured, and marked.
+    Features are read a block at a time, however many there are.
 
     Args:
         head: folder of the saved head.
         features: feature file, or folder; files of the head's features are found by their fingerprint.
         split: which rows.
+        max_memory: bytes that may be used, see :func:`heads.fit.fit_head`.
 
     Raises:
-        HeadError: no readable head, a class that it does not know, or no such rows.
+        HeadError: no readable head, or one that takes more memory; a class that it does not know, or no such rows.
         SpecMismatchError: the features were made in another way than those the head was fitted on.
         StoreError: no readable feature file.
 
@@ -194,6 +205,10 @@ def evaluate(head: str | os.PathLike[str], features: str | os.PathLike[str], spl
         >>> low < found.accuracy < high
         True
     """
+    files = [Path(head) / name for name in (WEIGHTS, MODEL)]
+    needed = _COPIES * sum(file.stat().st_size for file in files if file.is_file())
+    if why := too_large(needed, max_memory, "its arrays take", "a smaller head"):
+        raise HeadError(f"{head}: {why}")
     return answers(load_head(head), features, split).measured(Path(head))
 
 

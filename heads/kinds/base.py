@@ -38,6 +38,13 @@ State = dict[str, Any]
 WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 """Files that a saved head keeps its parts in: arrays alone, or a scikit-learn estimator with them."""
 
+_READ = 8
+"""A kind that does not stream reads so many times as many rows at a time when it judges them: to find neighbours of few
+rows takes as long as of many."""
+_COPIES = 3
+"""A kind that does not stream has rows as they are, standardised, and as it saves them."""
+STREAMING = "another kind: logreg, linear-svm, ridge, lda, centroid and dense read rows as they need them"
+"""The way out for kinds that do not stream."""
 SWEPT = 5000
 """A sweep judges heads that learn in steps on so many classes at most."""
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
@@ -231,9 +238,12 @@ class Head:
         Classes that no training row has get probability 0. The probabilities are computed block by block, so that
         those of all rows are never in memory at once; neither are rows that stay on disk.
         """
-        streamed, y = isinstance(X, StreamedRows), np.asarray(y, np.intp)
-        features = X if isinstance(X, StreamedRows) else as_features(X)
-        width = max(len(self.classes_), features.shape[1] if streamed else 0)
+        width, y = len(self.classes_), np.asarray(y, np.intp)
+        if isinstance(X, StreamedRows):
+            features: Rows = X
+            width = max(width, X.shape[1] // (1 if self.streams else _READ))
+        else:
+            features = as_features(X)
         return Outcomes.joined([
             Outcomes.of(y[part], finite(self.predict_proba(features[part])), self.classes_, classes)
             for part in blocks(len(features), width)
@@ -273,8 +283,8 @@ class Head:
         """
         if self.streams:
             return None
-        needed = 8 * extent.rows * extent.columns
-        return too_large(needed, max_memory, f"{extent.rows:,} rows, which it needs in memory, take", "fewer rows")
+        needed = _COPIES * 4 * extent.rows * extent.columns
+        return too_large(needed, max_memory, f"{extent.rows:,} rows, which it needs in memory, take", STREAMING)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
         """Return why a sweep cannot judge such a head on some rows, in words that follow a colon; None if it can.

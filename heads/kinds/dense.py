@@ -70,6 +70,10 @@ class DenseHead(Head):
         """See :meth:`Head.obstacle`: the time for many classes, and the memory for the weights and their moments."""
         return too_many_classes(extent) or self._too_large(extent.columns, extent.classes, max_memory)
 
+    def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle_alone`: the memory for the weights and their moments."""
+        return self._too_large(extent.columns, extent.classes, max_memory)
+
     def _too_large(self, columns: int, classes: int, max_memory: int | None) -> str | None:
         numbers = Shape((columns, *self.hidden, classes), self.batch_norm).numbers
         return too_large(_EACH * numbers, max_memory, f"the {numbers:,} numbers of its weights take", "fewer units")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.errors import HeadError
-from featurestore.system.machine import memory_limit
 from heads.feature_table import FeatureTable, Labels
 from heads.fit import check_train
+from heads.rows import stay_on_disk
 from heads.solvers.arrays import UNUSABLE, Extent, unusable
 from heads.solvers.calibration import held_most, stratified_folds, thinned
 from heads.solvers.folds import BLOCK, Division, scratch
@@ -108,7 +108,7 @@ class SweepPlan:
         if any(unusable(block).any() for block in streamed.blocks()):
             raise HeadError(f"{self._table.path}: {UNUSABLE}: leave these rows out, or extract again")
         whole = Division(streamed, self._codes, self._fold, self._image, self._plain, weights, self._groups)
-        if 4 * streamed.shape[0] * streamed.shape[1] > memory_limit(max_memory) // 2:
+        if stay_on_disk(*streamed.shape, 1, max_memory):
             yield whole
             return
         # Windows deletes no file that is still mapped: what stays is deleted by the next sweep.

@@ -56,17 +56,20 @@ class Extent(NamedTuple):
         fewest: the number of rows of the smallest training set.
         columns: the number of features D.
         classes: the number of classes C.
+        folds: the number of folds that are fitted side by side.
     """
 
     rows: int
     fewest: int
     columns: int
     classes: int
+    folds: int = 1
 
     @classmethod
     def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":
         """Compute the size from the fold in which each row is held out (N,); -1 is never held out."""
-        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns, classes)
+        held = np.bincount(fold + 1)[1:]
+        return cls(len(fold), len(fold) - int(held.max(initial=0)), columns, classes, max(len(held), 1))
 
 
 def standardise(X: Rows, weights: NDArray[np.float64] | None = None) -> tuple[Rows, Scaling]:
