@@ -21,6 +21,9 @@ __all__ = ["FeatureTable", "Features", "Floats", "Input", "LabelledRows", "Label
 
 LabelledRows = tuple[Rows, Labels]
 """Rows of features (N, D) and their labels (N,)."""
+_KEY = "S32"
+"""Images are told apart by half of the digits of their SHA-256: that two of a million agree in them is next to
+impossible."""
 StoreTap = tuple[FeatureStore, str | None]
 """A feature file and the name of one of its taps; None for its only one."""
 
@@ -77,7 +80,6 @@ class FeatureTable:
         class_names: class `i` is ``class_names[i]``.
         y: the class of each row, int32 (N,), indices into `class_names`.
         splits: the split of each row, str (N,): ``train``, ``validation`` or ``test``.
-        digests: the SHA-256 of each row's image in hexadecimal, str (N,).
 
     Raises:
         StoreError: the files have different rows, or no such tap; the message names them.
@@ -94,7 +96,7 @@ class FeatureTable:
         self.path, self.files = path, tuple(store.path for store in stores)
         self.inputs = tuple(Input(s.spec, tap or s.taps[0], s.provenance["weights"]) for s, tap in sources)
         self.dataset, self.class_names = first.dataset, first.class_names
-        self.y, self.splits, self.digests = first.labels, first.splits, first.digests
+        self.y, self.splits = first.labels, first.splits
 
     @cached_property
     def X(self) -> Features:  # noqa: N802
@@ -113,6 +115,16 @@ class FeatureTable:
     def ids(self) -> NDArray[np.str_]:
         """The names of the samples in their source, str (N,)."""
         return self._stores[0].ids
+
+    @property
+    def digests(self) -> NDArray[np.str_]:
+        """The SHA-256 of each row's image in hexadecimal, str (N,)."""
+        return self._stores[0].digests
+
+    @property
+    def digest_bytes(self) -> NDArray[np.bytes_]:
+        """:attr:`digests` as bytes (N,), mapped from the file."""
+        return self._stores[0].digest_bytes
 
     def rows(self, *splits: str) -> NDArray[np.intp]:
         """Return the indices of the rows of these splits, in the order of the file."""
@@ -193,7 +205,7 @@ class FeatureTable:
 
     def groups(self, rows: NDArray[np.intp]) -> Labels:
         """Return the number of the group of each of these rows (n,): rows of the same image are a group."""
-        return np.unique(self.digests[rows], return_inverse=True)[1]
+        return np.unique(self.digest_bytes[rows].astype(_KEY), return_inverse=True)[1]
 
     def split_counts(self) -> dict[str, int]:
         """Return the number of rows of each split."""
@@ -267,10 +279,10 @@ def _split(text: str, known: Mapping[str, Any]) -> list[str]:
 
 
 def _check_same_rows(one: FeatureStore, other: FeatureStore) -> None:
-    for name in ("class_names", "ids", "digests", "labels", "splits"):
+    for name in ("class_names", "ids", "digest_bytes", "labels", "splits"):
         if not np.array_equal(getattr(one, name), getattr(other, name)):
             raise StoreError(
-                f"{one.path} and {other.path}: differ in {name.replace('_', ' ')}: "
+                f"{one.path} and {other.path}: differ in {name.removesuffix('_bytes').replace('_', ' ')}: "
                 "to use them together, extract the same source for both"
             )
 

@@ -133,7 +133,7 @@ def fit_table(
         seconds=time.perf_counter() - start,
         seed=seed,
         versions=library_versions(),
-        record=Record.of(table.digests, table.splits, splits, ["validation"] if len(stops) else []),
+        record=Record.of(table.digest_bytes, table.splits, splits, ["validation"] if len(stops) else []),
     )
     if model.held_out_ is None:
         return fitted

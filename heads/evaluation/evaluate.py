@@ -272,7 +272,7 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
     if not len(rows):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no rows of split {split!r}: choose one with  --split  of {counts or 'none'}")
-    before = fitted.record.seen(table.digests[rows].tolist()) if fitted.record else np.full(len(rows), "")
+    before = fitted.record.seen(table.digest_bytes[rows]) if fitted.record else np.full(len(rows), "")
     new = before != FITTED
     seen = None if new.any() else FITTED
     if new.any():

@@ -36,6 +36,8 @@ from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
 
+_BLOCK = 2**16
+"""Rows whose identity is written down at a time."""
 DEFAULT_FOLDS, FEW = 5, 1000
 """Number of folds where there are fewer than :data:`FEW` validation rows: so few rank heads by luck."""
 
@@ -194,5 +196,11 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
     """Return a digest of all that features, labels and splits depend on."""
     first = next(iter(tables.values()))
     parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
-    rows = [first.digests.tolist(), first.y.tolist(), first.splits.tolist(), first.class_names]
-    return hashlib.sha256(json.dumps([parts, rows]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"[{json.dumps(parts)}, [".encode())
+    for column in (first.digest_bytes, first.y, first.splits):
+        for i, block in enumerate(np.array_split(column, -(-len(column) // _BLOCK) or 1)):
+            texts = block.astype(str).tolist() if block.dtype.kind == "S" else block.tolist()
+            digest.update(("[" if i == 0 else ", ").encode() + json.dumps(texts)[1:-1].encode())
+        digest.update(b"], ")
+    digest.update(f"{json.dumps(first.class_names)}]]".encode())
+    return digest.hexdigest()[:16]
