@@ -108,9 +108,7 @@ def fit_table(
     used, owners = table.shown(rows) if views else (none, none)
     model = design.build(seed)
     extent = Extent(len(rows) + len(used), len(rows), table.columns, len(np.unique(table.y[rows])))
-    if why := model.obstacle_alone(extent, max_memory):
-        raise HeadError(f"{table.path}: a head {design.kind!r} cannot be fitted: {why}")
-    read = _reader(table, extent, max_memory)
+    read = _reader(table, extent, max_memory, model.obstacle_alone(extent, max_memory))
     start = time.perf_counter()
     with table.named():
         model.fit(
@@ -141,8 +139,16 @@ def fit_table(
     return fitted.with_reference(scores, model.temperature_, codes, model.classes_)
 
 
-def _reader(table: FeatureTable, extent: Extent, max_memory: int | None) -> Callable[[Labels, Labels], Rows]:
-    """Return the function that gives some rows and views of a table: in memory, or as they are used."""
+def _reader(
+    table: FeatureTable, extent: Extent, max_memory: int | None, obstacle: str | None
+) -> Callable[[Labels, Labels], Rows]:
+    """Return the function that gives some rows and views of a table: in memory, or as they are used.
+
+    Raises:
+        HeadError: there is an obstacle to the fit.
+    """
+    if obstacle:
+        raise HeadError(f"{table.path}: such a head cannot be fitted: {obstacle}")
     # In memory a fit has the rows as they are in the file, as float32, and standardised.
     if stay_on_disk(extent.rows, extent.columns, 3, max_memory):
         return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]))
