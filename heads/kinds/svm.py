@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
 from heads.feature_table import Floats, LabelledRows, Labels
-from heads.kinds.base import STANDARDIZE, HeldOut, Spaces, too_large
+from heads.kinds.base import STANDARDIZE, STREAMING, HeldOut, Spaces, too_large
 from heads.kinds.estimator import EstimatorHead
 from heads.kinds.parameters import parameter
 from heads.solvers.arrays import Extent, Scaling
@@ -17,6 +17,8 @@ from heads.solvers.gram_matrix import EACH, SHARED
 from heads.solvers.scores import two_columns
 from heads.solvers.training import Training
 
+_ALONE = 32
+"""Bytes for each feature: float32, float64, and support vectors as they are and as they are saved."""
 _COMPARED, _PAIRWISE = 1000, 2**25
 """The most classes of an SVM, and how many scores of pairs of classes are computed at a time: 256 MiB."""
 
@@ -64,6 +66,11 @@ class SVMHead(EstimatorHead):
             return why
         needed = (SHARED + EACH) * extent.rows**2
         return too_large(needed, max_memory, f"{extent.rows:,} rows: their kernel takes", "fewer rows")
+
+    def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle_alone`: scikit-learn takes rows in float64, and keeps the support vectors."""
+        needed = _ALONE * extent.rows * extent.columns
+        return too_large(needed, max_memory, f"{extent.rows:,} rows, which it needs in memory, take", STREAMING)
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return decisions(self.model_, self.scaling_.apply(X), len(self.classes_))

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from featurestore.errors import HeadError
 from heads.feature_table import FeatureTable, Labels
 from heads.fit import check_train
+from heads.rows import stay_on_disk
 from heads.solvers.arrays import UNUSABLE, Extent, unusable
 from heads.solvers.calibration import held_most, stratified_folds, thinned
 from heads.solvers.folds import BLOCK, Division, scratch
@@ -34,7 +36,7 @@ class SweepPlan:
         self.notes: list[str] = []
         splits = ("train",) if folds is None else ("train", "validation")
         rows = table.rows(*splits)
-        check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
+        check_train(table, rows)
         if folds is not None:
             fold = self._folds(rows, folds, seed)
         else:
@@ -53,7 +55,7 @@ class SweepPlan:
         labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
         self.classes, self._codes = np.unique(labels, return_inverse=True)
         self.held_codes = self._codes[self._plain & (self._fold >= 0)]
-        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1], len(self.classes))
+        self.extent = Extent.of(self._fold, table.columns, len(self.classes))
         self.judged_splits = ("validation",) if folds is None else ("train", "validation")
         self._groups = table.groups(rows)
 
@@ -100,20 +102,18 @@ class SweepPlan:
 
     @contextmanager
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
-        """Yield the rows, in a file in `folder` that several processes can map."""
-        table, rows = self._table, len(self._source)
-        none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
-        columns = none.shape[1]
+        """Yield the rows: in a file in `folder` that several processes can map, or as they are read from the table."""
+        streamed = self._table.stream(self._source)
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
+        if any(unusable(block).any() for block in streamed.blocks()):
+            raise HeadError(f"{self._table.path}: {UNUSABLE}: leave these rows out, or extract again")
+        whole = Division(streamed, self._codes, self._fold, self._image, self._plain, weights, self._groups)
+        if stay_on_disk(*streamed.shape, 1, max_memory):
+            yield whole
+            return
         # Windows deletes no file that is still mapped: what stays is deleted by the next sweep.
         with tempfile.TemporaryDirectory(dir=folder, prefix="rows-", ignore_cleanup_errors=True) as place:
-            large = max_memory is not None and rows * columns * 4 > max_memory
-            X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
-            for start in range(0, rows, BLOCK):
-                block = self._source[start : start + BLOCK]
-                plain = self._plain[start : start + BLOCK]
-                order = np.argsort(~plain, kind="stable")
-                X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
-            if unusable(X).any():
-                raise HeadError(f"{table.path}: {UNUSABLE}: leave these rows out, or extract again")
-            yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)
+            X = scratch(Path(place) / "rows", np.float32, streamed.shape)
+            for start in range(0, len(X), BLOCK):
+                X[start : start + BLOCK] = streamed[start : start + BLOCK]
+            yield replace(whole, X=X)
