@@ -81,7 +81,7 @@ def extract(
     precision: Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)] = "float32",
     decoder: Annotated[
         spec.Decoder,
-        option("draft decodes large JPEGs at less than their resolution.", group=COMPUTING),
+        option("turbo: faster; draft: large JPEGs at less than their resolution.", group=COMPUTING),
     ] = "pillow",
     engine: Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)] = "auto",
     batch_size: Annotated[
