@@ -306,6 +306,11 @@ class Head:
         bare = type(self)(**self.get_params()).with_width(extent.columns, extent.classes)
         return sum(prod(shape) for shape in bare.shapes().values())
 
+    @property
+    def approximation(self) -> str | None:
+        """What a fitted head approximates, and by what, in words; None if it is what its kind says."""
+        return None
+
     def as_layers(self) -> Layers | None:
         """Return the layers of a net that computes the same scores, with ReLU between them; None if no net does."""
         return None

@@ -229,7 +229,7 @@ class _Rounds:
                 trial = known[designs[i]] = judge_trial(name, designs[i], division, found, self._settings.metric)
                 self._log.add(trial)
                 self._board.tell()
-            if isinstance(found, Judged):
+            if isinstance(found, Judged) and not found.cut:
                 self._held.add(trial, found.scores)
 
         return report

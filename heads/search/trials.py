@@ -44,7 +44,8 @@ class Trial:
     Attributes:
         features: name of the table, such as a tap.
         design: kind of head and its hyperparameters.
-        scores: metric -> its value on each fold's held-out rows; empty for a design that could not be fitted.
+        scores: metric -> its value on each fold's held-out rows, without the folds that a design which was cut has not
+            seen; empty for a design that could not be fitted.
         mean: mean of the sweep's metric over the folds.
         error: standard error of that mean; with one fold, that of the metric over its rows.
         seconds: the design's share of the time of the sweep.
@@ -137,17 +138,19 @@ def judge_trial(
     """Return the trial of a design, from its scores on held-out rows or the error with which it could not be fitted."""
     if isinstance(judged, HeadError):  # the others can still win; the table says why this one cannot
         return Trial(features, design, {}, float("nan"), float("nan"), 0.0, 0, f"error: {judged}")
-    codes, fold = division.codes[division.judged], division.fold[division.judged]
-    outcomes = held_outcomes(design, judged.scores, codes)
+    seen = ~np.isnan(judged.scores[:, 0])
+    rows = division.judged[seen]
+    codes, fold = division.codes[rows], division.fold[rows]
+    outcomes = held_outcomes(design, judged.scores[seen], codes)
 
     def metrics(rows: Any) -> dict[str, float]:
         return {name: each.value for name, each in estimates_of(outcomes.rows(rows)).items()}
 
-    each = [metrics(fold == f) for f in range(division.folds)]
+    each = [metrics(fold == f) for f in np.unique(fold)]
     kept = [m for m in METRICS if any(m in one for one in each)]
     scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
     values, parts = np.array(scores[metric]), scores[metric]
-    if division.folds == 1:
+    if len(values) == 1:
         whole = estimates_of(outcomes)
         error = whole[metric].error if metric in whole else float("nan")
         tenth = stratified_folds(codes, _PARTS, 0)
