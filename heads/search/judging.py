@@ -52,6 +52,16 @@ class Limits(NamedTuple):
     deadline: float = inf
     max_memory: int | None = None
 
+    def share(self, works: int) -> "Limits":
+        """Return the limits of the first of so many works that are to get the same time."""
+        return self._replace(deadline=shared(self.deadline, works))
+
+
+def shared(deadline: float, works: int) -> float:
+    """Return the deadline of the first of so many works that are to get the same time until a deadline."""
+    now = time.monotonic()
+    return now + (deadline - now) / works
+
 
 @dataclass(frozen=True)
 class Judging:
@@ -87,8 +97,7 @@ class Judging:
 
     def share(self, works: int) -> float:
         """Return the deadline of the first of so many works that are to get the same time."""
-        now = time.monotonic()
-        return now + (self.deadline - now) / works
+        return shared(self.deadline, works)
 
     def check(self, heads: Sequence[Head]) -> None:
         """Check that heads can be judged on these rows, see :meth:`heads.kinds.base.Head.obstacle`.
