@@ -40,7 +40,7 @@ def check_tracker(address: str) -> None:
 
 
 def track(found: SweepResult, address: str) -> None:
-    """Write hyperparameters, mean scores, error, seconds, size and rows of each trial, and the test metrics of the winner.
+    """Write hyperparameters, scores, error, seconds, size and rows of each trial, and the test metrics of the winner.
 
     The tracker shows them under the name of the sweep's folder. Trials that were written before are replaced, so that
     a sweep that went on can be tracked again.
