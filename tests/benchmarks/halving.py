@@ -63,6 +63,8 @@ def main() -> None:
                     winners.append(result.winner.design)
                 same += winners[0] == winners[1]
                 whole.append(sum(not trial.part for trial in result.trials))
+                lines = [f"{name} {each[-1][0]:.4f} in {each[-1][1]:.0f} s" for name, each in found.items()]
+                print(f"{file.stem.split('--')[0]}, seed {seed}: {', '.join(lines)}", file=sys.stderr, flush=True)
         (all_of_it, slow), (halved, fast) = (np.array(each).T for each in found.values())
         lost = 100 * (halved - all_of_it)
         print(
