@@ -85,7 +85,9 @@ def make(size: str, folder: Path, work: Path) -> Path:
         for i, (a, b, share) in enumerate(zip(one, other, rng.uniform(0.5, 1.0, len(one)), strict=True)):
             mixed = share * known[a] + (1 - share) * known[b]
             X[i] = np.maximum(mixed + 0.1 * rng.standard_normal(len(mixed), np.float32) * (mixed > 0), 0)
-    split = rng.choice(["train", "validation", "test"], len(y), p=[0.81, 0.08, 0.11] if size == "xray" else [0.7, 0.15, 0.15])
+    split = rng.choice(
+        ["train", "validation", "test"], len(y), p=[0.81, 0.08, 0.11] if size == "xray" else [0.7, 0.15, 0.15]
+    )
     names = [f"class {i}" for i in range(int(y.max()) + 1)]
     return write_features(path, X, y, split, class_names=names)
 
@@ -139,9 +141,11 @@ def main() -> None:
             rows = int(np.isin(opened["split"].asstr()[:], ["train", "validation"]).sum())
             shape = f"{rows:,} × {opened['features'].shape[1]:,}, {int(opened['label'][:].max()) + 1}"
         ours, theirs = [], []
-        for run in range(options.runs):
+        for _ in range(options.runs):
             out = Path(tempfile.mkdtemp(dir=work))
-            ours.append(measure([sys.executable, str(CLI), "sweep", str(file), "--out", str(out / "run"), *given, "--json"]))
+            ours.append(
+                measure([sys.executable, str(CLI), "sweep", str(file), "--out", str(out / "run"), *given, "--json"])
+            )
             theirs.append(measure([sys.executable, "-c", RIVAL, str(file), str(folds)]))
         found, (held, test) = json.loads(ours[-1][2]), json.loads(theirs[-1][2])
         (work / f"{size}.json").write_text(ours[-1][2])
