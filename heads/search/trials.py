@@ -178,7 +178,7 @@ def judge_trial(
         error = whole[metric].error if metric in whole else float("nan")
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
-    if division.folds == 1 or part:
+    if len(values) == 1 or part:
         number = stratified_folds(codes, 2 * _PARTS if part else _PARTS, 0)
         parts = [metrics(number == i).get(metric, float("nan")) for i in range(number.max() + 1)]
     return Trial(

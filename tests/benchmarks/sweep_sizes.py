@@ -2,8 +2,8 @@
 
     python tests/benchmarks/sweep_sizes.py FOLDER [--sizes flowers-cv …] [--runs 1] [--keep WORK]
 
-FOLDER holds ``cifar_full/*.h5``, features of CIFAR-10 in full, and for the size ``xray`` also ``xray_flat/*.h5``, feature
-maps of chest X-rays that VGG16 computed, flattened (25,088 columns). ``cifar`` is that file as it is; the flowers' size
+FOLDER holds ``cifar_full/*.h5``, features of CIFAR-10 in full, and for the size ``xray`` also ``xray_flat/*.h5``, maps
+of chest X-rays that VGG16 computed, flattened (25,088 columns). ``cifar`` is that file as it is; the flowers' size
 are rows of five of its classes; ``caltech`` is made (102 classes of unequal size); ``xray`` are mixtures of two rows of
 one class, with a little noise. Both sides are whole processes, from the feature file to the answer: ours ends with a
 refitted, calibrated, saved head and its test accuracy; the rival is ``cross_val_score`` (or one fit, where ours judges
@@ -133,8 +133,8 @@ def main() -> None:
     options = parser.parse_args()
     work = options.keep or Path(tempfile.mkdtemp())
     work.mkdir(exist_ok=True)
-    print("| size | rows × columns, classes | heads | not judged | sweep, s | GB | held out | test "
-          "| one head by scikit-learn, s | GB | held out | test | ratio |\n" + "|---" * 13 + "|", flush=True)  # fmt: skip
+    print("| size | rows × columns, classes | heads | not judged | sweep, s | GB | held out | test | one head by "
+          "scikit-learn, s | GB | held out | test | ratio |\n" + "|---" * 13 + "|", flush=True)  # fmt: skip
     for size in options.sizes:
         file, (given, folds) = make(size, options.folder, work), SIZES[size]
         with h5py.File(file) as opened:
