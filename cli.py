@@ -22,6 +22,7 @@ from heads.console.options import (
     FileOrDir,
     HeadDir,
     Json,
+    MaxMemory,
     Plain,
     Quiet,
     opens_source,
@@ -80,7 +81,7 @@ def extract(
     precision: Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)] = "float32",
     decoder: Annotated[
         spec.Decoder,
-        option("draft decodes large JPEGs at less than their resolution.", group=COMPUTING),
+        option("turbo: faster; draft: large JPEGs at less than their resolution.", group=COMPUTING),
     ] = "pillow",
     engine: Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)] = "auto",
     batch_size: Annotated[
@@ -181,6 +182,7 @@ def fit_head(
         list[str] | None, option("A hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")
     ] = None,
     plain: Plain = False,
+    max_memory: MaxMemory = None,
     seed: Annotated[int, option("Of everything random in the fit.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -188,7 +190,9 @@ def fit_head(
     """Fit one head on the training rows of a feature file. It takes seconds."""
     from heads.fit import fit_head as run
 
-    fitted = run(path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain)
+    fitted = run(
+        path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain, max_memory=max_memory
+    )
     terminal.show(fitted.to_dict(), as_json, quiet, text.fit)
 
 
@@ -227,9 +231,7 @@ def sweep(
     budget: Annotated[
         float | None, option("Begin no head after: 60s, 5m, 1h.", metavar="TIME", parser=options.seconds)
     ] = None,
-    max_memory: Annotated[
-        int | None, option("Stream features larger than: 500MB, 4GB.", metavar="SIZE", parser=options.size)
-    ] = None,
+    max_memory: MaxMemory = None,
     track: Annotated[
         list[str] | None, option("tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.", metavar="ADDRESS")
     ] = None,
@@ -267,12 +269,13 @@ def evaluate(
     head_dir: HeadDir,
     path: FileOrDir,
     split: Annotated[choices.Split, option("Rows to measure on.")] = "test",
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Measure a saved head on one split of a feature file. Each figure has its 95 % interval."""
     from heads.evaluation.evaluate import evaluate as run
 
-    terminal.show(run(head_dir, path, split), as_json, False, text.evaluation)
+    terminal.show(run(head_dir, path, split, max_memory=max_memory), as_json, False, text.evaluation)
 
 
 @command()

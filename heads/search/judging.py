@@ -21,7 +21,8 @@ class Judged(NamedTuple):
     """What a design gave on rows that it was not fitted on.
 
     Attributes:
-        scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class.
+        scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class. NaN in
+            the folds that a design which was cut has not seen.
         seconds: the design's share of the time.
         stopped: why the fits ended, such as ``converged``.
         losses: log loss after each epoch on the rows that tell when to stop, of kinds that have epochs; the mean of

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import HeadError
 from heads.feature_table import FeatureTable, Labels
 from heads.fit import check_train
+from heads.rows import stay_on_disk
 from heads.solvers.arrays import UNUSABLE, Extent, unusable
 from heads.solvers.calibration import held_most, stratified_folds, thinned
 from heads.solvers.folds import BLOCK, Division, scratch
@@ -37,7 +39,7 @@ class SweepPlan:
         self.notes: list[str] = []
         splits = ("train",) if folds is None else ("train", "validation")
         rows = table.rows(*splits)
-        check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
+        check_train(table, rows)
         if folds is not None:
             fold = self._folds(rows, folds, seed)
         else:
@@ -71,8 +73,7 @@ class SweepPlan:
     @property
     def extent(self) -> Extent:
         """Number of rows, columns and classes."""
-        columns = self._table.read(np.arange(0), np.arange(0)).shape[1]
-        return Extent.of(self._fold, columns, len(self.classes))
+        return Extent.of(self._fold, self._table.columns, len(self.classes))
 
     def part(self, share: float) -> "SweepPlan":
         """Return a share of the images of each class in each fold, and of those that are never held out, rounded up.
@@ -139,23 +140,21 @@ class SweepPlan:
 
     @contextmanager
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
-        """Yield the rows, in a file in `folder` that several processes can map."""
-        table, rows = self._table, len(self._source)
-        none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
-        columns = none.shape[1]
+        """Yield the rows: in a file in `folder` that several processes can map, or as they are read from the table."""
+        streamed = self._table.stream(self._source)
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
+        if any(unusable(block).any() for block in streamed.blocks()):
+            raise HeadError(f"{self._table.path}: {UNUSABLE}: leave these rows out, or extract again")
+        whole = Division(streamed, self._codes, self._fold, self._image, self._plain, weights, self._groups)
+        if stay_on_disk(*streamed.shape, 1, max_memory):
+            yield whole
+            return
         # Windows deletes no file that is still mapped: what stays is deleted by the next sweep.
         with tempfile.TemporaryDirectory(dir=folder, prefix="rows-", ignore_cleanup_errors=True) as place:
-            large = max_memory is not None and rows * columns * 4 > max_memory
-            X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
-            for start in range(0, rows, BLOCK):
-                block = self._source[start : start + BLOCK]
-                plain = self._plain[start : start + BLOCK]
-                order = np.argsort(~plain, kind="stable")
-                X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
-            if unusable(X).any():
-                raise HeadError(f"{table.path}: {UNUSABLE}: leave these rows out, or extract again")
-            yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)
+            X = scratch(Path(place) / "rows", np.float32, streamed.shape)
+            for start in range(0, len(X), BLOCK):
+                X[start : start + BLOCK] = streamed[start : start + BLOCK]
+            yield replace(whole, X=X)
 
 
 def _drawn(stratum: Labels, groups: Labels, shares: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:

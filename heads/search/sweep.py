@@ -38,6 +38,8 @@ from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
 
+_BLOCK = 2**16
+"""Rows whose identity is written down at a time."""
 DEFAULT_FOLDS, FEW = 5, 1000
 """Number of folds where there are fewer than :data:`FEW` validation rows: so few rank heads by luck."""
 
@@ -75,7 +77,8 @@ def sweep(
         cv: number of folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
         metric: what to select by, one of :data:`heads.search.trials.METRICS`.
         budget: seconds after which no further head is begun; families of heads take turns, the quickest ones first.
-        max_memory: bytes; larger features stay on disk, and are streamed.
+        max_memory: bytes to use, see :func:`heads.fit.fit_head`; features that take more than half of them stay on
+            disk, and heads that take more are not judged.
         views: fit on the augmented versions of train rows too, if there are any.
         sampler: one of :data:`heads.search.samplers.SAMPLERS`, which looks for good designs within the space; by
             default all of it is judged.
@@ -125,7 +128,7 @@ def sweep(
     table, plan = tables[winner.features], plans[winner.features]
     best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
     held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
-    made = refit(table, plan, best[:ensemble], held, seed=seed, views=views)
+    made = refit(table, plan, best[:ensemble], held, seed=seed, views=views, max_memory=max_memory)
     saved = save_head(folder / WINNER, made.fitted)
     test = answers(made.fitted, table).measured(saved.path) if len(table.rows("test")) else None
     result = SweepResult(
@@ -205,5 +208,11 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
     """Return a digest of all that features, labels and splits depend on."""
     first = next(iter(tables.values()))
     parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
-    rows = [first.digests.tolist(), first.y.tolist(), first.splits.tolist(), first.class_names]
-    return hashlib.sha256(json.dumps([parts, rows]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"[{json.dumps(parts)}, [".encode())
+    for column in (first.digest_bytes, first.y, first.splits):
+        for i, block in enumerate(np.array_split(column, -(-len(column) // _BLOCK) or 1)):
+            texts = block.astype(str).tolist() if block.dtype.kind == "S" else block.tolist()
+            digest.update(("[" if i == 0 else ", ").encode() + json.dumps(texts)[1:-1].encode())
+        digest.update(b"], ")
+    digest.update(f"{json.dumps(first.class_names)}]]".encode())
+    return digest.hexdigest()[:16]

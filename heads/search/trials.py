@@ -44,7 +44,8 @@ class Trial:
     Attributes:
         features: name of the table, such as a tap.
         design: kind of head and its hyperparameters.
-        scores: metric -> its value on each fold's held-out rows; empty for a design that could not be fitted.
+        scores: metric -> its value on each fold's held-out rows, without the folds that a design which was cut has not
+            seen; empty for a design that could not be fitted.
         mean: mean of the sweep's metric over the folds.
         error: standard error of that mean; with one fold, that of the metric over its rows.
         seconds: the design's share of the time of the sweep.
@@ -160,22 +161,24 @@ def judge_trial(
     if not isinstance(judged, Judged):  # the others can still win; the table says why this one cannot
         why = judged.why if isinstance(judged, Left) else f"error: {judged}"
         return Trial(features, design, {}, float("nan"), float("nan"), 0.0, 0, why, rows=rows, part=part)
-    codes, fold = division.codes[division.judged], division.fold[division.judged]
-    outcomes = held_outcomes(design, judged.scores, codes)
+    seen = ~np.isnan(judged.scores[:, 0])
+    held = division.judged[seen]
+    codes, fold = division.codes[held], division.fold[held]
+    outcomes = held_outcomes(design, judged.scores[seen], codes)
 
     def metrics(rows: Any) -> dict[str, float]:
         return {name: each.value for name, each in estimates_of(outcomes.rows(rows)).items()}
 
-    each = [metrics(fold == f) for f in range(division.folds)]
+    each = [metrics(fold == f) for f in np.unique(fold)]
     kept = [m for m in METRICS if any(m in one for one in each)]
     scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
     values, parts = np.array(scores[metric]), scores[metric]
-    if division.folds == 1:
+    if len(values) == 1:
         whole = estimates_of(outcomes)
         error = whole[metric].error if metric in whole else float("nan")
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
-    if division.folds == 1 or part:
+    if len(values) == 1 or part:
         number = stratified_folds(codes, 2 * _PARTS if part else _PARTS, 0)
         parts = [metrics(number == i).get(metric, float("nan")) for i in range(number.max() + 1)]
     return Trial(
