@@ -100,10 +100,10 @@ class Head:
     """Whether the fit stops when the log loss on the validation rows no longer improves."""
     scores_are_probabilities: ClassVar[bool] = False
     """Whether the scores are probabilities already, so that they are not divided by a temperature."""
-    weaker: ClassVar[tuple[str, int] | None] = None
-    """The hyperparameter of the penalty, and 1 or -1 if greater or smaller values of it penalise less."""
     streams: ClassVar[bool] = False
     """Whether :meth:`_fit` takes rows that stay on disk; other kinds get them in memory."""
+    weaker: ClassVar[tuple[str, int] | None] = None
+    """The hyperparameter of the penalty, and 1 or -1 if greater or smaller values of it penalise less."""
     of_several: ClassVar[bool] = False
     """Whether the head consists of other heads; a search space cannot hold such a kind."""
 

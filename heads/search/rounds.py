@@ -320,7 +320,7 @@ class _Rounds:
                 trial = known[designs[i]] = judge_trial(name, designs[i], division, found, metric, part=part)
                 self._log.add(trial)
                 self._board.tell()
-            if isinstance(found, Judged) and not found.cut and not trial.part:
+            if isinstance(found, Judged) and not (found.cut or trial.part):
                 self._held.add(trial, found.scores)
 
         return report
