@@ -81,7 +81,7 @@ def extract(
     precision: Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)] = "float32",
     decoder: Annotated[
         spec.Decoder,
-        option("draft decodes large JPEGs at less than their resolution.", group=COMPUTING),
+        option("turbo: faster; draft: large JPEGs at less than their resolution.", group=COMPUTING),
     ] = "pillow",
     engine: Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)] = "auto",
     batch_size: Annotated[
@@ -224,6 +224,10 @@ def sweep(
     smallest: Annotated[
         bool, option("Take the smallest head within one standard error of the best.", "--smallest", group=JUDGING)
     ] = False,
+    exhaustive: Annotated[
+        bool,
+        option("Judge all heads on all rows; of 10,000 and more, a part judges first.", "--exhaustive", group=JUDGING),
+    ] = False,
     budget: Annotated[
         float | None, option("Begin no head after: 60s, 5m, 1h.", metavar="TIME", parser=options.seconds)
     ] = None,
@@ -242,7 +246,8 @@ def sweep(
     found = run(
         path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
         max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
-        ensemble=ensemble, smallest=smallest, seed=seed, progress=loud, note=terminal.note if loud else None,
+        ensemble=ensemble, smallest=smallest, exhaustive=exhaustive, seed=seed, progress=loud,
+        note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
 

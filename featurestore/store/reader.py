@@ -124,6 +124,14 @@ class FeatureStore:
         """``train``, ``validation``, ``test`` or ``duplicate``: str array (N,)."""
         return file_format.decode(self._texts[file_format.SPLIT])
 
+    def texts(self, column: str) -> list[str]:
+        """Return a column of texts as Python's own strings: of many rows, a fraction of an array's memory.
+
+        Args:
+            column: of :data:`featurestore.store.file_format.TEXT_COLUMNS`.
+        """
+        return file_format.decode_list(self._texts[column])
+
     @property
     def fingerprint(self) -> str:
         """Fingerprint of :attr:`spec`."""
@@ -174,8 +182,11 @@ class FeatureStore:
     def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
         """Return the samples of these rows, by default of all."""
         names = ("id", "path", "digest", "label", "split")
-        columns = (self.ids, self.paths, self.digests, self.labels, self.splits)
-        lists = [(column if rows is None else column[list(rows)]).tolist() for column in columns]
+        if rows is None:
+            lists = [self.labels.tolist() if name == "label" else self.texts(name) for name in names]
+        else:
+            columns = (self.ids, self.paths, self.digests, self.labels, self.splits)
+            lists = [column[list(rows)].tolist() for column in columns]
         return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
     def summary(self) -> dict[str, Any]:

@@ -102,6 +102,8 @@ class Head:
     """Whether the scores are probabilities already, so that they are not divided by a temperature."""
     streams: ClassVar[bool] = False
     """Whether :meth:`_fit` takes rows that stay on disk; other kinds get them in memory."""
+    weaker: ClassVar[tuple[str, int] | None] = None
+    """The hyperparameter of the penalty, and 1 or -1 if greater or smaller values of it penalise less."""
     of_several: ClassVar[bool] = False
     """Whether the head consists of other heads; a search space cannot hold such a kind."""
 
@@ -305,6 +307,11 @@ class Head:
         """Return how many numbers the head consists of when it is fitted to so many rows, columns and classes."""
         bare = type(self)(**self.get_params()).with_width(extent.columns, extent.classes)
         return sum(prod(shape) for shape in bare.shapes().values())
+
+    @property
+    def approximation(self) -> str | None:
+        """What a fitted head approximates, and by what, in words; None if it is what its kind says."""
+        return None
 
     def as_layers(self) -> Layers | None:
         """Return the layers of a net that computes the same scores, with ReLU between them; None if no net does."""

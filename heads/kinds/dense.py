@@ -22,14 +22,18 @@ from heads.solvers.training import Training
 _EACH = 20
 """Bytes for each weight while a net is trained: the weight, its gradient, two moments, and its best value so far."""
 
+# Batches of 128 take three quarters of the time of 64, with learning rates √2 times as large (the rule for Adam), and
+# a patience of 5 epochs half the epochs of 10. On four data sets neither changed the best design's accuracy.
 _SPACE = {
     "hidden": [[], [64], [128], [256], [512], [256, 64], [128, 128]],
     "dropout": [0.0, 0.3, 0.5],
-    "learning_rate": {"log": [3e-4, 3e-3]},
+    "learning_rate": {"log": [4e-4, 4e-3]},
     "weight_decay": {"log": [1e-5, 1e-2]},
     "label_smoothing": [0.0, 0.1],
     "batch_norm": [False, True],
     "epochs": 40,
+    "batch_size": 128,
+    "patience": 5,
 }
 
 
@@ -51,7 +55,7 @@ class DenseHead(Head):
     family = "dense"
     spaces: ClassVar[Spaces] = {
         "standard": _SPACE | {"samples": 32},
-        "thorough": _SPACE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80},
+        "thorough": _SPACE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80, "patience": 10},
     }
     stops_early = streams = True
 

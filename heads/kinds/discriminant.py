@@ -92,6 +92,7 @@ class LDAHead(DiscriminantHead):
         "standard": {"shrinkage": [0.01, 0.05, 0.1, 0.3, 0.6]},
         "thorough": {"shrinkage": [0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]},
     }
+    weaker = ("shrinkage", -1)
 
     shrinkage: float = parameter(0.1, "share of the identity in the covariance", low=1e-6, high=1.0)
 

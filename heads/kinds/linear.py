@@ -80,6 +80,7 @@ class PathHead(LinearHead):
     """
 
     family, streams = "linear", True
+    weaker = ("C", 1)
     joint: ClassVar[Loss | None] = None
     """The loss over more than two classes at once; None if each class is separated from the rest by itself."""
     single: ClassVar[Loss]
@@ -224,6 +225,7 @@ class RidgeHead(PathHead):
         "thorough": {"alpha": {"log": [0.1, 1e6], "num": 15}, "standardize": [True, False]},
     }
     single = SQUARED
+    weaker = ("alpha", -1)
 
     alpha: float = parameter(1000.0, "strength of the L2 penalty", low=1e-10, high=1e10)
 

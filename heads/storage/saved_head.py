@@ -214,6 +214,8 @@ class FittedHead(Result):
 
     def _shown(self) -> Iterator[tuple[str, str]]:
         yield "kind", " ".join([self.design.kind, *self.design.settings()])
+        if self.head.approximation:
+            yield "approx.", self.head.approximation
         names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
         yield "classes", f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})"
         taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)
