@@ -13,7 +13,7 @@ from heads.kinds.parameters import Parameter, parameter
 from heads.metrics.outcomes import blocks
 from heads.solvers.arrays import Extent, Layers, Scaling
 from heads.solvers.calibration import held_most
-from heads.solvers.folds import Division
+from heads.solvers.folds import BLOCK, Division
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.linear_path import (
     LOGISTIC,
@@ -239,7 +239,7 @@ def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercep
     """Return scores (J, C) of ``division.judged``, by the coefficients (F, C, D) of the fold that holds a row out."""
     scores = np.empty((len(division.judged), division.classes), np.float32)
     start = 0
-    size = min(4096, next(blocks(len(division.judged), division.classes)).stop)
+    size = min(BLOCK, next(blocks(len(division.judged), division.classes)).stop)
     for rows in np.array_split(division.judged, -(-len(division.judged) // size)):
         X, part = np.asarray(division.X[rows], np.float32), scores[start : start + len(rows)]
         for i, fold in enumerate(folds):
