@@ -114,6 +114,11 @@ class FeatureStore:
         """SHA-256 of each image in hexadecimal: str array (N,)."""
         return file_format.decode(self._texts[file_format.DIGEST])
 
+    @property
+    def digest_bytes(self) -> NDArray[np.bytes_]:
+        """:attr:`digests` as they are in the file, bytes (N,), memory-mapped, which takes no memory."""
+        return self._texts[file_format.DIGEST]
+
     @cached_property
     def splits(self) -> NDArray[np.str_]:
         """``train``, ``validation``, ``test`` or ``duplicate``: str array (N,)."""
