@@ -1,7 +1,7 @@
 """The engines by name, and the choice of one. All engines compute the same numbers, within a tolerance."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
 import numpy as np
@@ -93,9 +93,15 @@ def batch_size() -> int:
     return 256 * accelerators() or 32
 
 
-def producer(network: FrozenNetwork, engine: str) -> dict[str, str]:
-    """Return the versions of engine and libraries: the provenance of the rows that are computed."""
-    libraries = ("featurestore", *network.libraries(), engine, "numpy", "pillow")
+def producer(network: FrozenNetwork, engine: str, decoding: Sequence[str] = ("pillow",)) -> dict[str, str]:
+    """Return the versions of engine and libraries: the provenance of the rows that are computed.
+
+    Args:
+        network: what computes them.
+        engine: what runs it.
+        decoding: libraries that decode the images.
+    """
+    libraries = ("featurestore", *network.libraries(), engine, "numpy", *decoding)
     return {"engine": engine} | {library: found for library in libraries if (found := version_of(library))}
 
 

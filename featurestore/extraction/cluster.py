@@ -25,6 +25,7 @@ from featurestore.errors import FeatureStoreError, ImageError, SourceError, Stor
 from featurestore.extraction.job import Job, batch_size_for
 from featurestore.extraction.plan import Item
 from featurestore.extraction.run import Tally, Work, compute
+from featurestore.images.decode import libraries
 from featurestore.sources.base import Source
 from featurestore.sources.samples import Sample
 from featurestore.spec import ExtractionSpec
@@ -258,7 +259,7 @@ def _set_up(part: ShardPart) -> tuple[engines.Compute, Journal]:
     backbone = backbones.load(part.request)
     if backbone.weights_digest != part.spec.weights_digest:
         raise WeightsError(f"{here}: has other weights of {backbone.name}: give all machines the same file")
-    producer = engines.producer(backbone, part.header.engine)
+    producer = engines.producer(backbone, part.header.engine, libraries(part.spec.decoder))
     if producer != part.header.producer:
         raise StoreError(f"{here}: has {producer}, not {part.header.producer}: install the same versions")
     compiled = engines.compile_backbone(backbone, part.header.engine)

@@ -11,6 +11,7 @@ from featurestore.extraction.decode_ahead import ImageTask, Wish, decoder
 from featurestore.extraction.lanes import Lane, Pixels
 from featurestore.extraction.plan import Item, Plan
 from featurestore.extraction.run import BEHIND, Work
+from featurestore.images.decode import libraries
 from featurestore.sources.base import Source
 from featurestore.spec import ExtractionSpec
 from featurestore.store.journal import Journal, JournalHeader, TapLayout, journal_path
@@ -121,7 +122,8 @@ def _begin(job: Job, network: backbones.FrozenNetwork, source: Source, batch_siz
         _check_resumable(job, engine, batch_size)
     elif engine == engines.AUTO:
         engine = _engine(plan, network)
-    compute, producer = engines.compile_backbone(network, engine), engines.producer(network, engine)
+    compute = engines.compile_backbone(network, engine)
+    producer = engines.producer(network, engine, libraries(job.spec.decoder))
     _check_canaries(job, source, producer, batch_size, compute)
     journal = plan.interrupted
     if journal is None:

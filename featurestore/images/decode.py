@@ -214,6 +214,11 @@ def check(decoder: Decoder) -> None:
         turbo.check()
 
 
+def libraries(decoder: Decoder) -> tuple[str, ...]:
+    """Return the packages on which a decoder's pixels depend."""
+    return ("pillow", *turbo.LIBRARIES) if decoder == "turbo" else ("pillow",)
+
+
 def _decode_one(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
     with opened(data, size) as picture:
         return resized(picture, size, resize)

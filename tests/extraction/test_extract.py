@@ -104,6 +104,11 @@ def test_another_spec_makes_another_file(images, tmp_path):
     assert extract(images, tmp_path / "store", **(FAST | {"size": 48})).computed == 30
 
 
+def test_the_libraries_of_a_decoder_are_provenance(images, tmp_path):
+    (producer,) = FeatureStore(extract(images, tmp_path / "store", **FAST, decoder="turbo").path).producers
+    assert {"pillow", "simplejpeg", "cykooz-resizer"} <= set(producer)
+
+
 @pytest.mark.parametrize(("pool", "shape"), [("avg", (256,)), ("flatten", (1024,)), ("none", (2, 2, 256))])
 def test_pooling(images, tmp_path, pool, shape):
     store = FeatureStore(extract(images, tmp_path / "store", **FAST, pool=pool).path)

@@ -1,7 +1,9 @@
 """The cache of digests: what it knows it does not read again, and it never vouches for bytes that may have changed."""
 
 import os
+import struct
 import time
+import zlib
 
 import pytest
 from hypothesis import given
@@ -89,6 +91,15 @@ def test_what_is_gone_is_forgotten(images, tmp_path, settled):
     (images / "red" / "0-003.png").unlink()
     digests(images, tmp_path / "c.stamps")
     assert (tmp_path / "c.stamps").stat().st_size == size - 72
+
+
+def test_a_cache_of_an_earlier_version_is_read(tmp_path):
+    """Its images stand in the order in which they were met."""
+    rows = [(bytes([9 - i]) * 40, bytes([i]) * 32) for i in range(9)]
+    body = b"".join(stamp_ + digest for stamp_, digest in [*rows, rows[0]])
+    (tmp_path / "c.stamps").write_bytes(struct.pack("<4sI", b"FSD1", zlib.crc32(body)) + body)
+    cache = DigestCache(tmp_path / "c.stamps")
+    assert cache.complete([stamp_ for stamp_, _ in rows], list) == [digest.hex() for _, digest in rows]
 
 
 def test_a_cache_that_cannot_be_written_stops_nothing(images, tmp_path, settled):

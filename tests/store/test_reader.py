@@ -47,6 +47,12 @@ def test_an_open_store_outlives_its_replacement(file, tmp_path):
     assert len(FeatureStore(file)) == 5
 
 
+@pytest.mark.parametrize("names", [["a", "bb", ""], ["a", "ä/b", "caf\udce9"], ["日本", "x" * 300, "a"]])
+def test_texts_one_by_one_are_those_of_the_arrays(names):
+    raw = file_format.encode(names)
+    assert list(file_format.decode_each(raw)) == file_format.decode(raw).tolist() == names
+
+
 def test_several_taps(tmp_path):
     store = FeatureStore(feature_file(tmp_path, spec=TWO_TAPS))
     assert store.taps == ("block4_pool", "block5_pool")
