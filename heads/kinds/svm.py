@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
 from heads.feature_table import Floats, LabelledRows, Labels
-from heads.kinds.base import STANDARDIZE, HeldOut, Spaces, State, too_large, too_many_classes
+from heads.kinds.base import STANDARDIZE, STREAMING, HeldOut, Spaces, State, too_large, too_many_classes
 from heads.kinds.estimator import EstimatorHead
 from heads.kinds.linear import LinearSVMHead, solve_heads
 from heads.kinds.parameters import parameter
@@ -20,6 +20,9 @@ from heads.solvers.gram_matrix import EACH, SHARED
 from heads.solvers.nystroem import Landmarks, approximated, memory
 from heads.solvers.scores import two_columns
 from heads.solvers.training import Training
+
+_ALONE, _SCALED = 32, 4
+"""Bytes for each feature: float32, float64, and support vectors as they are and as they are saved; float32 alone."""
 
 EXACT = 8000
 """The kernel of so many rows, and no more, is exact: one of 50,000 takes 20 GB, and its SVM a pass for each pair."""
@@ -53,6 +56,7 @@ class SVMHead(EstimatorHead):
         "standard": {"C": [1.0, 10.0, 100.0], "standardize": [False, True]},
         "thorough": {"C": {"log": [0.1, 1000.0], "num": 5}, "standardize": [False, True]},
     }
+    weaker = ("C", 1)
 
     # Accuracy on validation rows, features of lite0: flowers 0.893 without and 0.853 with, dog breeds 0.857 and 0.810.
     standardize: bool = parameter(False, STANDARDIZE)
@@ -119,6 +123,13 @@ class SVMHead(EstimatorHead):
             return why
         needed = (SHARED + EACH) * extent.rows**2
         return too_large(needed, max_memory, f"{extent.rows:,} rows: their kernel takes", "fewer rows")
+
+    def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle_alone`: the rows, for scikit-learn in float64, and what is kept of them."""
+        needed = _ALONE * extent.rows * extent.columns
+        if self.approximates(extent.rows):
+            needed = _SCALED * extent.rows * extent.columns + memory(extent.rows, self.landmarks)
+        return too_large(needed, max_memory, f"{extent.rows:,} rows, which it needs in memory, take", STREAMING)
 
     def size(self, extent: Extent) -> int:
         """See :meth:`Head.size`: at most all rows are kept, of an approximated kernel the landmarks."""

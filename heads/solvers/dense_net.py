@@ -160,7 +160,7 @@ class Batches:
         """The versions of each image among the rows to train on."""
         return Versions(self._division.image[self._parts[0]])
 
-    def epoch(self, number: int, batch_size: int) -> Iterator[LabelledRows]:
+    def epoch(self, number: int, batch_size: int) -> Iterator[tuple[Floats, Labels]]:
         """Yield the batches of an epoch: one version of each image, drawn anew, in an order drawn by `number`."""
         rng = np.random.default_rng([self._seed, number])
         rows = self._parts[0][self._versions.draw(rng)]
