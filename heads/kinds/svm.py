@@ -25,7 +25,7 @@ _ALONE, _SCALED = 32, 4
 """Bytes for each feature: float32, float64, and support vectors as they are and as they are saved; float32 alone."""
 
 EXACT = 8000
-"""The kernel of so many rows, and no more, is exact: one of 50,000 takes 20 GB, and its SVM a pass for each pair."""
+"""The kernel of so many rows, and no more, is exact: one of 50,000 takes 10 GB, and its SVM a pass for each pair."""
 
 _COMPARED, _PAIRWISE = 1000, 2**25
 """The most classes of an SVM, and how many scores of pairs of classes are computed at a time: 256 MiB."""

@@ -1,7 +1,7 @@
 """Support vector machines judged together: one Gram matrix gives the kernels of all of them.
 
 scikit-learn's SVC multiplies features anew for each kernel value that a fit or a prediction asks for; its solver alone
-takes a twentieth of that time. The values here are float64, as there, and the solver is the same.
+takes a twentieth of that time. The values here are float32, as those that its solver keeps, and the solver is the same.
 
 Of many rows the kernel is approximated from landmarks, see :func:`heads.solvers.nystroem.approximated`: a fold's are
 among its training rows. Folds share the kernel with all landmarks, its width and the scaling, which no label enters.

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.feature_table import Labels
+from heads.feature_table import Floats, Labels
 from heads.solvers.arrays import Scaling
 from heads.solvers.folds import BLOCK, Division
 
 Doubles = NDArray[np.float64]
 
-SHARED, EACH = 8, 12
-"""Bytes for each pair of rows: 8 for the matrix in float64, and 12 for each task that reads it, whose kernel may be as
-large, and which the solver copies in float32."""
+SHARED, EACH = 4, 12
+"""Bytes for each pair of rows: 4 for the matrix in float32, and 12 for each task that reads it, whose kernel the solver
+asks for in float64, and copies in float32."""
 
 _STRIP = 256
 """Rows of a kernel that are computed at a time: they stay in the cache of a core."""
@@ -31,13 +31,13 @@ class Gram:
     """Inner products of all rows of a division, scaled as in one fold; see :data:`SHARED` for its memory.
 
     Attributes:
-        centred: products of the rows minus their mean, float64 (N, N), which keeps the digits of small distances.
+        centred: products of the rows minus their mean, float32 (N, N), which keeps the digits of small distances.
         square: products of the rows with themselves, not centred, float64 (N,).
         total: sums of the rows over the columns, float64 (N,).
         columns: the number of columns.
     """
 
-    centred: Doubles
+    centred: Floats
     square: Doubles
     total: Doubles
     columns: int
@@ -46,13 +46,13 @@ class Gram:
     def of(cls, division: Division, scaling: Scaling) -> "Gram":
         """Compute the products, reading the features once, some columns at a time."""
         rows, columns = division.X.shape
-        centred, (square, total) = np.zeros((rows, rows)), np.zeros((2, rows))
+        centred, (square, total) = np.zeros((rows, rows), np.float32), np.zeros((2, rows))
         for start in range(0, columns, BLOCK):
             part = slice(start, start + BLOCK)
-            X = Scaling(scaling.mean[part], scaling.scale[part]).apply(division.X[:, part]).astype(np.float64)
-            square += np.einsum("nd,nd->n", X, X)
-            total += X.sum(axis=1)
-            X -= X.mean(axis=0)
+            X = Scaling(scaling.mean[part], scaling.scale[part]).apply(np.asarray(division.X[:, part], np.float32))
+            square += np.einsum("nd,nd->n", X, X, dtype=np.float64)
+            total += X.sum(axis=1, dtype=np.float64)
+            X -= X.mean(axis=0, dtype=np.float64).astype(np.float32)
             for block in division.blocks():
                 centred[block, : block.stop] += X[block] @ X[: block.stop].T
         for block in division.blocks():

@@ -47,7 +47,7 @@ def test_answers_are_those_of_the_heads_alone(digits, classes, folds, views):
 def test_order_and_company_of_designs_and_memory_change_nothing(digits):
     division = divided_rows(digits, folds=1)
     together = judged(DESIGNS, division)
-    backwards = judged(DESIGNS[::-1], division, max_memory=20 * len(division.X) ** 2)  # one task at a time
+    backwards = judged(DESIGNS[::-1], division, max_memory=16 * len(division.X) ** 2)  # one task at a time
     for i in range(len(DESIGNS)):
         check_close(together[i].scores, backwards[len(DESIGNS) - 1 - i].scores)
         check_close(together[i].scores, judged([DESIGNS[i]], division)[0].scores)
@@ -82,7 +82,7 @@ def test_a_deadline_on_the_way_keeps_what_is_complete(digits):
 
 
 def test_more_rows_than_memory(digits):
-    message = "300 rows: their kernel takes 1.8 MB, but 1 MB may be used: give --max-memory 2MB, or fewer rows"
+    message = "300 rows: their kernel takes 1.44 MB, but 1 MB may be used: give --max-memory 2MB, or fewer rows"
     with pytest.raises(HeadError, match=message):
         judged(DESIGNS, divided_rows(digits), max_memory=1_000_000)
 
