@@ -19,6 +19,12 @@ settings.register_profile("fuzz", deadline=None, max_examples=10_000, suppress_h
 settings.load_profile("untimed")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def network_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test finds what runs of the user's, or of other workers, know of networks."""
+    os.environ["FEATURESTORE_NETWORK_CACHE"] = str(tmp_path_factory.mktemp("networks"))
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     """30 images in three class folders."""

@@ -139,10 +139,13 @@ class Outline:
             precision=self.precision, decoder=decoder,
         )  # fmt: skip
 
+    def facts(self) -> dict[str, Any]:
+        """Return these facts by name, and nothing that a network has beside them."""
+        return {f.name: getattr(self, f.name) for f in fields(Outline)}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        plain = {f.name: getattr(self, f.name) for f in fields(Outline)}
-        return {**plain, "taps": [asdict(tap) for tap in self.taps]}
+        return {**self.facts(), "taps": [asdict(tap) for tap in self.taps]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Outline":
@@ -175,6 +178,10 @@ class FrozenNetwork(Outline, ABC):
 
     def keras_model(self) -> "keras.Model | None":
         """Return the network as a Keras model from uint8 (B, size, size, 3) to ``{tap: float32 (B, ...)}``, or None."""
+        return None
+
+    def sample(self) -> "tuple[NDArray[np.uint8], Outputs] | None":
+        """Return pixels with the features that :meth:`run` gave for them, where these are kept, or None."""
         return None
 
     def openvino_model(self) -> Any:

@@ -15,13 +15,16 @@ the next batch can be started meanwhile."""
 
 
 class Engine(Protocol):
-    """The two functions that the module of an engine has.
+    """The functions that the module of an engine has.
 
     An engine takes of a network what that offers: its Keras model, its OpenVINO model, or its own ``run``.
     """
 
     def why_not(self, network: FrozenNetwork) -> Exception | None:
         """The error that says why the engine cannot run this network here, or None. Nothing is built to find out."""
+
+    def adapted(self, network: FrozenNetwork) -> FrozenNetwork:
+        """The network in the form that the engine begins with, or as it is; only called where it can run."""
 
     def compile_backbone(self, network: FrozenNetwork) -> Compute:
         """The network, ready to run; only called where :meth:`why_not` gives None."""

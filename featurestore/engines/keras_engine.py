@@ -28,6 +28,11 @@ def why_not(network: FrozenNetwork) -> Exception | None:
     return None
 
 
+def adapted(network: FrozenNetwork) -> FrozenNetwork:
+    """Return the network as it is."""
+    return network
+
+
 def compile_backbone(network: FrozenNetwork) -> Compute:
     """Compile the model's forward pass in the way that is the fastest of the backend."""
     import keras

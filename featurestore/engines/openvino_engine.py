@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
 from featurestore.backbones.base import Outputs
+from featurestore.backbones.portable import portable
 from featurestore.engines.base import Compute
 from featurestore.engines.keras_engine import graph
 from featurestore.errors import BackboneError, missing
@@ -41,13 +44,44 @@ def why_not(network: FrozenNetwork) -> Exception | None:
     return None
 
 
-def compile_backbone(network: FrozenNetwork) -> Compute:
-    """The network's own OpenVINO model, or one that is converted from TensorFlow's graph of its Keras model."""
+def adapted(network: FrozenNetwork) -> FrozenNetwork:
+    """Return the network with an OpenVINO model, which is converted from TensorFlow's graph where it has none."""
+    if network.openvino_model() is not None:
+        return network
     import openvino
 
-    model = network.openvino_model()
-    if model is None:
-        model = openvino.convert_model(graph(network.keras_model()))
+    traced = graph(network.keras_model())
+    with TemporaryDirectory() as folder:
+        model = _converted(traced, Path(folder) / "graph.pb")
+        model.reshape([1, network.size, network.size, 3])
+        path = Path(folder) / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return portable(network, path.read_bytes(), np.fromfile(path.with_suffix(".bin"), np.uint8))
+
+
+def _converted(traced: Any, path: Path) -> Any:
+    """Convert a graph of TensorFlow's by way of a file: OpenVINO then reads it five times as fast as from Python."""
+    import openvino
+
+    try:
+        path.write_bytes(traced.graph.as_graph_def().SerializeToString())
+    except ValueError:  # more than the 2 GB that such a file can hold
+        return openvino.convert_model(traced)
+    model = openvino.Core().read_model(path)
+    results = []
+    for tap, tensor in traced.structured_outputs.items():
+        port = model.output(tensor.name)
+        port.get_tensor().set_names({tap})
+        results.append(port.get_node())
+    # TensorFlow's graph has ends that nobody asked for, such as the inside of an activation.
+    return openvino.Model(results, model.get_parameters())
+
+
+def compile_backbone(network: FrozenNetwork) -> Compute:
+    """The network's OpenVINO model, compiled for single images that run beside each other."""
+    import openvino
+
+    model = adapted(network).openvino_model()
     model.reshape([1, network.size, network.size, 3])
     options = {
         # Without it, recent CPUs compute in bfloat16 unasked, which is off by several percent.

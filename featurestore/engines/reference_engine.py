@@ -14,6 +14,11 @@ def why_not(network: FrozenNetwork) -> None:
     """Return None: every network can run so."""
 
 
+def adapted(network: FrozenNetwork) -> FrozenNetwork:
+    """Return the network as it is."""
+    return network
+
+
 def compile_backbone(network: FrozenNetwork) -> Compute:
     """Return the network's own function; features are computed when they are asked for."""
 

@@ -3,13 +3,14 @@
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from featurestore import backbones
 from featurestore.backbones import Request
-from featurestore.backbones.outline_cache import Memo
+from featurestore.backbones.network_cache import NetworkCache
 from featurestore.extraction.cluster import compute_on
 from featurestore.extraction.job import Job, disk_space, prepare, unreadable_as_before
 from featurestore.extraction.options import ExtractionOptions
@@ -141,9 +142,9 @@ def _extract(
 ) -> list[Extraction]:
     started = time.monotonic()
     requests = options.requests(networks)
-    memo = Memo(folder, requests, trust=not options.rehash)
+    known = NetworkCache(requests, trust=not options.rehash)
     for request in requests:
-        if memo.recall(request) is None:
+        if known.recall(request) is None:
             backbones.check(request)
     if not isinstance(source, Source):
         source = open_source(source)
@@ -158,7 +159,8 @@ def _extract(
             plan.rows.check_shapes(backbone.shapes)
             return Job(backbone, spec, plan)
 
-        asked = {_job(request, memo, source, planned): request for request in requests}
+        later = opened.enter_context(ThreadPoolExecutor(1))  # networks are written down while they compute
+        asked = {_job(request, known, source, planned, later): request for request in requests}
         works, timing = prepare(list(asked), source, options.batch_size, options.engine), Timing()
         if options.cluster is None:
             tallies, timing = compute(list(works.values()), source, report, note, disk_space(works))
@@ -175,16 +177,29 @@ def _dataset(source: Source, folder: Path, report: Progress | None, *, trust: bo
     return source.dataset(report and (lambda done, total: report("reading", done, total)), cache=cache)
 
 
-def _job(request: Request, memo: Memo, source: Source, planned: Callable[[backbones.Outline], Job]) -> Job:
+def _job(
+    request: Request,
+    known: NetworkCache,
+    source: Source,
+    planned: Callable[[backbones.Outline], Job],
+    later: Executor,
+) -> Job:
     """Plan one network's part of the run. The network is built only if there is something to compute."""
-    known = memo.recall(request)
-    job = planned(known) if known else None
+    outline = known.recall(request)
+    job = planned(outline) if outline else None
     failures = unreadable_as_before(job.plan, job.spec, source) if job else None
     if job is not None and failures is not None:
         job = replace(job, failures=failures)
     else:
-        backbone = backbones.load(request)
-        memo.remember(request, backbone)
-        job = planned(backbone)
+        network = known.network(request)
+        if job is None or outline is None or network.facts() != outline.facts():
+            if job is not None:
+                job.plan.rows.close()
+            job = planned(network)
+
+        def keep(network: backbones.FrozenNetwork, engine: str) -> None:
+            later.submit(known.keep, request, network, engine)
+
+        job = replace(job, backbone=network, engine=known.engine(request), keep=keep)
     log(job.plan.target, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))
     return job

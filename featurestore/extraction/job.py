@@ -1,6 +1,6 @@
 """One network's part of a run: what is planned for it, and what it takes to begin with it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,8 +24,8 @@ CANARIES = 8
 ROUNDING = {"float32": 0.0, "float16": 3e-3}
 """What storing adds to the difference of a canary that is taken for rounding, see :data:`engines.TOLERANCE`."""
 
-WORTH_MEASURING = 256
-"""Images from which on the engines are compared: for fewer, compiling all of them takes longer than is gained."""
+Keep = Callable[[backbones.FrozenNetwork, str], None]
+"""Called with a network, in the form that an engine begins with, and that engine: later runs find them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +37,16 @@ class Job:
         spec: how its features are made.
         plan: what is there, and what is missing.
         failures: reasons of images that were tried while the run was planned and gave no row, by digest.
+        engine: that earlier runs have chosen for the network, if any.
+        keep: for the runs to come.
     """
 
     backbone: backbones.Outline
     spec: ExtractionSpec
     plan: Plan
     failures: Mapping[str, str] = field(default_factory=dict)
+    engine: str | None = None
+    keep: Keep | None = None
 
     @property
     def taps(self) -> tuple[TapLayout, ...]:
@@ -121,9 +125,12 @@ def _begin(job: Job, network: backbones.FrozenNetwork, source: Source, batch_siz
         engine, batch_size = plan.interrupted.header.engine, plan.interrupted.header.batch_size
         _check_resumable(job, engine, batch_size)
     elif engine == engines.AUTO:
-        engine = _engine(plan, network)
+        engine = _engine(job, network)
+    network = engines.adapted(network, engine)
     compute = engines.compile_backbone(network, engine)
     producer = engines.producer(network, engine, libraries(job.spec.decoder))
+    if job.keep and len(plan.missing) >= engines.WORTH_CONVERTING and not engines.accelerators():
+        job.keep(network, engine)
     _check_canaries(job, source, producer, batch_size, compute)
     journal = plan.interrupted
     if journal is None:
@@ -141,13 +148,13 @@ def _check_resumable(job: Job, engine: str, batch_size: int) -> None:
         )
 
 
-def _engine(plan: Plan, network: backbones.FrozenNetwork) -> str:
-    """Choose the engine of the rows which are there, if this machine has it; otherwise the fastest."""
-    producers = plan.previous.producers if plan.previous else []
-    used = producers[-1].get("engine") if producers else None
-    if used and engines.available(used, network):
-        return used
-    return engines.fastest(network) if len(plan.missing) >= WORTH_MEASURING else engines.default(network)
+def _engine(job: Job, network: backbones.FrozenNetwork) -> str:
+    """Choose the engine of the rows which are there, or of earlier runs, if this machine has it."""
+    producers = job.plan.previous.producers if job.plan.previous else []
+    for used in (producers[-1].get("engine") if producers else None, job.engine):
+        if used and engines.available(used, network):
+            return used
+    return engines.choose(network, len(job.plan.missing))
 
 
 def _pixels(source: Source, spec: ExtractionSpec, plan: Plan, item: Item) -> dict[Item, Pixels]:

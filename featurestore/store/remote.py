@@ -28,6 +28,7 @@ from featurestore.errors import DiskFullError, FeatureStoreError, StoreError, mi
 from featurestore.store import file_format
 from featurestore.system.files import check_space, is_full, locked, sync, write_error, write_whole
 from featurestore.system.stamps import horizon
+from featurestore.system.user_cache import cache_folder
 
 TRUSTED_HOSTS = "FEATURESTORE_TRUSTED_HOSTS"
 """Environment variable: hosts, with commas, that may be asked by plain http, and that other hosts may send us on to."""
@@ -50,11 +51,6 @@ class Recorded(str):
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Tell whether `path` is an address that :func:`local_copy` takes."""
     return _ADDRESS.match(os.fspath(path)) is not None
-
-
-def cache_folder() -> Path:
-    """Return the folder of the copies."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "featurestore"
 
 
 def local_copy(address: str | os.PathLike[str], check: Callable[[Path], str]) -> Path:

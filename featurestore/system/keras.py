@@ -36,6 +36,22 @@ def import_keras(task: str) -> Any:
     return keras
 
 
+def configuration() -> str | None:
+    """What code of this process may have set in Keras, as text; None while Keras is not imported.
+
+    Example:
+        >>> configuration() == configuration()
+        True
+    """
+    keras = sys.modules.get("keras")
+    if keras is None:
+        return None
+    config = keras.config
+    objects = sorted(f"{name} {id(item)}" for name, item in keras.saving.get_custom_objects().items())
+    facts = config.backend(), config.floatx(), config.epsilon(), config.image_data_format(), config.dtype_policy().name
+    return repr((*facts, objects))
+
+
 def _share_gpus(backend: str) -> None:
     """TensorFlow takes what it needs of a GPU's memory, and not all of it at once."""
     if backend == "tensorflow":

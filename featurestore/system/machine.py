@@ -1,6 +1,7 @@
 """What the program runs on: memory, cores, and the versions of installed libraries."""
 
 import os
+import platform
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def cores() -> int:
         case [quota, period]:  # microseconds of computing in each period
             return max(1, min(allowed, -(-quota // period)))
     return allowed
+
+
+def processor() -> str:
+    """What tells one kind of machine from another: the processor and its instructions, cores, and drivers of GPUs.
+
+    Example:
+        >>> processor() == processor()
+        True
+    """
+    with suppress(OSError), Path("/proc/cpuinfo").open(errors="replace") as file:
+        first = file.read(8192).partition("\n\n")[0].splitlines()
+        facts = [line for line in first if line.startswith(("model name", "flags", "Features", "CPU part"))]
+        return "\n".join([platform.machine(), f"{cores()} cores", *_gpus(), *facts])
+    return "\n".join([platform.machine(), f"{cores()} cores", platform.processor()])
+
+
+def _gpus() -> list[str]:
+    return [device for device in ("/dev/nvidiactl", "/dev/kfd", "/dev/dri") if Path(device).exists()]
 
 
 def _limit(name: str) -> list[int]:

@@ -77,11 +77,42 @@ def test_an_engine_that_gives_something_else_is_refused(backbone, pixels, monkey
     monkeypatch.setitem(
         registry._ENGINES,
         "other",
-        SimpleNamespace(why_not=keras_engine.why_not, compile_backbone=lambda _: keras_engine.compile_backbone(other)),
+        SimpleNamespace(
+            why_not=keras_engine.why_not,
+            adapted=keras_engine.adapted,
+            compile_backbone=lambda _: keras_engine.compile_backbone(other),
+        ),
     )
     finish = compile_backbone(backbone, "other")(pixels)
     with pytest.raises(BackboneError, match=r"the engine other gives features of .*, tap .* that differ"):
         finish()
+
+
+def test_a_converted_network_that_gives_something_else_is_refused_before_it_runs(backbone):
+    network = engines.adapted(backbone, "openvino")
+    assert engines.adapted(network, "openvino") is network
+    assert {network.openvino_model().output(i).any_name for i in range(3)} == set(backbone.shapes)
+    for name, values in network.expected.items():
+        assert values.shape == (2, *backbone.shapes[name])
+    wrong = replace(network, expected={tap: values * 1.01 for tap, values in network.expected.items()})
+    with pytest.raises(BackboneError, match=r"the engine openvino gives features of .*, tap .* that differ by 1.0%"):
+        compile_backbone(wrong, "openvino")
+
+
+def test_a_network_that_changed_meanwhile_is_not_taken_for_the_converted_one(backbone):
+    network = replace(engines.adapted(backbone, "openvino"), build=lambda: replace(backbone, weights_digest="1" * 64))
+    with pytest.raises(BackboneError, match="its weights have changed"):
+        compile_backbone(network, "keras")
+
+
+def test_engines_are_compared_before_long_runs_only(backbone, monkeypatch):
+    monkeypatch.setattr(registry, "fastest", lambda network: "measured")
+    assert engines.choose(backbone, 10) == "keras"
+    assert engines.choose(backbone, 1000) == "openvino"
+    assert engines.choose(backbone, 10**8) == "measured"
+    assert engines.choose(engines.adapted(backbone, "openvino"), 10) == "openvino"
+    monkeypatch.setattr(registry, "accelerators", lambda: 1)
+    assert engines.choose(backbone, 10**8) == "keras"
 
 
 def test_the_fastest_engine_is_one_that_is_there(backbone):

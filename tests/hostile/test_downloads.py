@@ -19,7 +19,8 @@ from yarl import URL
 from featurestore.errors import DiskFullError, StoreError
 from featurestore.store import remote
 from featurestore.store.reader import find_file
-from featurestore.store.remote import TRUSTED_HOSTS, Recorded, cache_folder
+from featurestore.store.remote import TRUSTED_HOSTS, Recorded
+from featurestore.system.user_cache import cache_folder
 from heads import sweep
 from heads.reporting.report import report
 

@@ -27,8 +27,6 @@ from store_makers import (
 )
 
 from featurestore import FeatureStore, extract
-from featurestore.backbones.outline_cache import NAME as MEMO
-from featurestore.backbones.outline_cache import Memo, Request
 from featurestore.errors import SpecMismatchError, StoreError, UnsafeFileError
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.store import file_format
@@ -280,7 +278,7 @@ def test_a_hostile_neighbour_is_passed_over(copied, maker):
 
 
 @pytest.mark.parametrize("maker", [fifo, device])
-@pytest.mark.parametrize("suffix", [".stamps", ".stamps.part", ".log.jsonl", MEMO, f"{MEMO}.part"])
+@pytest.mark.parametrize("suffix", [".stamps", ".stamps.part", ".log.jsonl"])
 def test_caches_and_logs_that_are_no_files_stop_nothing(copied, maker, suffix):
     images, file = copied("store", ".h5")
     name = {".log.jsonl": f"{file.stem}.log.jsonl"}.get(suffix, f"colours{suffix}" if suffix[0] == "." else suffix)
@@ -311,13 +309,6 @@ def test_a_lock_that_is_a_link_empties_nobodys_file(tmp_path):
     with pytest.raises(StoreError, match="a link"), store_lock(tmp_path / "store"):
         pass
     assert (tmp_path / "mine").read_text() == "precious"
-
-
-@pytest.mark.parametrize("text", ['{"a": {"witness": 3}}', '{"a": [1]}', "[" * 10**5, '{"a": {"taps": 3}}', "\ud800"])
-def test_a_memo_of_any_shape_counts_as_empty(tmp_path, text):
-    (tmp_path / MEMO).write_bytes(text.encode("utf-8", "surrogatepass"))
-    request = Request("vgg16", "imagenet", 32, "avg", ("last",), None)
-    assert Memo(tmp_path, [request]).recall(request) is None
 
 
 def test_a_cache_of_a_terabyte_counts_as_empty(tmp_path):

@@ -17,7 +17,7 @@ from storage import feature_file
 from featurestore import FeatureStore
 from featurestore.errors import CorruptFileError, MissingDependencyError, StoreError, UnsafeFileError
 from featurestore.store.reader import find_file, find_files
-from featurestore.store.remote import cache_folder
+from featurestore.system.user_cache import cache_folder
 from heads.feature_table import load_features
 
 DAY = 86_400
