@@ -48,8 +48,8 @@ class RowSpace:
                 which an intercept that is not penalised takes up.
 
         Returns:
-            The rows in the basis, to the precision of float32: a row adds no column if others explain it but for 3e-7 of
-            the longest row. Inner products are float64 for that, since what is small is squared in them. While it
+            The rows in the basis, to the precision of float32: a row adds no column if others explain it but for 3e-7
+            of the longest row. Inner products are float64 for that, since what is small is squared in them. While it
             computes it takes 16 N² bytes, and it keeps 12 N².
 
         Example:
@@ -69,6 +69,8 @@ class RowSpace:
         from scipy.linalg.lapack import dpstrf
 
         products = inner_products(X, scaling)
+        if not products.diagonal().any():  # all rows are zero, and any column will do
+            products[0, 0] = 1e-30
         factor, order, rank, _ = dpstrf(products, tol=_ROUNDING * products.diagonal().max(), lower=1, overwrite_a=1)
         rank = max(int(rank), 1)
         rows = np.empty((len(X), rank), np.float32)

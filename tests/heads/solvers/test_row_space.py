@@ -51,3 +51,10 @@ def test_a_ridge_in_the_basis_is_that_of_the_rows_on_disk(tmp_path, dtype):
         reduced = np.linalg.solve(narrow.T @ narrow + alpha * np.eye(narrow.shape[1]), narrow.T @ y)
         wide = Z.T @ np.linalg.solve(Z @ Z.T + alpha * np.eye(40), y)
         np.testing.assert_allclose(space.weights(reduced[:, None])[:, 0], wide, atol=1e-5 * np.abs(wide).max())
+
+
+def test_rows_that_are_all_zero_have_a_basis_too():
+    space = RowSpace.of(np.zeros((3, 5), np.float32), Scaling.none(5))
+    assert space.rows.shape == (3, 1)
+    assert np.abs(space.rows).max() < 1e-14
+    assert np.isfinite(space.weights(np.ones((1, 2)))).all()
