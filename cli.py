@@ -22,6 +22,7 @@ from heads.console.options import (
     FileOrDir,
     HeadDir,
     Json,
+    MaxMemory,
     Plain,
     Quiet,
     opens_source,
@@ -80,7 +81,7 @@ def extract(
     precision: Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)] = "float32",
     decoder: Annotated[
         spec.Decoder,
-        option("draft decodes large JPEGs at less than their resolution.", group=COMPUTING),
+        option("turbo: faster; draft: large JPEGs at less than their resolution.", group=COMPUTING),
     ] = "pillow",
     engine: Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)] = "auto",
     batch_size: Annotated[
@@ -181,6 +182,7 @@ def fit_head(
         list[str] | None, option("A hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")
     ] = None,
     plain: Plain = False,
+    max_memory: MaxMemory = None,
     seed: Annotated[int, option("Of everything random in the fit.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -188,7 +190,9 @@ def fit_head(
     """Fit one head on the training rows of a feature file. It takes seconds."""
     from heads.fit import fit_head as run
 
-    fitted = run(path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain)
+    fitted = run(
+        path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain, max_memory=max_memory
+    )
     terminal.show(fitted.to_dict(), as_json, quiet, text.fit)
 
 
@@ -220,12 +224,14 @@ def sweep(
     smallest: Annotated[
         bool, option("Take the smallest head within one standard error of the best.", "--smallest", group=JUDGING)
     ] = False,
+    exhaustive: Annotated[
+        bool,
+        option("Judge all heads on all rows; of 10,000 and more, a part judges first.", "--exhaustive", group=JUDGING),
+    ] = False,
     budget: Annotated[
         float | None, option("Begin no head after: 60s, 5m, 1h.", metavar="TIME", parser=options.seconds)
     ] = None,
-    max_memory: Annotated[
-        int | None, option("Stream features larger than: 500MB, 4GB.", metavar="SIZE", parser=options.size)
-    ] = None,
+    max_memory: MaxMemory = None,
     track: Annotated[
         list[str] | None, option("tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.", metavar="ADDRESS")
     ] = None,
@@ -240,7 +246,8 @@ def sweep(
     found = run(
         path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
         max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
-        ensemble=ensemble, smallest=smallest, seed=seed, progress=loud, note=terminal.note if loud else None,
+        ensemble=ensemble, smallest=smallest, exhaustive=exhaustive, seed=seed, progress=loud,
+        note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
 
@@ -262,12 +269,13 @@ def evaluate(
     head_dir: HeadDir,
     path: FileOrDir,
     split: Annotated[choices.Split, option("Rows to measure on.")] = "test",
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Measure a saved head on one split of a feature file. Each figure has its 95 % interval."""
     from heads.evaluation.evaluate import evaluate as run
 
-    terminal.show(run(head_dir, path, split), as_json, False, text.evaluation)
+    terminal.show(run(head_dir, path, split, max_memory=max_memory), as_json, False, text.evaluation)
 
 
 @command()

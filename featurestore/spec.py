@@ -19,7 +19,7 @@ Pool = Literal["avg", "max", "avg+max", "flatten", "none"]
 Resize = Literal["squash", "crop", "pad"]
 Dtype = Literal["float16", "float32"]
 Precision = Literal["float32", "bfloat16", "float16"]
-Decoder = Literal["pillow", "draft"]
+Decoder = Literal["pillow", "draft", "turbo"]
 
 POOLS: tuple[str, ...] = get_args(Pool)
 RESIZES: tuple[str, ...] = get_args(Resize)

@@ -87,6 +87,8 @@ class TrialDocument(TypedDict):
     losses: NotRequired[list[Number | None]]
     parts: NotRequired[list[Number | None]]
     cut: NotRequired[bool]
+    rows: NotRequired[Count]
+    part: NotRequired[bool]
 
 
 class LogDocument(TypedDict):
@@ -107,6 +109,7 @@ class SettingsDocument(TypedDict):
     seed: int
     ensemble: NotRequired[Count]
     smallest: NotRequired[bool]
+    exhaustive: NotRequired[bool]
 
 
 class CalibrationDocument(TypedDict):

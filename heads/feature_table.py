@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from featurestore.errors import HeadError, StoreError
 from featurestore.spec import ExtractionSpec
 from featurestore.store.reader import FeatureStore, find_file, find_files
+from heads.rows import Features, Floats, Labels, Rows, StreamedRows
 
-Floats = NDArray[np.float32]
-Labels = NDArray[np.intp]
-LabelledRows = tuple[Floats, Labels]
+__all__ = ["FeatureTable", "Features", "Floats", "Input", "LabelledRows", "Labels", "Rows", "load_features"]
+
+LabelledRows = tuple[Rows, Labels]
 """Rows of features (N, D) and their labels (N,)."""
-Features = NDArray[np.floating[Any]]
+_KEY = "S32"
+"""Images are told apart by half of the digits of their SHA-256: that two of a million agree in them is next to
+impossible."""
 StoreTap = tuple[FeatureStore, str | None]
 """A feature file and the name of one of its taps; None for its only one."""
 
@@ -77,7 +80,6 @@ class FeatureTable:
         class_names: class `i` is ``class_names[i]``.
         y: the class of each row, int32 (N,), indices into `class_names`.
         splits: the split of each row, str (N,): ``train``, ``validation`` or ``test``.
-        digests: the SHA-256 of each row's image in hexadecimal, str (N,).
 
     Raises:
         StoreError: the files have different rows, or no such tap; the message names them.
@@ -94,7 +96,7 @@ class FeatureTable:
         self.path, self.files = path, tuple(store.path for store in stores)
         self.inputs = tuple(Input(s.spec, tap or s.taps[0], s.provenance["weights"]) for s, tap in sources)
         self.dataset, self.class_names = first.dataset, first.class_names
-        self.y, self.splits, self.digests = first.labels, first.splits, first.digests
+        self.y, self.splits = first.labels, first.splits
 
     @cached_property
     def X(self) -> Features:  # noqa: N802
@@ -114,9 +116,32 @@ class FeatureTable:
         """The names of the samples in their source, str (N,)."""
         return self._stores[0].ids
 
+    @property
+    def digests(self) -> NDArray[np.str_]:
+        """The SHA-256 of each row's image in hexadecimal, str (N,)."""
+        return self._stores[0].digests
+
+    @property
+    def digest_bytes(self) -> NDArray[np.bytes_]:
+        """:attr:`digests` as bytes (N,), mapped from the file."""
+        return self._stores[0].digest_bytes
+
     def rows(self, *splits: str) -> NDArray[np.intp]:
         """Return the indices of the rows of these splits, in the order of the file."""
         return np.flatnonzero(np.isin(self.splits, splits))
+
+    @property
+    def columns(self) -> int:
+        """The number of features D."""
+        return sum(part.shape[1] for part in self._parts)
+
+    def stream(self, source: NDArray[np.intp]) -> StreamedRows:
+        """Return rows that are read when they are used, at most a block of them at a time.
+
+        Args:
+            source: indices of rows (N,); N and an index of :attr:`view_rows` stands for an augmented view.
+        """
+        return StreamedRows(tuple(zip(self._parts, self._views, strict=True)), source)
 
     def select(self, *splits: str) -> tuple[Features, NDArray[np.int32]]:
         """Read the features (n, D) and labels (n,) of these splits into memory."""
@@ -160,16 +185,27 @@ class FeatureTable:
         Raises:
             StoreError: the table has several files, which do not have the same views.
         """
-        rows = self.rows(*(splits or ("train",)))
+        used, owners = self.shown(self.rows(*(splits or ("train",))))
+        return (_beside(self._views, used), owners) if len(used) else None
+
+    def shown(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Find the augmented views of some rows.
+
+        Returns:
+            Indices of :attr:`view_rows` (m,), and the place among `rows` of the row that each view shows (m,).
+
+        Raises:
+            StoreError: see :meth:`views`.
+        """
         place = np.full(len(self.y), -1)
         place[rows] = np.arange(len(rows))
         owners = place[self.view_rows]
         used = np.flatnonzero(owners >= 0)
-        return (_beside(self._views, used), owners[used]) if len(used) else None
+        return used, owners[used]
 
     def groups(self, rows: NDArray[np.intp]) -> Labels:
         """Return the number of the group of each of these rows (n,): rows of the same image are a group."""
-        return np.unique(self.digests[rows], return_inverse=True)[1]
+        return np.unique(self.digest_bytes[rows].astype(_KEY), return_inverse=True)[1]
 
     def split_counts(self) -> dict[str, int]:
         """Return the number of rows of each split."""
@@ -243,10 +279,10 @@ def _split(text: str, known: Mapping[str, Any]) -> list[str]:
 
 
 def _check_same_rows(one: FeatureStore, other: FeatureStore) -> None:
-    for name in ("class_names", "ids", "digests", "labels", "splits"):
+    for name in ("class_names", "ids", "digest_bytes", "labels", "splits"):
         if not np.array_equal(getattr(one, name), getattr(other, name)):
             raise StoreError(
-                f"{one.path} and {other.path}: differ in {name.replace('_', ' ')}: "
+                f"{one.path} and {other.path}: differ in {name.removesuffix('_bytes').replace('_', ' ')}: "
                 "to use them together, extract the same source for both"
             )
 

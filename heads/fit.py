@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,11 @@ import numpy as np
 from featurestore.errors import HeadError
 from featurestore.system.machine import version_of
 from heads.documents import MOST_CLASSES
-from heads.feature_table import FeatureTable, load_features
+from heads.feature_table import FeatureTable, Labels, load_features
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
+from heads.rows import Rows, stay_on_disk
+from heads.solvers.arrays import Extent
 from heads.storage.record import Record
 from heads.storage.saved_head import FittedHead, check_target, save_head
 
@@ -30,8 +32,12 @@ def fit_head(
     tap: str | None = None,
     views: bool = True,
     seed: int = 0,
+    max_memory: int | None = None,
 ) -> FittedHead:
     """Fit a head on the train rows of a feature file. Test rows are not read.
+
+    Features that would take more than half of the memory stay on disk, and are read a block at a time, whenever the
+    fit needs them. The head is the same.
 
     Args:
         features: a feature file, a store folder, or a table that :func:`heads.load_features` opened.
@@ -42,14 +48,16 @@ def fit_head(
         tap: the name of the features, see :func:`heads.load_features`.
         views: whether to fit on the augmented versions of train rows too, if there are any.
         seed: of all that is random in the fit.
+        max_memory: bytes that the fit may use, without those that this process has before, and without the pages of
+            the feature file, which the kernel keeps for as long as there is room. By default half of the machine's.
 
     Returns:
         The head, with its metrics on the train and validation rows. (A dense head chose its best epoch on the latter.)
 
     Raises:
         DesignError: there is no such head or hyperparameter, or it does not take the value.
-        HeadError: there are no train rows, or they are of one class or hold NaN or infinity; or `out` holds something
-            else than a saved head.
+        HeadError: there are no train rows, or they are of one class or hold NaN or infinity; such a head takes more
+            memory; or `out` holds something else than a saved head.
         StoreError: there is no readable feature file, or no such tap.
 
     Example:
@@ -65,7 +73,7 @@ def fit_head(
     if out is not None:
         check_target(out)
     table = features if isinstance(features, FeatureTable) else load_features(features, tap)
-    fitted = _with_metrics(table, fit_table(table, design, seed=seed, views=views))
+    fitted = _with_metrics(table, fit_table(table, design, seed=seed, views=views, max_memory=max_memory))
     return fitted if out is None else save_head(out, fitted)
 
 
@@ -77,6 +85,7 @@ def fit_table(
     views: bool = True,
     pooled: bool = False,
     temperature: float | None = None,
+    max_memory: int | None = None,
 ) -> FittedHead:
     """Fit a design as :func:`fit_head` does, without measuring its metrics.
 
@@ -87,32 +96,42 @@ def fit_table(
         views: whether to fit on the augmented versions of train rows too.
         pooled: whether to fit on the validation rows too.
         temperature: see :meth:`heads.kinds.base.Head.fit`.
+        max_memory: see :func:`fit_head`.
+
+    Raises:
+        HeadError: see :func:`fit_head`.
     """
-    rows = table.split_counts()
-    splits = [("train", "validation")] if pooled else [("train",), ("validation",)]
-    known = {split[0]: table.select(*split) for split in splits if any(name in rows for name in split)}
-    stopped_by = ["validation"] if "validation" in known and head_class(design.kind).stops_early else []
-    check_train(table, known)
-    versions = table.views(*splits[0]) if views else None
+    splits, none = ("train", "validation") if pooled else ("train",), np.arange(0)
+    rows = table.rows(*splits)
+    check_train(table, rows)
+    stops = none if pooled or not head_class(design.kind).stops_early else table.rows("validation")
+    used, owners = table.shown(rows) if views else (none, none)
+    model = design.build(seed)
+    extent = Extent(len(rows) + len(used), len(rows), table.columns, len(np.unique(table.y[rows])))
+    read = _reader(table, extent, max_memory, model.obstacle_alone(extent, max_memory))
     start = time.perf_counter()
     with table.named():
-        model = design.build(seed).fit(
-            *known["train"], validation=known.get("validation"), views=versions,
-            groups=table.groups(table.rows(*splits[0])), temperature=temperature,
-        )  # fmt: skip
+        model.fit(
+            read(rows, none),
+            table.y[rows],
+            validation=(read(stops, none), table.y[stops]) if len(stops) else None,
+            views=(read(none, used), owners) if len(used) else None,
+            groups=table.groups(rows),
+            temperature=temperature,
+        )
     fitted = FittedHead(
         head=model,
         design=design,
         class_names=table.class_names,
         inputs=table.inputs,
         dataset=table.dataset,
-        rows=rows,
-        views=len(versions[1]) if versions else 0,
+        rows=table.split_counts(),
+        views=len(used),
         metrics={},
         seconds=time.perf_counter() - start,
         seed=seed,
         versions=library_versions(),
-        record=Record.of(table.digests, table.splits, splits[0], stopped_by),
+        record=Record.of(table.digest_bytes, table.splits, splits, ["validation"] if len(stops) else []),
     )
     if model.held_out_ is None:
         return fitted
@@ -120,31 +139,46 @@ def fit_table(
     return fitted.with_reference(scores, model.temperature_, codes, model.classes_)
 
 
+def _reader(
+    table: FeatureTable, extent: Extent, max_memory: int | None, obstacle: str | None
+) -> Callable[[Labels, Labels], Rows]:
+    """Return the function that gives some rows and views of a table: in memory, or as they are used.
+
+    Raises:
+        HeadError: there is an obstacle to the fit.
+    """
+    if obstacle:
+        raise HeadError(f"{table.path}: such a head cannot be fitted: {obstacle}")
+    # In memory a fit has the rows as they are in the file, as float32, and standardised.
+    if stay_on_disk(extent.rows, extent.columns, 3, max_memory):
+        return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]))
+    return table.read
+
+
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
     """Return the head with its metrics on the train and validation rows."""
     metrics = {}
     # A training row is its own nearest neighbour: its votes would say nothing, and take long.
     for split in ("validation",) if fitted.head.scores_are_probabilities else ("train", "validation"):
-        X, y = table.select(split)
-        if len(y):
+        if len(rows := table.rows(split)):
             with table.named():
-                found = estimates_of(fitted.outcomes(X, y))
+                found = estimates_of(fitted.outcomes(table.stream(rows), table.y[rows]))
             metrics[split] = {name: each.value for name, each in found.items()}
     return replace(fitted, metrics=metrics)
 
 
-def check_train(table: FeatureTable, known: Mapping[str, tuple[Any, Any]]) -> None:
-    """Check that a head can be fitted to the rows and labels of split ``train``.
+def check_train(table: FeatureTable, rows: Labels) -> None:
+    """Check that a head can be fitted to some rows of a table.
 
     Raises:
         HeadError: there are none, they are of one class, or of more classes than a head takes.
     """
-    if "train" not in known:
+    if not len(rows):
         counts = ", ".join(f"{name} ({count})" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no train rows to fit a head on; its splits: {counts or 'none'}")
     if (named := len(table.class_names)) > MOST_CLASSES:
         raise HeadError(f"{table.path}: {named:,} classes, and a head takes at most {MOST_CLASSES:,}: extract fewer")
-    classes = np.unique(known["train"][1])
+    classes = np.unique(table.y[rows])
     if len(classes) < 2:
         raise HeadError(
             f"{table.path}: all train rows are of class {table.class_names[classes[0]]!r}: a head needs two classes"

@@ -8,6 +8,7 @@ from featurestore.backbones import Request
 from featurestore.errors import BackboneError, suggest
 from featurestore.extraction.cluster import check_cluster
 from featurestore.images import augment as augmentation
+from featurestore.images import decode
 from featurestore.spec import (
     DECODERS,
     DTYPES,
@@ -37,7 +38,7 @@ class ExtractionOptions:
         views: augmented versions of each training image, kept beside it; None for as many as the file has.
         augment: what they look like, one of :data:`featurestore.images.augment.AUGMENTATIONS`; None for ``mild``.
         precision: that networks compute in: ``float32``, ``bfloat16`` or ``float16``.
-        decoder: ``pillow``, or ``draft``: see :func:`featurestore.images.decode.decode_sizes`.
+        decoder: ``pillow``, ``draft`` or ``turbo``: see :func:`featurestore.images.decode.decode_sizes`.
         engine: ``keras``, ``openvino``, or ``auto``: that of the rows which are there, else the faster one.
         batch_size: images per forward pass; None for what suits the machine. An interrupted run is resumed with the
             size and engine that it began with.
@@ -49,7 +50,7 @@ class ExtractionOptions:
     Raises:
         BackboneError: a value that is none of these.
         FeatureStoreError: a cluster that is neither a number nor an address.
-        MissingDependencyError: Dask is needed and not installed.
+        MissingDependencyError: Dask, or what the decoder needs, is not installed.
     """
 
     size: int | None
@@ -77,6 +78,7 @@ class ExtractionOptions:
         ):
             if value not in known:
                 raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
+        decode.check(self.decoder)
         if self.batch_size is not None and self.batch_size < 1:
             raise BackboneError(f"batch size {self.batch_size}: it must be at least 1")
         if self.views is not None and not 0 <= self.views <= file_format.MOST_VIEWS:

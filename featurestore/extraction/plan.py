@@ -1,6 +1,6 @@
 """What a store folder already holds of a data set, and what is still to be computed."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -52,12 +52,12 @@ class ViewRule:
         """Return the numbers of one sample's rows: 0 is the image itself, the others are its views."""
         return range(self.count + 1 if sample.split == "train" else 1)
 
-    def items(self, sample: Sample) -> list[Item]:
-        """Return the rows of one sample, with their keys."""
-        return [
-            Item(key=view_key(sample.digest, self.preset, number), sample=sample, number=number)
-            for number in self.numbers(sample)
-        ]
+    def items(self, sample: Sample, without: Container[str] = ()) -> Iterator[Item]:
+        """Give the rows of one sample, with their keys, but for those of some keys."""
+        for number in self.numbers(sample):
+            key = view_key(sample.digest, self.preset, number)
+            if key not in without:
+                yield Item(key=key, sample=sample, number=number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,17 +110,17 @@ def make_plan(
     placed: dict[str, str] = {}
     if previous is not None:
         rows.add_file(previous)
-        pairs = zip(previous.digests.tolist(), previous.splits.tolist(), strict=True)
-        placed = {digest: split for digest, split in pairs if split != DUPLICATE}
         if dataset.partial:
             dataset = replace(dataset, samples=_joined(previous, dataset))
         elif not prune:
             _refuse_to_lose(previous, dataset)
+        pairs = zip(previous.texts(file_format.DIGEST), previous.texts(file_format.SPLIT), strict=True)
+        placed = {digest: split for digest, split in pairs if split != DUPLICATE}
     samples, notes = assign_splits(dataset.samples, placed, class_names=dataset.class_names)
     rule = _view_rule(previous, views, augment)
     first = {sample.digest: sample for sample in reversed(samples)}
     unique = sorted(first.values(), key=lambda sample: sample.id)
-    order = [item for sample in unique for item in rule.items(sample) if item.key not in rows]
+    order = [item for sample in unique for item in rule.items(sample, without=rows)]
     for donor in _donors(folder, target, spec):
         rows.add_file(donor)
     interrupted = _interrupted(target, spec)
@@ -203,11 +203,12 @@ def _previous(target: Path, spec: ExtractionSpec) -> FeatureStore | None:
 def _refuse_to_lose(previous: FeatureStore, dataset: Dataset) -> None:
     """Refuse to drop the rows of images that are gone from the source, which only the user may decide."""
     there = {sample.digest for sample in dataset.samples}
-    lost = [path for path, digest in zip(previous.ids, previous.digests, strict=True) if digest not in there]
+    digests = previous.texts(file_format.DIGEST)
+    lost = [i for i, digest in enumerate(digests) if digest not in there]
     if lost:
         raise StoreError(
             f"{previous.path}: {len(lost)} of its {len(previous)} rows are of images that the source no longer "
-            f"holds (first: {lost[0]}): pass --prune to drop them, or --name to write another file"
+            f"holds (first: {previous.ids[lost[0]]}): pass --prune to drop them, or --name to write another file"
         )
 
 

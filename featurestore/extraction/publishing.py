@@ -6,11 +6,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from featurestore.errors import SourceError
 from featurestore.extraction.job import Job
+from featurestore.extraction.plan import Item, Plan
 from featurestore.extraction.run import Tally
 from featurestore.sources.samples import Dataset, Failure, Sample
 from featurestore.sources.splits import split_table
@@ -130,9 +132,8 @@ def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequ
     if not kept:
         name, reason = failed[0]
         raise SourceError(f"{dataset.name}: none of {len(failed)} images could be read (first: {name}: {reason})")
-    items = [(row, item) for row, sample in enumerate(kept) for item in plan.views.items(sample)[1:]]
-    views = [(row, item) for row, item in items if item.key in plan.rows]
-    used = {plan.rows.path(sample.digest) for sample in kept} | {plan.rows.path(item.key) for _, item in views}
+    views = [(row, item) for row, sample in enumerate(kept) for item in _views(plan, sample)]
+    used = set(map(plan.rows.path, chain((sample.digest for sample in kept), (item.key for _, item in views))))
     producers: list[dict[str, str]] = []
     for path, makers, _ in plan.rows.origins():
         producers += [maker for maker in makers if path in used and maker not in producers]
@@ -151,18 +152,20 @@ def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequ
     )
 
 
+def _views(plan: Plan, sample: Sample) -> list[Item]:
+    """Return the views of one sample that have a row."""
+    if len(plan.views.numbers(sample)) == 1:
+        return []
+    return [item for item in plan.views.items(sample) if item.number and item.key in plan.rows]
+
+
 def _same(publication: Publication, file: FeatureStore) -> bool:
     """Tell whether the file already holds what would be written."""
-    columns = {
-        file_format.ID: file.ids,
-        file_format.PATH: file.paths,
-        file_format.DIGEST: file.digests,
-        file_format.LABEL: file.labels,
-        file_format.SPLIT: file.splits,
-    }
     views = {file_format.ROW: file.view_rows, file_format.NUMBER: file.view_numbers}
     return (
-        publication.columns == {name: values.tolist() for name, values in columns.items()}
+        publication.columns[file_format.LABEL] == file.labels.tolist()
+        # One after the other: together they would be the largest thing in memory.
+        and all(publication.columns[name] == file.texts(name) for name in file_format.TEXT_COLUMNS)
         and publication.views == {name: values.tolist() for name, values in views.items()}
         and list(file.failures) == publication.failures
         and list(file.class_names) == publication.class_names

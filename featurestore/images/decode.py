@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, _imaging, features
 
 from featurestore.errors import ImageError
+from featurestore.images import turbo
 from featurestore.images.picture import Picture
 from featurestore.spec import Decoder, Resize
 from featurestore.system.budget import Budget
@@ -195,12 +196,22 @@ def decode_sizes(
         sizes: sides of the results.
         decoder: ``pillow``; or ``draft``, where libjpeg leaves out what lies beyond half, a quarter or an eighth of a
             JPEG's resolution, as long as both sides keep the `size`. Each size is then decoded for itself, so that
-            none depends on the others.
+            none depends on the others. Or ``turbo``: see :mod:`featurestore.images.turbo`.
+
+    Raises:
+        MissingDependencyError: a library that the decoder needs is not installed.
     """
+    check(decoder)
     if decoder == "draft":
         return {size: _decode_one(data, size, resize) for size in sizes}
-    with opened(data) as picture:
+    with opened(data, quick=decoder == "turbo") as picture:
         return {size: resized(picture, size, resize) for size in sizes}
+
+
+def check(decoder: Decoder) -> None:
+    """Raise a MissingDependencyError where a library that a decoder needs is not installed."""
+    if decoder == "turbo":
+        turbo.check()
 
 
 def _decode_one(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
@@ -209,18 +220,20 @@ def _decode_one(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> N
 
 
 @contextmanager
-def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Iterator[Picture]:
+def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None, *, quick: bool = False) -> Iterator[Picture]:
     """Do the first half of :func:`decode`: give an image in its own size, which holds a share of :data:`PIXELS`.
 
     Args:
         data: see there.
         at_least: a JPEG may be smaller, by a power of 2, but no side smaller than this.
+        quick: decode and resize as :mod:`featurestore.images.turbo` says.
 
     Raises:
         ImageError: as there.
     """
+    kind = turbo.QuickPicture if quick else Picture
     if isinstance(data, np.ndarray):
-        yield _from_array(data)
+        yield _from_array(data, kind)
         return
     with _one_error():
         image = _open(io.BytesIO(data))
@@ -231,7 +244,7 @@ def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Iter
     with PIXELS.share(cost):
         try:
             with _one_error():
-                picture = _loaded(image)
+                picture = (_quickly(data, image) if quick else None) or _loaded(image, kind)
             yield picture
         finally:
             image.close()
@@ -242,7 +255,7 @@ def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None) -> Iter
 def resized(picture: Picture, size: int, resize: Resize) -> NDArray[np.uint8]:
     """Do the second half of :func:`decode`: resize an image that is opened."""
     with _one_error():
-        return np.asarray(picture.resized(size, resize))
+        return picture.resized(size, resize)
 
 
 def _give_back() -> None:
@@ -267,12 +280,12 @@ def _one_error() -> Iterator[None]:
         raise ImageError(" ".join(str(error).split())[:200] or type(error).__name__) from error
 
 
-def _from_array(pixels: NDArray[np.uint8]) -> Picture:
+def _from_array(pixels: NDArray[np.uint8], kind: type[Picture]) -> Picture:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or 0 in pixels.shape:
         raise ImageError(f"pixels must be uint8 of shape (H, W) or (H, W, C), not {pixels.dtype} {pixels.shape}")
     grey = pixels.ndim == 3 and pixels.shape[2] == 1
     with _one_error():
-        return Picture(Image.fromarray(pixels[:, :, 0] if grey else pixels))
+        return kind(Image.fromarray(pixels[:, :, 0] if grey else pixels))
 
 
 def _open(file: BinaryIO) -> Image.Image:
@@ -332,7 +345,14 @@ def _cost(image: Image.Image) -> int:
     return image.width * image.height * each + _tile(image) * _TILE_BYTES
 
 
-def _loaded(image: Image.Image) -> Picture:
+def _quickly(data: bytes, image: Image.Image) -> Picture | None:
+    """Decode a plain JPEG, whose header `image` is, without Pillow; None of what only Pillow knows."""
+    plain = image.format == "JPEG" and image.mode in ("RGB", "L")
+    pixels = turbo.decoded(data, image.size) if plain else None
+    return None if pixels is None else turbo.ArrayPicture(pixels, _orientation(image))
+
+
+def _loaded(image: Image.Image, kind: type[Picture]) -> Picture:
     image.load()
     if image.mode == "F":
         raise ImageError("floating-point pixels have no fixed range: convert the file to 8 or 16 bits")
@@ -341,7 +361,7 @@ def _loaded(image: Image.Image) -> Picture:
         raise ImageError("32-bit pixels have no fixed range: convert the file to 8 or 16 bits")
     # Pillow turns white and black round where white is 0, but not with 16 bits.
     white_is_zero = image.mode.startswith("I;16") and _tags(image).get(_PHOTOMETRIC) == _MINISWHITE
-    return Picture(image, _orientation(image), white_is_zero=white_is_zero)
+    return kind(image, _orientation(image), white_is_zero=white_is_zero)
 
 
 def _orientation(image: Image.Image) -> Any:

@@ -13,9 +13,7 @@ _STRIP = 16 * 2**20
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-# For each EXIF orientation: the transposition that makes the stored pixels upright; and whether it turns columns into
-# rows, whether columns are then counted from the right, and whether rows are counted from below.
-_TURNS: dict[Any, tuple[Image.Transpose | None, bool, bool, bool]] = {
+TURNS: dict[Any, tuple[Image.Transpose | None, bool, bool, bool]] = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
     3: (Image.Transpose.ROTATE_180, False, True, True),
     4: (Image.Transpose.FLIP_TOP_BOTTOM, False, False, True),
@@ -24,6 +22,9 @@ _TURNS: dict[Any, tuple[Image.Transpose | None, bool, bool, bool]] = {
     7: (Image.Transpose.TRANSVERSE, True, True, True),
     8: (Image.Transpose.ROTATE_90, True, True, False),
 }
+"""For each EXIF orientation: the transposition that makes the stored pixels upright; whether it turns columns into
+rows; and whether stored columns are counted from the right, and stored rows from below."""
+
 _AS_STORED = (None, False, False, False)
 
 
@@ -41,7 +42,7 @@ class Picture:
 
     def __init__(self, image: Image.Image, orientation: Any = None, *, white_is_zero: bool = False) -> None:
         self._image, self._white_is_zero = image, white_is_zero
-        self._turn, self._swap, self._from_right, self._from_below = _TURNS.get(orientation, _AS_STORED)
+        self._turn, self._swap, self._from_right, self._from_below = TURNS.get(orientation, _AS_STORED)
         width, height = image.size
         self.size = (height, width) if self._swap else (width, height)
 
@@ -65,8 +66,8 @@ class Picture:
             top, bottom = height - bottom, height - top
         return left, top, right, bottom
 
-    def resized(self, size: int, resize: Resize) -> Image.Image:
-        """Return the image as a square: see :func:`featurestore.images.decode.decode`."""
+    def resized(self, size: int, resize: Resize) -> NDArray[np.uint8]:
+        """Return the image as a square, (size, size, 3): see :func:`featurestore.images.decode.decode`."""
         width, height = self.size
         if resize == "crop":
             side = min(width, height)
@@ -76,33 +77,49 @@ class Picture:
         if resize == "squash":
             return self._scaled(whole, size, size)
         scale = size / max(width, height)
-        inner = max(1, round(width * scale)), max(1, round(height * scale))
-        canvas = Image.new("RGB", (size, size))
-        canvas.paste(self._scaled(whole, *inner), ((size - inner[0]) // 2, (size - inner[1]) // 2))
+        width, height = max(1, round(width * scale)), max(1, round(height * scale))
+        left, top = (size - width) // 2, (size - height) // 2
+        canvas = np.zeros((size, size, 3), np.uint8)
+        canvas[top : top + height, left : left + width] = self._scaled(whole, width, height)
         return canvas
 
-    def _scaled(self, box: Box, width: int, height: int) -> Image.Image:
+    def _scaled(self, box: Box, width: int, height: int) -> NDArray[np.uint8]:
         """Resize one side after the other; the order decides the rounding, and that of Pillow depends on its version.
 
         The first side is resized strip by strip, which changes no pixel: it makes each row, or column, by itself.
+        """
+        as_it_is = self._image.mode == "RGB" and self._turn is None and box == (0, 0, *self.size)
+        shrink_first, strips = self._strips(box, width, height, as_it_is=as_it_is)
+        left, top, right, bottom = box
+        half = Image.new("RGB", (right - left, height) if shrink_first else (width, bottom - top))
+        for strip in strips:
+            image = self.part(strip)
+            size = (image.width, height) if shrink_first else (width, image.height)
+            half.paste(image.resize(size, Image.Resampling.BILINEAR), (strip[0] - left, strip[1] - top))
+        return np.asarray(half.resize((width, height), Image.Resampling.BILINEAR))
+
+    @staticmethod
+    def _strips(box: Box, width: int, height: int, *, as_it_is: bool) -> tuple[bool, list[Box]]:
+        """Divide a box for the first of two passes.
+
+        Args:
+            box: what is to be resized.
+            width, height: the size that it will have.
+            as_it_is: whether its pixels need no copy, so that one strip is enough.
+
+        Returns:
+            Whether the height changes first, and with it strips that stand side by side; else they lie on each other.
         """
         left, top, right, bottom = box
         across, down = right - left, bottom - top
         # Shrink before stretching: a strip of 1×60000 must not become one of 224×60000 on its way to 224×224.
         shrink_first = across < width and height < down
-        half = Image.new("RGB", (across, height) if shrink_first else (width, down))
         length, other = (across, down) if shrink_first else (down, across)
-        as_it_is = self._image.mode == "RGB" and self._turn is None and box == (0, 0, *self.size)
         step = length if as_it_is else max(1, _STRIP // (4 * other))
-        for start in range(0, length, step):
-            end = min(start + step, length)
-            if shrink_first:
-                strip = self.part((left + start, top, left + end, bottom))
-                half.paste(strip.resize((end - start, height), Image.Resampling.BILINEAR), (start, 0))
-            else:
-                strip = self.part((left, top + start, right, top + end))
-                half.paste(strip.resize((width, end - start), Image.Resampling.BILINEAR), (0, start))
-        return half.resize((width, height), Image.Resampling.BILINEAR)
+        ends = [(start, min(start + step, length)) for start in range(0, length, step)]
+        if shrink_first:
+            return True, [(left + start, top, left + end, bottom) for start, end in ends]
+        return False, [(left, top + start, right, top + end) for start, end in ends]
 
 
 def scale16(values: NDArray[Any]) -> NDArray[np.uint8]:

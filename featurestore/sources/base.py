@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from featurestore.errors import ImageError, SourceError, suggest
@@ -80,11 +81,7 @@ class Source(ABC):
                     if isinstance(outcome, Failure):
                         failures.append(outcome)
                     else:
-                        samples.append(
-                            Sample(
-                                id=sample.id, path=sample.path, digest=outcome, label=sample.label, split=sample.split
-                            )
-                        )
+                        samples.append(structs.replace(sample, digest=outcome))
                 if progress:
                     progress(start + len(part), len(listed))
         if cache is not None:

@@ -1,7 +1,7 @@
 """A folder of class folders, or of split folders that hold class folders."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from featurestore.errors import SourceError
@@ -34,15 +34,15 @@ class FolderSource(FileSource):
         exclude = frozenset(exclude)
         tree = Tree(root, exclude, contained=contained)
         check_known(exclude, tree.names, root)
-        above = 1 if has_split_folders(tree.images, root) else 0
+        folders = Counter(path.rpartition("/")[0] for path in tree.images)
+        above = 1 if has_split_folders(folders, root) else 0
+        known = {folder: _class_and_split(folder, above) for folder in folders}
         rows: list[Row] = []
         for path in tree.images:
-            parts = path.split("/")
-            if len(parts) < above + 2:
-                tree.skipped["without a class folder"] += 1
+            if found := known[path.rpartition("/")[0]]:
+                rows.append(Row(path, path, *found))
             else:
-                split = (split_of(parts[0]) or "") if above else ""
-                rows.append(Row(id=path, path=path, class_name=parts[above], split=split))
+                tree.skipped["without a class folder"] += 1
         failures = [Failure(path=path, reason=reason) for path, reason in tree.failures]
         super().__init__(root, listing_of(name, root, rows, failures, tree.skipped, _REMEDY))
 
@@ -59,16 +59,33 @@ FORMAT = Format(
 )
 
 
-def has_split_folders(images: list[str], root: Path) -> bool:
+def _class_and_split(folder: str, above: int) -> tuple[str, str] | None:
+    """Return what images directly in a folder are; None where they have no class.
+
+    Args:
+        folder: relative POSIX path, "" for the top.
+        above: folders above those of classes.
+    """
+    parts = folder.split("/") if folder else []
+    if len(parts) <= above:
+        return None
+    return parts[above], (split_of(parts[0]) or "") if above else ""
+
+
+def has_split_folders(folders: Mapping[str, int], root: Path) -> bool:
     """Tell whether the top folders are splits rather than classes. Folders without images do not count.
+
+    Args:
+        folders: how many images each folder holds itself, by its relative POSIX path.
+        root: what the paths are relative to, for messages.
 
     Raises:
         SourceError: some are and some are not; or what would be taken for classes are probably splits.
     """
-    parts = [path.split("/", 3) for path in images]
-    top = {folder for folder, *inner in parts if inner}
+    parts = [(tuple(folder.split("/", 3)), count) for folder, count in folders.items() if folder]
+    top = {inner[0] for inner, _ in parts}
     named = {folder for folder in top if split_of(folder)}
-    splits = named & {folder for folder, *inner in parts if len(inner) > 1}
+    splits = named & {inner[0] for inner, _ in parts if len(inner) > 1}
     odd = sorted(top - splits)
     if splits and odd:
         raise SourceError(
@@ -95,14 +112,13 @@ def has_split_folders(images: list[str], root: Path) -> bool:
     return bool(splits)
 
 
-def _holding_folders(parts: list[list[str]], depth: int, like: Callable[[str], object]) -> list[str]:
+def _holding_folders(parts: list[tuple[tuple[str, ...], int]], depth: int, like: Callable[[str], object]) -> list[str]:
     """Return the folders at a depth, with such names, that have more images in subfolders than in themselves."""
-    deeper = Counter(tuple(path[:depth]) for path in parts if len(path) > depth + 1)
-    likely = {folder for folder in deeper if like(folder[-1])}
-    if not likely:  # as nearly always; and there may be millions of images
-        return []
-    direct = Counter(tuple(path[:depth]) for path in parts if len(path) == depth + 1)
-    return sorted("/".join(folder) for folder in likely if deeper[folder] > direct[folder])
+    deeper, direct = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+    for folder, count in parts:
+        if len(folder) >= depth and like(folder[depth - 1]):
+            (deeper if len(folder) > depth else direct)[folder[:depth]] += count
+    return sorted("/".join(folder) for folder in deeper if deeper[folder] > direct[folder])
 
 
 def _some(folders: Collection[str]) -> str:

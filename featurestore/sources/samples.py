@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass, field
 
+import msgspec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One image of a source.
+
+    There may be millions: a struct is made ten times as fast as a frozen dataclass, and the garbage collector, which
+    would look at each of them again and again, passes over it.
 
     Attributes:
         id: its name in the source: the path, the manifest's cell, or the index in the array.

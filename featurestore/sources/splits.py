@@ -3,7 +3,8 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from featurestore.sources.samples import Sample
 
@@ -45,7 +46,11 @@ def assign_splits(
         splits, more = _given(samples)
     else:
         splits, more = _stratified(samples, previous, fractions, class_names)
-    return [replace(sample, split=split) for sample, split in zip(samples, splits, strict=True)], notes + more
+    placed = [
+        sample if sample.split == split else replace(sample, split=split)
+        for sample, split in zip(samples, splits, strict=True)
+    ]
+    return placed, notes + more
 
 
 def split_table(samples: Iterable[Sample], class_names: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -63,19 +63,21 @@ class Tree:
     def _list(self, root: Path, folder: str) -> None:
         """Sort the names in one folder by what they are; its subfolders wait for their turn."""
         folders: list[tuple[str, bool]] = []
+        above = f"{folder}/" if folder else ""
         with os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
-                path = f"{folder}/{entry.name}".lstrip("/")
-                suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122
-                if entry.name.startswith("."):
+                name = entry.name
+                path = above + name
+                _, dot, end = name.rpartition(".")
+                if name.startswith("."):
                     self.skipped["hidden"] += 1
                 elif _is_folder(entry):
-                    self.names.add(entry.name)
-                    if entry.name in self._exclude:
+                    self.names.add(name)
+                    if name in self._exclude:
                         self.skipped["excluded folders"] += 1
                     elif self._stays(entry, path):
                         folders.append((path, entry.is_symlink()))
-                elif suffix in IMAGE_SUFFIXES:
+                elif (suffix := (dot + end).lower() if dot else "") in IMAGE_SUFFIXES:
                     if self._stays(entry, path):
                         self.images.append(path)
                 else:

@@ -114,10 +114,23 @@ class FeatureStore:
         """SHA-256 of each image in hexadecimal: str array (N,)."""
         return file_format.decode(self._texts[file_format.DIGEST])
 
+    @property
+    def digest_bytes(self) -> NDArray[np.bytes_]:
+        """:attr:`digests` as they are in the file, bytes (N,), memory-mapped, which takes no memory."""
+        return self._texts[file_format.DIGEST]
+
     @cached_property
     def splits(self) -> NDArray[np.str_]:
         """``train``, ``validation``, ``test`` or ``duplicate``: str array (N,)."""
         return file_format.decode(self._texts[file_format.SPLIT])
+
+    def texts(self, column: str) -> list[str]:
+        """Return a column of texts as Python's own strings: of many rows, a fraction of an array's memory.
+
+        Args:
+            column: of :data:`featurestore.store.file_format.TEXT_COLUMNS`.
+        """
+        return file_format.decode_list(self._texts[column])
 
     @property
     def fingerprint(self) -> str:
@@ -169,8 +182,11 @@ class FeatureStore:
     def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
         """Return the samples of these rows, by default of all."""
         names = ("id", "path", "digest", "label", "split")
-        columns = (self.ids, self.paths, self.digests, self.labels, self.splits)
-        lists = [(column if rows is None else column[list(rows)]).tolist() for column in columns]
+        if rows is None:
+            lists = [self.labels.tolist() if name == "label" else self.texts(name) for name in names]
+        else:
+            columns = (self.ids, self.paths, self.digests, self.labels, self.splits)
+            lists = [column[list(rows)].tolist() for column in columns]
         return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
     def summary(self) -> dict[str, Any]:

@@ -22,6 +22,16 @@ def machine_memory() -> int:
     return int(virtual_memory().total)
 
 
+def memory_limit(given: int | None = None) -> int:
+    """Bytes of memory that a command may use: those that its user gave, or else half of :func:`machine_memory`.
+
+    Example:
+        >>> memory_limit(10**9), 2 * memory_limit() <= machine_memory()
+        (1000000000, True)
+    """
+    return machine_memory() // 2 if given is None else given
+
+
 def cores() -> int:
     """Number of cores that this process may use, which can be fewer than the machine has.
 

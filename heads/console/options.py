@@ -74,6 +74,10 @@ Json = Annotated[bool, option("Print one JSON document instead of text.", "--jso
 Quiet = Annotated[bool, option("No progress, no summary.", "--quiet", "-q")]
 Plain = Annotated[bool, option("Leave out the file's augmented views.", "--plain")]
 BackboneWeights = Annotated[str | None, option("Of the backbone, if not where they were.", "--weights")]
+MaxMemory = Annotated[
+    int | None,
+    option("Memory to use; half of the machine's by default: 500MB, 4GB.", "--max-memory", metavar="SIZE", parser=size),
+]
 HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
 FileOrDir = Annotated[
     str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")

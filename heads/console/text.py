@@ -142,7 +142,18 @@ def sweep(found: dict[str, Any]) -> str:
     """For ``featurestore sweep``."""
     metric, trials, winner = found["settings"]["metric"], found["trials"], found["winner"]
     several = len({trial["features"] for trial in trials}) > 1
-    heading = ["", *(["features"] if several else []), "head", metric, "± error", "seconds", "numbers", "stopped"]
+    halved = ["rows"] if any(trial.get("part") for trial in trials) else []
+    heading = [
+        "",
+        *(["features"] if several else []),
+        "head",
+        metric,
+        "± error",
+        *halved,
+        "seconds",
+        "numbers",
+        "stopped",
+    ]
     chosen = next(i for i, trial in enumerate(trials) if trial["design"] == winner["design"]
                   and trial["features"] == winner["features"])  # fmt: skip
     rows = []
@@ -150,6 +161,7 @@ def sweep(found: dict[str, Any]) -> str:
         if i < _LISTED or i == chosen:
             cells = ["*" if i == chosen else i + 1, *([trial["features"]] if several else []), design(trial["design"])]
             values = [trial["mean"], trial["error"]] if trial["scores"] else ["-", "-"]
+            values += [f"{trial['rows']:,}"] if halved else []
             rows.append([*cells, *values, trial["seconds"], trial["size"], trial["stopped"][:60]])
     lines = [table(heading, rows)]
     if len(trials) > len(rows):

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.results import Result
-from heads.feature_table import Features, FeatureTable
+from heads.feature_table import FeatureTable
+from heads.kinds.base import MODEL, WEIGHTS, too_large
 from heads.metrics.estimates import TOO_FEW, estimates_of, mcnemar, wilson
 from heads.metrics.outcomes import Confusion, Outcomes
 from heads.metrics.shift import best_threshold, differences
@@ -25,6 +26,8 @@ Array = NDArray[np.float64]
 _TAILS = (2.5, 97.5)
 """Percentiles at the ends of a 95 % interval."""
 
+_COPIES = 2
+"""While a head is loaded, its file and its arrays are in memory."""
 TABLED, _PAIRS = 1000, 100
 """Most classes of which a confusion matrix is given; pairs of classes that are named instead of a larger one."""
 
@@ -171,18 +174,26 @@ def paired_difference(
     return PairedDifference((right - wrong) / len(y), interval, right, wrong, mcnemar(right, wrong))
 
 
-def evaluate(head: str | os.PathLike[str], features: str | os.PathLike[str], split: str = "test") -> Evaluation:
+def evaluate(
+    head: str | os.PathLike[str],
+    features: str | os.PathLike[str],
+    split: str = "test",
+    *,
+    max_memory: int | None = None,
+) -> Evaluation:
     """Measure a saved head on one split of a feature file. Classes are matched by name.
 
     Rows that the head was fitted on are left out. Where all rows of the split are such, they are measured, and marked.
+    Features are read a block at a time, however many there are.
 
     Args:
         head: folder of the saved head.
         features: feature file, or folder; files of the head's features are found by their fingerprint.
         split: which rows.
+        max_memory: bytes that may be used, see :func:`heads.fit.fit_head`.
 
     Raises:
-        HeadError: no readable head, a class that it does not know, or no such rows.
+        HeadError: no readable head, or one that takes more memory; a class that it does not know, or no such rows.
         SpecMismatchError: the features were made in another way than those the head was fitted on.
         StoreError: no readable feature file.
 
@@ -194,6 +205,10 @@ def evaluate(head: str | os.PathLike[str], features: str | os.PathLike[str], spl
         >>> low < found.accuracy < high
         True
     """
+    files = [Path(head) / name for name in (WEIGHTS, MODEL)]
+    needed = _COPIES * sum(file.stat().st_size for file in files if file.is_file())
+    if why := too_large(needed, max_memory, "its arrays take", "a smaller head"):
+        raise HeadError(f"{head}: {why}")
     return answers(load_head(head), features, split).measured(Path(head))
 
 
@@ -247,7 +262,7 @@ class Answers:
             return None
         head = copy(self.fitted.head)
         head.temperature_ = 1.0
-        return replace(self.fitted, head=head).outcomes(_read(self.table, self.rows), self.outcomes.y)
+        return replace(self.fitted, head=head).outcomes(self.table.stream(self.rows), self.outcomes.y)
 
 
 def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable, split: str = "test") -> Answers:
@@ -257,7 +272,7 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
     if not len(rows):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
         raise HeadError(f"{table.path}: no rows of split {split!r}: choose one with  --split  of {counts or 'none'}")
-    before = fitted.record.seen(table.digests[rows].tolist()) if fitted.record else np.full(len(rows), "")
+    before = fitted.record.seen(table.digest_bytes[rows]) if fitted.record else np.full(len(rows), "")
     new = before != FITTED
     seen = None if new.any() else FITTED
     if new.any():
@@ -265,12 +280,8 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
         seen = CHOSEN if (before == CHOSEN).any() else None
     labels = known_classes(fitted, table.class_names, table.path)[table.y[rows]]
     with table.named():
-        outcomes = fitted.outcomes(_read(table, rows), labels)
+        outcomes = fitted.outcomes(table.stream(rows), labels)
     return Answers(fitted, table, split, rows, outcomes, seen, int((~new).sum()) if new.any() else 0)
-
-
-def _read(table: FeatureTable, rows: NDArray[np.intp]) -> Features:
-    return table.read(rows, rows[:0])
 
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import InputError
-from featurestore.system.machine import machine_memory
-from heads.feature_table import Floats, LabelledRows, Labels
+from featurestore.system.machine import machine_memory, memory_limit
+from heads.feature_table import Floats, LabelledRows, Labels, Rows
 from heads.kinds.inputs import known_rows, not_fitted, seed_of, training_rows
 from heads.kinds.parameters import parameter
 from heads.metrics.outcomes import Outcomes, blocks
+from heads.rows import StreamedRows, followed, taken
 from heads.solvers.arrays import Extent, Layers, Scaling, as_features, check_arrays, finite, standardise
 from heads.solvers.calibration import calibrate, temperature_folds
 from heads.solvers.scores import softmax
 from heads.solvers.training import Training
 
-Views = tuple[ArrayLike, ArrayLike]
+Views = tuple[ArrayLike | StreamedRows, ArrayLike]
 """Augmented versions of rows (M, D), and the index of the row that each of them shows (M,)."""
 LossHistory = dict[str, list[float]]
 """``train`` and ``validation`` -> the log loss after each epoch."""
@@ -37,6 +38,13 @@ State = dict[str, Any]
 WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 """Files that a saved head keeps its parts in: arrays alone, or a scikit-learn estimator with them."""
 
+_READ = 8
+"""A kind that does not stream reads so many times as many rows at a time when it judges them: to find neighbours of few
+rows takes as long as of many."""
+_COPIES = 3
+"""A kind that does not stream has rows as they are, standardised, and as it saves them."""
+STREAMING = "another kind: logreg, linear-svm, ridge, lda, centroid and dense read rows as they need them"
+"""The way out for kinds that do not stream."""
 SWEPT = 5000
 """A sweep judges heads that learn in steps on so many classes at most."""
 STANDARDIZE = "scale each feature to mean 0, deviation 1 over the training rows"
@@ -92,6 +100,10 @@ class Head:
     """Whether the fit stops when the log loss on the validation rows no longer improves."""
     scores_are_probabilities: ClassVar[bool] = False
     """Whether the scores are probabilities already, so that they are not divided by a temperature."""
+    streams: ClassVar[bool] = False
+    """Whether :meth:`_fit` takes rows that stay on disk; other kinds get them in memory."""
+    weaker: ClassVar[tuple[str, int] | None] = None
+    """The hyperparameter of the penalty, and 1 or -1 if greater or smaller values of it penalise less."""
     of_several: ClassVar[bool] = False
     """Whether the head consists of other heads; a search space cannot hold such a kind."""
 
@@ -111,9 +123,9 @@ class Head:
 
     def fit(
         self,
-        X: ArrayLike,
+        X: ArrayLike | StreamedRows,
         y: ArrayLike,
-        validation: tuple[ArrayLike, ArrayLike] | None = None,
+        validation: tuple[ArrayLike | StreamedRows, ArrayLike] | None = None,
         *,
         views: Views | None = None,
         groups: ArrayLike | None = None,
@@ -122,7 +134,7 @@ class Head:
         """Fit the head to rows X (N, D), of any float type, and labels y (N,), and return it.
 
         Args:
-            X: the training rows.
+            X: the training rows; such as :meth:`heads.feature_table.FeatureTable.stream` returns stay on disk.
             y: their labels; at least two different ones.
             validation: rows and labels by which a kind that stops early decides when to stop; others ignore them.
             views: augmented versions of training rows (M, D), and the index in X of the row that each shows (M,). A
@@ -148,6 +160,8 @@ class Head:
         )
         if views is not None:
             training = self._with_views(training, views)
+        if not self.streams:
+            training = training._replace(Z=np.asarray(training.Z))
         scaling = Scaling.none(self.n_features_in_)
         if self.standardize:
             Z, scaling = standardise(training.Z, training.weights)
@@ -170,9 +184,11 @@ class Head:
             raise InputError(f"{len(features)} views: name for each of them one of the {rows} rows that it shows")
         image = np.concatenate([plain.image, owners])
         weights = 1 / np.bincount(image)[image]
-        return Training(np.concatenate([plain.Z, features]), plain.codes[image], image, weights, plain.groups)
+        return Training(followed(plain.Z, features), plain.codes[image], image, weights, plain.groups)
 
-    def _known(self, rows: tuple[ArrayLike, ArrayLike] | None, scaling: Scaling) -> LabelledRows | None:
+    def _known(
+        self, rows: tuple[ArrayLike | StreamedRows, ArrayLike] | None, scaling: Scaling
+    ) -> tuple[Rows, Labels] | None:
         """Return the validation rows scaled, without those of classes that no training row has."""
         if rows is None:
             return None
@@ -180,7 +196,7 @@ class Head:
         keep = np.isin(labels, self.classes_)
         if not keep.any():
             return None
-        return scaling.apply(known_rows(self, rows[0])[keep]), np.searchsorted(self.classes_, labels[keep])
+        return scaling.of(taken(known_rows(self, rows[0]), keep)), np.searchsorted(self.classes_, labels[keep])
 
     def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Return the scores (N, C) of rows X (N, D), with a column for each of ``classes_``, also for two classes.
@@ -191,7 +207,7 @@ class Head:
         """
         if not hasattr(self, "classes_"):
             raise not_fitted(self)
-        return self._scores(known_rows(self, X))
+        return self._scores(np.asarray(known_rows(self, X)))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Return scores as scikit-learn defines them: (N, C), but for two classes (N,), above 0 for the second.
@@ -218,16 +234,21 @@ class Head:
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def outcomes(self, X: ArrayLike, y: ArrayLike, classes: int) -> Outcomes:
+    def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike, classes: int) -> Outcomes:
         """Compare the probabilities of rows X (N, D) with their classes y (N,), of which there are `classes` in all.
 
         Classes that no training row has get probability 0. The probabilities are computed block by block, so that
-        those of all rows are never in memory at once.
+        those of all rows are never in memory at once; neither are rows that stay on disk.
         """
-        features, y = as_features(X), np.asarray(y, np.intp)
+        width, y = len(self.classes_), np.asarray(y, np.intp)
+        if isinstance(X, StreamedRows):
+            features: Rows = X
+            width = max(width, X.shape[1] // (1 if self.streams else _READ))
+        else:
+            features = as_features(X)
         return Outcomes.joined([
             Outcomes.of(y[part], finite(self.predict_proba(features[part])), self.classes_, classes)
-            for part in blocks(len(features), len(self.classes_))
+            for part in blocks(len(features), width)
         ])  # fmt: skip
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -255,6 +276,18 @@ class Head:
         """Return the scores (N, C) of rows (N, D) that are checked, and not standardised."""
         raise NotImplementedError
 
+    def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
+        """Return why such a head cannot be fitted alone in some memory, in words that follow a colon; None if it can.
+
+        Args:
+            extent: the rows, columns and classes of the fit.
+            max_memory: bytes that may be used; None for half of the machine's.
+        """
+        if self.streams:
+            return None
+        needed = _COPIES * 4 * extent.rows * extent.columns
+        return too_large(needed, max_memory, f"{extent.rows:,} rows, which it needs in memory, take", STREAMING)
+
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
         """Return why a sweep cannot judge such a head on some rows, in words that follow a colon; None if it can.
 
@@ -274,6 +307,11 @@ class Head:
         """Return how many numbers the head consists of when it is fitted to so many rows, columns and classes."""
         bare = type(self)(**self.get_params()).with_width(extent.columns, extent.classes)
         return sum(prod(shape) for shape in bare.shapes().values())
+
+    @property
+    def approximation(self) -> str | None:
+        """What a fitted head approximates, and by what, in words; None if it is what its kind says."""
+        return None
 
     def as_layers(self) -> Layers | None:
         """Return the layers of a net that computes the same scores, with ReLU between them; None if no net does."""
@@ -336,8 +374,7 @@ def too_large(needed: int, max_memory: int | None, what: str, less: str) -> str 
         what: the beginning of the sentence, which names what takes the bytes.
         less: the end of the sentence, which says what to give so that it takes less.
     """
-    machine = machine_memory()
-    limit = machine // 2 if max_memory is None else max_memory
+    machine, limit = machine_memory(), memory_limit(max_memory)
     if needed <= limit:
         return None
     unit, name = (10**9, "GB") if needed >= 10**9 else (10**6, "MB")

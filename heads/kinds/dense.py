@@ -11,6 +11,7 @@ from featurestore.system.machine import cores
 from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, Spaces, State, too_large, too_many_classes
 from heads.kinds.parameters import parameter
+from heads.rows import taken
 from heads.solvers.adamw import Net, Shape
 from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
 from heads.solvers.calibration import held_most, thinned
@@ -21,14 +22,18 @@ from heads.solvers.training import Training
 _EACH = 20
 """Bytes for each weight while a net is trained: the weight, its gradient, two moments, and its best value so far."""
 
+# Batches of 128 take three quarters of the time of 64, with learning rates √2 times as large (the rule for Adam), and
+# a patience of 5 epochs half the epochs of 10. On four data sets neither changed the best design's accuracy.
 _SPACE = {
     "hidden": [[], [64], [128], [256], [512], [256, 64], [128, 128]],
     "dropout": [0.0, 0.3, 0.5],
-    "learning_rate": {"log": [3e-4, 3e-3]},
+    "learning_rate": {"log": [4e-4, 4e-3]},
     "weight_decay": {"log": [1e-5, 1e-2]},
     "label_smoothing": [0.0, 0.1],
     "batch_norm": [False, True],
     "epochs": 40,
+    "batch_size": 128,
+    "patience": 5,
 }
 
 
@@ -50,9 +55,9 @@ class DenseHead(Head):
     family = "dense"
     spaces: ClassVar[Spaces] = {
         "standard": _SPACE | {"samples": 32},
-        "thorough": _SPACE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80},
+        "thorough": _SPACE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80, "patience": 10},
     }
-    stops_early = True
+    stops_early = streams = True
 
     hidden: tuple[int, ...] = parameter((256,), "units of each hidden layer; 0 for none", low=1, high=65_536)
     input_dropout: float = parameter(0.0, "share of features left out in each step", low=0.0, high=0.95)
@@ -69,6 +74,10 @@ class DenseHead(Head):
         """See :meth:`Head.obstacle`: the time for many classes, and the memory for the weights and their moments."""
         return too_many_classes(extent) or self._too_large(extent.columns, extent.classes, max_memory)
 
+    def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle_alone`: the memory for the weights and their moments."""
+        return self._too_large(extent.columns, extent.classes, max_memory)
+
     def _too_large(self, columns: int, classes: int, max_memory: int | None) -> str | None:
         numbers = Shape((columns, *self.hidden, classes), self.batch_norm).numbers
         return too_large(_EACH * numbers, max_memory, f"the {numbers:,} numbers of its weights take", "fewer units")
@@ -82,7 +91,7 @@ class DenseHead(Head):
         if validation is not None:  # of thousands of classes, only as many rows as have scores that fit in memory
             most = held_most(len(self.classes_))
             kept = thinned(np.zeros_like(validation[1]), most, self._seed) == 0
-            validation = validation[0][kept], validation[1][kept]
+            validation = taken(validation[0], kept), validation[1][kept]
         batches = Batches(division, division.folds, False, self._seed, stopping=validation)
         member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self._seed)
         net, layers, scores = Net(member.settings), list[tuple[Floats, Floats]](), None

@@ -8,7 +8,7 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from heads.feature_table import LabelledRows, Labels
-from heads.kinds.base import HeldOut, Spaces
+from heads.kinds.base import HeldOut, Spaces, too_large
 from heads.kinds.linear import LinearHead, held_out
 from heads.kinds.parameters import parameter
 from heads.solvers.arrays import Extent, Scaling
@@ -40,7 +40,7 @@ class Moments(NamedTuple):
 class DiscriminantHead(LinearHead):
     """The base class of linear heads that are computed from :class:`Moments`."""
 
-    family = "discriminant"
+    family, streams = "discriminant", True
     needs_covariance: ClassVar[bool] = False
     """Whether :meth:`solve` needs the covariance within classes."""
 
@@ -92,12 +92,17 @@ class LDAHead(DiscriminantHead):
         "standard": {"shrinkage": [0.01, 0.05, 0.1, 0.3, 0.6]},
         "thorough": {"shrinkage": [0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]},
     }
+    weaker = ("shrinkage", -1)
 
     shrinkage: float = parameter(0.1, "share of the identity in the covariance", low=1e-6, high=1.0)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`heads.kinds.base.Head.obstacle`: the memory for the covariance of all columns."""
-        return _too_wide(extent.columns)
+        """See :meth:`heads.kinds.base.Head.obstacle`: the memory for the covariance of all columns, in each fold."""
+        return _too_wide(extent.columns) or _too_large(extent.columns, 2 * extent.folds + 4, max_memory)
+
+    def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`heads.kinds.base.Head.obstacle_alone`: the memory for the covariance of all columns."""
+        return _too_wide(extent.columns) or _too_large(extent.columns, 6, max_memory)
 
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
         """See :meth:`DiscriminantHead.solve`."""
@@ -111,6 +116,11 @@ class LDAHead(DiscriminantHead):
         coef = cho_solve(cho_factor(shrunk, lower=True, overwrite_a=True), moments.mean.T).T
         prior = np.log(moments.weight / moments.weight.sum())
         return coef, prior - np.einsum("cd,cd->c", coef, moments.mean) / 2
+
+
+def _too_large(columns: int, copies: int, max_memory: int | None) -> str | None:
+    what = f"the covariance of {columns:,} × {columns:,} features and what is computed from it take"
+    return too_large(8 * copies * columns**2, max_memory, what, "fewer columns; 'ridge' needs none")
 
 
 def _too_wide(columns: int) -> str | None:

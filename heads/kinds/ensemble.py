@@ -12,7 +12,8 @@ from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, State
 from heads.kinds.design import HeadDesign, head_class
 from heads.kinds.parameters import Parameter, parameter
-from heads.solvers.arrays import Scaling, check_array
+from heads.rows import taken
+from heads.solvers.arrays import Extent, Scaling, check_array
 from heads.solvers.training import Training
 
 _FLOOR = 1e-30
@@ -57,7 +58,7 @@ class EnsembleHead(Head):
     Fitted attributes: ``heads_``, the heads, each with its own temperature.
     """
 
-    of_several = True
+    of_several = streams = True
     standardize: ClassVar[bool] = False  # type: ignore[misc]  # each head scales its rows itself
 
     members: tuple[str, ...] = parameter((), "designs of the heads, each as JSON", of=DesignsParameter)
@@ -86,12 +87,16 @@ class EnsembleHead(Head):
     ) -> HeldOut | None:
         X, codes = training.plain
         owners = training.image[len(codes) :]
-        views = (training.Z[len(codes) :], owners) if len(owners) else None
+        views = (taken(training.Z, slice(len(codes), None)), owners) if len(owners) else None
         self.heads_ = [
             design.build(self._seed).fit(X, codes, validation, views=views, groups=training.groups)
             for design in self.designs
         ]
         return None
+
+    def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle_alone`: that of any of the heads, which are fitted one after the other."""
+        return next(filter(None, (design.build().obstacle_alone(extent, max_memory) for design in self.designs)), None)
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return mean_scores([head.predict_proba(X) for head in self.heads_])

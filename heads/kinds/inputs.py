@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, InputError
-from heads.feature_table import Floats
-from heads.solvers.arrays import as_features
+from heads.feature_table import Rows
+from heads.rows import StreamedRows
+from heads.solvers.arrays import as_features, check_streamed
 
 _NUMBERS, _LABELS = "fiub", "iubU"
 """Kinds of NumPy types that need no check by scikit-learn. Labels of floats need one: they might be measures."""
 
 
-def training_rows(head: Any, X: ArrayLike, y: ArrayLike) -> tuple[Floats, NDArray[Any]]:
-    """Return the rows to fit a head to as float32 (N, D), and their labels (N,).
+def training_rows(head: Any, X: ArrayLike | StreamedRows, y: ArrayLike) -> tuple[Rows, NDArray[Any]]:
+    """Return the rows to fit a head to as float32 (N, D), and their labels (N,). Rows on disk stay there.
 
     ``feature_names_in_`` of the head is set if the rows are a data frame.
 
@@ -30,6 +31,9 @@ def training_rows(head: Any, X: ArrayLike, y: ArrayLike) -> tuple[Floats, NDArra
         InputError: X is no matrix of finite numbers, the labels are no classes, or the lengths differ.
         TypeError: X is a sparse matrix.
     """
+    if isinstance(X, StreamedRows):
+        check_streamed(X)
+        return X, np.asarray(y)
     rows, labels = _plain(X, _NUMBERS), _plain(y, _LABELS)
     if rows is None or labels is None or labels.ndim != 1:
         from sklearn.utils.multiclass import check_classification_targets
@@ -46,20 +50,26 @@ def training_rows(head: Any, X: ArrayLike, y: ArrayLike) -> tuple[Floats, NDArra
     return features, labels
 
 
-def known_rows(head: Any, X: ArrayLike) -> Floats:
-    """Return the rows that a fitted head is to judge as float32 (N, D).
+def known_rows(head: Any, X: ArrayLike | StreamedRows) -> Rows:
+    """Return the rows that a fitted head is to judge as float32 (N, D). Rows on disk stay there.
 
     Raises:
         InputError: X is no matrix of finite numbers, or has another width than the training rows.
         TypeError: X is a sparse matrix.
     """
+    if isinstance(X, StreamedRows):
+        check_streamed(X)
+        return _of_width(head, X)
     rows = _plain(X, _NUMBERS)
     if rows is None or hasattr(head, "feature_names_in_"):
         from sklearn.utils.validation import validate_data
 
         with _as_input_errors():
             rows = validate_data(head, X, reset=False, ensure_all_finite=False)
-    features = as_features(rows)
+    return _of_width(head, as_features(rows))
+
+
+def _of_width(head: Any, features: Rows) -> Rows:
     width, wanted = features.shape[1], head.n_features_in_
     if width != wanted:
         raise InputError(

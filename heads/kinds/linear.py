@@ -8,11 +8,12 @@ import numpy as np
 
 from featurestore.errors import InputError
 from heads.feature_table import Floats, LabelledRows, Labels
-from heads.kinds.base import Head, HeldOut, Spaces, too_many_classes
+from heads.kinds.base import Head, HeldOut, Spaces, too_large, too_many_classes
 from heads.kinds.parameters import Parameter, parameter
 from heads.metrics.outcomes import blocks
 from heads.solvers.arrays import Extent, Layers, Scaling
-from heads.solvers.folds import Division
+from heads.solvers.calibration import held_most
+from heads.solvers.folds import BLOCK, Division
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.linear_path import (
     LOGISTIC,
@@ -24,6 +25,7 @@ from heads.solvers.linear_path import (
     Loss,
     Solution,
     Variant,
+    solve_in_turn,
     solve_path,
 )
 from heads.solvers.scores import two_columns
@@ -34,6 +36,10 @@ CLASS_WEIGHT = Parameter(
     "none", "weights of rows: equal, or so that classes weigh the same", choices=("none", "balanced")
 )
 """What a design may say. The constructor also takes None, which means "none", and a dict as in scikit-learn."""
+_LARGE = 2**34
+"""Rows × columns × classes from which on a pass over the rows costs more than to read them for each problem anew."""
+_EACH = 4 * 42
+"""Bytes for each coefficient while it is solved: eight steps and changes of gradient, twice, and ten arrays more."""
 _NAMED = 10
 """A message names so many classes at most."""
 
@@ -73,7 +79,8 @@ class PathHead(LinearHead):
     Fitted attributes: those of :class:`LinearHead`, and ``n_iter_``, the most iterations of the solver.
     """
 
-    family = "linear"
+    family, streams = "linear", True
+    weaker = ("C", 1)
     joint: ClassVar[Loss | None] = None
     """The loss over more than two classes at once; None if each class is separated from the rest by itself."""
     single: ClassVar[Loss]
@@ -87,8 +94,19 @@ class PathHead(LinearHead):
     tol: float = parameter(TOL, "share of the objective that may be left to gain", low=1e-12, high=1.0)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`Head.obstacle`: of many classes, the time."""
-        return too_many_classes(extent)
+        """See :meth:`Head.obstacle`: of many classes, the time; and the memory of the solver for all folds."""
+        return too_many_classes(extent) or self._too_large(extent, extent.folds, max_memory)
+
+    def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
+        """See :meth:`Head.obstacle_alone`: the memory of the solver for all rows, and for a temperature's folds."""
+        large = extent.rows * extent.columns * extent.classes >= _LARGE
+        return self._too_large(extent, 1 if large else 4, max_memory)
+
+    def _too_large(self, extent: Extent, problems: int, max_memory: int | None) -> str | None:
+        numbers = problems * extent.classes * (extent.columns + 1)
+        held = 4 * extent.classes * min(extent.rows, held_most(extent.classes) // 4)  # scores for the temperature
+        needed = _EACH * numbers + held
+        return too_large(needed, max_memory, f"{numbers:,} coefficients and their last steps take", "fewer columns")
 
     def class_weights(self, division: Division, fold: int) -> Doubles | None:
         """Return the weight of each class (C,) among the training rows of a fold; None for equal ones.
@@ -121,20 +139,35 @@ class PathHead(LinearHead):
         self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
         division = Division.of(training, folds)
-        [(_, solution)] = solve_heads([self], division, range(division.folds + 1), standardize=False)
+        solution = self._solution(division)
         self.n_iter_ = int(solution.iterations.max())
         coef, intercept = solution.by_fold(division.folds + 1)
         self._take(coef[-1], intercept[-1], scaling)
         return held_out(division, coef, intercept)
 
+    def _solution(self, division: Division) -> Solution:
+        """Solve the problems of each fold, and that of all rows: side by side, or in turn if there is much to do."""
+        folds = range(division.folds + 1)
+        if np.prod(division.X.shape, dtype=np.int64) * division.classes < _LARGE:
+            [(_, solution)] = solve_heads([self], division, folds, standardize=False)
+            return solution
+        loss, variants = problems_of([self], division, folds, standardize=False)
+        return solve_in_turn(division, variants, loss, self.inverse_penalty, tol=self.tol, max_iter=self.max_iter)
+
 
 def solve_heads(
     heads: Sequence[PathHead], division: Division, folds: Sequence[int], standardize: bool, **options: Any
 ) -> Iterator[tuple[float, Solution]]:
-    """Yield each C with the solution of heads that differ in C and class weight.
+    """Yield each C with the solution of heads that differ in C and class weight, see :func:`problems_of`."""
+    first, values = heads[0], sorted({head.inverse_penalty for head in heads})
+    loss, variants = problems_of(heads, division, folds, standardize)
+    return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, **options)
 
-    The variants of a solution are ordered by class weight, fold and target.
-    """
+
+def problems_of(
+    heads: Sequence[PathHead], division: Division, folds: Sequence[int], standardize: bool
+) -> tuple[Loss, list[Variant]]:
+    """Return the loss of heads that differ in C and class weight, and their variants: by class weight, fold, target."""
     first, classes = heads[0], division.classes
     joint = first.joint if classes > 2 else None
     targets = [-1] if joint else range(classes) if classes > 2 else [1]
@@ -146,9 +179,7 @@ def solve_heads(
         for scaling, weights in [(division.scaling(fold, standardize), weighted[name].class_weights(division, fold))]
         for target in targets
     ]
-    values = sorted({head.inverse_penalty for head in heads})
-    loss = joint or first.single
-    return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, **options)
+    return joint or first.single, variants
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -194,6 +225,7 @@ class RidgeHead(PathHead):
         "thorough": {"alpha": {"log": [0.1, 1e6], "num": 15}, "standardize": [True, False]},
     }
     single = SQUARED
+    weaker = ("alpha", -1)
 
     alpha: float = parameter(1000.0, "strength of the L2 penalty", low=1e-10, high=1e10)
 
@@ -207,7 +239,7 @@ def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercep
     """Return scores (J, C) of ``division.judged``, by the coefficients (F, C, D) of the fold that holds a row out."""
     scores = np.empty((len(division.judged), division.classes), np.float32)
     start = 0
-    size = min(4096, next(blocks(len(division.judged), division.classes)).stop)
+    size = min(BLOCK, next(blocks(len(division.judged), division.classes)).stop)
     for rows in np.array_split(division.judged, -(-len(division.judged) // size)):
         X, part = np.asarray(division.X[rows], np.float32), scores[start : start + len(rows)]
         for i, fold in enumerate(folds):

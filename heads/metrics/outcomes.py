@@ -14,8 +14,8 @@ from heads.feature_table import Labels
 
 Doubles = NDArray[np.float64]
 
-_CELLS = 2**22
-"""The most numbers of a block: 32 MiB in float64, a few of which exist at a time; 400,000 rows of 10 classes."""
+_CELLS = 2**20
+"""The most numbers of a block: 8 MiB in float64, a few of which exist at a time; 100,000 rows of 10 classes."""
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:

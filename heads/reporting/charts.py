@@ -48,7 +48,8 @@ class Chart:
 
 def leaderboard(trials: Sequence[Trial], winner: Trial, metric: str) -> Chart:
     """Draw each head of a sweep: its metric against the time that it took."""
-    usable = [trial for trial in trials if np.isfinite(trial.mean)]
+    finite = [trial for trial in trials if np.isfinite(trial.mean)]
+    usable = [trial for trial in finite if not trial.part]  # figures on fewer rows cannot be compared
     seconds = [max(trial.seconds, 1e-4) for trial in usable]
     x, y = Axis.around(seconds, "seconds", log=True), Axis.around([t.mean for t in usable], metric.replace("_", " "))
     figure = Figure(x, y)
@@ -63,6 +64,8 @@ def leaderboard(trials: Sequence[Trial], winner: Trial, metric: str) -> Chart:
     rows = [[kind, f"{t.mean:.3f}", f"{t.error:.3f}", f"{t.seconds:.3g}"] for kind, t in best.items()]
     title = f"{metric.replace('_', ' ').capitalize()} against fit time"
     note = "Each mark is a head; the ring is the winner. Time is a head's share of the sweep's."
+    if parts := len(finite) - len(usable):
+        note += f" {parts} heads that were judged on a part of the rows alone are left out."
     alt = f"Scatter of {len(usable)} heads; the table gives the best of each kind."
     return Chart("leaderboard", title, figure.svg(alt), note, ["best of", metric, "± error", "seconds"], rows)
 

@@ -110,6 +110,7 @@ def _sweep(settings: SweepSettings) -> list[str]:
     parts += ["--cv", str(settings.cv or 0)]
     parts += ["--ensemble", str(settings.ensemble)] if settings.ensemble > 1 else []
     parts += ["--smallest"] if settings.smallest else []
+    parts += ["--exhaustive"] if settings.exhaustive else []
     parts += [] if settings.views else ["--plain"]
     return parts + _seed(settings.seed)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from featurestore.system.machine import machine_memory
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
 from heads.metrics.estimates import estimates_of
@@ -25,6 +26,9 @@ _FEW = 3
 _SHARES = (27, 9, 3)
 """Designs are compared after the greatest number of epochs divided by these."""
 
+_ENOUGH = 1000
+"""At the rungs, designs are trained on as many folds as hold out so many rows: more would change few decisions."""
+
 
 class Rungs(NamedTuple):
     """Successive halving (Jamieson & Talwalkar, AISTATS 2016).
@@ -32,10 +36,12 @@ class Rungs(NamedTuple):
     Attributes:
         epochs: numbers of epochs, ascending, after which the designs are compared.
         keep: share of the designs that is trained further: those that are the best by :func:`expected`.
+        folds: number of folds that designs are trained on until the last rung; None for all.
     """
 
     epochs: tuple[int, ...]
     keep: float = 1 / 3
+    folds: int | None = None
 
     @property
     def marks(self) -> frozenset[int]:
@@ -67,9 +73,10 @@ def judge_dense(designs: Sequence[HeadDesign], judging: Judging) -> None:
 
     See :func:`judge_population`, which takes the same arguments.
     """
-    epochs = max(design.params["epochs"] for design in designs)
-    rungs = Rungs(tuple(sorted({ceil(epochs / share) for share in _SHARES}))) if len(designs) > _FEW else None
-    judge_population(designs, judging, rungs)
+    epochs, division = max(design.params["epochs"] for design in designs), judging.division
+    folds = min(division.folds, ceil(_ENOUGH * division.folds / max(1, len(division.judged))))
+    rungs = Rungs(tuple(sorted({ceil(epochs / share) for share in _SHARES})), folds=folds)
+    judge_population(designs, judging, rungs if len(designs) > _FEW else None)
 
 
 def judge_population(designs: Sequence[HeadDesign], judging: Judging, rungs: Rungs | None = None) -> None:
@@ -78,26 +85,31 @@ def judge_population(designs: Sequence[HeadDesign], judging: Judging, rungs: Run
     A member stops, and its best epoch is chosen, as :class:`heads.kinds.dense.DenseHead` does without validation rows:
     by the log loss on a tenth of the images of its training rows. Scores are those of the best epoch.
 
-    At a rung, designs are compared by the metric on the rows held out, as :func:`expected` foresees it. As long as the
-    best design of all is one that was cut, it is trained to its end: a design that stays cut is worse than one that
-    was trained.
+    At a rung, designs are compared by the metric on the rows held out, as :func:`expected` foresees it. As long as a
+    design that was cut is better on the folds that it has seen than the best that was trained, it is trained to its
+    end: a design that stays cut is worse than one that was trained.
 
     Args:
         designs: of kinds whose hyperparameters are those of ``dense``.
         judging: the rows, and what else is needed. Each design is reported as soon as it is done on all folds; those
-            that stay cut are reported at the end, with their scores so far. Scores are logits. At the deadline all
-            training stops: designs that are under way on all folds are reported as they are, and those that have not
-            begun on some fold are not reported.
+            that stay cut are reported at the end, with their scores so far, which are NaN in folds that they have not
+            seen. Scores are logits. At the deadline all training stops: designs that are under way on all folds are
+            reported as they are, and those that have not begun on some fold are not reported.
         rungs: when to cut the worst designs; None for never.
     """
     trials = _Population(designs, judging, rungs)
     steps = rungs.epochs if rungs else ()
-    with workshop(judging.division, trials.members, judging.seed, judging.max_memory) as place:
+    X, limit = judging.division.X, judging.max_memory
+    # Rows that are on disk are drawn one by one, as those in memory are, for as long as the page cache can hold them.
+    large = 4 * X.shape[0] * X.shape[1] > machine_memory() // 2
+    with workshop(judging.division, trials.members, judging.seed, limit if large else None) as place:
         together = place.bundles(trials.members)
         for rung, until in enumerate((*steps, inf), 1):
-            trials.train(place, together, until)
+            first = rungs.folds if rungs and until < inf else None
+            trials.train(place, [each for each in together if first is None or each.batches.fold < first], until)
             if rungs and until < inf and not judging.over:
-                trials.cut_worst(rungs.keep, int(until), f"cut at rung {rung} of {len(steps)} (epoch {until})")
+                of = "" if first in (None, judging.division.folds) else f", {first} of {judging.division.folds} folds"
+                trials.cut_worst(rungs.keep, int(until), f"cut at rung {rung} of {len(steps)} (epoch {until}{of})")
         while not judging.over and (best := trials.best()) in trials.cut:
             del trials.cut[best]
             trials.train(place, place.bundles(trials.fits[best]), inf)
@@ -157,11 +169,21 @@ class _Population:
         ]
 
     def best(self) -> int:
-        """The index of the best design; of equally good ones, of one that was trained to its end."""
-        return max(range(len(self.fits)), key=lambda i: (self._goodness(i), i not in self.cut))
+        """The index of the best design: one that was trained, unless one that was cut is better on its folds."""
+        trained = max((i for i in range(len(self.fits)) if i not in self.cut), key=self._goodness)
 
-    def _goodness(self, index: int) -> float:
-        return _goodness([fit.scores for fit in self.fits[index]], self._division, self._judging.metric)
+        def ahead(index: int) -> float:
+            seen = [fit.scores is not None for fit in self.fits[index]]
+            return self._goodness(index) - self._goodness(trained, seen)
+
+        leader = max(self.cut, key=ahead, default=trained)
+        return leader if leader in self.cut and ahead(leader) > 0 else trained
+
+    def _goodness(self, index: int, seen: Sequence[bool] | None = None) -> float:
+        """Return how good a design is on the folds that it has seen, or on some of them."""
+        fits = self.fits[index]
+        parts = [fit.scores if on else None for fit, on in zip(fits, seen or [True] * len(fits), strict=True)]
+        return _goodness(parts, self._division, self._judging.metric)
 
     def end(self) -> None:
         """Report the designs that were cut, and those for which the time was not enough."""
@@ -175,16 +197,18 @@ class _Population:
         design = self.fits[index]
         scores = _scores([fit.scores for fit in design], self._division)
         stopped = "; ".join(dict.fromkeys(fit.stopped or why for fit in design))
-        losses = [fmean(epoch) for epoch in zip(*(fit.losses for fit in design), strict=False)]  # while all folds train
+        # While all folds train that have begun.
+        losses = [fmean(epoch) for epoch in zip(*(fit.losses for fit in design if fit.losses), strict=False)]
         seconds = sum(fit.seconds for fit in design)
         self._judging.report(index, Judged(scores, seconds, stopped, losses, index in self.cut))
 
 
 def _scores(parts: Sequence[Floats | None], division: Division) -> Floats:
-    """Return the scores of all rows that are judged, from those of each fold."""
-    scores = np.empty((len(division.judged), division.classes), np.float32)
+    """Return the scores of all rows that are judged, from those of each fold; NaN where a fold has none."""
+    scores = np.full((len(division.judged), division.classes), np.nan, np.float32)
     for fold, part in enumerate(parts):
-        scores[division.places(fold)] = part
+        if part is not None:
+            scores[division.places(fold)] = part
     return scores
 
 
@@ -197,12 +221,14 @@ def _expected(design: list[Member], epoch: int, division: Division, metric: str)
 
 
 def _goodness(parts: Sequence[Floats | None], division: Division, metric: str) -> float:
-    """Return a metric's mean over the folds, as a trial has it; greater is better."""
-    scores, codes = _scores(parts, division), division.codes[division.judged]
-    fold = division.fold[division.judged]
+    """Return a metric's mean over the folds that have scores, as a trial has it; greater is better."""
+    scores, known = _scores(parts, division), np.array([part is not None for part in parts])
+    seen = known[division.fold[division.judged]]
+    rows = division.judged[seen]
+    scores, codes, fold = scores[seen], division.codes[rows], division.fold[rows]
     if metric == "log_loss":
         scores = scores / fit_temperature(scores, codes)
-        return -fmean(log_loss(scores[fold == f], codes[fold == f]) for f in range(division.folds))
+        return -fmean(log_loss(scores[fold == f], codes[fold == f]) for f in np.flatnonzero(known))
     outcomes = Outcomes.joined([Outcomes.of(codes[part], softmax(scores[part])) for part in blocks(*scores.shape)])
-    found = [estimates_of(outcomes.rows(fold == f)) for f in range(division.folds)]
+    found = [estimates_of(outcomes.rows(fold == f)) for f in np.flatnonzero(known)]
     return fmean(each[metric].value if metric in each else -inf for each in found)

@@ -2,10 +2,14 @@
 
 scikit-learn's SVC multiplies features anew for each kernel value that a fit or a prediction asks for; its solver alone
 takes a twentieth of that time. The values here are float64, as there, and the solver is the same.
+
+Of many rows the kernel is approximated from landmarks, see :func:`heads.solvers.nystroem.approximated`: a fold's are
+among its training rows. Folds share the kernel with all landmarks, its width and the scaling, which no label enters.
 """
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +17,10 @@ import numpy as np
 from featurestore.system.machine import machine_memory
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
-from heads.kinds.svm import decisions
+from heads.kinds.svm import decisions, separated
 from heads.search.judging import Judged, Judging
 from heads.solvers.gram_matrix import EACH, SHARED, Doubles, Gram
+from heads.solvers.nystroem import approximated
 
 _TASKS = 4
 """Least number of tasks for each core: they differ in length, and no core should wait for the last one."""
@@ -25,7 +30,7 @@ class _Answer(NamedTuple):
     """The scores that a design, by its index, gave the held-out rows of a fold."""
 
     design: int
-    scores: Doubles
+    scores: Doubles | Floats
     seconds: float
     stopped: str
 
@@ -44,16 +49,50 @@ def judge_kernel(designs: Sequence[HeadDesign], judging: Judging) -> None:
     Raises:
         HeadError: too many rows for this memory.
     """
+    heads: list[Any] = [design.build(judging.seed) for design in designs]
+    judging.check(heads)
+    exact: list[tuple[int, Any]] = []
+    groups: dict[tuple[Any, ...], list[tuple[int, Any]]] = {}
+    for i, head in enumerate(heads):
+        if head.approximates(len(judging.division.codes)):
+            groups.setdefault((head.standardize, head.gamma, head.landmarks, head.tol), []).append((i, head))
+        else:
+            exact.append((i, head))
+    for group in groups.values():
+        _judge_landmarks(group, judging)
+    if exact:
+        _judge_exact(exact, judging)
+
+
+def _judge_landmarks(group: Group, judging: Judging) -> None:
+    """Judge heads that differ in C alone on the features of one approximated kernel."""
+    division, head, tally = judging.division, group[0][1], _Tally(judging)
+    linear = [head.linear() for _, head in group]
+    before, folds = time.perf_counter(), range(division.folds if not judging.over else 0)
+    scaling = division.scaling(division.folds, head.standardize)
+    for fold, landmarks, features in approximated(division, scaling, head.gamma, head.landmarks, folds, judging.seed):
+        seen = features[division.held(fold)]
+        for C, coef, intercept in separated(linear, replace(division, X=features), fold, deadline=judging.deadline):
+            done = [i for i, head in group if head.C == C]
+            seconds, before = (time.perf_counter() - before) / len(done), time.perf_counter()
+            for i in done:
+                answer = _Answer(i, seen @ coef + intercept, seconds, f"converged, {len(landmarks.rows):,} landmarks")
+                tally.add(fold, answer, seconds)
+        judging.alive()
+        if judging.over:
+            return
+
+
+def _judge_exact(heads: Group, judging: Judging) -> None:
+    """Judge heads by their kernels of all rows."""
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
 
-    heads: list[Any] = [design.build(judging.seed) for design in designs]
-    judging.check(heads)
     division, workers = judging.division, _workers(len(judging.division.codes), judging.max_memory)
     tally = _Tally(judging)
     # Rows as they are serve all folds with one Gram matrix; rows that are standardised differ from fold to fold.
     for standardize, folds in [(False, [*range(division.folds)]), *((True, [f]) for f in range(division.folds))]:
-        sharing = [(i, head) for i, head in enumerate(heads) if head.standardize is standardize]
+        sharing = [(i, head) for i, head in heads if head.standardize is standardize]
         if not sharing or judging.over:
             continue
         start = time.perf_counter()

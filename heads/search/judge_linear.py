@@ -7,11 +7,13 @@ from typing import Any, cast
 
 from heads.kinds.design import HeadDesign
 from heads.kinds.linear import PathHead, held_scores, solve_heads
-from heads.search.judging import Judged, Judging
+from heads.search.judging import Judged, Judging, Left
 
 
 def judge_linear(designs: Sequence[HeadDesign], judging: Judging) -> None:
     """Fit heads of :class:`heads.kinds.linear.PathHead` on all folds, sharing all that can be shared.
+
+    A path, with C from small to great, is left where all its class weights only fall.
 
     Args:
         designs: of any such kinds.
@@ -22,11 +24,12 @@ def judge_linear(designs: Sequence[HeadDesign], judging: Judging) -> None:
         groups[design.kind, *(design.params[name] for name in ("standardize", "tol", "max_iter"))].append(i)
     division = judging.division
     folds = range(division.folds)
-    for members in groups.values():
+    for count, members in zip(range(len(groups), 0, -1), groups.values(), strict=True):
         heads = [cast("PathHead", designs[i].build(judging.seed)) for i in members]
         names = sorted({str(head.class_weight) for head in heads})
-        before = time.perf_counter()
-        for C, solution in solve_heads(heads, division, folds, heads[0].standardize, deadline=judging.deadline):
+        paths: dict[str, list[int]] = {name: [] for name in names}
+        left, before = set(members), time.perf_counter()
+        for C, solution in solve_heads(heads, division, folds, heads[0].standardize, deadline=judging.share(count)):
             done = [(i, head) for i, head in zip(members, heads, strict=True) if head.inverse_penalty == C]
             elapsed, before = time.perf_counter() - before, time.perf_counter()
             for i, head in done:
@@ -34,3 +37,9 @@ def judge_linear(designs: Sequence[HeadDesign], judging: Judging) -> None:
                 scores = held_scores(division, folds, *mine.by_fold(len(folds)))
                 stopped = "converged" if mine.iterations.max() < head.max_iter else "max_iter"
                 judging.report(i, Judged(scores, elapsed / len(done), stopped))
+                paths[str(head.class_weight)].append(i)
+            left -= {i for i, _ in done}
+            if all(map(judging.falling, paths.values())):
+                for i in sorted(left):
+                    judging.report(i, Left())
+                break

@@ -43,13 +43,16 @@ JUDGES = {
 """Family of a head, see :class:`heads.kinds.base.Head`, -> its judge; the cheapest family first."""
 
 
-def batches(designs: Sequence[HeadDesign], known: Collection[HeadDesign] = ()) -> Iterator[tuple[JudgeOfFamily, Batch]]:
+def batches(
+    designs: Sequence[HeadDesign], known: Collection[HeadDesign] = (), *, again: bool = True
+) -> Iterator[tuple[JudgeOfFamily, Batch]]:
     """Yield each judge that is needed with the designs of its family, the cheapest family first.
 
     Args:
         designs: designs of any families, all different.
         known: designs that are judged already. They are judged again only where others depend on them, so that a sweep
             that goes on finds what it would have found in one go.
+        again: whether they are, or only the others in any case.
 
     Raises:
         HeadError: a design is of a family that has no judge.
@@ -59,7 +62,7 @@ def batches(designs: Sequence[HeadDesign], known: Collection[HeadDesign] = ()) -
         mine = [design for design, each in zip(designs, families, strict=True) if each == family]
         new = [design for design in mine if design not in known]
         if new:
-            yield judge, mine if dependent else new
+            yield judge, mine if dependent and again else new
 
 
 def _family(design: HeadDesign) -> str:

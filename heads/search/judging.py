@@ -21,7 +21,8 @@ class Judged(NamedTuple):
     """What a design gave on rows that it was not fitted on.
 
     Attributes:
-        scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class.
+        scores: float32 (J, C), of the rows ``Division.judged`` in their order: greatest for the predicted class. NaN in
+            the folds that a design which was cut has not seen.
         seconds: the design's share of the time.
         stopped: why the fits ended, such as ``converged``.
         losses: log loss after each epoch on the rows that tell when to stop, of kinds that have epochs; the mean of
@@ -36,7 +37,13 @@ class Judged(NamedTuple):
     cut: bool = False
 
 
-Report = Callable[[int, Judged | HeadError], None]
+class Left(NamedTuple):
+    """A design that was left out, and why."""
+
+    why: str = "not judged: the path was falling"
+
+
+Report = Callable[[int, Judged | HeadError | Left], None]
 """Called once for each design, with its index, as soon as it is judged; with the error if it could not be fitted."""
 
 
@@ -45,6 +52,16 @@ class Limits(NamedTuple):
 
     deadline: float = inf
     max_memory: int | None = None
+
+    def share(self, works: int) -> "Limits":
+        """Return the limits of the first of so many works that are to get the same time."""
+        return self._replace(deadline=shared(self.deadline, works))
+
+
+def shared(deadline: float, works: int) -> float:
+    """Return the deadline of the first of so many works that are to get the same time until a deadline."""
+    now = time.monotonic()
+    return now + (deadline - now) / works
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,9 @@ class Judging:
             not be reported.
         max_memory: bytes to work in beside the features; None: half of the machine's.
         alive: called now and then between two reports, so that people see that the work goes on.
+        falling: takes the indices of designs that were reported, along a path of weaker and weaker penalties, and
+            returns whether the last ones are so much worse than the best that the judge should report the rest of the
+            path as :class:`Left`.
     """
 
     division: Division
@@ -69,11 +89,16 @@ class Judging:
     deadline: float = inf
     max_memory: int | None = None
     alive: Callable[[], None] = lambda: None
+    falling: Callable[[Sequence[int]], bool] = lambda path: False
 
     @property
     def over(self) -> bool:
         """Whether the deadline has passed."""
         return time.monotonic() >= self.deadline
+
+    def share(self, works: int) -> float:
+        """Return the deadline of the first of so many works that are to get the same time."""
+        return shared(self.deadline, works)
 
     def check(self, heads: Sequence[Head]) -> None:
         """Check that heads can be judged on these rows, see :meth:`heads.kinds.base.Head.obstacle`.

@@ -3,17 +3,23 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
 from heads.feature_table import FeatureTable, Labels
 from heads.fit import check_train
+from heads.rows import stay_on_disk
 from heads.solvers.arrays import UNUSABLE, Extent, unusable
 from heads.solvers.calibration import held_most, stratified_folds, thinned
 from heads.solvers.folds import BLOCK, Division, scratch
 
+JUDGING = 2500
+"""Least number of rows that judge the designs of a part, where these rows train nothing, if there are as many."""
 _NAMED = 10
 """Greatest number of classes that a note names."""
 
@@ -23,10 +29,9 @@ class SweepPlan:
 
     Attributes:
         notes: sentences about rows that are left out.
-        held_codes: labels 0..C-1 of the rows that designs are judged on, in the order of :attr:`Division.judged` (J,).
         classes: the classes that these labels stand for (C,).
         judged_splits: the splits that the judged rows are from.
-        extent: number of rows, columns and classes.
+        whole: whether these are all rows that there are, and not a :meth:`part` of them.
     """
 
     def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
@@ -34,7 +39,7 @@ class SweepPlan:
         self.notes: list[str] = []
         splits = ("train",) if folds is None else ("train", "validation")
         rows = table.rows(*splits)
-        check_train(table, {"train": (None, table.y[rows])} if len(rows) else {})
+        check_train(table, rows)
         if folds is not None:
             fold = self._folds(rows, folds, seed)
         else:
@@ -52,10 +57,45 @@ class SweepPlan:
         self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
         labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
         self.classes, self._codes = np.unique(labels, return_inverse=True)
-        self.held_codes = self._codes[self._plain & (self._fold >= 0)]
-        self.extent = Extent.of(self._fold, table.read(np.arange(0), np.arange(0)).shape[1], len(self.classes))
         self.judged_splits = ("validation",) if folds is None else ("train", "validation")
-        self._groups = table.groups(rows)
+        self.whole, self._groups, self._seed = True, table.groups(rows), seed
+
+    @property
+    def held_codes(self) -> Labels:
+        """Labels 0..C-1 of the rows that designs are judged on, in the order of :attr:`Division.judged` (J,)."""
+        return np.asarray(self._codes[self._plain & (self._fold >= 0)])
+
+    @property
+    def rows(self) -> int:
+        """Number of images."""
+        return int(self._plain.sum())
+
+    @property
+    def extent(self) -> Extent:
+        """Number of rows, columns and classes."""
+        return Extent.of(self._fold, self._table.columns, len(self.classes))
+
+    def part(self, share: float) -> "SweepPlan":
+        """Return a share of the images of each class in each fold, and of those that are never held out, rounded up.
+
+        The folds are the same, groups stay whole, and an image's views go with it. A smaller part is within a larger
+        one. Where rows train or judge, but never both, the share of the latter is greater: they decide, and cost less.
+        """
+        if share >= 1:
+            return self
+        rows = np.flatnonzero(self._plain)
+        fold, codes = np.empty(len(rows), np.intp), np.empty(len(rows), np.intp)
+        fold[self._image[rows]], codes[self._image[rows]] = self._fold[rows], self._codes[rows]
+        shares = np.full(len(rows), share)
+        if (fold < 0).any():
+            shares[fold >= 0] = min(1.0, max(share, JUDGING / (fold >= 0).sum()))
+        kept = _drawn(codes * (fold.max() + 2) + fold + 1, self._groups, shares, self._seed)
+        made, mine = copy(self), kept[self._image]
+        for name in ("_source", "_fold", "_plain", "_codes"):
+            setattr(made, name, getattr(self, name)[mine])
+        made._image, made._groups = (kept.cumsum() - 1)[self._image[mine]], self._groups[kept]
+        made.whole = bool(kept.all())
+        return made
 
     def _folds(self, rows: Labels, folds: int, seed: int) -> Labels:
         """Return the fold that each row is held out in; -1 for rows that are never held out."""
@@ -100,20 +140,35 @@ class SweepPlan:
 
     @contextmanager
     def division(self, max_memory: int | None, folder: Path) -> Iterator[Division]:
-        """Yield the rows, in a file in `folder` that several processes can map."""
-        table, rows = self._table, len(self._source)
-        none = table.read(np.arange(0), np.arange(0))  # not table.X, which holds several taps in memory
-        columns = none.shape[1]
+        """Yield the rows: in a file in `folder` that several processes can map, or as they are read from the table."""
+        streamed = self._table.stream(self._source)
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
+        if any(unusable(block).any() for block in streamed.blocks()):
+            raise HeadError(f"{self._table.path}: {UNUSABLE}: leave these rows out, or extract again")
+        whole = Division(streamed, self._codes, self._fold, self._image, self._plain, weights, self._groups)
+        if stay_on_disk(*streamed.shape, 1, max_memory):
+            yield whole
+            return
         # Windows deletes no file that is still mapped: what stays is deleted by the next sweep.
         with tempfile.TemporaryDirectory(dir=folder, prefix="rows-", ignore_cleanup_errors=True) as place:
-            large = max_memory is not None and rows * columns * 4 > max_memory
-            X = scratch(Path(place) / "rows", none.dtype if large else np.float32, (rows, columns))
-            for start in range(0, rows, BLOCK):
-                block = self._source[start : start + BLOCK]
-                plain = self._plain[start : start + BLOCK]
-                order = np.argsort(~plain, kind="stable")
-                X[start + order] = table.read(block[plain], block[~plain] - len(table.y))
-            if unusable(X).any():
-                raise HeadError(f"{table.path}: {UNUSABLE}: leave these rows out, or extract again")
-            yield Division(X, self._codes, self._fold, self._image, self._plain, weights, self._groups)
+            X = scratch(Path(place) / "rows", np.float32, streamed.shape)
+            for start in range(0, len(X), BLOCK):
+                X[start : start + BLOCK] = streamed[start : start + BLOCK]
+            yield replace(whole, X=X)
+
+
+def _drawn(stratum: Labels, groups: Labels, shares: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
+    """Return a mask (I,) that holds a share of each stratum, and no part of a group; greater shares hold smaller ones.
+
+    Args:
+        stratum: number of the stratum of each image (I,).
+        groups: number of the group of each image (I,).
+        shares: the share of each image's stratum (I,).
+        seed: of the order in which groups are taken.
+    """
+    rank = np.random.default_rng(seed).permutation(int(groups.max()) + 1)[groups]
+    order = np.lexsort((rank, stratum))
+    place = np.empty(len(order), np.intp)
+    place[order] = np.arange(len(order)) - np.searchsorted(stratum[order], stratum[order])
+    chosen = place < shares * np.bincount(stratum)[stratum]
+    return np.isin(groups, groups[chosen])

@@ -53,7 +53,7 @@ def probe(path: str | os.PathLike[str], *, seed: int = 0, progress: bool | Progr
 def _judge(store: FeatureStore, tap: str, seed: int) -> ProbeResult:
     table = FeatureTable(store.path, [(store, tap)])
     known = {split: table.select(split) for split in ("train", "validation") if len(table.rows(split))}
-    check_train(table, known)
+    check_train(table, table.rows("train"))
     X, y = known["train"]
     if "validation" in known:
         trials = iter([((X, y), known["validation"])])

@@ -39,7 +39,14 @@ class Refitted:
 
 
 def refit(
-    table: FeatureTable, plan: SweepPlan, trials: Sequence[Trial], held: Sequence[Floats], *, seed: int, views: bool
+    table: FeatureTable,
+    plan: SweepPlan,
+    trials: Sequence[Trial],
+    held: Sequence[Floats],
+    *,
+    seed: int,
+    views: bool,
+    max_memory: int | None = None,
 ) -> Refitted:
     """Fit the designs of some trials on train and validation rows, and make one head of them.
 
@@ -50,9 +57,10 @@ def refit(
         held: the scores (J, C) of each trial on the held-out rows; the temperature is fitted to them.
         seed: seed of the fits.
         views: fit on the augmented views of train rows too.
+        max_memory: bytes that a fit may use, see :func:`heads.fit.fit_head`.
     """
     codes, classes = plan.held_codes, plan.classes
-    fit = partial(_fit, table, plan, seed=seed, views=views)
+    fit = partial(_fit, table, plan, seed=seed, views=views, max_memory=max_memory)
     calibrations = [_calibrated(trial.design, scores, codes) for trial, scores in zip(trials, held, strict=True)]
     fitted = [fit(trial.design, found) for trial, found in zip(trials, calibrations, strict=True)]
     if len(trials) > 1:
@@ -64,10 +72,10 @@ def refit(
 
 
 def _fit(
-    table: FeatureTable, plan: SweepPlan, design: HeadDesign, found: Calibration | None, *, seed: int, views: bool
+    table: FeatureTable, plan: SweepPlan, design: HeadDesign, found: Calibration | None, **options: Any
 ) -> FittedHead:
     temperature = found.temperature if found else 1.0
-    fitted = fit_table(table, design, pooled=True, temperature=temperature, seed=seed, views=views)
+    fitted = fit_table(table, design, pooled=True, temperature=temperature, **options)
     assert fitted.record is not None
     return replace(fitted, record=replace(fitted.record, chosen=plan.judged_splits))
 

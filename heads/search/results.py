@@ -35,6 +35,8 @@ class SweepSettings:
         seed: seed of all that is random.
         ensemble: number of heads that were taken together.
         smallest: whether the smallest head that is as good as the best was taken.
+        exhaustive: whether all designs were judged on all rows, however many there are, see
+            :mod:`heads.search.halving`.
     """
 
     features: str | None
@@ -46,11 +48,12 @@ class SweepSettings:
     seed: int
     ensemble: int = 1
     smallest: bool = False
+    exhaustive: bool = False
 
     @classmethod
     def from_document(cls, values: SettingsDocument) -> "SweepSettings":
-        """Return the settings that a file holds; those that an early version did not write get their default."""
-        return cls(**{"features": None, "sampler": None} | values)  # type: ignore[arg-type]
+        """Return the settings that a file holds; those that an early version did not write get what it did."""
+        return cls(**{"features": None, "sampler": None, "exhaustive": True} | values)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -58,7 +61,8 @@ class SweepSettings:
 
     def of_trials(self) -> dict[str, Any]:
         """Return the settings that the trials depend on, as the first line of ``trials.jsonl`` holds them."""
-        return {name: value for name, value in asdict(self).items() if name not in ("ensemble", "smallest")}
+        others = ("ensemble", "smallest", "exhaustive")
+        return {name: value for name, value in asdict(self).items() if name not in others}
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class SweepResult(Result):
         path: folder of the sweep.
         settings: the settings of the sweep.
         features: where the features were; None of a sweep of an early version.
-        trials: all designs that were judged, the best first.
+        trials: all designs that were judged, each on the most rows that it was judged on; the best first.
         winner: the trial of the head that was taken.
         head: folder of the saved head: the winner, refitted on train and validation rows.
         ensemble: the heads that were taken together, if several were.
@@ -176,10 +180,10 @@ class SweepResult(Result):
             yield "notes", repr(self.notes)
 
     def _repr_html_(self) -> str:
-        head = ("", "features", "head", self.settings.metric, "seconds", "numbers", "stopped")
+        head = ("", "features", "head", self.settings.metric, "rows", "seconds", "numbers", "stopped")
         rows = [
             ("*" if trial is self.winner else place, trial.features, _named(trial.design), _score(trial),
-             f"{trial.seconds:.2f}", f"{trial.size:,}", trial.stopped)
+             f"{trial.rows:,}" if trial.rows else "", f"{trial.seconds:.2f}", f"{trial.size:,}", trial.stopped)
             for place, trial in enumerate(self.trials, 1)
             if place <= _LISTED or trial is self.winner
         ]  # fmt: skip

@@ -2,22 +2,27 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
+
+import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.system.progress import Progress
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
+from heads.search.halving import falls, promoted, shares
 from heads.search.judges import batches
-from heads.search.judging import Judged, Judging, Limits, Report
+from heads.search.judging import Judged, Judging, Left, Limits, Report
 from heads.search.plan import SweepPlan
 from heads.search.results import SweepSettings
 from heads.search.samplers import Search
 from heads.search.skipped import Skipped
-from heads.search.trials import Key, Trial, TrialLog, goodness, judge_trial, ranked
+from heads.search.trials import Key, Trial, TrialLog, contenders, goodness, judge_trial, ranked
 from heads.solvers.folds import Division
 
 _SPARE = 2
@@ -55,7 +60,7 @@ class JudgedSpace:
     """What the rounds of a sweep found.
 
     Attributes:
-        trials: the trials of the designs that the search asked for, the best first.
+        trials: for each design that the search asked for, its trial of the most rows; the best first.
         total: number of designs that should have been judged.
         skipped: a sentence for each reason why designs could not be judged.
         held: the scores of the best designs.
@@ -78,6 +83,9 @@ def judge_space(
 ) -> JudgedSpace:
     """Judge the designs that a search asks for on each table, except those that the folder holds trials of.
 
+    Where there are many rows, the search goes over a part of them, and the best of all tables go on to more rows, see
+    :mod:`heads.search.halving`.
+
     Args:
         folder: the folder of the sweep.
         settings: the settings of the sweep.
@@ -97,13 +105,43 @@ def judge_space(
             shutil.rmtree(left, ignore_errors=True)
         extents = {name: plan.extent for name, plan in plans.items()}
         skipped = Skipped(extents, search, log.trials, limits.max_memory, note)
-        board = _Board(progress, log, settings.metric, lambda: search.most * len(plans) - len(skipped))
-        rounds = _Rounds(log, search, settings, limits, skipped, held, board)
-        asked: set[Key] = set()
-        for name, plan in plans.items():
-            asked |= rounds.run(name, plan)
-        trials = ranked((trial for trial in log.trials if trial.key in asked), settings.metric)
-    return JudgedSpace(trials, board.total(), skipped.notes, held)
+        rounds = _Rounds(log, settings, skipped, held, _Board(progress, log, settings.metric))
+        levels = _levels(plans, settings.exhaustive)
+
+        def total() -> int:
+            return search.most * len(plans) - len(skipped)
+
+        asked: list[Key] = []
+        for place, (name, plan) in enumerate(levels[0].items()):
+            turn = limits.share(len(levels)).share(len(plans) - place)
+            asked += rounds.search(name, plan, search, turn, total)
+        _halve(rounds, levels, asked, limits)
+        latest = log.latest()
+        trials = ranked((latest[key] for key in asked if key in latest), settings.metric)
+    return JudgedSpace(trials, total(), skipped.notes, held)
+
+
+def _levels(plans: Mapping[str, SweepPlan], exhaustive: bool) -> list[dict[str, SweepPlan]]:
+    """Return the rows of each table at each level; those of the last level are all."""
+    first = next(iter(plans.values()))
+    steps = [1.0] if exhaustive else shares(first.rows, len(first.classes))
+    return [{name: plan.part(share) for name, plan in plans.items()} for share in steps]
+
+
+def _halve(rounds: "_Rounds", levels: Sequence[Mapping[str, SweepPlan]], asked: list[Key], limits: Limits) -> None:
+    """Judge the best designs of each level on the next one; with a budget, at least one of them on all rows."""
+    chosen = asked
+    for number, level in enumerate(levels[1:], 1):
+        found = rounds.promoted(levels[:number], chosen, len(levels) - number)
+        chosen = [
+            key for key in chosen if key in found
+        ] or chosen  # without time for a level, those of the level before
+        turn = limits.share(len(levels) - number)
+        for place, (name, plan) in enumerate(level.items()):
+            designs = [design for table, design in chosen if table == name]
+            rounds.judge(name, plan, designs, turn.share(len(level) - place), len(chosen))
+    if len(levels) > 1:
+        rounds.at_least_one(levels[-1], chosen, limits)
 
 
 def scores_of(
@@ -123,33 +161,41 @@ def scores_of(
 
 
 def _scores_again(trial: Trial, division: Division, settings: SweepSettings, limits: Limits) -> Floats:
-    found: list[Judged | HeadError] = []
+    found: list[Judged | HeadError | Left] = []
 
-    def report(_: int, one: Judged | HeadError) -> None:
+    def report(_: int, one: Judged | HeadError | Left) -> None:
         found.append(one)
 
     for judge, batch in batches([trial.design]):
         judge(batch, Judging(division, settings.seed, report, max_memory=limits.max_memory))
     if isinstance(found[0], HeadError):
         raise found[0]
+    assert isinstance(found[0], Judged)  # a path of one step does not fall
     return found[0].scores
 
 
 class _Board:
     """Reports the progress of a sweep: how many designs are judged, and how good the best of them is."""
 
-    def __init__(self, progress: Progress | None, log: TrialLog, metric: str, total: Callable[[], int]) -> None:
-        self.total = total
+    def __init__(self, progress: Progress | None, log: TrialLog, metric: str) -> None:
         self._progress, self._log, self._metric = progress, log, metric
         self._last = 0.0
+        self._stage, self._rows = "heads", 0
+        self._total: Callable[[], int] = lambda: 0
+
+    def begin(self, plan: SweepPlan, total: Callable[[], int]) -> None:
+        """Begin a level: how many designs are judged on it is asked at each report."""
+        self._stage = "heads" if plan.whole else f"heads on {plan.rows:,} rows"
+        self._rows, self._total = 0 if plan.whole else plan.rows, total
 
     def tell(self) -> None:
         """Report the progress."""
         self._last = time.monotonic()
         if self._progress:
-            best = ranked(self._log.trials, self._metric)[:1]
+            trials = [*self._log.on(self._rows).values()]
+            best = ranked(trials, self._metric)[:1]
             note = f"best {self._metric} {best[0].mean:.3f} ({best[0].design.kind})" if best and best[0].scores else ""
-            self._progress("heads", len(self._log.trials), self.total(), note)
+            self._progress(self._stage, len(trials), self._total(), note)
 
     def alive(self) -> None:
         """Report the progress again, if the last report was a while ago."""
@@ -158,78 +204,129 @@ class _Board:
 
 
 class _Rounds:
-    """Judges the designs that a search asks for.
+    """Judges designs on the rows of a table.
 
     Args:
         log: holds the trials of earlier calls, and writes each new one at once.
-        search: asks for designs.
         settings: the settings of the sweep.
-        limits: when to stop, and how much memory may be used.
         skipped: finds the designs that cannot be judged.
         held: keeps the scores of the best designs.
         board: reports the progress.
     """
 
     def __init__(
-        self,
-        log: TrialLog,
-        search: Search,
-        settings: SweepSettings,
-        limits: Limits,
-        skipped: Skipped,
-        held: HeldScores,
-        board: _Board,
+        self, log: TrialLog, settings: SweepSettings, skipped: Skipped, held: HeldScores, board: _Board
     ) -> None:
-        self._log, self._search, self._settings, self._limits = log, search, settings, limits
+        self._log, self._settings = log, settings
         self._skipped, self._held, self._board = skipped, held, board
 
-    def run(self, name: str, plan: SweepPlan) -> set[Key]:
-        """Judge on one table the designs that have no trial yet; return the keys of all that the search asked for."""
-        known = {trial.design: trial for trial in self._log.trials if trial.features == name}
+    def search(self, name: str, plan: SweepPlan, search: Search, limits: Limits, total: Callable[[], int]) -> list[Key]:
+        """Judge on a table the designs that have no trial yet; return the keys of all that the search asked for."""
+        known = self._known(name, plan)
         passed: set[HeadDesign] = set()
-        asked: set[HeadDesign] = set()
+        asked: dict[HeadDesign, None] = {}
 
         def how_good(design: HeadDesign) -> float | None:
             if design in known:
                 return goodness(known[design], self._settings.metric)
             return float("nan") if design in passed else None
 
+        self._board.begin(plan, total)
         with ExitStack() as opened:
             division: Division | None = None
-            for some in self._search.rounds(how_good):
+            for some in search.rounds(how_good):
                 passed |= self._skipped.sift(name, some)
                 designs = [design for design in some if design not in passed]
-                asked.update(designs)
-                if known.keys() >= set(designs):
-                    continue
-                folder, (deadline, max_memory) = self._log.path.parent, self._limits
-                division = division or opened.enter_context(plan.division(max_memory, folder))
-                self._board.tell()
-                for judge, batch in batches(designs, set(known)):
-                    judging = Judging(
-                        division, self._settings.seed, self._report(name, batch, division, known),
-                        metric=self._settings.metric, deadline=deadline, max_memory=max_memory, alive=self._board.alive,
-                    )  # fmt: skip
-                    if not judging.over:
-                        judge(batch, judging)
-        return {(name, design) for design in asked}
+                asked |= dict.fromkeys(designs)
+                if not known.keys() >= set(designs):
+                    division = division or self._divided(opened, plan, limits)
+                    self._judge(name, plan, division, designs, known, limits)
+        return [(name, design) for design in asked]
+
+    def judge(self, name: str, plan: SweepPlan, designs: Sequence[HeadDesign], limits: Limits, total: int) -> None:
+        """Judge some designs on the rows of a level; `total` is the number of designs of all tables."""
+        known = self._known(name, plan)
+        self._board.begin(plan, lambda: total)
+        if not known.keys() >= set(designs):
+            with ExitStack() as opened:
+                self._judge(name, plan, self._divided(opened, plan, limits), designs, known, limits)
+
+    def promoted(self, levels: Sequence[Mapping[str, SweepPlan]], keys: Collection[Key], left: int) -> set[Key]:
+        """Return those of some designs that go on from the last of some levels, when so many levels are left."""
+        before, now = ({}, *(self._log.on(_rows(level)) for level in levels))[-2:]
+        trials = {key: trial for key, trial in now.items() if key in keys}
+        return promoted(trials, before, self._settings.metric, left)
+
+    def at_least_one(self, level: Mapping[str, SweepPlan], keys: Collection[Key], limits: Limits) -> None:
+        """Judge the quickest of some designs on all rows if the budget was spent before one was, so that one wins."""
+        latest = self._log.latest()
+        if contenders(latest.values(), self._settings.metric):
+            return
+        found = [latest[key] for key in keys if key in latest and np.isfinite(latest[key].mean)]
+        if found:
+            name, design = min(found, key=lambda trial: (trial.seconds, trial.design.to_json())).key
+            self.judge(name, level[name], [design], limits._replace(deadline=inf), 1)
+
+    def _known(self, name: str, plan: SweepPlan) -> dict[HeadDesign, Trial]:
+        """Return the trials of a table on the rows of a level, and those on all rows."""
+        found = self._log.on(_rows({name: plan})) | self._log.on(0)
+        return {design: trial for (table, design), trial in found.items() if table == name}
+
+    def _divided(self, opened: ExitStack, plan: SweepPlan, limits: Limits) -> Division:
+        self._board.tell()
+        return opened.enter_context(plan.division(limits.max_memory, self._log.path.parent))
+
+    def _judge(
+        self,
+        name: str,
+        plan: SweepPlan,
+        division: Division,
+        designs: Sequence[HeadDesign],
+        known: dict[HeadDesign, Trial],
+        limits: Limits,
+    ) -> None:
+        """Judge designs family by family. With a budget they take turns: each gets an equal part of the time left."""
+        again, judged = True, -1
+        while len(known) > judged and (todo := list(batches(designs, known.keys(), again=again))):
+            again, judged = False, len(known)
+            for left, (judge, batch) in zip(range(len(todo), 0, -1), todo, strict=True):
+                if time.monotonic() >= limits.deadline:
+                    return
+                path = partial(self._falling, batch, known)
+                judging = Judging(
+                    division, self._settings.seed, self._report(name, plan, batch, division, known),
+                    metric=self._settings.metric, alive=self._board.alive, falling=path,
+                    **limits.share(left)._asdict(),
+                )  # fmt: skip
+                judge(batch, judging)
+
+    def _falling(self, designs: Sequence[HeadDesign], known: Mapping[HeadDesign, Trial], path: Sequence[int]) -> bool:
+        return falls([known[designs[i]] for i in path], self._settings.metric)
 
     def _report(
         self,
         name: str,
+        plan: SweepPlan,
         designs: Sequence[HeadDesign],
         division: Division,
         known: dict[HeadDesign, Trial],
     ) -> Report:
         """Return the function that a judge calls with the result of each design: it makes and writes the trial."""
 
-        def report(i: int, found: Judged | HeadError) -> None:
+        def report(i: int, found: Judged | HeadError | Left) -> None:
             trial = known.get(designs[i])
             if trial is None:
-                trial = known[designs[i]] = judge_trial(name, designs[i], division, found, self._settings.metric)
+                metric, part = self._settings.metric, not plan.whole
+                trial = known[designs[i]] = judge_trial(name, designs[i], division, found, metric, part=part)
                 self._log.add(trial)
                 self._board.tell()
-            if isinstance(found, Judged):
+            if isinstance(found, Judged) and not (found.cut or trial.part):
                 self._held.add(trial, found.scores)
 
         return report
+
+
+def _rows(level: Mapping[str, SweepPlan]) -> int:
+    """Return by which number the log knows the trials of a level."""
+    plan = next(iter(level.values()))
+    return 0 if plan.whole else plan.rows

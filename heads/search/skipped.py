@@ -55,7 +55,9 @@ class Skipped:
     def _find(self, table: str, designs: Iterable[HeadDesign]) -> set[HeadDesign]:
         found = set()
         for design in designs:
-            why = design.build().obstacle(self._extents[table], self._max_memory)
+            head, extent = design.build(), self._extents[table]
+            # The winner is fitted alone in the end.
+            why = head.obstacle(extent, self._max_memory) or head.obstacle_alone(extent, self._max_memory)
             if why and (table, design) not in self._known:
                 self._why[table, design] = design.kind, why
                 found.add(design)

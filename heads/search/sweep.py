@@ -5,13 +5,15 @@ on the train rows and judged on the validation rows. The winner is the best by t
 that of the least log loss, then the smallest). It is refitted on train and validation rows, and measured once on the
 test rows, which nothing before has read. In the folder of the sweep stand the trials (:data:`heads.search.trials.FILE`,
 each written as soon as it is known), the winner and the summary (:data:`heads.search.results.SUMMARY`). A sweep that
-was killed goes on where it was when it is called again with the same folder.
+was killed goes on where it was when it is called again with the same folder. Of many rows a part judges all designs,
+and the best of them go on to more rows, see :mod:`heads.search.halving`.
 """
 
 import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -36,6 +38,8 @@ from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
 
+_BLOCK = 2**16
+"""Rows whose identity is written down at a time."""
 DEFAULT_FOLDS, FEW = 5, 1000
 """Number of folds where there are fewer than :data:`FEW` validation rows: so few rank heads by luck."""
 
@@ -57,6 +61,7 @@ def sweep(
     trackers: Sequence[str] = (),
     ensemble: int = 1,
     smallest: bool = False,
+    exhaustive: bool = False,
     seed: int = 0,
     progress: bool | Progress | None = True,
     note: Callable[[str], None] | None = None,
@@ -71,8 +76,9 @@ def sweep(
         tap: which features, see :func:`heads.load_features`; by default each tap by itself.
         cv: number of folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
         metric: what to select by, one of :data:`heads.search.trials.METRICS`.
-        budget: seconds after which no further head is begun.
-        max_memory: bytes; larger features stay on disk, and are streamed.
+        budget: seconds after which no further head is begun; families of heads take turns, the quickest ones first.
+        max_memory: bytes to use, see :func:`heads.fit.fit_head`; features that take more than half of them stay on
+            disk, and heads that take more are not judged.
         views: fit on the augmented versions of train rows too, if there are any.
         sampler: one of :data:`heads.search.samplers.SAMPLERS`, which looks for good designs within the space; by
             default all of it is judged.
@@ -81,6 +87,8 @@ def sweep(
         ensemble: number of the best heads on the winner's features to take together, see
             :class:`heads.kinds.ensemble.EnsembleHead`.
         smallest: take the smallest head that is as good as the best, see :func:`heads.search.trials.select`.
+        exhaustive: judge all designs on all rows; by default, of 10,000 images and more, a part judges first, see
+            :mod:`heads.search.halving`.
         seed: of all that is random.
         progress: see :func:`featurestore.system.progress.reporting`; a function is called with "heads", the number of
             designs that are judged, that of all designs, and how good the best is.
@@ -108,7 +116,7 @@ def sweep(
     settings = SweepSettings(
         features=_identity(tables), space=Path(space).name if space else preset,
         cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,
-        sampler=sampler, seed=seed, ensemble=ensemble, smallest=smallest,
+        sampler=sampler, seed=seed, ensemble=ensemble, smallest=smallest, exhaustive=exhaustive,
     )  # fmt: skip
     plans = {name: SweepPlan(table, settings.cv, views, seed) for name, table in tables.items()}
     _check_classes(metric, plans)
@@ -120,7 +128,7 @@ def sweep(
     table, plan = tables[winner.features], plans[winner.features]
     best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
     held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
-    made = refit(table, plan, best[:ensemble], held, seed=seed, views=views)
+    made = refit(table, plan, best[:ensemble], held, seed=seed, views=views, max_memory=max_memory)
     saved = save_head(folder / WINNER, made.fitted)
     test = answers(made.fitted, table).measured(saved.path) if len(table.rows("test")) else None
     result = SweepResult(
@@ -161,6 +169,13 @@ def _notes(found: JudgedSpace, plans: Mapping[str, SweepPlan], sampler: str | No
     if not found.trials and found.skipped and (not spent or found.total <= 0):
         raise HeadError(f"no head of the sweep can be judged: {'; '.join(found.skipped)}")
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *found.skipped]
+    if parts := Counter(trial.rows for trial in found.trials if trial.part):
+        rows = next(iter(plans.values())).rows
+        counts = ", ".join(f"{count} on {some:,}" for some, count in sorted(parts.items()))
+        notes.append(
+            f"{parts.total()} of {len(found.trials)} heads were judged on a part of the {rows:,} rows alone ({counts})"
+            ": others were better there; --exhaustive judges all on all"
+        )
     if (left := found.total - len(found.trials)) > 0:
         why = "the budget was spent" if spent else f"{sampler} suggested no others"
         notes.append(f"{left} of {found.total} heads were not begun: {why}")
@@ -193,5 +208,11 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
     """Return a digest of all that features, labels and splits depend on."""
     first = next(iter(tables.values()))
     parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
-    rows = [first.digests.tolist(), first.y.tolist(), first.splits.tolist(), first.class_names]
-    return hashlib.sha256(json.dumps([parts, rows]).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"[{json.dumps(parts)}, [".encode())
+    for column in (first.digest_bytes, first.y, first.splits):
+        for i, block in enumerate(np.array_split(column, -(-len(column) // _BLOCK) or 1)):
+            texts = block.astype(str).tolist() if block.dtype.kind == "S" else block.tolist()
+            digest.update(("[" if i == 0 else ", ").encode() + json.dumps(texts)[1:-1].encode())
+        digest.update(b"], ")
+    digest.update(f"{json.dumps(first.class_names)}]]".encode())
+    return digest.hexdigest()[:16]

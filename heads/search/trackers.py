@@ -40,7 +40,7 @@ def check_tracker(address: str) -> None:
 
 
 def track(found: SweepResult, address: str) -> None:
-    """Write the hyperparameters, mean scores, error, seconds and size of each trial, and the winner's test metrics.
+    """Write hyperparameters, scores, error, seconds, size and rows of each trial, and the test metrics of the winner.
 
     The tracker shows them under the name of the sweep's folder. Trials that were written before are replaced, so that
     a sweep that went on can be tracked again.
@@ -78,7 +78,8 @@ def _tracked(found: SweepResult) -> Iterator[_Tracked]:
         for name, value in design["params"].items():
             params[name] = (",".join(map(str, value)) or "0") if isinstance(value, list) else value
         means = {name: float(np.mean(folds)) for name, folds in trial.scores.items()}
-        metrics = means | {name: values[name] for name in ("error", "seconds", "size") if values[name] is not None}
+        numbers = ("error", "seconds", "size", "rows")
+        metrics = means | {name: values[name] for name in numbers if values[name] is not None}
         if found.test and trial is found.winner:
             metrics |= {f"test_{name}": value for name, value in found.test.metrics().items()}
         metrics = {name: value for name, value in metrics.items() if np.isfinite(value)}

@@ -19,7 +19,7 @@ from heads.feature_table import Floats, Labels
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
 from heads.metrics.outcomes import Outcomes, blocks
-from heads.search.judging import Judged
+from heads.search.judging import Judged, Left
 from heads.solvers.arrays import Extent
 from heads.solvers.calibration import fit_temperature, stratified_folds
 from heads.solvers.folds import Division
@@ -34,7 +34,7 @@ Key = tuple[str, HeadDesign]
 """Identifies a trial of a sweep: the name of its table of features, and its design."""
 
 _PARTS = 10
-"""Number of parts of a single fold on which two designs are compared."""
+"""Number of parts of a single fold on which two designs are compared; twice as many where only some rows are seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Trial:
     Attributes:
         features: name of the table, such as a tap.
         design: kind of head and its hyperparameters.
-        scores: metric -> its value on each fold's held-out rows; empty for a design that could not be fitted.
+        scores: metric -> its value on each fold's held-out rows, without the folds that a design which was cut has not
+            seen; empty for a design that could not be fitted.
         mean: mean of the sweep's metric over the folds.
         error: standard error of that mean; with one fold, that of the metric over its rows.
         seconds: the design's share of the time of the sweep.
@@ -52,8 +53,10 @@ class Trial:
         stopped: why the fits ended.
         losses: log loss after each epoch on the rows that decide when to stop, of kinds that have epochs.
         parts: the sweep's metric on parts of the held-out rows that are the same for all designs: the folds, or tenths
-            of the only one.
+            of the only one; twentieths if the design has seen a part of the rows.
         cut: whether training ended early because other designs were better; such a design cannot win.
+        rows: number of images that the design was fitted to or judged on; 0 if an earlier version judged it.
+        part: whether these are only a part of the images, see :mod:`heads.search.halving`; such a design cannot win.
     """
 
     features: str
@@ -67,10 +70,12 @@ class Trial:
     losses: list[float] = field(default_factory=list)
     parts: list[float] = field(default_factory=list)
     cut: bool = False
+    rows: int = 0
+    part: bool = False
 
     @property
     def key(self) -> Key:
-        """The key that identifies the trial."""
+        """The key that identifies the design and its features; there is a trial for each number of rows at most."""
         return self.features, self.design
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,6 +105,8 @@ class Trial:
             _numbers(values.get("losses", [])),
             _numbers(values.get("parts", [])),
             values.get("cut", False),
+            values.get("rows", 0),
+            values.get("part", False),
         )
 
 
@@ -132,31 +139,51 @@ def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes
 
 
 def judge_trial(
-    features: str, design: HeadDesign, division: Division, judged: Judged | HeadError, metric: str
+    features: str,
+    design: HeadDesign,
+    division: Division,
+    judged: Judged | HeadError | Left,
+    metric: str,
+    *,
+    part: bool = False,
 ) -> Trial:
-    """Return the trial of a design, from its scores on held-out rows or the error with which it could not be fitted."""
-    if isinstance(judged, HeadError):  # the others can still win; the table says why this one cannot
-        return Trial(features, design, {}, float("nan"), float("nan"), 0.0, 0, f"error: {judged}")
-    codes, fold = division.codes[division.judged], division.fold[division.judged]
-    outcomes = held_outcomes(design, judged.scores, codes)
+    """Return the trial of a design, from its scores on held-out rows, or from why there are none.
+
+    Args:
+        features: name of the table.
+        design: the design.
+        division: the rows.
+        judged: the scores; or the error with which the design could not be fitted, or why it was left out.
+        metric: the sweep's.
+        part: whether the division holds a part of the rows.
+    """
+    rows = int(division.plain.sum())
+    if not isinstance(judged, Judged):  # the others can still win; the table says why this one cannot
+        why = judged.why if isinstance(judged, Left) else f"error: {judged}"
+        return Trial(features, design, {}, float("nan"), float("nan"), 0.0, 0, why, rows=rows, part=part)
+    seen = ~np.isnan(judged.scores[:, 0])
+    held = division.judged[seen]
+    codes, fold = division.codes[held], division.fold[held]
+    outcomes = held_outcomes(design, judged.scores[seen], codes)
 
     def metrics(rows: Any) -> dict[str, float]:
         return {name: each.value for name, each in estimates_of(outcomes.rows(rows)).items()}
 
-    each = [metrics(fold == f) for f in range(division.folds)]
+    each = [metrics(fold == f) for f in np.unique(fold)]
     kept = [m for m in METRICS if any(m in one for one in each)]
     scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
     values, parts = np.array(scores[metric]), scores[metric]
-    if division.folds == 1:
+    if len(values) == 1:
         whole = estimates_of(outcomes)
         error = whole[metric].error if metric in whole else float("nan")
-        tenth = stratified_folds(codes, _PARTS, 0)
-        parts = [metrics(tenth == i).get(metric, float("nan")) for i in range(tenth.max() + 1)]
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
+    if len(values) == 1 or part:
+        number = stratified_folds(codes, 2 * _PARTS if part else _PARTS, 0)
+        parts = [metrics(number == i).get(metric, float("nan")) for i in range(number.max() + 1)]
     return Trial(
         features, design, scores, float(values.mean()), float(error), round(judged.seconds, 4), size(design, division),
-        judged.stopped, [round(loss, 4) for loss in judged.losses], parts, judged.cut,
+        judged.stopped, [round(loss, 4) for loss in judged.losses], parts, judged.cut, rows, part,
     )  # fmt: skip
 
 
@@ -169,7 +196,7 @@ def select(trials: Iterable[Trial], metric: str, *, smallest: bool = False) -> T
     """Return the best trial by the metric's mean; see :func:`ranked` for equally good ones.
 
     Args:
-        trials: those that were cut early are left out.
+        trials: those that were cut early, or have seen a part of the rows, are left out.
         metric: one of :data:`METRICS`.
         smallest: take the smallest head within one standard error of the best instead, that of the difference between
             both on the same rows; of equally small ones, the best. (Breiman et al., "Classification and regression
@@ -189,7 +216,7 @@ def select(trials: Iterable[Trial], metric: str, *, smallest: bool = False) -> T
 
 def contenders(trials: Iterable[Trial], metric: str) -> list[Trial]:
     """Return the trials that can win, the best first."""
-    return [trial for trial in ranked(trials, metric) if np.isfinite(trial.mean) and not trial.cut]
+    return [trial for trial in ranked(trials, metric) if np.isfinite(trial.mean) and not trial.cut and not trial.part]
 
 
 def _as_good(trial: Trial, best: Trial, metric: str) -> bool:
@@ -205,16 +232,19 @@ def _as_good(trial: Trial, best: Trial, metric: str) -> bool:
 def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
     """Return trials in order, the best first; designs that could not be fitted come last.
 
+    Those of fewer rows come after those of more, since their figures cannot be compared.
+
     Of equally good ones, that of the least log loss comes first, then the smallest. The order does not depend on the
     order in which the designs were judged.
     """
 
-    def order(trial: Trial) -> tuple[bool, float, float, int, str, str]:
+    def order(trial: Trial) -> tuple[bool, float, float, float, int, str, str]:
         usable = bool(np.isfinite(trial.mean))
         value = -goodness(trial, metric) if usable else 0.0
         loss = float(np.mean(trial.scores.get("log_loss", np.inf)))
         return (
             not usable,
+            -trial.rows if trial.part else -np.inf,
             value,
             loss if np.isfinite(loss) else np.inf,
             trial.size,
@@ -291,6 +321,14 @@ class TrialLog:
 
     def _unreadable(self, reason: str) -> HeadError:
         return HeadError(f"{self.path}: no list of trials ({reason}): delete it, or choose another --out")
+
+    def on(self, rows: int) -> dict[Key, Trial]:
+        """Return the trials on a part of so many rows, or for 0 those on all rows."""
+        return {trial.key: trial for trial in self.trials if (trial.rows if trial.part else 0) == rows}
+
+    def latest(self) -> dict[Key, Trial]:
+        """Return the trial of each design on the most rows."""
+        return {trial.key: trial for trial in sorted(self.trials, key=lambda trial: (not trial.part, trial.rows))}
 
     def add(self, trial: Trial) -> None:
         """Keep a trial, safe on disk.

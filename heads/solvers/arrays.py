@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, InputError
 from heads.feature_table import Floats, Labels
+from heads.rows import Rows, StreamedRows
 from heads.solvers.moments import moments
 
 F = TypeVar("F", bound=np.floating[Any])
@@ -37,6 +38,10 @@ class Scaling(NamedTuple):
         Z /= self.scale
         return Z
 
+    def of(self, X: Rows) -> Rows:
+        """Return standardised rows (N, D): in a new array, or on disk as they were, to be scaled when they are read."""
+        return X.scaled(*self) if isinstance(X, StreamedRows) else self.apply(X)
+
     def fold(self, weights: Floats, bias: Floats) -> tuple[Floats, Floats]:
         """Return weights (D, C) and bias (C,) that compute on raw rows what these compute on standardised rows."""
         folded = weights / self.scale[:, None].astype(np.float64)
@@ -51,27 +56,49 @@ class Extent(NamedTuple):
         fewest: the number of rows of the smallest training set.
         columns: the number of features D.
         classes: the number of classes C.
+        folds: the number of folds that are fitted side by side.
     """
 
     rows: int
     fewest: int
     columns: int
     classes: int
+    folds: int = 1
 
     @classmethod
     def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":
         """Compute the size from the fold in which each row is held out (N,); -1 is never held out."""
-        return cls(len(fold), len(fold) - int(np.bincount(fold + 1)[1:].max(initial=0)), columns, classes)
+        held = np.bincount(fold + 1)[1:]
+        return cls(len(fold), len(fold) - int(held.max(initial=0)), columns, classes, max(len(held), 1))
 
 
-def standardise(X: Floats, weights: NDArray[np.float64] | None = None) -> tuple[Floats, Scaling]:
-    """Return standardised rows, and their scaling. Columns that are constant to rounding become zero.
+def standardise(X: Rows, weights: NDArray[np.float64] | None = None) -> tuple[Rows, Scaling]:
+    """Return standardised rows, and their scaling, see :meth:`Scaling.of`. Constant columns become zero.
 
     The weights of the rows (N,) are equal by default.
     """
     means, scales = moments(X, (np.ones(len(X)) if weights is None else weights)[None])
     scaling = Scaling(means[0], scales[0])
-    return scaling.apply(X), scaling
+    return scaling.of(X), scaling
+
+
+def check_streamed(X: StreamedRows) -> None:
+    """Check rows on disk as :func:`as_features` checks those in memory, reading each once.
+
+    Raises:
+        InputError: see there.
+    """
+    bad = np.concatenate([unusable(block) for block in X.blocks()])
+    _check(bad)
+
+
+def _check(bad: NDArray[np.bool_]) -> None:
+    rows = np.flatnonzero(bad)
+    if rows.size:
+        raise InputError(
+            f"{UNUSABLE} in {rows.size} of {len(bad)} rows, the first is row {rows[0]}: "
+            "leave these rows out, or extract them again"
+        )
 
 
 def as_features(X: ArrayLike) -> Floats:
@@ -88,11 +115,7 @@ def as_features(X: ArrayLike) -> Floats:
         )
     with np.errstate(over="ignore"):  # the check below names rows that become infinite
         features = raw.astype(np.float32, copy=False)
-    if (bad := np.flatnonzero(unusable(features))).size:
-        raise InputError(
-            f"{UNUSABLE} in {bad.size} of {len(raw)} rows, the first is row {bad[0]}: "
-            "leave these rows out, or extract them again"
-        )
+    _check(unusable(features))
     return features
 
 

@@ -135,7 +135,7 @@ class Batches:
         max_memory: int | None = None,
         stopping: LabelledRows | None = None,
     ) -> None:
-        self._division, self._fold, self._seed, self._stopping = division, fold, seed, stopping
+        self._division, self.fold, self._seed, self._stopping = division, fold, seed, stopping
         self._scaling = division.scaling(fold, standardize)
         size = 4 * division.X.shape[1]
         self.streamed = max_memory is not None and size * len(division.X) > max_memory
@@ -145,7 +145,7 @@ class Batches:
     def _parts(self) -> tuple[Labels, Labels]:
         """The rows to train on, those of one image side by side; and the plain rows that are left out of these."""
         division = self._division
-        rows = np.flatnonzero(division.fold != self._fold)
+        rows = np.flatnonzero(division.fold != self.fold)
         rows = rows[np.argsort(division.image[rows], kind="stable")]
         if self._stopping is not None:
             return rows, rows[:0]
@@ -160,7 +160,7 @@ class Batches:
         """The versions of each image among the rows to train on."""
         return Versions(self._division.image[self._parts[0]])
 
-    def epoch(self, number: int, batch_size: int) -> Iterator[LabelledRows]:
+    def epoch(self, number: int, batch_size: int) -> Iterator[tuple[Floats, Labels]]:
         """Yield the batches of an epoch: one version of each image, drawn anew, in an order drawn by `number`."""
         rng = np.random.default_rng([self._seed, number])
         rows = self._parts[0][self._versions.draw(rng)]
@@ -205,7 +205,7 @@ class Batches:
 
     def held(self) -> Iterator[Floats]:
         """Yield the held-out rows of the fold in blocks."""
-        yield from self._blocks(self._division.held(self._fold))
+        yield from self._blocks(self._division.held(self.fold))
 
     def _blocks(self, rows: Labels) -> Iterator[Floats]:
         for start in range(0, len(rows), BLOCK):

@@ -20,6 +20,7 @@ import numpy as np
 
 from featurestore.system.children import safely
 from featurestore.system.machine import cores
+from heads.rows import StreamedRows
 from heads.solvers.adamw import Net, Pool
 from heads.solvers.dense_net import Batches, Member, scores_of, threads_for, train_epoch
 from heads.solvers.folds import Division, scratch
@@ -146,7 +147,7 @@ def workshop(
     work = 3 * len(division.codes) * sum(member.cost * member.params["epochs"] for member in members)
     workers = cores() if work > _WORTH_PROCESSES else 1
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if workers > 1 and not isinstance(division.X, np.memmap):
+        if workers > 1 and not isinstance(division.X, np.memmap | StreamedRows):
             X = scratch(Path(folder) / "rows", division.X.dtype, division.X.shape)
             X[:] = division.X
             division = replace(division, X=X)

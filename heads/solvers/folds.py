@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featurestore.system.files import size_text, write_error
-from heads.feature_table import Features, Labels
+from heads.feature_table import Labels, Rows
+from heads.rows import StreamedRows, taken
 from heads.solvers.arrays import Scaling
 from heads.solvers.moments import moments
 from heads.solvers.training import Training
@@ -49,7 +50,7 @@ class Division:
     """Rows and the folds in which they are held out.
 
     Attributes:
-        X: float16 or float32 (N, D), in memory or memory-mapped; any order of rows.
+        X: float16 or float32 (N, D), in memory, memory-mapped or streamed; any order of rows.
         codes: labels 0..C-1 (N,).
         fold: the fold in which a row is held out (N,); -1 is never held out. A fold's training rows are all others.
         image: number of the image that a row shows (N,): rows of one number are in one fold.
@@ -58,7 +59,7 @@ class Division:
         groups: number of each image's group, whose images are held out together (I,); None where each is its own.
     """
 
-    X: Features
+    X: Rows
     codes: Labels
     fold: Labels
     image: Labels
@@ -145,9 +146,11 @@ class Division:
         return self.scalings[fold] if standardize else Scaling.none(self.X.shape[1])
 
     def training(self, fold: int, standardize: bool) -> Training:
-        """Return the scaled training rows of a fold, in an array of their own."""
+        """Return the scaled training rows of a fold, in an array of their own unless they are streamed."""
         rows = self.training_rows(fold)
-        Z = self.scaling(fold, standardize).apply(np.asarray(self.X[rows], np.float32))
+        X = taken(self.X, rows)
+        scaling = self.scaling(fold, standardize)
+        Z = scaling.of(X if isinstance(X, StreamedRows) else np.asarray(X, np.float32))
         images = self.image[rows[self.plain[rows]]]
         place = np.empty(int(self.image.max()) + 1, np.intp)
         place[images] = np.arange(len(images))

@@ -1,11 +1,9 @@
 """Means and standard deviations of columns, for many sets of rows in one pass."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.feature_table import Floats
+from heads.feature_table import Floats, Rows
 
 _FLOOR = 10 * float(np.finfo(np.float32).eps)
 """A standard deviation below this share of the mean is a rounding error."""
@@ -13,14 +11,14 @@ _BLOCK = 1024
 """Rows that are summed at a time."""
 
 
-def moments(X: NDArray[np.floating[Any]], weights: NDArray[np.float64]) -> tuple[Floats, Floats]:
+def moments(X: Rows, weights: NDArray[np.float64]) -> tuple[Floats, Floats]:
     """Compute the mean and the standard deviation of each column, for several sets of weights.
 
     Sums are float64, so that (but for the rarest cases) a set of rows has the same moments to the last bit of float32,
     whatever other rows lie between its rows.
 
     Args:
-        X: rows (N, D).
+        X: rows (N, D), in memory or not.
         weights: the weight of each row in each set (K, N).
 
     Returns:

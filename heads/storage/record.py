@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError
 from featurestore.sources.splits import SPLITS
@@ -56,16 +56,16 @@ class Record:
 
     @classmethod
     def of(cls, digests: NDArray[Any], splits: NDArray[Any], fitted: Iterable[str], chosen: Iterable[str]) -> "Record":
-        """Make the record from the digests, in hexadecimal, and the splits of all rows: str arrays (N,)."""
+        """Make the record from the digests in hexadecimal, str or bytes (N,), and the splits, str (N,), of all rows."""
         found = {}
         for split in SPLITS:
-            begins = [bytes.fromhex(digest[: 2 * _BYTES]) for digest in np.unique(digests[splits == split]).tolist()]
-            found[split] = np.frombuffer(b"".join(begins), np.uint8).reshape(-1, _BYTES)
+            some = np.unique(_keys(digests[splits == split]))
+            found[split] = np.frombuffer(some.tobytes(), np.uint8).reshape(-1, _BYTES)
         return cls(found, tuple(fitted), tuple(chosen))
 
-    def split_of(self, digests: Iterable[str]) -> NDArray[Any]:
+    def split_of(self, digests: ArrayLike) -> NDArray[Any]:
         """Return the split that each image was in, by its digest in hexadecimal, str (N,); "" for unknown images."""
-        asked = np.array([bytes.fromhex(d[: 2 * _BYTES]) for d in digests], _KEY)
+        asked = _keys(digests)
         found = np.full(len(asked), "", "U10")
         for split, rows in self.digests.items():
             for start in range(0, len(rows), _BLOCK):
@@ -73,7 +73,7 @@ class Record:
                 found[np.isin(asked, block)] = split
         return found
 
-    def seen(self, digests: Iterable[str]) -> NDArray[Any]:
+    def seen(self, digests: ArrayLike) -> NDArray[Any]:
         """Return how the head has seen each image, str (N,): :data:`FITTED`, :data:`CHOSEN` or ""."""
         splits = self.split_of(digests)
         chosen = np.where(np.isin(splits, self.chosen), CHOSEN, "")
@@ -104,6 +104,12 @@ class Record:
         reference = Reference.from_arrays(arrays) if known else None
         fitted, chosen = tuple(values["fitted_on"]), tuple(values["chosen_by"])
         return cls({split: arrays[split] for split in SPLITS}, fitted, chosen, reference)
+
+
+def _keys(digests: ArrayLike) -> NDArray[np.bytes_]:
+    """Return the first bytes of digests in hexadecimal, str or bytes (N,), as values to be compared."""
+    texts = np.asarray(digests).astype(f"S{2 * _BYTES}")
+    return np.frombuffer(bytes.fromhex(texts.tobytes().decode()), _KEY)
 
 
 def note_measured(head: Path, split: str, digests: Iterable[str]) -> int:

@@ -32,6 +32,7 @@ from heads.kinds.base import MODEL, WEIGHTS, Head
 from heads.kinds.design import HeadDesign
 from heads.metrics.outcomes import Outcomes
 from heads.metrics.shift import Reference
+from heads.rows import StreamedRows
 from heads.solvers.arrays import finite
 from heads.storage.record import MEASURED, ROWS, Record
 from heads.storage.state_file import pack_state, read_state
@@ -197,7 +198,7 @@ class FittedHead(Result):
         proba[:, self.head.classes_] = known
         return proba
 
-    def outcomes(self, X: ArrayLike, y: ArrayLike) -> Outcomes:
+    def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike) -> Outcomes:
         """Compare the probabilities of feature rows X (N, D) with their classes y (N,), in bounded memory."""
         with self._named():
             return self.head.outcomes(X, y, len(self.class_names))
@@ -213,6 +214,8 @@ class FittedHead(Result):
 
     def _shown(self) -> Iterator[tuple[str, str]]:
         yield "kind", " ".join([self.design.kind, *self.design.settings()])
+        if self.head.approximation:
+            yield "approx.", self.head.approximation
         names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
         yield "classes", f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})"
         taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)

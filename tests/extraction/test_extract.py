@@ -99,8 +99,8 @@ def test_the_same_images_in_another_data_set_are_copied(images, tmp_path):
 def test_another_spec_makes_another_file(images, tmp_path):
     paths = {extract(images, tmp_path / "store", **FAST, **options).path
              for options in ({}, {"resize": "crop"}, {"pool": "max"}, {"dtype": "float16"}, {"precision": "bfloat16"},
-                             {"decoder": "draft"})}  # fmt: skip
-    assert len(paths) == 6
+                             {"decoder": "draft"}, {"decoder": "turbo"})}  # fmt: skip
+    assert len(paths) == 7
     assert extract(images, tmp_path / "store", **(FAST | {"size": 48})).computed == 30
 
 
@@ -398,7 +398,7 @@ def test_a_damaged_file_of_another_data_set_is_no_obstacle(images, tmp_path):
         ({"batch_size": 0}, BackboneError, "batch size 0"),
         ({"engine": "opnvino"}, BackboneError, "unknown engine 'opnvino': did you mean 'openvino'"),
         ({"precision": "float64"}, BackboneError, "unknown precision 'float64'"),
-        ({"decoder": "turbo"}, BackboneError, "unknown decoder 'turbo'"),
+        ({"decoder": "turbojpeg"}, BackboneError, "unknown decoder 'turbojpeg'"),
     ],
 )
 def test_options_are_checked_before_anything_is_made(images, tmp_path, options, error, message):

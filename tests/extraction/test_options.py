@@ -32,7 +32,7 @@ def test_open_source_spells_out_the_options_of_a_source():
     [
         ({"resize": "crops"}, "unknown resize rule 'crops': did you mean 'crop'?"),
         ({"dtype": "float64"}, "unknown dtype 'float64'"),
-        ({"decoder": "turbo"}, "unknown decoder 'turbo'"),
+        ({"decoder": "turbojpeg"}, "unknown decoder 'turbojpeg': did you mean 'turbo'?"),
         ({"engine": "kera"}, "unknown engine 'kera': did you mean 'keras'?"),
         ({"batch_size": 0}, "batch size 0: it must be at least 1"),
         ({"views": 1001}, "views 1001: it must be 0 to 1,000"),

@@ -1,12 +1,15 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from commands import modules_imported_by
-from feature_files import write_features
+from feature_files import SPEC, write_features
 
 from featurestore.errors import DesignError, HeadError
-from heads import evaluate, fit_head, load_features
+from heads import evaluate, fit_head, load_features, rows
+from heads.kinds import linear
+from heads.kinds.design import head_class
 
 
 def test_report_tells_what_was_done(digits_file, tmp_path):
@@ -90,3 +93,64 @@ def test_linear_and_dense_heads_are_used_with_numpy_alone(digits_file, tmp_path)
         )
         assert "safetensors" in loaded
         assert not loaded & {"tensorflow", "keras", "jax", "torch", "sklearn", "scipy", "skops"}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("kind", ["logreg", "linear-svm", "ridge", "lda", "centroid", "dense", "knn", "svm"])
+def test_a_streamed_fit_is_the_fit_in_memory(digits, tmp_path, monkeypatch, kind, dtype):
+    X, y = digits
+    splits = np.resize(["train", "train", "train", "validation", "test"], 600)
+    shown = np.arange(0, 600, 5)
+    path = write_features(
+        tmp_path / "f.h5", X, y, splits, class_names=[str(i) for i in range(10)], view_rows=shown,
+        views=X[shown] + 1, spec=replace(SPEC, dtype=dtype),
+    )  # fmt: skip
+    wish = {"params": ["epochs=5"] if kind == "dense" else []}
+    there = fit_head(path, kind, **wish)
+    monkeypatch.setattr(rows, "_SHARE", 10**9)
+    here = fit_head(path, kind, **wish)
+    assert here.metrics.keys() == there.metrics.keys()
+    for split, metrics in there.metrics.items():
+        assert here.metrics[split] == pytest.approx(metrics, rel=1e-4)
+    assert here.views == there.views == 120
+    np.testing.assert_allclose(here.predict_proba(X), there.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["logreg", "linear-svm"])
+def test_problems_that_are_solved_in_turn_have_the_same_solution(digits_file, monkeypatch, kind):
+    table = load_features(digits_file)
+    X, y = table.select("train", "validation")
+    solve = head_class(kind)(tol=1e-9)
+    beside, temperature = solve.fit(X, y).scores(X), solve.temperature_
+    monkeypatch.setattr(linear, "_LARGE", 1)
+    in_turn = solve.fit(X, y)
+    np.testing.assert_allclose(in_turn.scores(X), beside, atol=1e-3 * np.ptp(beside))
+    assert in_turn.temperature_ == pytest.approx(temperature, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "what", "way_out"),
+    [
+        ("knn", (), "360 rows, which it needs in memory, take", "another kind: logreg"),
+        ("svm", (), "360 rows, which it needs in memory, take", "another kind: logreg"),
+        ("lda", (), "covariance of 64 × 64 features", "'ridge' needs none"),
+        ("dense", ("hidden=512",), "numbers of its weights take", "fewer units"),
+        ("logreg", (), "coefficients and their last steps take", "fewer columns"),
+    ],
+)
+def test_what_does_not_fit_in_memory_is_refused_before_it_begins(digits_file, tmp_path, kind, params, what, way_out):
+    with pytest.raises(HeadError) as caught:
+        fit_head(digits_file, kind, params=params, out=tmp_path / "head", max_memory=100_000)
+    text = str(caught.value)
+    assert what in text and way_out in text and "give --max-memory " in text and str(digits_file) in text
+    assert not (tmp_path / "head").exists()
+
+
+def test_damaged_rows_on_disk_are_found(digits, tmp_path, monkeypatch):
+    X, y = digits
+    X = X.copy()
+    X[0, 3] = np.inf
+    path = write_features(tmp_path / "f.h5", X, y, ["train"] * 600, class_names=[str(i) for i in range(10)])
+    monkeypatch.setattr(rows, "_SHARE", 10**9)
+    with pytest.raises(HeadError, match=r"f\.h5: features hold NaN, .* in 1 of 600 rows, the first is row 0"):
+        fit_head(path)

@@ -11,11 +11,29 @@ from PIL import Image
 
 from featurestore.errors import ImageError
 from featurestore.images import decode as decoding
-from featurestore.images.decode import MAX_BYTES, decode, hash_file, read_file
+from featurestore.images.decode import MAX_BYTES, decode_sizes, hash_file, read_file
 from featurestore.images.picture import Picture
+from featurestore.images.turbo import QuickPicture
 from featurestore.sources.base import digest_of
-from featurestore.spec import RESIZES
+from featurestore.spec import DECODERS, RESIZES
 from featurestore.system.budget import Budget
+
+
+@pytest.fixture(params=DECODERS)
+def decoder(request):
+    return request.param
+
+
+@pytest.fixture
+def decode(decoder):
+    return lambda data, size, resize: decode_sizes(data, [size], resize, decoder)[size]
+
+
+def turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
 
 # Memory
 
@@ -56,7 +74,7 @@ def test_processes_go_one_by_one_through_the_gate():
     assert passed == ["in", "out"]
 
 
-def test_what_fails_gives_its_share_back():
+def test_what_fails_gives_its_share_back(decode):
     with pytest.raises(ImageError):
         decode(png(64, 64)[:-40], 8, "squash")
     assert not decoding.PIXELS._used and not decoding.FILES._used
@@ -64,10 +82,11 @@ def test_what_fails_gives_its_share_back():
 
 @pytest.mark.parametrize("orientation", [None, *range(1, 9)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1", "I;16"])
-def test_an_image_in_strips_has_the_pixels_of_the_whole(mode, orientation, monkeypatch):
+@pytest.mark.parametrize("kind", [Picture, QuickPicture])
+def test_an_image_in_strips_has_the_pixels_of_the_whole(mode, orientation, kind, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 200) if mode == "I;16" else Image.fromarray(pixels)
-    picture = Picture(image if mode == "I;16" else image.convert(mode), orientation)
+    picture = kind(image if mode == "I;16" else image.convert(mode), orientation)
     sizes = [(resize, size) for resize in RESIZES for size in (16, 80, 200)]
     whole = [np.asarray(picture.resized(size, resize)) for resize, size in sizes]
     monkeypatch.setattr("featurestore.images.picture._STRIP", 4 * 90 * 7)
@@ -75,7 +94,7 @@ def test_an_image_in_strips_has_the_pixels_of_the_whole(mode, orientation, monke
     assert all((a == b).all() for a, b in zip(whole, strips, strict=True))
 
 
-def test_what_is_kept_of_a_failure_holds_no_pixels():
+def test_what_is_kept_of_a_failure_holds_no_pixels(decode):
     try:
         decode(png(64, 64)[:-40], 8, "squash")
     except ImageError as error:
@@ -95,11 +114,26 @@ def test_large_images_wait_for_each_other(tmp_path):
 @pytest.mark.slow_hostile
 @pytest.mark.parametrize(("colour_type", "bits", "most"), [(2, 8, 850), (6, 8, 850), (0, 8, 350), (0, 16, 600)])
 @pytest.mark.parametrize("resize", RESIZES)
-def test_a_large_image_costs_little_more_than_its_pixels(tmp_path, colour_type, bits, most, resize):
+def test_a_large_image_costs_little_more_than_its_pixels(tmp_path, colour_type, bits, most, resize, decoder):
     (tmp_path / "x.png").write_bytes(png(13_000, 13_000, colour_type, bits))
     found = cost_of_code(
-        "from pathlib import Path\nfrom featurestore.images.decode import decode\n"
-        f"decode(Path({str(tmp_path / 'x.png')!r}).read_bytes(), 224, {resize!r})"
+        "from pathlib import Path\nfrom featurestore.images.decode import decode_sizes\n"
+        f"decode_sizes(Path({str(tmp_path / 'x.png')!r}).read_bytes(), [224], {resize!r}, {decoder!r})"
+    )
+    assert (found.code, found.err) == (0, "")
+    assert found.peak < most
+
+
+@pytest.mark.slow_hostile
+@pytest.mark.parametrize(
+    ("mode", "options", "most"), [("RGB", {}, 850), ("L", {}, 700), ("RGB", {"progressive": True}, 2000)]
+)
+def test_a_large_jpeg_costs_little_more_than_its_pixels(tmp_path, mode, options, most, decoder):
+    """A decoder that makes RGB of grey at once must not cost more than RGB does."""
+    Image.new(mode, (13_000, 13_000)).save(tmp_path / "x.jpg", exif=turned(6), **options)
+    found = cost_of_code(
+        "from pathlib import Path\nfrom featurestore.images.decode import decode_sizes\n"
+        f"decode_sizes(Path({str(tmp_path / 'x.jpg')!r}).read_bytes(), [224], 'squash', {decoder!r})"
     )
     assert (found.code, found.err) == (0, "")
     assert found.peak < most
@@ -115,12 +149,12 @@ def test_truncated_images_are_not_kept(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(5_000_000, 2), (2, 5_000_000)])
-def test_endless_strips_are_refused(size):
+def test_endless_strips_are_refused(size, decode):
     with pytest.raises(ImageError, match="more than 4,194,304 pixels wide or high"):
         decode(png(*size, colour_type=0), 8, "squash")
 
 
-def test_a_tile_larger_than_any_image():
+def test_a_tile_larger_than_any_image(decode):
     """Eight pixels of a tile of 1.6 gigapixels: a file of 1.5 MB that cost 1.6 GB and 12 seconds."""
     tags = {
         256: [8], 257: [8], 258: [8], 259: [8], 262: [1], 277: [1], 322: [40_000], 323: [40_000], 324: [0], 325: [9],
@@ -131,7 +165,7 @@ def test_a_tile_larger_than_any_image():
 
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("order", "<>")
-def test_a_tiff_of_millions_of_strips(large, order):
+def test_a_tiff_of_millions_of_strips(large, order, decode):
     """Pillow made an object of each: 30 million in a sparse file of 120 MB took 0.8 GB."""
     head = (b"II" if order == "<" else b"MM") + struct.pack(order + ("HHHQ" if large else "HI"), *(
         (43, 8, 0, 16) if large else (42, 8)
@@ -185,7 +219,7 @@ def test_large_files_are_hashed_by_blocks(tmp_path):
 
 @pytest.mark.parametrize("deflated", [False, True])
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.uint16])
-def test_where_white_is_zero_the_picture_is_the_same(kind, deflated):
+def test_where_white_is_zero_the_picture_is_the_same(kind, deflated, decode):
     """Pillow turns 1 and 8 bits round, and left 16 as they were: a negative."""
     most = True if kind is bool else np.iinfo(kind).max
     pixels = np.random.default_rng(0).integers(0, most, (33, 48), dtype=kind, endpoint=True)

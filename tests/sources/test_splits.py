@@ -2,11 +2,11 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from featurestore.sources.samples import Sample
 from featurestore.sources.splits import SPLITS, assign_splits, split_table

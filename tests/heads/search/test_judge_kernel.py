@@ -7,9 +7,11 @@ import pytest
 from divisions import alone, check_close, divided_rows
 
 from featurestore.errors import HeadError
+from heads.kinds import svm
 from heads.kinds.design import HeadDesign
 from heads.search.judge_kernel import judge_kernel
 from heads.search.judging import Judging
+from heads.solvers.nystroem import approximated
 
 DESIGNS = [
     HeadDesign("svm", {"C": C, "gamma": gamma, "standardize": standardize})
@@ -83,3 +85,28 @@ def test_more_rows_than_memory(digits):
     message = "300 rows: their kernel takes 1.8 MB, but 1 MB may be used: give --max-memory 2MB, or fewer rows"
     with pytest.raises(HeadError, match=message):
         judged(DESIGNS, divided_rows(digits), max_memory=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("classes", "folds", "views"),
+    [(10, 5, False), (10, 1, True), (2, 5, True)],
+)
+def test_where_all_rows_are_landmarks_the_answers_are_those_of_the_heads_alone(
+    digits, classes, folds, views, monkeypatch
+):
+    monkeypatch.setattr(svm, "EXACT", 50)
+    division = divided_rows(digits, classes, folds, views)
+    designs = [HeadDesign("svm", {"C": C, "gamma": 0.0005, "tol": 1e-6}) for C in (0.1, 1)]
+    found = judged(designs, division)
+    for i, design in enumerate(designs):
+        assert "landmarks" in found[i].stopped
+        np.testing.assert_allclose(found[i].scores, alone(design, division), atol=0.03)
+
+
+def test_no_row_that_is_held_out_is_a_landmark(digits):
+    division = divided_rows(digits, views=True)
+    scaling = division.scaling(division.folds, True)
+    for fold, landmarks, features in approximated(division, scaling, "scale", 40, range(6), 0):
+        assert 35 <= len(landmarks.rows) <= 40 and features.shape == (len(division.codes), len(landmarks.rows))
+        known = scaling.apply(division.X[division.fold == fold])
+        assert not (landmarks.rows[:, None] == known).all(axis=2).any()

@@ -14,7 +14,7 @@ from commands import featurestore, modules_imported_by
 from feature_files import write_features
 
 from featurestore.errors import DesignError, HeadError
-from heads import evaluate, load_features, load_head
+from heads import evaluate, load_features, load_head, rows
 from heads.kinds import base
 from heads.search.sweep import sweep
 from heads.solvers import calibration
@@ -60,7 +60,7 @@ def test_sweep_keeps_every_trial_and_a_winner_that_can_be_used(digits_file, spac
     assert found.to_dict()["winner"] == found.to_dict()["trials"][0] | {"path": str(found.head)}
     assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == found.to_dict()
     first, *rest = logged(tmp_path / "out")
-    assert found.settings.to_dict() == first["sweep"] | {"ensemble": 1, "smallest": False}
+    assert found.settings.to_dict() == first["sweep"] | {"ensemble": 1, "smallest": False, "exhaustive": False}
     assert sorted(map(json.dumps, rest)) == sorted(json.dumps(trial.to_dict()) for trial in found.trials)
     assert notes[-1][:3] == ("heads", HEADS, HEADS) and notes[-1][3].startswith(f"best accuracy {means[0]:.3f} (")
     head = load_head(tmp_path / "out" / "winner")
@@ -140,15 +140,21 @@ def test_a_budget_that_is_spent(digits_file, space, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_streamed_features_give_the_same(digits, tmp_path, dtype):
+def test_streamed_features_give_the_same(digits, tmp_path, dtype, monkeypatch):
     X, y = digits
     splits = load_splits()
     path = write_features(tmp_path / "f.h5", X.astype(dtype), y, splits, class_names=NAMES)
     space = linear(tmp_path / "s.toml", "logreg", "linear-svm", "ridge", "lda", "centroid")
-    memory, disk = (sweep(path, tmp_path / str(n), space=space, cv=3, max_memory=n) for n in (10**9, 10**4))
+    space.write_text(space.read_text() + "[[heads]]\nkind = 'knn'\n[[heads]]\nkind = 'svm'\n")
+    space.write_text(space.read_text() + "[[heads]]\nkind = 'dense'\nhidden = [8]\nepochs = 4\n")
+    memory = sweep(path, tmp_path / "memory", space=space, cv=3)
+    monkeypatch.setattr(rows, "_SHARE", 10**9)
+    disk = sweep(path, tmp_path / "disk", space=space, cv=3, max_memory=10**9)
     means = [{t.design.kind: t.mean for t in found.trials} for found in (memory, disk)]
     assert means[0] == pytest.approx(means[1], abs=0.005)
-    assert not list((tmp_path / "10000").glob("rows-*"))
+    assert memory.winner.design == disk.winner.design
+    assert memory.test.accuracy == pytest.approx(disk.test.accuracy, abs=0.005)
+    assert not list((tmp_path / "disk").glob("rows-*"))
 
 
 def load_splits():
@@ -193,7 +199,7 @@ def test_no_head_that_can_be_judged(digits, tmp_path):
     assert len(found.notes) == 1  # nothing was not begun
 
 
-def test_each_tap_by_itself_or_side_by_side(digits, tmp_path):
+def test_each_tap_by_itself_or_side_by_side(digits, tmp_path, monkeypatch):
     X, y = digits
     taps = {"whole": X, "noise": np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)}
     path = write_features(tmp_path / "two.h5", taps, y, load_splits(), class_names=NAMES)
@@ -201,7 +207,8 @@ def test_each_tap_by_itself_or_side_by_side(digits, tmp_path):
     found = sweep(path, tmp_path / "each", space=space)
     assert [trial.features for trial in found.trials] == ["whole", "whole", "noise", "noise"]
     assert evaluate(tmp_path / "each" / "winner", path).accuracy == found.test.accuracy > 0.8
-    beside = sweep(path, tmp_path / "beside", space=space, tap="whole+noise", max_memory=1000)
+    monkeypatch.setattr(rows, "_SHARE", 10**9)
+    beside = sweep(path, tmp_path / "beside", space=space, tap="whole+noise")
     assert {trial.features for trial in beside.trials} == {"whole+noise"}
     assert evaluate(tmp_path / "beside" / "winner", path).accuracy > 0.8
 

@@ -45,8 +45,9 @@ def check(swept, runs):
         expected = {"features": trial["features"], "kind": design["kind"], **design["params"]}
         (metrics,) = [metrics for params, metrics in runs if plain(params) == plain(expected)]
         assert metrics["seconds"] == pytest.approx(trial["seconds"], abs=1e-5) and metrics["size"] == trial["size"]
+        assert metrics["rows"] == trial["rows"] == 480
         if trial["mean"] is None:
-            assert metrics.keys() == {"seconds", "size"}
+            assert metrics.keys() == {"seconds", "size", "rows"}
             continue
         assert metrics["accuracy"] == pytest.approx(trial["mean"], abs=1e-6)
         assert metrics["error"] == pytest.approx(trial["error"], abs=1e-6)

@@ -299,7 +299,8 @@ def test_a_net_that_stopped_early_has_not_changed_since(division):
     assert judge_dense._expected(members, 34, division, "accuracy") == now
 
 
-def test_a_deadline_reports_what_is_under_way(split):
+def test_a_deadline_reports_what_is_under_way(split, monkeypatch):
+    monkeypatch.setattr(dense_population, "_WORTH_PROCESSES", np.inf)  # which may take the whole time to start
     designs = [design(epochs=100_000, patience=100_000, hidden=(n,)) for n in (8, 512, 512, 512, 512)]
     found = judge(designs, split, deadline=time.monotonic() + 1)
     assert found and {judged.stopped for judged in found.values()} == {"budget"}
