@@ -172,8 +172,8 @@ def test_heads_that_cannot_be_judged_are_skipped_with_a_word_at_the_start(digits
     assert [trial.design.kind for trial in found.trials] == ["knn", "logreg"]
     assert found.notes == [
         "2 knn heads are skipped: there are only 380 training rows: give n_neighbors no more",
-        "2 svm heads are skipped: 480 rows: their kernel takes 4.61 MB, but 1 MB may be used: "
-        "give --max-memory 5MB, or fewer rows",
+        "2 svm heads are skipped: 480 rows: their kernel takes 3.69 MB, but 1 MB may be used: "
+        "give --max-memory 4MB, or fewer rows",
     ]
     assert told == [*found.notes, (0, 2), (1, 2), (2, 2)]
     assert len(logged(tmp_path / "out")) == 3
