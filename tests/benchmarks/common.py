@@ -35,6 +35,11 @@ def accuracy(evaluation: dict) -> str:
 
 
 def own_memory(*arguments: object) -> tuple[int, float, str]:
+    """Run our command line and watch how much memory it takes, see :func:`watched`."""
+    return watched([sys.executable, CLI, *arguments])
+
+
+def watched(command: list[object]) -> tuple[int, float, str]:
     """Run a command and watch from outside how much memory it takes.
 
     Returns:
@@ -44,7 +49,7 @@ def own_memory(*arguments: object) -> tuple[int, float, str]:
     start = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(CLI.parent)}
     with tempfile.TemporaryFile() as out:
-        process = subprocess.Popen([sys.executable, CLI, *map(str, arguments)], stdout=out, env=environment)
+        process = subprocess.Popen(list(map(str, command)), stdout=out, env=environment)
         peak = 0
         while process.poll() is None:
             peak = max(peak, sum(map(_anonymous, _family(process.pid))))

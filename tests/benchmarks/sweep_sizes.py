@@ -8,21 +8,19 @@ are rows of five of its classes; ``caltech`` is made (102 classes of unequal siz
 one class, with a little noise. Both sides are whole processes, from the feature file to the answer: ours ends with a
 refitted, calibrated, saved head and its test accuracy; the rival is ``cross_val_score`` (or one fit, where ours judges
 on a validation split) of ``StandardScaler`` and ``LogisticRegression(max_iter=1000)`` at its defaults, and a refit.
-Memory is measured from outside, ten times a second: the sum over all processes of their own (anonymous) memory.
+Memory is the peak of what all processes have for themselves, measured from outside, see common.watched.
 """
 
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import h5py
 import numpy as np
-from common import CLI
+from common import own_memory, watched
 
 sys.path.append(str(Path(__file__).parents[1] / "heads"))
 from feature_files import write_features
@@ -92,38 +90,6 @@ def make(size: str, folder: Path, work: Path) -> Path:
     return write_features(path, X, y, split, class_names=names)
 
 
-def measure(command: list[str]) -> tuple[float, float, str]:
-    """Run a command; return its seconds, the peak of its own memory in GB, and what it printed."""
-    import psutil
-
-    start, most = time.perf_counter(), 0.0
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(command, stdout=output)
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            most = max(most, own_memory(watched))
-            time.sleep(0.1)
-        seconds = time.perf_counter() - start
-        if process.returncode:
-            raise SystemExit(f"{command}: exit status {process.returncode}")
-        output.seek(0)
-        return seconds, most / 1e9, output.read()
-
-
-def own_memory(process) -> int:
-    """The anonymous memory of a process and its children, in bytes; shared pages are counted once."""
-    import psutil
-
-    total = 0
-    try:
-        for each in [process, *process.children(recursive=True)]:
-            rollup = Path(f"/proc/{each.pid}/smaps_rollup").read_text()
-            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss_Anon")) * 1024
-    except (psutil.NoSuchProcess, OSError):
-        pass  # a process that has just ended
-    return total
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -143,17 +109,17 @@ def main() -> None:
         ours, theirs = [], []
         for _ in range(options.runs):
             out = Path(tempfile.mkdtemp(dir=work))
-            ours.append(
-                measure([sys.executable, str(CLI), "sweep", str(file), "--out", str(out / "run"), *given, "--json"])
-            )
-            theirs.append(measure([sys.executable, "-c", RIVAL, str(file), str(folds)]))
+            ours.append(own_memory("sweep", file, "--out", out / "run", *given, "--json"))
+            theirs.append(watched([sys.executable, "-c", RIVAL, file, folds]))
         found, (held, test) = json.loads(ours[-1][2]), json.loads(theirs[-1][2])
         (work / f"{size}.json").write_text(ours[-1][2])
-        mine, other = ([statistics.median(run[i] for run in runs) for i in (0, 1)] for runs in (ours, theirs))
-        judged = len(found["trials"])
-        print(f"| {size} | {shape} | {judged} | {'; '.join(found['notes']) or '–'} | {mine[0]:.1f} | {mine[1]:.2f} "
-              f"| {found['winner']['mean']:.4f} | {found['test']['accuracy']:.4f} | {other[0]:.1f} | {other[1]:.2f} "
-              f"| {held:.4f} | {test:.4f} | {other[0] / mine[0]:.2f} |", flush=True)  # fmt: skip
+        (peak, mine), (other_peak, other) = (
+            [statistics.median(run[i] for run in runs) for i in (0, 1)] for runs in (ours, theirs)
+        )
+        judged = sum(bool(trial["scores"]) for trial in found["trials"])
+        print(f"| {size} | {shape} | {judged} | {'; '.join(found['notes']) or '–'} | {mine:.1f} | {peak / 1e9:.2f} "
+              f"| {found['winner']['mean']:.4f} | {found['test']['accuracy']:.4f} | {other:.1f} "
+              f"| {other_peak / 1e9:.2f} | {held:.4f} | {test:.4f} | {other / mine:.2f} |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
