@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
-from heads.feature_table import FeatureTable, Labels
+from heads.feature_table import FeatureTable, Floats, Labels
 from heads.fit import check_train
 from heads.rows import stay_on_disk
 from heads.solvers.arrays import UNUSABLE, Extent, unusable
 from heads.solvers.calibration import held_most, stratified_folds, thinned
-from heads.solvers.folds import BLOCK, Division, scratch
+from heads.solvers.folds import Division, scratch
 
 JUDGING = 2500
 """Least number of rows that judge the designs of a part, where these rows train nothing, if there are as many."""
@@ -143,18 +143,23 @@ class SweepPlan:
         """Yield the rows: in a file in `folder` that several processes can map, or as they are read from the table."""
         streamed = self._table.stream(self._source)
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
-        if any(unusable(block).any() for block in streamed.blocks()):
-            raise HeadError(f"{self._table.path}: {UNUSABLE}: leave these rows out, or extract again")
         whole = Division(streamed, self._codes, self._fold, self._image, self._plain, weights, self._groups)
         if stay_on_disk(*streamed.shape, 1, max_memory):
+            for block in streamed.blocks():
+                self._check(block)
             yield whole
             return
         # Windows deletes no file that is still mapped: what stays is deleted by the next sweep.
         with tempfile.TemporaryDirectory(dir=folder, prefix="rows-", ignore_cleanup_errors=True) as place:
             X = scratch(Path(place) / "rows", np.float32, streamed.shape)
-            for start in range(0, len(X), BLOCK):
-                X[start : start + BLOCK] = streamed[start : start + BLOCK]
+            for part in whole.blocks():
+                X[part] = streamed[part]
+                self._check(X[part])
             yield replace(whole, X=X)
+
+    def _check(self, block: Floats) -> None:
+        if unusable(block).any():
+            raise HeadError(f"{self._table.path}: {UNUSABLE}: leave these rows out, or extract again")
 
 
 def _drawn(stratum: Labels, groups: Labels, shares: NDArray[np.float64], seed: int) -> NDArray[np.bool_]:
