@@ -13,6 +13,7 @@ from featurestore.errors import HeadError
 from featurestore.system.machine import version_of
 from heads.documents import MOST_CLASSES
 from heads.feature_table import FeatureTable, Labels, load_features
+from heads.kinds.base import Head
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
 from heads.rows import Rows, stay_on_disk
@@ -108,7 +109,7 @@ def fit_table(
     used, owners = table.shown(rows) if views else (none, none)
     model = design.build(seed)
     extent = Extent(len(rows) + len(used), len(rows), table.columns, len(np.unique(table.y[rows])))
-    read = _reader(table, extent, max_memory, model.obstacle_alone(extent, max_memory))
+    read = _reader(table, model, extent, max_memory)
     start = time.perf_counter()
     with table.named():
         model.fit(
@@ -140,15 +141,15 @@ def fit_table(
 
 
 def _reader(
-    table: FeatureTable, extent: Extent, max_memory: int | None, obstacle: str | None
+    table: FeatureTable, model: Head, extent: Extent, max_memory: int | None
 ) -> Callable[[Labels, Labels], Rows]:
-    """Return the function that gives some rows and views of a table: in memory, or as they are used.
+    """Return the function that gives some rows and views of a table to a fit: in memory, or as they are used.
 
     Raises:
-        HeadError: there is an obstacle to the fit.
+        HeadError: the fit takes more memory in any case.
     """
-    if obstacle:
-        raise HeadError(f"{table.path}: such a head cannot be fitted: {obstacle}")
+    if why := model.obstacle_alone(extent, max_memory):
+        raise HeadError(f"{table.path}: such a head cannot be fitted: {why}")
     # In memory a fit has the rows as they are in the file, as float32, and standardised.
     if stay_on_disk(extent.rows, extent.columns, 3, max_memory):
         return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]))

@@ -15,8 +15,8 @@ Features = NDArray[np.floating[Any]]
 
 _SHARE = 2
 """Features in memory take at most one part of so many of what may be used: a fit needs some too."""
-_BLOCK = 1024
-"""Rows that are read at a time where all are asked for."""
+BLOCK = 1024
+"""Number of rows that are read and multiplied at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +73,14 @@ class StreamedRows:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Features:
         """Read all rows into memory."""
         whole = np.empty(self.shape, dtype or np.float32)
-        for start in range(0, len(whole), _BLOCK):
-            whole[start : start + _BLOCK] = self[start : start + _BLOCK]
+        for start in range(0, len(whole), BLOCK):
+            whole[start : start + BLOCK] = self[start : start + BLOCK]
         return whole
 
     def blocks(self) -> Any:
         """Yield all rows in order, a thousand at a time."""
-        for start in range(0, max(len(self), 1), _BLOCK):
-            yield self[start : start + _BLOCK]
+        for start in range(0, max(len(self), 1), BLOCK):
+            yield self[start : start + BLOCK]
 
     def taken(self, rows: Any) -> "StreamedRows":
         """Return the rows that a slice, a mask or indices name, without reading them."""

@@ -11,9 +11,10 @@ from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, Spaces, too_large, too_many_classes
 from heads.kinds.parameters import Parameter, parameter
 from heads.metrics.outcomes import blocks
+from heads.rows import BLOCK
 from heads.solvers.arrays import Extent, Layers, Scaling
 from heads.solvers.calibration import held_most
-from heads.solvers.folds import BLOCK, Division
+from heads.solvers.folds import Division
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.linear_path import (
     LOGISTIC,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from featurestore.system.machine import machine_memory
+from featurestore.system.machine import memory_limit
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
 from heads.metrics.estimates import estimates_of
@@ -101,7 +101,7 @@ def judge_population(designs: Sequence[HeadDesign], judging: Judging, rungs: Run
     steps = rungs.epochs if rungs else ()
     X, limit = judging.division.X, judging.max_memory
     # Rows that are on disk are drawn one by one, as those in memory are, for as long as the page cache can hold them.
-    large = 4 * X.shape[0] * X.shape[1] > machine_memory() // 2
+    large = 4 * X.shape[0] * X.shape[1] > memory_limit()
     with workshop(judging.division, trials.members, judging.seed, limit if large else None) as place:
         together = place.bundles(trials.members)
         for rung, until in enumerate((*steps, inf), 1):

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from featurestore.system.machine import machine_memory
+from featurestore.system.machine import memory_limit
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
 from heads.kinds.svm import decisions, separated
@@ -112,7 +112,7 @@ def _workers(rows: int, max_memory: int | None) -> int:
     """Return how many tasks can run at once."""
     import joblib
 
-    limit = machine_memory() // 2 if max_memory is None else max_memory
+    limit = memory_limit(max_memory)
     return min(int(joblib.cpu_count()), int((limit - SHARED * rows**2) // (EACH * rows**2)))
 
 

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from heads.feature_table import Floats, LabelledRows, Labels
+from heads.rows import BLOCK
 from heads.solvers.adamw import Net, Pool, Settings, Shape, thread_pool
 from heads.solvers.calibration import held_most, held_out_tenth, thinned
-from heads.solvers.folds import BLOCK, Division
+from heads.solvers.folds import Division
 from heads.solvers.scores import log_loss
 from heads.solvers.versions import Versions
 

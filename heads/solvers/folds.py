@@ -16,13 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from featurestore.system.files import size_text, write_error
 from heads.feature_table import Labels, Rows
-from heads.rows import StreamedRows, taken
+from heads.rows import BLOCK, StreamedRows, taken
 from heads.solvers.arrays import Scaling
 from heads.solvers.moments import moments
 from heads.solvers.training import Training
-
-BLOCK = 1024
-"""Number of rows that are read and multiplied at a time."""
 
 
 def scratch(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> "np.memmap[Any, Any]":

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.feature_table import Floats, Labels
+from heads.rows import BLOCK
 from heads.solvers.arrays import Scaling
-from heads.solvers.folds import BLOCK, Division
+from heads.solvers.folds import Division
 
 Doubles = NDArray[np.float64]
 
@@ -75,5 +76,12 @@ class Gram:
         """Return the number that ``SVC(gamma=value)`` uses when it is fitted to these rows."""
         if value != "scale":
             return float(value)
-        variance = self.square[rows].mean() / self.columns - (self.total[rows].mean() / self.columns) ** 2
-        return float(1 / (self.columns * variance)) if variance > 0 else 1.0
+        return scale_gamma(
+            self.square[rows].mean() / self.columns, self.total[rows].mean() / self.columns, self.columns
+        )
+
+
+def scale_gamma(square: float, mean: float, columns: int) -> float:
+    """Return what ``SVC(gamma="scale")`` takes for features with this mean, and this mean of their squares."""
+    variance = square - mean**2
+    return float(1 / (columns * variance)) if variance > 0 else 1.0

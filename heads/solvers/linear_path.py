@@ -23,8 +23,9 @@ import numpy as np
 
 from featurestore.system.machine import cores
 from heads.feature_table import Floats, Labels
+from heads.rows import BLOCK
 from heads.solvers.arrays import Scaling
-from heads.solvers.folds import BLOCK, Division
+from heads.solvers.folds import Division
 from heads.solvers.lbfgs import Doubles, Memory, minimise, pair
 
 Losses = tuple[Floats, Floats]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from featurestore.system.machine import cores, machine_memory
+from featurestore.system.machine import cores, memory_limit
 from heads.feature_table import Floats, Labels
 from heads.solvers.lbfgs import Doubles
 
@@ -70,7 +70,7 @@ def nearest(
     from joblib import Parallel, delayed
     from threadpoolctl import threadpool_limits
 
-    limit = machine_memory() // 2 if max_memory is None else max_memory
+    limit = memory_limit(max_memory)
     columns = pairs[0][1].take(np.arange(1)).shape[1]
     strip = _strip(columns, k, limit // cores())
     tasks = [

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from heads.feature_table import Floats
+from heads.rows import BLOCK
 from heads.solvers.arrays import Scaling
-from heads.solvers.folds import BLOCK, Division
+from heads.solvers.folds import Division
+from heads.solvers.gram_matrix import scale_gamma
 
 _NOISE = 1e-5
 """Is added to the kernel of each landmark with itself, so that equal landmarks do no harm."""
@@ -116,6 +118,5 @@ def _width(division: Division, scaling: Scaling) -> float:
         Z = scaling.apply(np.asarray(division.X[block], np.float32))
         total += float(Z.sum(dtype=np.float64))
         square += float(np.einsum("nd,nd->", Z, Z, dtype=np.float64))
-    numbers = division.X.shape[0] * division.X.shape[1]
-    variance = square / numbers - (total / numbers) ** 2
-    return float(1 / (division.X.shape[1] * variance)) if variance > 0 else 1.0
+    rows, columns = division.X.shape
+    return scale_gamma(square / (rows * columns), total / (rows * columns), columns)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heads.rows import BLOCK
 from heads.solvers.arrays import standardise
-from heads.solvers.folds import BLOCK, Division
+from heads.solvers.folds import Division
 from heads.solvers.training import Training
 
 
