@@ -256,12 +256,14 @@ def sweep(
 def probe(
     path: FileOrDir,
     seed: Annotated[int, option("Of the folds, where a file has no validation rows.")] = 0,
+    max_memory: MaxMemory = None,
     as_json: Json = False,
 ) -> None:
     """Compare the taps of a feature file by a quick linear head. In a folder, those of all files."""
     from heads.search.probe import probe as run
 
-    terminal.show(run(path, seed=seed, progress=not as_json), as_json, False, text.probe)
+    found = run(path, seed=seed, progress=not as_json, max_memory=max_memory)
+    terminal.show(found, as_json, False, text.probe)
 
 
 @command()

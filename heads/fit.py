@@ -109,7 +109,7 @@ def fit_table(
     used, owners = table.shown(rows) if views else (none, none)
     model = design.build(seed)
     extent = Extent(len(rows) + len(used), len(rows), table.columns, len(np.unique(table.y[rows])))
-    read = _reader(table, model, extent, max_memory)
+    read = reader_of(table, model, extent, max_memory)
     start = time.perf_counter()
     with table.named():
         model.fit(
@@ -140,10 +140,16 @@ def fit_table(
     return fitted.with_reference(scores, model.temperature_, codes, model.classes_)
 
 
-def _reader(
+def reader_of(
     table: FeatureTable, model: Head, extent: Extent, max_memory: int | None
 ) -> Callable[[Labels, Labels], Rows]:
     """Return the function that gives some rows and views of a table to a fit: in memory, or as they are used.
+
+    Args:
+        table: the features.
+        model: the head that is to be fitted.
+        extent: what it is fitted to.
+        max_memory: see :func:`fit_head`.
 
     Raises:
         HeadError: the fit takes more memory in any case.

@@ -9,24 +9,32 @@ from featurestore.errors import HeadError
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.progress import Progress, reporting
 from heads.feature_table import FeatureTable
-from heads.fit import check_train
+from heads.fit import check_train, reader_of
 from heads.kinds.linear import LogisticHead
 from heads.metrics.estimates import estimates_of
 from heads.metrics.outcomes import Outcomes
 from heads.search.results import ProbeResult
+from heads.solvers.arrays import Extent
 from heads.solvers.calibration import stratified_folds
 
 _FOLDS = 3
 """Number of folds of the train rows, where there are no validation rows."""
 
 
-def probe(path: str | os.PathLike[str], *, seed: int = 0, progress: bool | Progress | None = True) -> list[ProbeResult]:
+def probe(
+    path: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    progress: bool | Progress | None = True,
+    max_memory: int | None = None,
+) -> list[ProbeResult]:
     """Fit a logistic head on each tap of a feature file, or of all files in a folder. Test rows are not read.
 
     Args:
         path: feature file or store folder.
         seed: of the folds.
         progress: see :func:`featurestore.system.progress.reporting`.
+        max_memory: bytes that each fit may use, see :func:`heads.fit.fit_head`.
 
     Returns:
         One result for each tap, the best first.
@@ -44,29 +52,31 @@ def probe(path: str | os.PathLike[str], *, seed: int = 0, progress: bool | Progr
     found: list[ProbeResult] = []
     with reporting(progress) as told:
         for store, tap in taps:
-            found.append(_judge(store, tap, seed))
+            found.append(_judge(store, tap, seed, max_memory))
             if told:
                 told("taps", len(found), len(taps), f"{tap}: accuracy {found[-1].accuracy:.3f}")
     return sorted(found, key=lambda row: (-row.accuracy, -row.macro_f1))
 
 
-def _judge(store: FeatureStore, tap: str, seed: int) -> ProbeResult:
+def _judge(store: FeatureStore, tap: str, seed: int, max_memory: int | None) -> ProbeResult:
     table = FeatureTable(store.path, [(store, tap)])
-    known = {split: table.select(split) for split in ("train", "validation") if len(table.rows(split))}
-    check_train(table, table.rows("train"))
-    X, y = known["train"]
-    if "validation" in known:
-        trials = iter([((X, y), known["validation"])])
+    train, validation, none = table.rows("train"), table.rows("validation"), np.arange(0)
+    check_train(table, train)
+    if len(validation):
+        trials = [(train, validation)]
     else:
-        folds = stratified_folds(y.astype(np.intp), _FOLDS, seed, table.groups(table.rows("train")))
+        folds = stratified_folds(table.y[train].astype(np.intp), _FOLDS, seed, table.groups(train))
         if folds.max() < 0:
             raise HeadError(f"{store.path}: too few train rows to hold some out: extract more images")
-        trials = (((X[folds != i], y[folds != i]), (X[folds == i], y[folds == i])) for i in range(folds.max() + 1))
+        trials = [(train[folds != i], train[folds == i]) for i in range(folds.max() + 1)]
+    head = LogisticHead(random_state=seed)
+    extent = Extent(len(train), len(train), table.columns, len(np.unique(table.y[train])))
+    read = reader_of(table, head, extent, max_memory)
     started, parts = time.perf_counter(), []
-    for train, (rows, labels) in trials:
+    for fitted, held in trials:
         with table.named():
-            head = LogisticHead(random_state=seed).fit(*train, temperature=1.0)
-            parts.append(head.outcomes(rows, labels, len(table.class_names)))
+            head.fit(read(fitted, none), table.y[fitted], temperature=1.0)
+            parts.append(head.outcomes(table.stream(held), table.y[held], len(table.class_names)))
     seconds = time.perf_counter() - started
     found = estimates_of(Outcomes.joined(parts))
     flops = store.provenance.get("flops", {}).get(tap)
@@ -74,7 +84,7 @@ def _judge(store: FeatureStore, tap: str, seed: int) -> ProbeResult:
         file=str(store.path),
         backbone=store.spec.backbone,
         tap=tap,
-        width=X.shape[1],
+        width=table.columns,
         accuracy=found["accuracy"].value,
         macro_f1=found["macro_f1"].value,
         gflops=flops and flops / 1e9,

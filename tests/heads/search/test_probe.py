@@ -3,6 +3,7 @@ import pytest
 from feature_files import write_features
 
 from featurestore.errors import HeadError
+from heads.feature_table import FeatureTable
 from heads.search.probe import probe
 
 NAMES = [str(i) for i in range(10)]
@@ -11,7 +12,7 @@ NAMES = [str(i) for i in range(10)]
 @pytest.fixture
 def taps(digits):
     X, _ = digits
-    return {"noise": np.random.default_rng(0).normal(size=(600, 9)).astype(np.float32), "pixels": X}
+    return {"noise": np.random.default_rng(0).normal(size=(600, 64)).astype(np.float32), "pixels": X}
 
 
 @pytest.mark.parametrize("splits", [["train", "validation", "test"], ["train", "train", "test"]])
@@ -44,6 +45,15 @@ def test_test_rows_have_no_influence_and_a_folder_is_probed_whole(digits, taps, 
     write_features(tmp_path / "b.h5", broken, y, splits, class_names=NAMES)
     one, two = probe(tmp_path)
     assert one.accuracy == two.accuracy and one.file != two.file
+
+
+@pytest.mark.parametrize(("splits", "limit"), [(["train", "validation"], 455_000), (["train"], 700_000)])
+def test_rows_that_stay_on_disk_give_the_same_answer(digits, taps, tmp_path, splits, limit, monkeypatch):
+    _, y = digits
+    file = write_features(tmp_path / "a.h5", taps, y, np.resize(splits, 600), class_names=NAMES)
+    whole = [(row.tap, row.accuracy, row.width) for row in probe(file)]
+    monkeypatch.setattr(FeatureTable, "read", None)
+    assert [(row.tap, row.accuracy, row.width) for row in probe(file, max_memory=limit)] == whole
 
 
 def test_a_file_without_train_rows(digits, tmp_path):
