@@ -1,6 +1,9 @@
 """Halving over rows: the parts, the designs that go on, and sweeps of several levels."""
 
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -170,6 +173,33 @@ def test_sweeps_of_several_levels_go_on_and_tell_the_rows(digits_file, space, tm
     assert not any(trial.part and trial.scores for trial in all_of_it.trials) and all_of_it.settings.exhaustive
     assert all_of_it.winner.mean >= found.winner.mean
     assert table(sweep(digits_file, tmp_path / "out", space=space, cv=3)) == table(all_of_it)
+
+
+KILLED = """
+import sys
+sys.path[:0] = {path!r}
+from heads.search import halving
+from heads.search.sweep import sweep
+halving.LEAST, halving.EACH = 30, 3
+sweep(sys.argv[1], sys.argv[2], space=sys.argv[3], cv=3)
+"""
+
+
+def test_a_sweep_that_is_killed_at_each_level_goes_on_there(digits_file, space, tmp_path, few):
+    expected, out, kept = sweep(digits_file, tmp_path / "whole", space=space, cv=3), tmp_path / "killed", b""
+    log = out / "trials.jsonl"
+    for rows in sorted({trial.rows for trial in expected.trials if trial.scores}):
+        process = subprocess.Popen([sys.executable, "-c", KILLED.format(path=sys.path), digits_file, out, space])
+        while process.poll() is None and not (log.exists() and b'"rows": %d' % rows in log.read_bytes()):
+            time.sleep(0.002)
+        process.kill()
+        process.wait()
+        now = log.read_bytes()
+        assert b'"rows": %d' % rows in now and now.startswith(kept)
+        kept = now[: now.rfind(b"\n") + 1]
+    found = sweep(digits_file, out, space=space, cv=3)
+    assert log.read_bytes().startswith(kept) and table(found) == table(expected)
+    assert found.winner.design == expected.winner.design
 
 
 def test_a_budget_that_is_spent_on_a_part_still_ends_with_a_winner(digits_file, space, tmp_path, few, monkeypatch):
