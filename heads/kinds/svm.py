@@ -109,7 +109,7 @@ class SVMHead(EstimatorHead):
             if fold < division.folds:
                 held[division.places(fold)] = features[division.held(fold)] @ coef + intercept
             else:
-                self.landmarks_, self.coef_, self.intercept_ = landmarks, landmarks.whitening() @ coef, intercept
+                self.landmarks_, self.coef_, self.intercept_ = landmarks, landmarks.whitening @ coef, intercept
         self.model_, self.scaling_ = None, scaling
         return (held, division.codes[division.judged]) if division.folds else None
 

@@ -5,10 +5,12 @@ as the resource, as in scikit-learn's ``HalvingGridSearchCV(resource="n_samples"
 on. Few rows favour strong penalties and small heads, so that a design stays in the race as long as it may still win:
 
 - if the error that it will have, when its learning curve goes on as it did from the level before, may be that of the
-  best, whose curve is expected to become flatter (curves of error over the logarithm of the rows do: Hestness et al.,
-  "Deep learning scaling is predictable, empirically", 2017);
-- if it is the best of its kind of head;
+  design which is the best now, whose curve is expected to become flatter (curves of error over the logarithm of the
+  rows do: Hestness et al., "Deep learning scaling is predictable, empirically", 2017);
 - if it is the next along the path of such a design, towards a weaker penalty.
+
+A steep curve alone does not raise what others must reach: that of a discriminant or a least-squares head is steepest
+where there are hardly more rows than columns, and flattens at once.
 
 What is lost by chance is known from parts of the held-out rows, which are the same for all designs.
 """
@@ -27,7 +29,7 @@ FACTOR = 4
 """Each level has so many times the rows of the one before."""
 _CHANCE = 2.0
 """Standard errors of a difference that chance may make."""
-_UNKNOWN = 0.25
+_UNKNOWN = 0.15
 """Share of its error that a design may gain on the others at the next level, where no earlier level tells."""
 _FLATTER = 0.5
 """What a learning curve gains from one level to the next, as a share of the gain before, at least."""
@@ -61,18 +63,14 @@ def promoted(now: Mapping[Key, Trial], before: Mapping[Key, Trial], metric: str,
     if not usable:
         return set()
     gain = {key: _gain(trial, before.get(key), metric) for key, trial in usable.items()}
+    best = next(iter(usable))
     flatter = sum(_FLATTER**level for level in range(1, levels + 1))
-    soon = {key: goodness(trial, metric) + flatter * gain[key] for key, trial in usable.items()}
-    leader = max(soon, key=lambda key: soon[key])
+    goal = goodness(usable[best], metric) + flatter * gain[best]
     kept = {
         key
         for key, trial in usable.items()
-        if goodness(trial, metric) + levels * gain[key] + _CHANCE * _chance(trial, usable[leader]) >= soon[leader]
+        if goodness(trial, metric) + levels * gain[key] + _CHANCE * _chance(trial, usable[best]) >= goal
     }
-    best: dict[str, Key] = {}
-    for key in usable:
-        best.setdefault(key[1].kind, key)
-    kept |= set(best.values())
     for path in paths(usable):
         kept |= {weak for strong, weak in pairwise(path) if strong in kept}
     return kept

@@ -8,6 +8,7 @@ landmarks", ICML 2017) was not better at any number of them.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -57,17 +58,21 @@ class Landmarks:
         exponent *= np.float32(self.gamma)
         return np.asarray(np.exp(exponent, out=exponent))
 
+    @cached_property
     def whitening(self) -> Floats:
-        """Return the upper triangular matrix (M, M) by which a kernel with the landmarks becomes features."""
+        """The upper triangular matrix (M, M) by which a kernel with the landmarks becomes features."""
+        from scipy.linalg.lapack import dtrtri
+
         own = self.kernel(self.rows).astype(np.float64)
         own.flat[:: len(own) + 1] = 1 + _NOISE
-        return np.asarray(np.linalg.inv(np.linalg.cholesky(own)).T, np.float32)
+        inverse, _ = dtrtri(np.linalg.cholesky(own), lower=1)
+        return np.asarray(inverse.T, np.float32)
 
     def features(self, kernel: Floats) -> Floats:
         """Return the features (N, M) of rows, of which this is the kernel with the landmarks (N, M)."""
         from scipy.linalg.blas import strmm
 
-        whitening, found = np.asfortranarray(self.whitening()), np.empty(kernel.shape, np.float32)
+        whitening, found = np.asfortranarray(self.whitening), np.empty(kernel.shape, np.float32)
         for start in range(0, len(kernel), BLOCK):
             part = slice(start, start + BLOCK)
             found[part] = strmm(1.0, whitening, kernel[part].T, trans_a=1).T

@@ -88,17 +88,18 @@ def test_a_part_of_a_plan_has_the_folds_of_all(digits, tmp_path, cv):
 def test_a_design_goes_on_as_long_as_it_may_win():
     now = [
         trial(0.90, C=0.01), trial(0.80, C=0.1), trial(0.70, C=1.0), trial(0.60, C=10.0),  # the next is weaker
-        trial(0.70, "lda"), trial(0.60, "lda", shrinkage=0.9),  # the best of its kind
+        trial(0.70, "lda"), trial(0.60, "lda", shrinkage=0.9),  # steep, but too far behind
         trial(0.86, "knn"), trial(0.85, "knn", n_neighbors=3), trial(0.85, "knn", n_neighbors=4),
         replace(trial(0.99, "dense"), cut=True), trial(float("nan"), "svm"),
     ]  # fmt: skip
-    before = [replace(each, mean=each.mean - 0.01, rows=20) for each in now[:-4]]
+    before = [replace(each, mean=each.mean - (0.15 if each.design.kind == "lda" else 0.01), rows=20)
+              for each in now[:-4]]  # fmt: skip
     before.append(
         replace(now[-4], mean=0.79),
     )
     before.append(replace(now[-3], mean=0.85))
     kept = promoted(by_key(*now), by_key(*before), "accuracy")
-    assert kept == {now[i].key for i in (0, 1, 4, 6, 7)}  # of the last two, one still gains
+    assert kept == {now[i].key for i in (0, 1, 7)}  # of the last ones, one still gains
     first = promoted(by_key(*now), {}, "accuracy")
     assert kept - {now[7].key} <= first and now[3].key not in first
     assert not promoted({}, {}, "accuracy")
@@ -159,7 +160,8 @@ def test_sweeps_of_several_levels_go_on_and_tell_the_rows(digits_file, space, tm
     assert len(stages) == 3 and stages[2] == "heads" and all(stage.startswith("heads on ") for stage in stages[:2])
     rows = [trial.rows for trial in found.trials if np.isfinite(trial.mean)]
     assert rows == sorted(rows, reverse=True) and rows[-1] < 480
-    assert {trial.design.kind for trial in found.trials if not trial.part} == {"logreg", "lda", "knn", "dense"}
+    whole = {trial.design.kind for trial in found.trials if not trial.part}
+    assert found.winner.design.kind in whole and whole < {"logreg", "lda", "knn", "dense"}
     assert sum("on a part of the 480 rows alone" in note for note in found.notes) == 1
     log = tmp_path / "out" / "trials.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)

@@ -29,7 +29,7 @@ def test_more_landmarks_give_more_of_the_kernel(rows):
     for count in (5, 30, 90):
         landmarks = Landmarks(rows[:count], 0.02)
         features = landmarks.features(landmarks.kernel(rows))
-        np.testing.assert_allclose(features, landmarks.kernel(rows) @ landmarks.whitening(), atol=1e-4)
+        np.testing.assert_allclose(features, landmarks.kernel(rows) @ landmarks.whitening, atol=1e-4)
         errors.append(np.abs(features @ features.T - exact).max())
     assert errors[0] > errors[1] > errors[2] and errors[2] < 1e-3
 
