@@ -137,6 +137,8 @@ def _judge(gram: Gram, judging: Judging, fold: int, group: Group) -> tuple[int, 
         return fold, []
     start = time.perf_counter()
     train, held = division.training_rows(fold), division.held(fold)
+    # The solver takes two classes at a time: the kernel of each pair lies together.
+    train = train[np.argsort(division.codes[train], kind="stable")]
     codes = division.codes[train]
     weights = np.ones(len(train)) if division.weights is None else division.weights[train]
     gamma = gram.gamma(group[0][1].gamma, train)
