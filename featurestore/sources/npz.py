@@ -16,7 +16,7 @@ from featurestore.sources.arrays import ArraySource
 from featurestore.sources.base import Format
 from featurestore.sources.options import SourceOptions
 from featurestore.system.files import open_regular, size_text, why
-from featurestore.system.machine import machine_memory
+from featurestore.system.machine import memory_limit
 
 _KEYS = (("x", "y"), ("images", "labels"))
 
@@ -56,7 +56,7 @@ class _Arrays(Mapping[str, NDArray[Any]]):
     def __init__(self, archive: ZipFile) -> None:
         self._archive = archive
         self._members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        self._left = machine_memory() // 2
+        self._left = memory_limit()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)

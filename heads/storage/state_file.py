@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featurestore.system.machine import machine_memory
+from featurestore.system.machine import memory_limit
 from featurestore.system.tensors import open_tensors
 from heads.kinds.base import MODEL, WEIGHTS, Head, State
 from heads.storage.archives import read_model
@@ -28,7 +28,7 @@ def read_state(path: Path, head: Head) -> State:
         ValueError: the file holds something else, or more than half of the machine's memory.
         Exception: the file is damaged, for which skops and zipfile raise errors of many kinds.
     """
-    limit = machine_memory() // 2
+    limit = memory_limit()
     if path.name == MODEL:
         return read_model(path, limit, head.trusted_types)
     with open_tensors(path) as file:

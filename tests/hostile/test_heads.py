@@ -212,7 +212,7 @@ def test_archives_that_were_altered(folder, maker, fragment):
 
 
 def test_weights_larger_than_memory_are_refused_by_their_numbers(folder, monkeypatch):
-    monkeypatch.setattr("heads.storage.state_file.machine_memory", lambda: 100)
+    monkeypatch.setattr("heads.storage.state_file.memory_limit", lambda: 50)
     path = folder("logreg")
     refused(lambda: load_head(path), path / WEIGHTS, "take 108 bytes of memory, and 50 bytes may be used")
 
