@@ -313,7 +313,7 @@ class _Problems:
         along = (np.ascontiguousarray(q[..., :-1]).reshape(M * K, -1) @ axes).reshape(M, K, -1)
         along *= lead[:, None].astype(np.float32)
         out[..., :-1] += (along.reshape(M * K, -1) @ axes.T).reshape(M, K, -1)
-        out[..., -1] = q[..., -1] / weight[:, None]
+        out[..., -1] = q[..., -1] / (weight + self._loss.penalized_intercept / C)[:, None]
         return np.asarray(out)
 
     def moved(self, memory: Memory, C: float, to: float) -> Memory:
