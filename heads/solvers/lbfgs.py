@@ -17,6 +17,8 @@ Memory = list[Pair]
 """Pairs, oldest first."""
 
 _MEMORY = 8
+_TRUSTED = 4
+"""The expected decrease is right while steps show a part of so many of the preconditioner's curvature, or more."""
 _ARMIJO, _BACKTRACK, _SMALLEST_STEP = 1e-4, 0.4, 1e-6
 
 
@@ -93,11 +95,15 @@ class _State:
         return self.objective.precondition(q, self.which, self.C, self.curvature)
 
     def _measure(self, last: Pair) -> None:
-        """Set the factor by which the last step showed less curvature than the preconditioner assumes."""
+        """Set the factor by which the last steps showed less curvature than the preconditioner assumes.
+
+        It differs from one step to the next, and what one alone showed often led to a step that was too long: it is the
+        geometric mean of the last one's and of that before.
+        """
         _, y, r = last
         size = _dot(y, self._preconditioned(y))
         good = (r > 0) & (size > 0)
-        self.gain = np.where(good, 1 / np.where(good, r * size, 1), self.gain)
+        self.gain = np.where(good, np.sqrt(self.gain / np.where(good, r * size, 1)), self.gain)
 
     def advance(self, ahead: Floats, slope: Doubles) -> NDArray[np.bool_]:
         """Take a step in all problems, and return a mask of those that moved.
@@ -144,6 +150,8 @@ def minimise(
         slope = np.where(fresh, _dot(state.gradient, ahead), slope)
         # Under a strong penalty the objective can decrease only a little: the share of that decrease counts then.
         scale = np.minimum(state.value, np.abs(objective.null[state.which] - state.value))
+        # Where steps show little of the curvature that the preconditioner assumes, the slope promises too little.
+        scale *= np.minimum(1, _TRUSTED * state.gain)
         done = (-slope / 2 <= tol * scale) | (state.step < _SMALLEST_STEP) | (iteration == max_iter)
         if done.any():
             found[place[done]], iterations[place[done]] = state.P[done], iteration
