@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from featurestore.errors import InputError
+from featurestore.system.machine import memory_limit
 from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import Head, HeldOut, Spaces, too_large, too_many_classes
 from heads.kinds.parameters import Parameter, parameter
 from heads.metrics.outcomes import blocks
-from heads.rows import BLOCK
+from heads.rows import BLOCK, StreamedRows
 from heads.solvers.arrays import Extent, Layers, Scaling
 from heads.solvers.calibration import held_most
 from heads.solvers.folds import Division
@@ -29,6 +30,7 @@ from heads.solvers.linear_path import (
     solve_in_turn,
     solve_path,
 )
+from heads.solvers.ridge import bytes_of, is_faster, solve_ridge
 from heads.solvers.scores import two_columns
 from heads.solvers.training import Training
 
@@ -41,6 +43,8 @@ _LARGE = 2**34
 """Rows × columns × classes from which on a pass over the rows costs more than to read them for each problem anew."""
 _EACH = 4 * 42
 """Bytes for each coefficient while it is solved: eight steps and changes of gradient, twice, and ten arrays more."""
+_SHARE = 4
+"""The matrices of a closed form take one part of so many of what may be used, beside the features and coefficients."""
 _NAMED = 10
 """A message names so many classes at most."""
 
@@ -95,8 +99,9 @@ class PathHead(LinearHead):
     tol: float = parameter(TOL, "share of the objective that may be left to gain", low=1e-12, high=1.0)
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`Head.obstacle`: of many classes, the time; and the memory of the solver for all folds."""
-        return too_many_classes(extent) or self._too_large(extent, extent.folds, max_memory)
+        """See :meth:`Head.obstacle`: of many classes, the time of steps; and the solver's memory for all folds."""
+        many = None if self.is_closed(extent, 1, room_for(max_memory)) else too_many_classes(extent)
+        return many or self._too_large(extent, extent.folds, max_memory)
 
     def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
         """See :meth:`Head.obstacle_alone`: the memory of the solver for all rows, and for a temperature's folds."""
@@ -105,9 +110,13 @@ class PathHead(LinearHead):
 
     def _too_large(self, extent: Extent, problems: int, max_memory: int | None) -> str | None:
         numbers = problems * extent.classes * (extent.columns + 1)
-        held = 4 * extent.classes * min(extent.rows, held_most(extent.classes) // 4)  # scores for the temperature
-        needed = _EACH * numbers + held
+        needed = self._needed(extent, problems)
         return too_large(needed, max_memory, f"{numbers:,} coefficients and their last steps take", "fewer columns")
+
+    def _needed(self, extent: Extent, problems: int) -> int:
+        """Return the bytes that the solver by steps takes, with the scores that a temperature is fitted to."""
+        held = 4 * extent.classes * min(extent.rows, held_most(extent.classes) // 4)
+        return _EACH * problems * extent.classes * (extent.columns + 1) + held
 
     def class_weights(self, division: Division, fold: int) -> Doubles | None:
         """Return the weight of each class (C,) among the training rows of a fold; None for equal ones.
@@ -148,21 +157,53 @@ class PathHead(LinearHead):
 
     def _solution(self, division: Division) -> Solution:
         """Solve the problems of each fold, and that of all rows: side by side, or in turn if there is much to do."""
-        folds = range(division.folds + 1)
-        if np.prod(division.X.shape, dtype=np.int64) * division.classes < _LARGE:
-            [(_, solution)] = solve_heads([self], division, folds, standardize=False)
+        folds, extent = range(division.folds + 1), Extent.of(division.fold, division.X.shape[1], division.classes)
+        # Rows are on disk where there is little memory: no more of it is used then than a solver by steps would take.
+        room = self._needed(extent, len(folds)) if isinstance(division.X, StreamedRows) else room_for()
+        small = np.prod(division.X.shape, dtype=np.int64) * division.classes < _LARGE
+        if small or self.is_closed(extent, 1, room):
+            [(_, solution)] = solve_heads([self], division, folds, standardize=False, room=room)
             return solution
         loss, variants = problems_of([self], division, folds, standardize=False)
         return solve_in_turn(division, variants, loss, self.inverse_penalty, tol=self.tol, max_iter=self.max_iter)
 
+    def is_closed(self, extent: Extent, penalties: int, room: int) -> bool:
+        """Return whether the problem is solved in closed form: it can be, that is faster, and fits so many bytes."""
+        return (
+            self.single is SQUARED
+            and self.class_weight in (None, "none")
+            and bytes_of(extent) <= room
+            and is_faster(extent, penalties)
+        )
+
+
+def room_for(max_memory: int | None = None) -> int:
+    """Return the bytes that a closed form may take, of those that may be used; None for half of the machine's."""
+    return memory_limit(max_memory) // _SHARE
+
 
 def solve_heads(
-    heads: Sequence[PathHead], division: Division, folds: Sequence[int], standardize: bool, **options: Any
+    heads: Sequence[PathHead],
+    division: Division,
+    folds: Sequence[int],
+    standardize: bool,
+    *,
+    deadline: float | None = None,
+    room: int = 0,
 ) -> Iterator[tuple[float, Solution]]:
-    """Yield each C with the solution of heads that differ in C and class weight, see :func:`problems_of`."""
+    """Yield each C with the solution of heads that differ in C and class weight, see :func:`problems_of`.
+
+    Args:
+        heads, division, folds, standardize: the problems.
+        deadline: ``time.monotonic()`` after which no further value of C is begun.
+        room: bytes that a closed form may take beside the coefficients.
+    """
     first, values = heads[0], sorted({head.inverse_penalty for head in heads})
     loss, variants = problems_of(heads, division, folds, standardize)
-    return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, **options)
+    extent = Extent.of(division.fold, division.X.shape[1], division.classes)
+    if all(head.is_closed(extent, len(values), room) for head in heads):
+        return solve_ridge(division, variants, values, deadline=deadline)
+    return solve_path(division, variants, loss, values, tol=first.tol, max_iter=first.max_iter, deadline=deadline)
 
 
 def problems_of(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from heads.kinds.design import HeadDesign
-from heads.kinds.linear import PathHead, held_scores, solve_heads
+from heads.kinds.linear import PathHead, held_scores, room_for, solve_heads
 from heads.search.judging import Judged, Judging, Left
 
 
@@ -22,14 +22,15 @@ def judge_linear(designs: Sequence[HeadDesign], judging: Judging) -> None:
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, design in enumerate(designs):
         groups[design.kind, *(design.params[name] for name in ("standardize", "tol", "max_iter"))].append(i)
-    division = judging.division
+    division, room = judging.division, room_for(judging.max_memory)
     folds = range(division.folds)
     for count, members in zip(range(len(groups), 0, -1), groups.values(), strict=True):
         heads = [cast("PathHead", designs[i].build(judging.seed)) for i in members]
         names = sorted({str(head.class_weight) for head in heads})
         paths: dict[str, list[int]] = {name: [] for name in names}
         left, before = set(members), time.perf_counter()
-        for C, solution in solve_heads(heads, division, folds, heads[0].standardize, deadline=judging.share(count)):
+        deadline, standardize = judging.share(count), heads[0].standardize
+        for C, solution in solve_heads(heads, division, folds, standardize, deadline=deadline, room=room):
             done = [(i, head) for i, head in zip(members, heads, strict=True) if head.inverse_penalty == C]
             elapsed, before = time.perf_counter() - before, time.perf_counter()
             for i, head in done:

@@ -17,6 +17,8 @@ Memory = list[Pair]
 """Pairs, oldest first."""
 
 _MEMORY = 8
+_TRUSTED = 4
+"""The expected decrease is right while steps show a part of so many of the preconditioner's curvature, or more."""
 _ARMIJO, _BACKTRACK, _SMALLEST_STEP = 1e-4, 0.4, 1e-6
 
 
@@ -93,29 +95,32 @@ class _State:
         return self.objective.precondition(q, self.which, self.C, self.curvature)
 
     def _measure(self, last: Pair) -> None:
-        """Set the factor by which the last step showed less curvature than the preconditioner assumes."""
+        """Set the factor by which the last steps showed less curvature than the preconditioner assumes.
+
+        It differs from one step to the next, and what one alone showed often led to a step that was too long: it is the
+        geometric mean of the last one's and of that before.
+        """
         _, y, r = last
         size = _dot(y, self._preconditioned(y))
         good = (r > 0) & (size > 0)
-        self.gain = np.where(good, 1 / np.where(good, r * size, 1), self.gain)
+        self.gain = np.where(good, np.sqrt(self.gain / np.where(good, r * size, 1)), self.gain)
 
-    def advance(self, ahead: Floats, slope: Doubles) -> NDArray[np.bool_]:
-        """Take a step in all problems, and return a mask of those that moved.
+    def advance(self, ahead: Floats, slope: Floats) -> None:
+        """Take a step in all problems.
 
-        A problem whose objective does not decrease enough stays where it is, and tries a shorter step next time.
+        A problem whose objective does not decrease enough stays where it is. Its next direction knows the curvature
+        that this one met, and the step is shorter.
         """
         target = self.P + _each(self.step) * ahead
         value, gradient, curvature = self.objective.evaluate(target, self.which, self.C)
         moved = value <= self.value + _ARMIJO * self.step * slope + 1e-7 * np.abs(self.value)
-        s, y, r = pair(target - self.P, gradient - self.gradient)
-        last = s, y, r * moved
+        last = pair(target - self.P, gradient - self.gradient)
         self.memory = [*self.memory[1 - _MEMORY :], last]
         wide = moved[:, None, None]
         self.P, self.gradient = np.where(wide, target, self.P), np.where(wide, gradient, self.gradient)
         self.value, self.curvature = np.where(moved, value, self.value), np.where(moved, curvature, self.curvature)
         self.step = np.where(moved, 1.0, self.step * _BACKTRACK)
         self._measure(last)
-        return moved
 
 
 def minimise(
@@ -133,17 +138,18 @@ def minimise(
         max_iter: the most steps.
     """
     state = _State(objective, which, C, first, memory)
-    place, fresh = np.arange(len(C)), np.ones(len(C), np.bool_)
+    place = np.arange(len(C))
     found, iterations = np.empty_like(first), np.zeros(len(C), np.intp)
     kept: Memory = []
     for _ in range(_MEMORY):
         kept.append((np.zeros_like(first), np.zeros_like(first), np.zeros(len(C), np.float32)))
-    ahead, slope = first, state.value
     for iteration in range(max_iter + 1):
-        ahead = np.where(fresh[:, None, None], state.direction(), ahead)
-        slope = np.where(fresh, _dot(state.gradient, ahead), slope)
+        ahead = state.direction()
+        slope = _dot(state.gradient, ahead)
         # Under a strong penalty the objective can decrease only a little: the share of that decrease counts then.
         scale = np.minimum(state.value, np.abs(objective.null[state.which] - state.value))
+        # Where steps show little of the curvature that the preconditioner assumes, the slope promises too little.
+        scale *= np.minimum(1, _TRUSTED * state.gain)
         done = (-slope / 2 <= tol * scale) | (state.step < _SMALLEST_STEP) | (iteration == max_iter)
         if done.any():
             found[place[done]], iterations[place[done]] = state.P[done], iteration
@@ -154,6 +160,6 @@ def minimise(
             if not on.any():
                 break
             state.keep(on)
-            place, fresh, ahead, slope = place[on], fresh[on], ahead[on], slope[on]
-        fresh = state.advance(ahead, slope)
+            place, ahead, slope = place[on], ahead[on], slope[on]
+        state.advance(ahead, slope)
     return Result(found, iterations, kept)

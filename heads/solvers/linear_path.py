@@ -83,11 +83,16 @@ def _softmax(L: Floats, codes: Labels, targets: Labels) -> Losses:
     each = np.arange(len(codes))
     true = L[:, codes, each]
     np.exp(L, out=L)
-    total = L.sum(axis=1)
+    own = L[:, codes, each]
+    # What a row lacks of certainty is summed from the other classes: 1 - p would be rounding where p is nearly 1.
+    L[:, codes, each] = 0
+    others = L.sum(axis=1)
+    total = own + others
     L /= total[:, None]
-    curvature = (1 - np.einsum("mkn,mkn->mn", L, L)) / L.shape[1]
-    L[:, codes, each] -= 1
-    return np.log(total) - true, curvature
+    wrong = others / total
+    curvature = (wrong * (2 - wrong) - np.einsum("mkn,mkn->mn", L, L)) / L.shape[1]
+    L[:, codes, each] = -wrong
+    return np.where(own > others, np.log1p(-np.minimum(wrong, 0.5)) * -1, np.log(total) - true), curvature
 
 
 def _signs(codes: Labels, targets: Labels) -> Floats:
@@ -313,7 +318,7 @@ class _Problems:
         along = (np.ascontiguousarray(q[..., :-1]).reshape(M * K, -1) @ axes).reshape(M, K, -1)
         along *= lead[:, None].astype(np.float32)
         out[..., :-1] += (along.reshape(M * K, -1) @ axes.T).reshape(M, K, -1)
-        out[..., -1] = q[..., -1] / weight[:, None]
+        out[..., -1] = q[..., -1] / (weight + self._loss.penalized_intercept / C)[:, None]
         return np.asarray(out)
 
     def moved(self, memory: Memory, C: float, to: float) -> Memory:
@@ -385,9 +390,10 @@ def _leading(division: Division, scaling: Scaling) -> tuple[Doubles, Floats, flo
     Z = scaling.apply(np.asarray(division.X[::step], np.float32))
     rank = min(_RANK, *Z.shape)
     Q = np.random.default_rng(0).standard_normal((Z.shape[1], rank), np.float32)
-    for _ in range(3):
+    for _ in range(2):
         Q = np.linalg.qr(Z.T @ (Z @ Q))[0]
-    _, singular, axes = np.linalg.svd(Z @ Q, full_matrices=False)
-    values = np.square(singular, dtype=np.float64) / len(Z)
+    along = Z @ Q
+    values, axes = np.linalg.eigh(np.asarray(along.T @ along, np.float64))
+    values = np.maximum(values, 0) / len(Z)
     rest = float(np.vdot(Z, Z)) / len(Z) - values.sum()
-    return values, np.ascontiguousarray(Q @ axes.T), max(rest, 0.0) / max(Z.shape[1] - rank, 1)
+    return values, Q @ axes.astype(np.float32), max(rest, 0.0) / max(Z.shape[1] - rank, 1)

@@ -121,6 +121,43 @@ def test_objectives_are_scikit_learns(digits, loss, weighted):
             assert ours == pytest.approx(theirs, rel=1e-4)
 
 
+def test_what_certain_rows_lack_is_no_rounding_error():
+    """With weak penalties nearly all rows are certain, and the objective is the sum of what they lack."""
+    margins = np.array([0.0, 3.0, 9.0, 14.0, 17.0, -40.0, -120.0])
+    scores = np.zeros((1, 3, len(margins)), np.float32)
+    scores[0, 1] = margins
+    exact = np.logaddexp(0, np.log(2) - margins)
+    losses, curvature = SOFTMAX.rows(scores, np.full(len(margins), 1), np.array([-1]))
+    np.testing.assert_allclose(losses[0], exact, rtol=1e-5)
+    np.testing.assert_allclose(scores[0, 1], np.expm1(-exact), rtol=1e-5)
+    half = -np.expm1(-exact) / 2
+    np.testing.assert_allclose(curvature[0], (1 - np.exp(-exact) ** 2 - 2 * half**2) / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("C", [1.0, 100.0])
+def test_weak_penalties_end_at_the_optimum(digits, C):
+    division = divided(digits)
+    variants = [Variant(fold, division.scaling(fold, True)) for fold in range(3)]
+    [(_, solution)] = solve_path(division, variants, SOFTMAX, [C])
+    for variant, W, b in zip(variants, solution.coef, solution.intercept, strict=True):
+        rows = division.fold != variant.fold
+        X, y = variant.scaling.apply(division.X[rows]).astype(np.float64), division.codes[rows]
+        rival = RIVALS["logreg"](C, None).fit(X, y)
+        bias = b + W.astype(np.float64) @ variant.scaling.mean
+        scaled = (W * variant.scaling.scale).astype(np.float64)
+        ours = objective(SOFTMAX, scaled, bias, X, y, np.ones(len(y)), C)
+        theirs = objective(SOFTMAX, rival.coef_, rival.intercept_, X, y, np.ones(len(y)), C)
+        assert ours <= theirs * (1 + 1e-5)
+
+
+def test_a_penalised_intercept_takes_no_steps_of_its_own(digits):
+    """Under a strong penalty a preconditioner that forgets it steps a thousand times too far."""
+    division = divided(digits)
+    variants = [Variant(0, division.scaling(0, True), target=target) for target in range(10)]
+    [(_, solution)] = solve_path(division, variants, SQUARED_HINGE, [1e-6])
+    assert solution.iterations.max() <= 5
+
+
 @pytest.mark.parametrize("kind", RIVALS)
 def test_a_solution_does_not_depend_on_its_neighbours(digits, kind):
     division = divided(digits)
