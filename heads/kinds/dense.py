@@ -42,7 +42,7 @@ _SPACE = {
 class DenseHead(Head):
     """Layers of ReLU units with dropout, trained by AdamW on the cross-entropy.
 
-    Of many columns, it is trained in their leading components, see :mod:`heads.solvers.components`.
+    Fewer rows than columns are trained on in their leading components, see :mod:`heads.solvers.components`.
 
     Training stops when the log loss on the validation rows has not improved for `patience` epochs; the weights of the
     best epoch are kept. Without validation rows, a tenth of the training images, drawn by `random_state`, is not

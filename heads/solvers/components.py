@@ -1,7 +1,7 @@
-"""The leading components of rows, which dense nets are trained in where rows have many columns.
+"""The leading components of rows, which dense nets are trained in where there are fewer rows than columns.
 
 The first layer of a net has most of its weights, and its steps take most of the time. In the few hundred directions in
-which the rows vary most (found by a random projection and power iterations: Halko, Martinsson & Tropp, "Finding
+which few rows vary most (found by a random projection and power iterations: Halko, Martinsson & Tropp, "Finding
 structure with randomness", SIAM Review 2011) it is a fraction of its size, and generalises as well or better.
 
 AdamW, whose steps have the same length in each column, is another one in other coordinates. Here each coordinate mixes
@@ -20,7 +20,8 @@ from heads.rows import BLOCK, StreamedRows
 from heads.solvers.arrays import Scaling
 
 MOST = 512
-"""The most components. Rows of no more columns stay as they are."""
+"""The most components. Rows of no more columns stay as they are, and so do more rows than columns: on 2,000 and 40,000
+images of CIFAR-10 some nets lost 0.4 to 1.3 points of accuracy."""
 _ENOUGH = 8192
 """The components are those of so many rows, which are drawn."""
 _POWERS = 2
@@ -29,11 +30,11 @@ _POWERS = 2
 
 def width(rows: int, columns: int) -> int:
     """Return in how many columns nets are trained that are fitted to rows (N, D)."""
-    return columns if columns <= MOST else min(rows, MOST)
+    return min(rows, MOST) if columns > max(rows, MOST) else columns
 
 
 def components(X: Rows, scaling: Scaling) -> Floats | None:
-    """Return a basis, float32 (D, k), of what rows X (N, D) vary in most; None if D is small enough.
+    """Return a basis, float32 (D, k), of what rows X (N, D) vary in most; None where they stay as they are.
 
     It is orthogonal, and longer than 1: coordinates of a row add up to about as much as its columns, so that a step of
     AdamW, whose length in each column does not depend on the gradient's, moves a unit's input as far.

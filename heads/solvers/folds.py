@@ -174,7 +174,7 @@ class Division:
     def leading(self, standardize: bool) -> "Division":
         """Return the division that dense nets are trained on: its X are coordinates of the rows' leading components.
 
-        They are standardised as in :meth:`narrowed`. Rows of few columns stay as they are, and this is the division.
+        They are standardised as in :meth:`narrowed`. Where there are more rows than columns, this is the division.
         """
         scaling = self.scaling(self.folds, standardize)
         basis = components(self.X, scaling) if self.features is None else None
