@@ -30,6 +30,7 @@ class StreamedRows:
         parts: arrays that stand side by side, each with that of the augmented views (N', d) and (M', d).
         source: the place of each row in the parts (N,): an index of a row, or N' and an index of a view.
         scaling: mean and deviation, float32 (D,), by which rows are standardised as they are read; None for none.
+        basis: float32 (D, k), by which they are multiplied then; None for none.
 
     Example:
         >>> import numpy as np
@@ -43,6 +44,7 @@ class StreamedRows:
     parts: Sequence[tuple[Features, Features]]
     source: Labels
     scaling: tuple[Floats, Floats] | None = None
+    basis: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -50,7 +52,8 @@ class StreamedRows:
     @property
     def shape(self) -> tuple[int, int]:
         """The number of rows N and of columns D."""
-        return len(self.source), sum(plain.shape[1] for plain, _ in self.parts)
+        columns = sum(plain.shape[1] for plain, _ in self.parts)
+        return len(self.source), columns if self.basis is None else self.basis.shape[1]
 
     @property
     def dtype(self) -> np.dtype[np.float32]:
@@ -63,6 +66,10 @@ class StreamedRows:
             blocks = self.taken(rows).blocks()
             return np.concatenate([block[:, columns] for block in blocks])
         raw = _beside([_read(*part, self.source[rows]) for part in self.parts])
+        read = self._scaled(raw)
+        return read if self.basis is None else read @ self.basis
+
+    def _scaled(self, raw: Features) -> Floats:
         if self.scaling is None:
             return raw.astype(np.float32)
         mean, scale = self.scaling

@@ -1,6 +1,6 @@
 """Dense nets. A single one is trained by the same code as the many nets of a sweep."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from heads.rows import taken
 from heads.solvers.adamw import Net, Shape
 from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays
 from heads.solvers.calibration import held_most, thinned
+from heads.solvers.components import components, projected, width
 from heads.solvers.dense_net import Batches, Member, threads_for, train_epoch
 from heads.solvers.folds import Division
 from heads.solvers.training import Training
@@ -40,6 +41,8 @@ _SPACE = {
 @dataclass(kw_only=True, eq=False, repr=False)
 class DenseHead(Head):
     """Layers of ReLU units with dropout, trained by AdamW on the cross-entropy.
+
+    Fewer rows than columns are trained on in their leading components, see :mod:`heads.solvers.components`.
 
     Training stops when the log loss on the validation rows has not improved for `patience` epochs; the weights of the
     best epoch are kept. Without validation rows, a tenth of the training images, drawn by `random_state`, is not
@@ -72,35 +75,49 @@ class DenseHead(Head):
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
         """See :meth:`Head.obstacle`: the time for many classes, and the memory for the weights and their moments."""
-        return too_many_classes(extent) or self._too_large(extent.columns, extent.classes, max_memory)
+        return too_many_classes(extent) or self._too_large(extent, max_memory)
 
     def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
         """See :meth:`Head.obstacle_alone`: the memory for the weights and their moments."""
-        return self._too_large(extent.columns, extent.classes, max_memory)
+        return self._too_large(extent, max_memory)
 
-    def _too_large(self, columns: int, classes: int, max_memory: int | None) -> str | None:
-        numbers = Shape((columns, *self.hidden, classes), self.batch_norm).numbers
-        return too_large(_EACH * numbers, max_memory, f"the {numbers:,} numbers of its weights take", "fewer units")
+    def _too_large(self, extent: Extent, max_memory: int | None) -> str | None:
+        inputs = width(extent.rows, extent.columns)
+        numbers = Shape((inputs, *self.hidden, extent.classes), self.batch_norm).numbers
+        needed = _EACH * numbers
+        if inputs < extent.columns:  # the basis, twice, and the first layer for the features as they are
+            needed += 4 * extent.columns * (2 * inputs + [*self.hidden, extent.classes][0])
+        return too_large(needed, max_memory, f"the {numbers:,} numbers of its weights take", "fewer units")
 
     def _fit(
         self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
-        if why := self._too_large(self.n_features_in_, len(self.classes_), None):
+        rows, columns = training.Z.shape
+        if why := self._too_large(Extent(rows, rows, columns, len(self.classes_)), None):
             raise HeadError(f"hidden={','.join(map(str, self.hidden))}: {why}")
-        division = Division.of(training)
         if validation is not None:  # of thousands of classes, only as many rows as have scores that fit in memory
             most = held_most(len(self.classes_))
             kept = thinned(np.zeros_like(validation[1]), most, self._seed) == 0
             validation = taken(validation[0], kept), validation[1][kept]
+        none = Scaling.none(columns)
+        if (basis := components(training.Z, none)) is not None:
+            training = training._replace(Z=projected(training.Z, none, basis))
+        division = replace(Division.of(training), features=columns)
+        if basis is not None and validation is not None:
+            validation = projected(validation[0], none, basis), validation[1]
         batches = Batches(division, division.folds, False, self._seed, stopping=validation)
-        member = Member.of(self.get_params(), self.n_features_in_, len(self.classes_), self._seed)
+        inputs = division.X.shape[1]
+        member = Member.of(self.get_params(), inputs, len(self.classes_), self._seed, features=columns)
         net, layers, scores = Net(member.settings), list[tuple[Floats, Floats]](), None
         with threads_for([member], cores()) as pool:
             while not member.stopped:
                 (better,) = train_epoch([member], [net], batches, pool, history=True)
                 if better is not None:
                     layers, scores = net.folded(), better
-            layers = [scaling.fold(*layers[0]), *layers[1:]]
+        with np.errstate(all="ignore"):  # the check below names a net that diverged
+            if basis is not None:
+                layers[0] = basis @ layers[0][0], layers[0][1]
+            layers[0] = scaling.fold(*layers[0])
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise HeadError("the training of the dense head diverged: give a smaller learning_rate")
         self.layers_: Layers = layers

@@ -1,7 +1,7 @@
 """Linear heads in closed form, from class means and the covariance within classes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -12,12 +12,17 @@ from heads.kinds.base import HeldOut, Spaces, too_large
 from heads.kinds.linear import LinearHead, held_out
 from heads.kinds.parameters import parameter
 from heads.solvers.arrays import Extent, Scaling
+from heads.solvers.calibration import TEMPERATURE_FOLDS
 from heads.solvers.folds import Division
 from heads.solvers.lbfgs import Doubles
+from heads.solvers.row_space import RowSpace, width
 from heads.solvers.training import Training
 
 _WIDEST = 8192
-"""The most columns: their covariance takes 0.5 GB in float64, and solving as much again."""
+"""The most columns that are fitted in: their covariance takes 0.5 GB in float64, and solving as much again."""
+_COPIES = 6
+"""So many matrices of its size are held beside the covariance of each fold: of the rows in no fold, of all rows, of
+those that are fitted to, what is solved, and the rows in a basis of their own."""
 
 
 class Moments(NamedTuple):
@@ -25,12 +30,14 @@ class Moments(NamedTuple):
 
     Attributes:
         weight: the total weight of each class (C,).
+        columns: the number of columns of the features, of which the rows may be coordinates.
         mean: the mean of each class (C, D).
         covariance: the covariance within classes (D, D); None if it was not asked for.
         rounding: eigenvalues of the covariance below it are rounding errors. All of them are if each class has one row.
     """
 
     weight: Doubles
+    columns: int
     mean: Doubles
     covariance: Doubles | None
     rounding: float
@@ -47,10 +54,15 @@ class DiscriminantHead(LinearHead):
     def _fit(
         self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
-        division = Division.of(training, folds)
+        rows, columns = training.Z.shape
+        space = None
+        if self.needs_covariance and width(rows, columns) < columns:
+            space = RowSpace.of(training.Z, Scaling.none(columns))
+            training = training._replace(Z=space.rows)
+        division = replace(Division.of(training, folds), features=columns)
         moments = moments_of(division, range(division.folds + 1), False, self.needs_covariance)
         coef, intercept = (np.stack(part).astype(np.float32) for part in zip(*map(self.solve, moments), strict=True))
-        self._take(coef[-1], intercept[-1], scaling)
+        self._take(space.weights(coef[-1].T).T if space else coef[-1], intercept[-1], scaling)
         return held_out(division, coef, intercept)
 
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
@@ -75,7 +87,7 @@ class CentroidHead(DiscriminantHead):
         """See :meth:`DiscriminantHead.solve`."""
         # Half of -|z - mean|², without the terms that all classes share. It is divided by the number of columns, since
         # probabilities would otherwise all be 0 or 1.
-        mean = moments.mean / moments.mean.shape[1]
+        mean = moments.mean / moments.columns
         return mean, -np.einsum("cd,cd->c", mean, moments.mean) / 2
 
 
@@ -98,42 +110,44 @@ class LDAHead(DiscriminantHead):
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
         """See :meth:`heads.kinds.base.Head.obstacle`: the memory for the covariance of all columns, in each fold."""
-        return _too_wide(extent.columns) or _too_large(extent.columns, 2 * extent.folds + 4, max_memory)
+        side = width(extent.rows, extent.columns, max_memory)
+        return _too_wide(side) or _too_large(side, extent.folds + _COPIES, max_memory)
 
     def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:
-        """See :meth:`heads.kinds.base.Head.obstacle_alone`: the memory for the covariance of all columns."""
-        return _too_wide(extent.columns) or _too_large(extent.columns, 6, max_memory)
+        """See :meth:`heads.kinds.base.Head.obstacle_alone`: the same, for the folds of a temperature."""
+        side = width(extent.rows, extent.columns)
+        return _too_wide(side) or _too_large(side, TEMPERATURE_FOLDS + _COPIES, max_memory)
 
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
         """See :meth:`DiscriminantHead.solve`."""
         from scipy.linalg import cho_factor, cho_solve
 
         assert moments.covariance is not None
-        spread = np.trace(moments.covariance) / len(moments.covariance)
+        spread = np.trace(moments.covariance) / moments.columns
         shrunk = moments.covariance * (1 - self.shrinkage)
         # The floor is for features that do not vary within classes.
         shrunk.flat[:: len(shrunk) + 1] += max(self.shrinkage * spread, moments.rounding, 1e-12)
-        coef = cho_solve(cho_factor(shrunk, lower=True, overwrite_a=True), moments.mean.T).T
+        coef = cho_solve(cho_factor(shrunk.T, overwrite_a=True), moments.mean.T).T  # transposed, it is not copied
         prior = np.log(moments.weight / moments.weight.sum())
         return coef, prior - np.einsum("cd,cd->c", coef, moments.mean) / 2
 
 
-def _too_large(columns: int, copies: int, max_memory: int | None) -> str | None:
-    what = f"the covariance of {columns:,} × {columns:,} features and what is computed from it take"
-    return too_large(8 * copies * columns**2, max_memory, what, "fewer columns; 'ridge' needs none")
+def _too_large(side: int, copies: int, max_memory: int | None) -> str | None:
+    what = f"the covariance of {side:,} × {side:,} numbers and what is computed from it take"
+    return too_large(8 * copies * side**2, max_memory, what, "fewer columns; 'ridge' needs none")
 
 
-def _too_wide(columns: int) -> str | None:
-    if columns <= _WIDEST:
+def _too_wide(side: int) -> str | None:
+    if side <= _WIDEST:
         return None
     return (
-        f"a covariance of {columns} × {columns} features takes {columns**2 * 8 / 2**30:.1f} GiB: "
+        f"a covariance of {side:,} × {side:,} numbers takes {side**2 * 8 / 2**30:.1f} GiB: "
         "pool the features, or take 'ridge', which needs none"
     )
 
 
-def moments_of(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> list[Moments]:
-    """Compute the moments of each fold in one pass: sums over the rows of a fold are left out of the sums over all."""
+def moments_of(division: Division, folds: Sequence[int], standardize: bool, covariance: bool) -> Iterator[Moments]:
+    """Yield the moments of each fold, from one pass: sums over the rows of a fold are left out of the sums over all."""
     D, C = division.X.shape[1], division.classes
     if covariance and (why := _too_wide(D)):
         raise HeadError(f"the head 'lda': {why}")
@@ -141,7 +155,7 @@ def moments_of(division: Division, folds: Sequence[int], standardize: bool, cova
     weight = np.zeros((division.folds + 1, C))
     total = np.zeros((division.folds + 1, C, D))
     square = np.zeros((division.folds + 1, D, D)) if covariance else None
-    shift = division.scaling(division.folds, True).mean
+    shift = division.scalings[-1].mean
     for block in division.blocks():
         X = np.asarray(division.X[block], np.float32) - shift
         share = np.ones(len(X)) if division.weights is None else division.weights[block]
@@ -154,18 +168,19 @@ def moments_of(division: Division, folds: Sequence[int], standardize: bool, cova
             total[group, shown] += member.astype(np.float32) @ rows
             if square is not None:
                 square[group] += rows.T @ (rows * share[mine, None].astype(np.float32))
-    found = []
+    whole = None if square is None else square.sum(axis=0)
     for fold in folds:
         kept = [group for group in range(len(weight)) if group != fold + 1]
         scaling = division.scaling(fold, standardize)
         n = weight[kept].sum(axis=0)
         mean = total[kept].sum(axis=0) / n[:, None]
         within, rounding = None, 0.0
-        if square is not None:
-            within, units = square[kept].sum(axis=0), n.sum() * np.outer(scaling.scale, scaling.scale)
+        if square is not None and whole is not None:
+            within = whole - square[fold + 1] if fold < division.folds else whole.copy()
             # The spectral norm of a matrix of random errors grows with the root of its side.
-            rounding = 4 * float(np.finfo(np.float32).eps * np.sqrt(D) * (np.diag(within) / np.diag(units)).mean())
+            spread = (np.diag(within) / scaling.scale.astype(np.float64) ** 2).mean() / n.sum()
+            rounding = 4 * float(np.finfo(np.float32).eps * np.sqrt(D) * spread)
             within -= (mean.T * n) @ mean
-            within /= units
-        found.append(Moments(n, (mean + shift - scaling.mean) / scaling.scale, within, rounding))
-    return found
+            within /= n.sum() * scaling.scale.astype(np.float64)
+            within /= scaling.scale[:, None]
+        yield Moments(n, division.columns, (mean + shift - scaling.mean) / scaling.scale, within, rounding)

@@ -1,6 +1,6 @@
 """Dense heads judged together: all nets of all folds are one population, whose worst designs are cut early."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from math import ceil, inf, log
 from statistics import fmean
@@ -97,12 +97,13 @@ def judge_population(designs: Sequence[HeadDesign], judging: Judging, rungs: Run
             reported as they are, and those that have not begun on some fold are not reported.
         rungs: when to cut the worst designs; None for never.
     """
-    trials = _Population(designs, judging, rungs)
+    rows = {each: judging.division.leading(each) for each in {design.params["standardize"] for design in designs}}
+    trials = _Population(designs, rows, judging, rungs)
     steps = rungs.epochs if rungs else ()
     X, limit = judging.division.X, judging.max_memory
     # Rows that are on disk are drawn one by one, as those in memory are, for as long as the page cache can hold them.
     large = 4 * X.shape[0] * X.shape[1] > memory_limit()
-    with workshop(judging.division, trials.members, judging.seed, limit if large else None) as place:
+    with workshop(rows, trials.members, judging.seed, limit if large else None) as place:
         together = place.bundles(trials.members)
         for rung, until in enumerate((*steps, inf), 1):
             first = rungs.folds if rungs and until < inf else None
@@ -124,16 +125,21 @@ class _Population:
         cut: why no more is done for a design, by its index.
     """
 
-    def __init__(self, designs: Sequence[HeadDesign], judging: Judging, rungs: Rungs | None) -> None:
+    def __init__(
+        self, designs: Sequence[HeadDesign], rows: Mapping[bool, Division], judging: Judging, rungs: Rungs | None
+    ) -> None:
         division, marks = judging.division, rungs.marks if rungs else frozenset()
-        size = division.X.shape[1], division.classes
         self.fits = [
             [
-                Member.of(design.params, *size, judging.seed, index=i, fold=fold, marks=marks)
+                Member.of(
+                    design.params, columns, division.classes, judging.seed,
+                    index=i, fold=fold, marks=marks, features=division.columns,
+                )
                 for fold in range(division.folds)
             ]
             for i, design in enumerate(designs)
-        ]
+            for columns in [rows[design.params["standardize"]].X.shape[1]]
+        ]  # fmt: skip
         self.cut: dict[int, str] = {}
         self._judging, self._division = judging, division
 

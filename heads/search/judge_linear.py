@@ -22,10 +22,10 @@ def judge_linear(designs: Sequence[HeadDesign], judging: Judging) -> None:
     groups: dict[Any, list[int]] = defaultdict(list)
     for i, design in enumerate(designs):
         groups[design.kind, *(design.params[name] for name in ("standardize", "tol", "max_iter"))].append(i)
-    division, room = judging.division, room_for(judging.max_memory)
-    folds = range(division.folds)
+    room, folds = room_for(judging.max_memory), range(judging.division.folds)
     for count, members in zip(range(len(groups), 0, -1), groups.values(), strict=True):
         heads = [cast("PathHead", designs[i].build(judging.seed)) for i in members]
+        division = judging.division.narrowed(heads[0].standardize, judging.max_memory)
         names = sorted({str(head.class_weight) for head in heads})
         paths: dict[str, list[int]] = {name: [] for name in names}
         left, before = set(members), time.perf_counter()

@@ -44,7 +44,7 @@ def judge_neighbours(designs: Sequence[HeadDesign], judging: Judging) -> None:
 
 def _judge(heads: dict[int, Any], standardize: bool, judging: Judging) -> None:
     """Judge heads of one metric and scaling, by the index of their design."""
-    start, division = time.perf_counter(), judging.division
+    start, division = time.perf_counter(), judging.division.narrowed(standardize, judging.max_memory)
     pairs, trained, places = [], [], []
     for fold in range(division.folds):
         scaling, train = division.scaling(fold, standardize), division.training_rows(fold)

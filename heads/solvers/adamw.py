@@ -101,7 +101,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Settings:
-    """The hyperparameters of the training of a net. `rng` draws its first weights, and then its masks."""
+    """The hyperparameters of the training of a net. `rng` draws its first weights, and then its masks.
+
+    If there are `features`, the net's inputs are coordinates of these, see :mod:`heads.solvers.components`.
+    """
 
     shape: Shape
     learning_rate: float
@@ -110,12 +113,17 @@ class Settings:
     dropout: float
     label_smoothing: float
     rng: np.random.Generator
+    features: int | None = None
 
     def weights(self) -> list[list[Floats]]:
-        """Draw the first weights from Glorot's uniform distribution; biases are 0, scales 1."""
+        """Draw the first weights from Glorot's uniform distribution; biases are 0, scales 1.
+
+        Units have inputs as large as with the features, of which there are more than coordinates.
+        """
         layers = []
-        for (n, m), *vectors in self.shape.sizes:
-            limit = np.sqrt(6 / (n + m))
+        for layer, ((n, m), *vectors) in enumerate(self.shape.sizes):
+            inputs = self.features or n if layer == 0 else n
+            limit = np.sqrt(6 / (inputs + m)) * np.sqrt(n / inputs)
             first = [self.rng.uniform(-limit, limit, (n, m)).astype(np.float32)]
             layers.append(first + [np.full(size, float(i == 1), np.float32) for i, size in enumerate(vectors)])
         return layers

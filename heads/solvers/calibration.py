@@ -9,7 +9,7 @@ from heads.feature_table import Labels
 from heads.metrics.outcomes import blocks
 from heads.solvers.scores import log_loss, softmax
 
-_FOLDS = 3
+TEMPERATURE_FOLDS = 3
 """The number of folds for the out-of-fold scores that a temperature is fitted to."""
 _ENOUGH = 1000
 """A temperature needs no more rows than this."""
@@ -73,8 +73,8 @@ def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) ->
 
     Of many rows only one fold is held out, and the others get -1: a thousand rows are enough to fit one number.
     """
-    many = len(codes) >= _FOLDS * _ENOUGH
-    numbers = stratified_folds(codes, min(10, len(codes) // _ENOUGH) if many else _FOLDS, seed, groups)
+    many = len(codes) >= TEMPERATURE_FOLDS * _ENOUGH
+    numbers = stratified_folds(codes, min(10, len(codes) // _ENOUGH) if many else TEMPERATURE_FOLDS, seed, groups)
     if many:
         numbers = np.where(numbers == 0, 0, -1)
     numbers = thinned(numbers, max(_ENOUGH, held_most(int(codes.max()) + 1) // 4), seed, groups)

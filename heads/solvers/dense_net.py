@@ -2,7 +2,8 @@
 
 The members of a population and a head that is fitted alone are trained by this code. First weights, dropout and batches
 come from the seed alone, and nothing depends on how many threads there are, so that a design's net on a fold of a sweep
-is the net of a head with the same seed that is fitted to that fold's training rows, bit for bit.
+is the net of a head with the same seed that is fitted to that fold's training rows, bit for bit; but of fewer
+rows than columns it is trained in the leading components of all rows, and the head in those of its own.
 """
 
 import time
@@ -70,12 +71,13 @@ class Member:
         index: int = 0,
         fold: int = 0,
         marks: frozenset[int] = frozenset(),
+        features: int | None = None,
     ) -> "Member":
-        """Make the training of a design that has not begun."""
+        """Make the training of a design that has not begun; its columns may be coordinates of so many features."""
         shape = Shape((columns, *params["hidden"], classes), params["batch_norm"])
         rates = ("learning_rate", "weight_decay", "input_dropout", "dropout", "label_smoothing")
         rng = np.random.Generator(np.random.SFC64(seed))
-        settings = Settings(shape, **{name: params[name] for name in rates}, rng=rng)
+        settings = Settings(shape, **{name: params[name] for name in rates}, rng=rng, features=features)
         return cls(index, fold, dict(params), settings, marks)
 
     @property
@@ -138,7 +140,7 @@ class Batches:
     ) -> None:
         self._division, self.fold, self._seed, self._stopping = division, fold, seed, stopping
         self._scaling = division.scaling(fold, standardize)
-        size = 4 * division.X.shape[1]
+        size = 4 * division.columns
         self.streamed = max_memory is not None and size * len(division.X) > max_memory
         self._chunk = max(1, (max_memory or 0) // _CHUNKS // size)
 

@@ -9,7 +9,7 @@ small operations.
 import pickle
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import inf
@@ -90,7 +90,7 @@ class Workshop:
     """Where a population is trained.
 
     Attributes:
-        rows: what nets are fitted to; in a file that processes can map, if there are several.
+        rows: what nets are fitted to that standardise rows, or do not; in files, if several processes train.
         folder: of the nets that wait for others.
         workers: number of processes.
         seed: of the batches, and of the rows that tell when to stop.
@@ -98,7 +98,7 @@ class Workshop:
             shuffled within their chunk and chunks among themselves. None: they are never too large.
     """
 
-    rows: Division
+    rows: Mapping[bool, Division]
     folder: Path
     workers: int
     seed: int
@@ -112,7 +112,7 @@ class Workshop:
             together.setdefault(key, []).append(member)
         bundles: list[Bundle] = []
         for (fold, standardize, _), same in together.items():
-            batches = Batches(self.rows, fold, standardize, self.seed, self.max_memory)
+            batches = Batches(self.rows[standardize], fold, standardize, self.seed, self.max_memory)
             # Few read each chunk, or else a core's cache holds the members and each core has several bundles.
             total = sum(member.cost for member in same)
             room = total / self.workers if batches.streamed else min(_CACHED, total / self.workers / 2)
@@ -141,17 +141,28 @@ class Workshop:
 
 @contextmanager
 def workshop(
-    division: Division, members: Iterable[Member], seed: int, max_memory: int | None = None
+    rows: Mapping[bool, Division], members: Iterable[Member], seed: int, max_memory: int | None = None
 ) -> Iterator[Workshop]:
-    """Yield a place to train members in: a folder for their nets, and a file of the rows if processes are worth it."""
-    work = 3 * len(division.codes) * sum(member.cost * member.params["epochs"] for member in members)
+    """Yield a place to train members in: a folder for their nets, and files of the rows if processes are worth it.
+
+    See :class:`Workshop` for the arguments.
+    """
+    work = sum(3 * len(rows[each.params["standardize"]].codes) * each.cost * each.params["epochs"] for each in members)
     workers = cores() if work > _WORTH_PROCESSES else 1
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if workers > 1 and not isinstance(division.X, np.memmap | StreamedRows):
-            X = scratch(Path(folder) / "rows", division.X.dtype, division.X.shape)
-            X[:] = division.X
-            division = replace(division, X=X)
-        yield Workshop(division, Path(folder), workers, seed, max_memory)
+        if workers > 1:
+            files = {id(each): _mapped(each, Path(folder) / f"rows-{name}") for name, each in rows.items()}
+            rows = {name: files[id(each)] for name, each in rows.items()}
+        yield Workshop(rows, Path(folder), workers, seed, max_memory)
+
+
+def _mapped(division: Division, path: Path) -> Division:
+    """Return a division whose rows are in a file."""
+    if isinstance(division.X, np.memmap | StreamedRows):
+        return division
+    X = scratch(path, division.X.dtype, division.X.shape)
+    X[:] = division.X
+    return replace(division, X=X)
 
 
 def _packed(members: list[Member], room: float) -> list[list[Member]]:

@@ -6,7 +6,7 @@ All that the designs of a sweep share about the rows stands here: the features o
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from featurestore.system.files import size_text, write_error
 from heads.feature_table import Labels, Rows
 from heads.rows import BLOCK, StreamedRows, taken
 from heads.solvers.arrays import Scaling
+from heads.solvers.components import components, projected
 from heads.solvers.moments import moments
+from heads.solvers.row_space import RowSpace, width
 from heads.solvers.training import Training
 
 
@@ -54,6 +56,7 @@ class Division:
         plain: bool (N,): one plain row per image; the others are augmented views, which train but do not judge.
         weights: float64 (N,), 1 in total for each image; None when all rows are plain.
         groups: number of each image's group, whose images are held out together (I,); None where each is its own.
+        features: number of columns of the features, if X are their coordinates, see :meth:`narrowed`; else None.
     """
 
     X: Rows
@@ -63,6 +66,7 @@ class Division:
     plain: NDArray[np.bool_]
     weights: NDArray[np.float64] | None = None
     groups: Labels | None = None
+    features: int | None = None
 
     @classmethod
     def of(cls, training: Training, folds: Labels | None = None) -> "Division":
@@ -140,7 +144,47 @@ class Division:
 
     def scaling(self, fold: int, standardize: bool) -> Scaling:
         """Return how the rows are scaled in a fold; for fold ``folds``, when all rows are fitted to."""
-        return self.scalings[fold] if standardize else Scaling.none(self.X.shape[1])
+        scaled = standardize and self.features is None
+        return self.scalings[fold] if scaled else Scaling.none(self.X.shape[1])
+
+    @property
+    def columns(self) -> int:
+        """Number of columns of the features, also where X are coordinates."""
+        return self.features or self.X.shape[1]
+
+    def narrowed(self, standardize: bool, max_memory: int | None = None) -> "Division":
+        """Return the division for heads that standardise rows, or do not: one of fewer columns, where it pays.
+
+        Where there are many more columns than rows, X are the coordinates of the rows in a basis of their own, see
+        :class:`heads.solvers.row_space.RowSpace`. They are standardised by the moments of all rows in every fold, which
+        no label enters; elsewhere the division is this one, and each fold has its own scaling.
+
+        Args:
+            standardize: whether rows are to be standardised.
+            max_memory: bytes that may be used; None for half of the machine's.
+        """
+        rows, columns = self.X.shape
+        if self.features or width(rows, columns, max_memory) == columns:
+            return self
+        if standardize not in self._narrow:
+            narrow = RowSpace.of(self.X, self.scaling(self.folds, standardize)).rows
+            self._narrow[standardize] = replace(self, X=narrow, features=columns)
+        return self._narrow[standardize]
+
+    def leading(self, standardize: bool) -> "Division":
+        """Return the division that dense nets are trained on: its X are coordinates of the rows' leading components.
+
+        They are standardised as in :meth:`narrowed`. Where there are more rows than columns, this is the division.
+        """
+        scaling = self.scaling(self.folds, standardize)
+        basis = components(self.X, scaling) if self.features is None else None
+        if basis is None:
+            return self
+        return replace(self, X=projected(self.X, scaling, basis), features=self.X.shape[1])
+
+    @cached_property
+    def _narrow(self) -> dict[bool, "Division"]:
+        return {}
 
     def training(self, fold: int, standardize: bool) -> Training:
         """Return the scaled training rows of a fold, in an array of their own unless they are streamed."""

@@ -133,7 +133,7 @@ def test_problems_that_are_solved_in_turn_have_the_same_solution(digits_file, mo
     [
         ("knn", (), "360 rows, which it needs in memory, take", "another kind: logreg"),
         ("svm", (), "360 rows, which it needs in memory, take", "another kind: logreg"),
-        ("lda", (), "covariance of 64 × 64 features", "'ridge' needs none"),
+        ("lda", (), "covariance of 64 × 64 numbers", "'ridge' needs none"),
         ("dense", ("hidden=512",), "numbers of its weights take", "fewer units"),
         ("logreg", (), "coefficients and their last steps take", "fewer columns"),
     ],

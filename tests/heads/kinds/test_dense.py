@@ -9,6 +9,7 @@ from featurestore.errors import HeadError
 from heads.kinds import dense
 from heads.kinds.dense import DenseHead
 from heads.solvers import dense_net
+from heads.solvers.arrays import Extent
 from heads.solvers.calibration import calibrate, stratified_folds
 from heads.solvers.scores import log_loss
 
@@ -130,3 +131,30 @@ def test_views_are_learnt_from_and_the_draw_is_of_the_seed(digits):
     assert one.score(X[500:], y[500:]) > 0.8
     np.testing.assert_array_equal(one.predict_proba(X), same.predict_proba(X))
     assert (one.predict_proba(X) != other.predict_proba(X)).any()
+
+
+@pytest.mark.parametrize("with_validation", [False, True])
+def test_of_few_rows_columns_do_not_matter_but_the_space_that_they_span(with_validation):
+    """Columns that are turned give the same net."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    X = (rng.normal(size=(60, 600)) + 2 * rng.normal(size=(3, 600))[y]).astype(np.float32)
+    turn = np.linalg.qr(rng.normal(size=(600, 600)))[0].astype(np.float32)
+    heads = []
+    for rows in (X, X @ turn):
+        validation = (rows[45:], y[45:]) if with_validation else None
+        head = DenseHead(hidden=(16,), epochs=15, standardize=False)
+        heads.append(head.fit(rows[:45], y[:45], validation, temperature=1.0))
+        assert head.layers_[0][0].shape == (600, 16)
+    plain, turned = heads
+    np.testing.assert_allclose(plain.scores(X), turned.scores(X @ turn), atol=1e-2)
+    np.testing.assert_allclose(plain.history_["validation"], turned.history_["validation"], atol=1e-2)
+    np.testing.assert_allclose(turn.T @ plain.layers_[0][0], turned.layers_[0][0], atol=1e-2)
+    assert plain.score(X, y) > 0.9
+
+
+def test_memory_is_of_the_components():
+    head = DenseHead(hidden=(256,))
+    assert head.obstacle(Extent(5000, 4000, 25_000, 2), 140 * 10**6) is None
+    assert "of its weights" in head.obstacle_alone(Extent(5000, 5000, 25_000, 2), 100 * 10**6)
+    assert "of its weights" in DenseHead(hidden=(30_000,)).obstacle(Extent(5000, 4000, 25_000, 2), 10**9)

@@ -4,14 +4,19 @@ import time
 
 import numpy as np
 import pytest
-from divisions import alike, divided, two_columns
+from divisions import alike, alone, divided, two_columns
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import NearestCentroid
 
 from featurestore.errors import HeadError
 from heads.kinds.design import HeadDesign
+from heads.kinds.discriminant import LDAHead
 from heads.search.judge_discriminant import judge_discriminant
 from heads.search.judging import Judging
+from heads.solvers import row_space
+from heads.solvers.arrays import Extent
 from heads.solvers.folds import Division
 
 DESIGNS = [
@@ -69,12 +74,62 @@ def test_a_feature_without_spread(digits):
         assert np.isfinite(answer.scores).all()
 
 
-def test_too_wide_for_a_covariance():
-    X = np.zeros((8, 9000), np.float32)
-    division = Division(X, np.arange(8) % 2, np.arange(8) // 2 % 2, np.arange(8), np.ones(8, np.bool_))
-    with pytest.raises(HeadError, match=r"9000 × 9000 .* pool the features, or take 'ridge'"):
-        judged([HeadDesign("lda")], division)
-    assert judged([HeadDesign("centroid")], division).keys() == {0}
+@given(
+    rows=st.integers(20, 60), columns=st.integers(300, 1500), classes=st.integers(2, 4), views=st.booleans(),
+    shrinkage=st.floats(0.01, 1.0), standardize=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+@settings(max_examples=15, deadline=None)
+def test_of_fewer_rows_than_columns_the_answer_is_that_of_the_covariance(
+    rows, columns, classes, views, shrinkage, standardize, seed
+):
+    rng = np.random.default_rng(seed)
+    y = np.arange(rows) % classes
+    X = (rng.normal(size=(rows, columns)) + rng.normal(size=(classes, columns))[y] + 1).astype(np.float32)
+    given = (X[::2] + 0.1, np.arange(rows)[::2]) if views else None
+    fitted = []
+    for wide in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if wide:
+                patch.setattr(row_space, "_WORTH", 10**6)
+            head = LDAHead(shrinkage=shrinkage, standardize=standardize).fit(X, y, views=given)
+            fitted.append((head.scores(X), *head.held_out_))
+    assert head.coef_.shape == (columns, classes)
+    for one, other in zip(*fitted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-3 * np.ptp(other))
+
+
+def wide_division(rows=30, columns=9000):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(rows, columns)).astype(np.float32), np.arange(rows) % 3
+    X[:, :50] += 2 * y[:, None]
+    return Division(X, y, np.arange(rows) // 3 % 2, np.arange(rows), np.ones(rows, np.bool_))
+
+
+def test_more_columns_than_a_covariance_may_have():
+    found = judged(DESIGNS, wide_division())
+    assert len(found) == len(DESIGNS)
+    for i, design in enumerate(DESIGNS):
+        # Where rows are standardised, the moments of all serve each fold; little shrinkage magnifies rounding.
+        if not design.params["standardize"] and design.params.get("shrinkage", 1) > 0.1:
+            np.testing.assert_allclose(
+                found[i].scores, alone(design, wide_division()), rtol=1e-3, atol=1e-3 * np.ptp(found[i].scores)
+            )
+
+
+def test_too_wide_for_a_covariance(monkeypatch):
+    monkeypatch.setattr(row_space, "_WORTH", 10**6)
+    with pytest.raises(HeadError, match=r"9,000 × 9,000 .* pool the features, or take 'ridge'"):
+        judged([HeadDesign("lda")], wide_division())
+    assert judged([HeadDesign("centroid")], wide_division()).keys() == {0}
+
+
+def test_memory_is_of_rows_where_there_are_fewer():
+    lda = LDAHead()
+    assert lda.obstacle(Extent(5000, 4000, 25_000, 2, 5), 3 * 10**9) is None
+    assert lda.obstacle_alone(Extent(5000, 5000, 25_000, 2), 3 * 10**9) is None
+    assert "5,000 × 5,000" in lda.obstacle(Extent(5000, 4000, 25_000, 2, 5), 10**9)
+    assert "9,000 × 9,000" in lda.obstacle(Extent(9000, 9000, 25_000, 2, 5), 10**11)
+    assert "25,000 × 25,000" in lda.obstacle(Extent(20_000, 9000, 25_000, 2, 5), 10**11)
 
 
 def test_nothing_is_begun_after_the_deadline(digits):

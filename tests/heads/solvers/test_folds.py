@@ -1,11 +1,14 @@
 """The rows of a sweep and its folds, against what each fold's training rows give alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heads.rows import BLOCK
+from heads.solvers import row_space
 from heads.solvers.arrays import standardise
 from heads.solvers.folds import Division
 from heads.solvers.training import Training
@@ -111,3 +114,26 @@ def test_a_division_of_training_rows(division):
     expected: Training = training.of(folds != 0)
     for name in Training._fields:
         np.testing.assert_array_equal(getattr(again, name), getattr(expected, name))
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_rows_of_many_columns_stand_in_a_basis_of_their_own(standardize):
+    rng = np.random.default_rng(0)
+    X = rng.normal(1, 2, (40, 600)).astype(np.float32)
+    division = Division(X, np.arange(40) % 2, np.arange(40) % 5, np.arange(40), np.ones(40, np.bool_))
+    narrow = division.narrowed(standardize)
+    assert narrow is division.narrowed(standardize) is narrow.narrowed(not standardize)
+    assert narrow.X.shape[1] <= 40 and narrow.columns == 600
+    Z = standardise(X)[0] if standardize else X
+    products = narrow.X.astype(np.float64) @ narrow.X.T
+    np.testing.assert_allclose(products, Z.astype(np.float64) @ Z.T, atol=1e-3)
+    np.testing.assert_array_equal(narrow.scaling(0, True).scale, 1)  # they are scaled already
+
+
+def test_rows_keep_their_columns_where_a_basis_would_not_be_narrow(monkeypatch):
+    X = np.ones((40, 600), np.float32)
+    division = Division(X, np.arange(40) % 2, np.arange(40) % 5, np.arange(40), np.ones(40, np.bool_))
+    assert division.narrowed(True, max_memory=10_000) is division
+    assert replace(division, X=X[:, :200]).narrowed(True).X.shape == (40, 200)
+    monkeypatch.setattr(row_space, "_WORTH", 15)
+    assert division.narrowed(True) is division
