@@ -1,24 +1,28 @@
 """A frozen backbone as a step of a scikit-learn pipeline. Importing this module imports scikit-learn."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
-from featurestore.backbones import DEFAULT
+from featurestore.backbones import DEFAULT, Request
+from featurestore.backbones.network_cache import NetworkCache
 from featurestore.engines import AUTO
-from featurestore.errors import ImageError, NoImagesError, SourceError, StoreLockedError
-from featurestore.extraction.extract import extract
+from featurestore.errors import ImageError, NoImagesError, SourceError, StoreError, StoreLockedError
+from featurestore.extraction.extract import digested, extract
 from featurestore.extraction.publishing import Extraction
 from featurestore.images.decode import read_file
 from featurestore.sources.arrays import checked_images, to_uint8
 from featurestore.sources.base import ImageData, Source
 from featurestore.sources.samples import Dataset, Sample
 from featurestore.spec import LAST, Pool, Precision, Resize
+from featurestore.store import file_format
 from featurestore.store.reader import FeatureStore
 
 Images = ArrayLike | Iterable[str | os.PathLike[str]]
@@ -88,8 +92,14 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def fit(self, X: Images, y: object = None) -> "FrozenBackbone":
         """Compute the features of these images, and take note of D."""
-        self._n_features_out = self._features(X).shape[1]
+        self.fit_transform(X)
         return self
+
+    def fit_transform(self, X: Images, y: object = None) -> NDArray[np.float32]:
+        """As ``fit`` and ``transform``, with one look at the images."""
+        features = self._features(X)
+        self._n_features_out = features.shape[1]
+        return features
 
     def transform(self, X: Images) -> NDArray[np.float32]:
         """Features of images, float32 (N, D)."""
@@ -97,14 +107,34 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _features(self, X: Images) -> NDArray[np.float32]:
         source = _Given(X)
-        file = FeatureStore(self._extract(source).path)
-        row = {digest: i for i, digest in enumerate(file.digests.tolist())}
+        file = self._kept()
+        if file is not None:
+            digested(source, Path(self.store))
+            rows = _rows(file, source.digests)
+        if file is None or len(rows) < len(set(source.digests)):
+            file = FeatureStore(self._extract(source).path)
+            rows = _rows(file, source.digests)
         for digest, where in zip(source.digests, source.places, strict=True):
-            if digest not in row:
+            if digest not in rows:
                 raise ImageError(f"{where}: {dict(file.failures).get(digest)}: leave it out")
         features = file.features()
         flat = features.reshape(len(features), -1)
-        return np.asarray(flat[[row[digest] for digest in source.digests]], np.float32)
+        return np.asarray(flat[[rows[digest] for digest in source.digests]], np.float32)
+
+    def _kept(self) -> FeatureStore | None:
+        """Return the file in which the features may be already; None where an extraction has to find out."""
+        request = Request(
+            self.backbone, self.weights, self.size, self.pool, (self.tap,), self.preprocessing, self.precision
+        )
+        outline = NetworkCache([request]).recall(request)
+        if outline is None:
+            return None
+        spec = outline.spec(self.resize)
+        with suppress(StoreError):  # there is none; or the extraction says what is wrong with it
+            file = FeatureStore(file_format.file_in(Path(self.store), NAME, spec))
+            if file.spec == spec and {tap: file.features(tap).shape[1:] for tap in file.taps} == outline.shapes:
+                return file
+        return None
 
     def _extract(self, source: Source) -> Extraction:
         options = self.get_params()
@@ -122,6 +152,12 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = tags.input_tags.string = True
         return tags
+
+
+def _rows(file: FeatureStore, digests: Collection[str]) -> dict[str, int]:
+    """Return where some images stand in a file, by their digests; those that are not there are left out."""
+    wanted = set(digests)
+    return {digest: row for row, digest in enumerate(file.texts(file_format.DIGEST)) if digest in wanted}
 
 
 class _Given(Source):
@@ -144,9 +180,15 @@ class _Given(Source):
             Sample(id=key, path=place, label=0, split="train")
             for key, place in zip(self._index, self.places, strict=True)
         ]
+        self._found: Dataset | None = None
         super().__init__(Dataset(name=NAME, class_names=("image",), samples=samples, partial=True))
 
     def dataset(self, *args: Any, **options: Any) -> Dataset:
+        if self._found is None:
+            self._found = self._read_all(*args, **options)
+        return self._found
+
+    def _read_all(self, *args: Any, **options: Any) -> Dataset:
         found = super().dataset(*args, **options)
         for failure in found.failures:
             raise ImageError(f"{failure.path}: {failure.reason}: leave it out")

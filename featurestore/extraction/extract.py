@@ -150,7 +150,7 @@ def _extract(
         source = open_source(source)
     with reporting(progress) as report, store_lock(folder) as lock, ExitStack() as opened:
         remove_drafts(folder)
-        dataset = _dataset(source, folder, report, trust=not options.rehash)
+        dataset = digested(source, folder, report, trust=not options.rehash)
 
         def planned(backbone: backbones.Outline) -> Job:
             spec = backbone.spec(options.resize, options.dtype, options.decoder)
@@ -170,8 +170,18 @@ def _extract(
         return [finish(job, found.get(job, Tally()), dataset, lock, started, timing.to_dict()) for job in asked]
 
 
-def _dataset(source: Source, folder: Path, report: Progress | None, *, trust: bool) -> Dataset:
-    """Return all images with their digests; those of files that did not change come from the store's cache."""
+def digested(source: Source, folder: Path, report: Progress | None = None, *, trust: bool = True) -> Dataset:
+    """Return all images with their digests; those of files that did not change come from the store's cache.
+
+    Args:
+        source: of the images.
+        folder: the store.
+        report: called as ``report("reading", done, total)`` after every few images.
+        trust: whether to use the cache.
+
+    Raises:
+        SourceError: not one image can be read.
+    """
     stem = file_format.shortened(file_format.safe_name(source.name), file_format.MAX_STEM)
     cache = DigestCache(folder / f"{stem}.stamps", trust=trust)
     return source.dataset(report and (lambda done, total: report("reading", done, total)), cache=cache)

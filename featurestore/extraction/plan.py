@@ -104,7 +104,7 @@ def make_plan(
         SpecMismatchError: the target holds features of another spec.
         CorruptFileError: the target or its journal is damaged.
     """
-    target = folder / f"{file_format.file_stem(dataset.name, spec)}{file_format.SUFFIX}"
+    target = file_format.file_in(folder, dataset.name, spec)
     previous = _previous(target, spec)
     rows = FinishedRows()
     digests: list[str] = []

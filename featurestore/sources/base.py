@@ -68,7 +68,7 @@ class Source(ABC):
         Args:
             progress: called in this thread as ``progress(done, total)`` after every few images.
             workers: threads; by default a few more than there are cores.
-            cache: of digests; it is saved.
+            cache: of digests; it is saved, and forgets other images, but where this data set is a part of more.
 
         Raises:
             SourceError: not one image can be read.
@@ -85,7 +85,7 @@ class Source(ABC):
                 if progress:
                     progress(start + len(part), len(listed))
         if cache is not None:
-            cache.save()
+            cache.save(forget=not self._listing.partial)
         if not samples:
             raise SourceError(f"{self.name}: none of its {len(listed)} images can be read ({first_of(failures)})")
         return replace(self._listing, samples=samples, failures=_by_path(failures))

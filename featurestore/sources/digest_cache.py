@@ -75,8 +75,9 @@ class DigestCache:
         at = np.minimum(np.searchsorted(self._stamps, asked), len(self._stamps) - 1)
         return at, given & (self._stamps[at] == asked)
 
-    def save(self) -> None:
-        """Keep what was seen, and forget the rest. A cache that cannot be written is only slow."""
+    def save(self, *, forget: bool = True) -> None:
+        """Keep what was seen, and perhaps the rest. A cache that cannot be written is only slow."""
+        self._seen |= not forget
         if not self._new and self._seen.all() and len(self._known) == len(self._there):
             return
         rows = _sorted(np.concatenate([self._known[self._seen], np.array(self._new, _ROW)]))

@@ -59,6 +59,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -147,6 +148,11 @@ def children(names: Iterable[str]) -> dict[str, set[str]]:
         for depth, part in enumerate(parts):
             below.setdefault("/".join(parts[:depth]) or "/", set()).add(part)
     return dict(sorted(below.items(), key=lambda item: item[0].count("/") if item[0] != "/" else -1))
+
+
+def file_in(folder: Path, dataset: str, spec: ExtractionSpec) -> Path:
+    """Return the path of a feature file in its store."""
+    return folder / f"{file_stem(dataset, spec)}{SUFFIX}"
 
 
 def file_stem(dataset: str, spec: ExtractionSpec) -> str:

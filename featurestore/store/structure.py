@@ -73,13 +73,14 @@ def check_datasets(file: h5py.File, spec: ExtractionSpec) -> None:
         _check_group(file[group], names)
     size = os.stat(file.filename).st_size  # noqa: PTH116 (HDF5 gives the name of what it has opened)
     lengths: dict[str, set[int]] = {"rows": set(), "views": set(), "failures": set()}
+    datasets = {name: file[name] for name in schema}  # to open one takes longer than to check it
     for name, (kind, length) in schema.items():
-        _check_dataset(file[name], kind, size)
-        lengths[length].add(file[name].shape[0])
+        _check_dataset(datasets[name], kind, size)
+        lengths[length].add(datasets[name].shape[0])
     if any(len(found) != 1 for found in lengths.values()):
         raise CorruptFileError(f"its datasets are not of one length: {lengths}")
     _check_features(file, spec)
-    columns = sum(file[name].nbytes for name, (kind, _) in schema.items() if kind != "f")
+    columns = sum(datasets[name].nbytes for name, (kind, _) in schema.items() if kind != "f")
     allowed = file_format.SPARE_BYTES + file_format.ROW_BYTES * sum(min(found) for found in lengths.values())
     if columns > allowed:
         raise UnsafeFileError(f"its ids, paths and other columns take {columns:,} bytes, of {allowed:,}: file refused")

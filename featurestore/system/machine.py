@@ -3,6 +3,7 @@
 import os
 import platform
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 _CONTAINER = Path("/sys/fs/cgroup")
@@ -73,6 +74,7 @@ def _limit(name: str) -> list[int]:
         return []
 
 
+@cache
 def version_of(library: str) -> str:
     """Version of an installed library, this one among them; "" where it is not installed."""
     from importlib.metadata import PackageNotFoundError, version

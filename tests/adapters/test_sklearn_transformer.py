@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,7 +17,9 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from featurestore import FeatureStore, FrozenBackbone, extract
+from featurestore.adapters import sklearn_transformer
 from featurestore.errors import ImageError, SourceError
+from featurestore.sources.digest_cache import DigestCache
 from featurestore.store.lock import store_lock
 
 OPTIONS = {"weights": "random", "size": 32, "engine": "keras", "batch_size": 8}
@@ -53,6 +57,44 @@ def test_in_a_pipeline_each_image_runs_through_the_backbone_once(colours, tmp_pa
     (journal,) = (tmp_path / "store").glob("*.log.jsonl")
     lines = [line for line in journal.read_text().splitlines() if '"end"' in line]
     assert sum(int(line.split('"computed": ')[1].split(",")[0]) for line in lines) == len(paths) == rows_in(tmp_path)
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from featurestore import FrozenBackbone
+from featurestore.system import stamps
+stamps.MARGIN_NS = 0
+options = {"weights": "random", "size": 32, "engine": "keras", "batch_size": 8}
+step = FrozenBackbone("small_cnn", store=sys.argv[1], **options)
+np.save(sys.argv[2], step.transform(sys.argv[3:]))
+print("keras" in sys.modules)
+"""
+
+
+def test_where_nothing_is_computed_nothing_is_built(colours, tmp_path):
+    paths = [str(path) for path in sorted(colours.rglob("*.png"))]
+
+    def keras_was_imported(wanted, target):
+        command = [sys.executable, "-c", SCRIPT, tmp_path / "store", target, *wanted]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout == "True\n"
+
+    assert keras_was_imported(paths, tmp_path / "all.npy")
+    assert not keras_was_imported(paths[3:], tmp_path / "some.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "some.npy"), np.load(tmp_path / "all.npy")[3:])
+    # The smaller call has not made the store forget the other files' stamps.
+    assert len(DigestCache(tmp_path / "store" / "images.stamps")._there) == len(paths)
+
+
+def test_what_is_there_takes_no_extraction(colours, tmp_path, monkeypatch):
+    paths = sorted(colours.rglob("*.png"))
+    step = frozen(tmp_path)
+    features = step.fit_transform(paths)
+    monkeypatch.setattr(sklearn_transformer, "extract", lambda *given, **options: pytest.fail("it was extracted"))
+    np.testing.assert_array_equal(clone(step).fit_transform(paths[2:]), features[2:])
+    for other in ({"resize": "crop"}, {"pool": "max"}, {"size": 48}, {"store": tmp_path / "another"}):
+        with pytest.raises(pytest.fail.Exception, match="it was extracted"):
+            clone(step).set_params(**other).transform(paths)
 
 
 def test_pixels_and_their_duplicates(tmp_path):

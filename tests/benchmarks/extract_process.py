@@ -1,6 +1,7 @@
 """Seconds of whole processes, from JPEG files to features on disk: ours against the tutorial's loop.
 
     python tests/benchmarks/extract_process.py FOLDER [--backbones NAME[=WEIGHTS] ...] [--images 500] [--rounds 5]
+        [--decoder turbo]
 
 The rival is ``image_dataset_from_directory`` + ``model.predict`` in a process of its own, which begins with
 ``import keras``. Ours is ``featurestore extract``, twice: with nothing known of the network, and for a second data set,
@@ -22,6 +23,7 @@ import numpy as np
 
 from featurestore import FeatureStore
 from featurestore.backbones.network_cache import FOLDER
+from featurestore.spec import DECODERS, Decoder
 
 BACKBONES = ["mobilenet_v2=random", "resnet50=random", "efficientnet_b0=random"]
 RIVALS = {
@@ -54,14 +56,14 @@ def timed(command: list[object], cache: Path) -> float:
     return time.perf_counter() - start
 
 
-def one_round(images: Path, name: str, weights: str, work: Path) -> dict[str, float]:
+def one_round(images: Path, name: str, weights: str, work: Path, decoder: Decoder) -> dict[str, float]:
     cache, target = work / "networks", work / "rival.npy"
     shutil.rmtree(cache, ignore_errors=True)
     found = {"rival": timed([sys.executable, "-c", RIVAL, images, *RIVALS[name], weights, target], cache)}
     for way in ("first", "second"):
         shutil.rmtree(work / "store", ignore_errors=True)
         ours = [sys.executable, "-m", "featurestore", "extract", images, "--store", work / "store", "--json"]
-        found[way] = timed([*ours, "--backbone", name, "--weights", weights], cache)
+        found[way] = timed([*ours, "--backbone", name, "--weights", weights, "--decoder", decoder], cache)
     (path,) = (work / "store").glob("*.h5")
     mine, theirs = FeatureStore(path).features()[:].astype(np.float64), np.load(target).astype(np.float64)
     cosines = (mine * theirs).sum(axis=1) / (np.linalg.norm(mine, axis=1) * np.linalg.norm(theirs, axis=1))
@@ -74,6 +76,7 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", default=BACKBONES)
     parser.add_argument("--images", type=int, default=500, help="taken evenly from the folder; repeated beyond it")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--decoder", choices=DECODERS, default="pillow", help="of our runs")
     options = parser.parse_args()
     print("| backbone, images | rival, s | first data set, s | × | second, s | × | cosine, median and least |")
     print("|---|---|---|---|---|---|---|", flush=True)
@@ -88,7 +91,8 @@ def main() -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes() + i.to_bytes(8, "little"))  # behind the JPEG's end
         for name, _, weights in (text.partition("=") for text in options.backbones):
-            rounds = [one_round(work / "images", name, weights or "imagenet", work) for _ in range(options.rounds)]
+            ways = work / "images", name, weights or "imagenet", work, options.decoder
+            rounds = [one_round(*ways) for _ in range(options.rounds)]
             middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
             ratios = {way: statistics.median(one["rival"] / one[way] for one in rounds) for way in means}
             for way, ratio in ratios.items():

@@ -115,6 +115,21 @@ def test_engines_are_compared_before_long_runs_only(backbone, monkeypatch):
     assert engines.choose(backbone, 10**8) == "keras"
 
 
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.1, 4), (2.0, 3), (30.0, 1)])
+def test_large_images_do_not_make_the_comparison_long(backbone, monkeypatch, seconds, rounds):
+    now, passes = [0.0], []
+
+    def measured(compute, pixels):
+        passes.append(pixels.shape)
+        now[0] += seconds
+        return seconds / len(passes)  # so that the last one of a round is the faster one
+
+    monkeypatch.setattr(registry, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(registry, "_seconds", measured)
+    assert engines.fastest(backbone) == "openvino"
+    assert passes == [(8, 64, 64, 3)] * 2 * rounds
+
+
 def test_the_fastest_engine_is_one_that_is_there(backbone):
     assert engines.fastest(backbone) in ("keras", "openvino")
     assert not engines.available("teleport", backbone)
