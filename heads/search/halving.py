@@ -7,7 +7,7 @@ on. Few rows favour strong penalties and small heads, so that a design stays in 
 - if the error that it will have, when its learning curve goes on as it did from the level before, may be that of the
   design which is the best now, whose curve is expected to become flatter (curves of error over the logarithm of the
   rows do: Hestness et al., "Deep learning scaling is predictable, empirically", 2017);
-- if it is the next along the path of such a design, towards a weaker penalty.
+- if it is the next, towards a weaker penalty, of such a design that is the best of its path.
 
 A steep curve alone does not raise what others must reach: that of a discriminant or a least-squares head is steepest
 where there are hardly more rows than columns, and flattens at once.
@@ -72,7 +72,8 @@ def promoted(now: Mapping[Key, Trial], before: Mapping[Key, Trial], metric: str,
         if goodness(trial, metric) + levels * gain[key] + _CHANCE * _chance(trial, usable[best]) >= goal
     }
     for path in paths(usable):
-        kept |= {weak for strong, weak in pairwise(path) if strong in kept}
+        best_of_path = max(path, key=lambda key: goodness(usable[key], metric))
+        kept |= {weak for strong, weak in pairwise(path) if strong == best_of_path and strong in kept}
     return kept
 
 
