@@ -277,9 +277,15 @@ class RidgeHead(PathHead):
         return 1 / (2 * self.alpha)
 
 
-def held_scores(division: Division, folds: Sequence[int], coef: Floats, intercept: Floats) -> Floats:
-    """Return scores (J, C) of ``division.judged``, by the coefficients (F, C, D) of the fold that holds a row out."""
-    scores = np.empty((len(division.judged), division.classes), np.float32)
+def held_scores(
+    division: Division, folds: Sequence[int], coef: Floats, intercept: Floats, scores: Floats | None = None
+) -> Floats:
+    """Return scores (J, C) of ``division.judged``, by the coefficients (F, C, D) of the fold that holds a row out.
+
+    If `scores` are given, those of these folds are set in them.
+    """
+    if scores is None:
+        scores = np.empty((len(division.judged), division.classes), np.float32)
     start = 0
     size = min(BLOCK, next(blocks(len(division.judged), division.classes)).stop)
     for rows in np.array_split(division.judged, -(-len(division.judged) // size)):

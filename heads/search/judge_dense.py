@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from itertools import product
 from math import ceil, inf, log
 from statistics import fmean
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from heads.metrics.outcomes import Outcomes, blocks
 from heads.search.judging import Judged, Judging
 from heads.solvers.calibration import fit_temperature
 from heads.solvers.dense_net import Member
-from heads.solvers.dense_population import Bundle, Workshop, workshop
+from heads.solvers.dense_population import Bundle, Way, Workshop, workshop
 from heads.solvers.folds import Division
 from heads.solvers.scores import log_loss, softmax
 
@@ -97,7 +98,8 @@ def judge_population(designs: Sequence[HeadDesign], judging: Judging, rungs: Run
             reported as they are, and those that have not begun on some fold are not reported.
         rungs: when to cut the worst designs; None for never.
     """
-    rows = {each: judging.division.leading(each) for each in {design.params["standardize"] for design in designs}}
+    ways = product(range(judging.division.folds), {design.params["standardize"] for design in designs})
+    rows = {each: judging.division.leading(*each) for each in ways}
     trials = _Population(designs, rows, judging, rungs)
     steps = rungs.epochs if rungs else ()
     X, limit = judging.division.X, judging.max_memory
@@ -126,19 +128,18 @@ class _Population:
     """
 
     def __init__(
-        self, designs: Sequence[HeadDesign], rows: Mapping[bool, Division], judging: Judging, rungs: Rungs | None
+        self, designs: Sequence[HeadDesign], rows: Mapping[Way, Division], judging: Judging, rungs: Rungs | None
     ) -> None:
         division, marks = judging.division, rungs.marks if rungs else frozenset()
         self.fits = [
             [
                 Member.of(
-                    design.params, columns, division.classes, judging.seed,
+                    design.params, rows[fold, design.params["standardize"]].X.shape[1], division.classes, judging.seed,
                     index=i, fold=fold, marks=marks, features=division.columns,
                 )
                 for fold in range(division.folds)
             ]
             for i, design in enumerate(designs)
-            for columns in [rows[design.params["standardize"]].X.shape[1]]
         ]  # fmt: skip
         self.cut: dict[int, str] = {}
         self._judging, self._division = judging, division

@@ -26,25 +26,21 @@ def judge_discriminant(designs: Sequence[HeadDesign], judging: Judging) -> None:
     for i, head in enumerate(heads):
         groups[head.needs_covariance, head.standardize].append(i)
     for (covariance, standardize), members in groups.items():
-        division = judging.division.narrowed(standardize, judging.max_memory)
+        scores: dict[int, Floats | None] = dict.fromkeys(members)
         seconds, start = dict.fromkeys(members, 0.0), time.perf_counter()
-        raw: dict[int, list[tuple[Floats, Floats]]] = {i: [] for i in members}
-        folds = range(division.folds)
-        for fold, moments in zip(folds, moments_of(division, folds, standardize, covariance), strict=True):
-            shared = (time.perf_counter() - start) / len(members)
-            for i in members:
-                if judging.over:
-                    return
+        for division, folds in judging.division.spaces(standardize, judging.max_memory):
+            for fold, moments in zip(folds, moments_of(division, folds, standardize, covariance), strict=True):
+                shared = (time.perf_counter() - start) / len(members)
+                for i in members:
+                    if judging.over:
+                        return
+                    start = time.perf_counter()
+                    coef, intercept = (part.astype(np.float32) for part in heads[i].solve(moments))
+                    weights, bias = division.scaling(fold, standardize).fold(coef.T, intercept)
+                    scores[i] = held_scores(division, [fold], weights.T[None], bias[None], scores[i])
+                    seconds[i] += shared + time.perf_counter() - start
                 start = time.perf_counter()
-                coef, intercept = heads[i].solve(moments)
-                weights, bias = division.scaling(fold, standardize).fold(
-                    coef.T.astype(np.float32), intercept.astype(np.float32)
-                )
-                raw[i].append((weights.T, bias))
-                seconds[i] += shared + time.perf_counter() - start
-            start = time.perf_counter()
-            judging.alive()
-        for i in members:
-            start = time.perf_counter()
-            scores = held_scores(division, folds, *(np.stack(part) for part in zip(*raw[i], strict=True)))
-            judging.report(i, Judged(scores, seconds[i] + time.perf_counter() - start, "closed form"))
+                judging.alive()
+        for i, found in scores.items():
+            assert found is not None
+            judging.report(i, Judged(found, seconds[i], "closed form"))

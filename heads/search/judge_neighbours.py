@@ -44,13 +44,14 @@ def judge_neighbours(designs: Sequence[HeadDesign], judging: Judging) -> None:
 
 def _judge(heads: dict[int, Any], standardize: bool, judging: Judging) -> None:
     """Judge heads of one metric and scaling, by the index of their design."""
-    start, division = time.perf_counter(), judging.division.narrowed(standardize, judging.max_memory)
+    start, division = time.perf_counter(), judging.division
     pairs, trained, places = [], [], []
-    for fold in range(division.folds):
-        scaling, train = division.scaling(fold, standardize), division.training_rows(fold)
-        pairs.append((_side(division, scaling, division.held(fold)), _side(division, scaling, train)))
-        trained.append(train)
-        places.append(division.places(fold))
+    for space, folds in division.spaces(standardize, judging.max_memory):
+        for fold in folds:
+            scaling, train = space.scaling(fold, standardize), division.training_rows(fold)
+            pairs.append((_side(space, scaling, division.held(fold)), _side(space, scaling, train)))
+            trained.append(train)
+            places.append(division.places(fold))
     left = len(division.judged)
     scores = {i: np.empty((left, division.classes), np.float32) for i in heads}
     most, metric = max(head.n_neighbors for head in heads.values()), next(iter(heads.values())).metric

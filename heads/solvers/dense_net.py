@@ -2,8 +2,7 @@
 
 The members of a population and a head that is fitted alone are trained by this code. First weights, dropout and batches
 come from the seed alone, and nothing depends on how many threads there are, so that a design's net on a fold of a sweep
-is the net of a head with the same seed that is fitted to that fold's training rows, bit for bit; but of fewer
-rows than columns it is trained in the leading components of all rows, and the head in those of its own.
+is the net of a head with the same seed that is fitted to that fold's training rows, bit for bit.
 """
 
 import time

@@ -25,6 +25,9 @@ from heads.solvers.adamw import Net, Pool
 from heads.solvers.dense_net import Batches, Member, scores_of, threads_for, train_epoch
 from heads.solvers.folds import Division, scratch
 
+Way = tuple[int, bool]
+"""A fold, and whether its rows are standardised."""
+
 _CACHED = 350_000
 """Number of weights that are trained side by side: with their moments, they fill a core's share of the L3 cache."""
 
@@ -90,7 +93,7 @@ class Workshop:
     """Where a population is trained.
 
     Attributes:
-        rows: what nets are fitted to that standardise rows, or do not; in files, if several processes train.
+        rows: what nets are fitted to in each :data:`Way`; in files, if several processes train.
         folder: of the nets that wait for others.
         workers: number of processes.
         seed: of the batches, and of the rows that tell when to stop.
@@ -98,7 +101,7 @@ class Workshop:
             shuffled within their chunk and chunks among themselves. None: they are never too large.
     """
 
-    rows: Mapping[bool, Division]
+    rows: Mapping[Way, Division]
     folder: Path
     workers: int
     seed: int
@@ -112,7 +115,7 @@ class Workshop:
             together.setdefault(key, []).append(member)
         bundles: list[Bundle] = []
         for (fold, standardize, _), same in together.items():
-            batches = Batches(self.rows[standardize], fold, standardize, self.seed, self.max_memory)
+            batches = Batches(self.rows[fold, standardize], fold, standardize, self.seed, self.max_memory)
             # Few read each chunk, or else a core's cache holds the members and each core has several bundles.
             total = sum(member.cost for member in same)
             room = total / self.workers if batches.streamed else min(_CACHED, total / self.workers / 2)
@@ -141,18 +144,19 @@ class Workshop:
 
 @contextmanager
 def workshop(
-    rows: Mapping[bool, Division], members: Iterable[Member], seed: int, max_memory: int | None = None
+    rows: Mapping[Way, Division], members: Iterable[Member], seed: int, max_memory: int | None = None
 ) -> Iterator[Workshop]:
     """Yield a place to train members in: a folder for their nets, and files of the rows if processes are worth it.
 
     See :class:`Workshop` for the arguments.
     """
-    work = sum(3 * len(rows[each.params["standardize"]].codes) * each.cost * each.params["epochs"] for each in members)
+    work = sum(3 * len(next(iter(rows.values())).codes) * each.cost * each.params["epochs"] for each in members)
     workers = cores() if work > _WORTH_PROCESSES else 1
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if workers > 1:
-            files = {id(each): _mapped(each, Path(folder) / f"rows-{name}") for name, each in rows.items()}
-            rows = {name: files[id(each)] for name, each in rows.items()}
+            different = {id(each): each for each in rows.values()}
+            files = {key: _mapped(each, Path(folder) / f"rows-{key}") for key, each in different.items()}
+            rows = {way: files[id(each)] for way, each in rows.items()}
         yield Workshop(rows, Path(folder), workers, seed, max_memory)
 
 

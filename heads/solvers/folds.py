@@ -56,7 +56,7 @@ class Division:
         plain: bool (N,): one plain row per image; the others are augmented views, which train but do not judge.
         weights: float64 (N,), 1 in total for each image; None when all rows are plain.
         groups: number of each image's group, whose images are held out together (I,); None where each is its own.
-        features: number of columns of the features, if X are their coordinates, see :meth:`narrowed`; else None.
+        features: number of columns of the features, if X are their coordinates, see :meth:`spaces`; else None.
     """
 
     X: Rows
@@ -152,12 +152,12 @@ class Division:
         """Number of columns of the features, also where X are coordinates."""
         return self.features or self.X.shape[1]
 
-    def narrowed(self, standardize: bool, max_memory: int | None = None) -> "Division":
-        """Return the division for heads that standardise rows, or do not: one of fewer columns, where it pays.
+    def spaces(self, standardize: bool, max_memory: int | None = None) -> Iterator[tuple["Division", Sequence[int]]]:
+        """Yield divisions of as few columns as there can be, each with the folds that it serves.
 
         Where there are many more columns than rows, X are the coordinates of the rows in a basis of their own, see
-        :class:`heads.solvers.row_space.RowSpace`. They are standardised by the moments of all rows in every fold, which
-        no label enters; elsewhere the division is this one, and each fold has its own scaling.
+        :class:`heads.solvers.row_space.RowSpace`: as they are, the rows have one basis, and as each fold standardises
+        them, one for each fold. Elsewhere this division serves all folds.
 
         Args:
             standardize: whether rows are to be standardised.
@@ -165,25 +165,32 @@ class Division:
         """
         rows, columns = self.X.shape
         if self.features or width(rows, columns, max_memory) == columns:
-            return self
-        if standardize not in self._narrow:
-            narrow = RowSpace.of(self.X, self.scaling(self.folds, standardize)).rows
-            self._narrow[standardize] = replace(self, X=narrow, features=columns)
-        return self._narrow[standardize]
+            yield self, range(self.folds)
+        elif standardize:
+            for fold in range(self.folds):
+                yield self._narrowed(fold), [fold]
+        else:
+            yield self._narrowed(None), range(self.folds)
 
-    def leading(self, standardize: bool) -> "Division":
-        """Return the division that dense nets are trained on: its X are coordinates of the rows' leading components.
+    def leading(self, fold: int, standardize: bool) -> "Division":
+        """Return the division that dense nets are trained on in a fold.
 
-        They are standardised as in :meth:`narrowed`. Where there are more rows than columns, this is the division.
+        Its X are the coordinates of all rows, scaled as in the fold, in the leading components of its training rows.
+        Where there are no fewer of these than columns, it is this division.
         """
-        scaling = self.scaling(self.folds, standardize)
-        basis = components(self.X, scaling) if self.features is None else None
-        if basis is None:
+        scaling = self.scaling(fold, standardize)
+        if self.features or (basis := components(taken(self.X, self.training_rows(fold)), scaling)) is None:
             return self
         return replace(self, X=projected(self.X, scaling, basis), features=self.X.shape[1])
 
+    def _narrowed(self, fold: int | None) -> "Division":
+        if fold not in self._narrow:
+            scaling = Scaling.none(self.X.shape[1]) if fold is None else self.scalings[fold]
+            self._narrow[fold] = replace(self, X=RowSpace.of(self.X, scaling).rows, features=self.X.shape[1])
+        return self._narrow[fold]
+
     @cached_property
-    def _narrow(self) -> dict[bool, "Division"]:
+    def _narrow(self) -> dict[int | None, "Division"]:
         return {}
 
     def training(self, fold: int, standardize: bool) -> Training:

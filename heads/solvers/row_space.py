@@ -30,8 +30,8 @@ _WORTH = 2
 """A basis is made for rows with at least so many times as many columns: else it saves little."""
 _FEW = 256
 """So few columns are quick as they are."""
-SHARED = 16
-"""Bytes for each pair of rows that finding the basis takes."""
+_BYTES = 40
+"""Bytes for each pair of rows: 16 to find a basis, and 4 for each of six that a sweep may keep."""
 _SHARE = 2
 """It takes at most one part of so many of what may be used."""
 
@@ -44,7 +44,7 @@ def width(rows: int, columns: int, max_memory: int | None = None) -> int:
         columns: the number of columns.
         max_memory: bytes that may be used; None for half of the machine's.
     """
-    fits = SHARED * rows**2 <= memory_limit(max_memory) // _SHARE
+    fits = _BYTES * rows**2 <= memory_limit(max_memory) // _SHARE
     return rows if columns > max(_FEW, _WORTH * rows) and fits else columns
 
 

@@ -109,8 +109,7 @@ def test_more_columns_than_a_covariance_may_have():
     found = judged(DESIGNS, wide_division())
     assert len(found) == len(DESIGNS)
     for i, design in enumerate(DESIGNS):
-        # Where rows are standardised, the moments of all serve each fold; little shrinkage magnifies rounding.
-        if not design.params["standardize"] and design.params.get("shrinkage", 1) > 0.1:
+        if design.params.get("shrinkage", 1) > 0.1:  # little shrinkage magnifies rounding
             np.testing.assert_allclose(
                 found[i].scores, alone(design, wide_division()), rtol=1e-3, atol=1e-3 * np.ptp(found[i].scores)
             )
@@ -127,7 +126,7 @@ def test_memory_is_of_rows_where_there_are_fewer():
     lda = LDAHead()
     assert lda.obstacle(Extent(5000, 4000, 25_000, 2, 5), 3 * 10**9) is None
     assert lda.obstacle_alone(Extent(5000, 5000, 25_000, 2), 3 * 10**9) is None
-    assert "5,000 × 5,000" in lda.obstacle(Extent(5000, 4000, 25_000, 2, 5), 10**9)
+    assert "5,000 × 5,000" in lda.obstacle(Extent(5000, 4000, 25_000, 2, 5), 2_100_000_000)
     assert "9,000 × 9,000" in lda.obstacle(Extent(9000, 9000, 25_000, 2, 5), 10**11)
     assert "25,000 × 25,000" in lda.obstacle(Extent(20_000, 9000, 25_000, 2, 5), 10**11)
 

@@ -116,24 +116,41 @@ def test_a_division_of_training_rows(division):
         np.testing.assert_array_equal(getattr(again, name), getattr(expected, name))
 
 
+def wide():
+    X = np.random.default_rng(0).normal(1, 2, (40, 600)).astype(np.float32)
+    return Division(X, np.arange(40) % 2, np.arange(40) % 5, np.arange(40), np.ones(40, np.bool_))
+
+
 @pytest.mark.parametrize("standardize", [True, False])
 def test_rows_of_many_columns_stand_in_a_basis_of_their_own(standardize):
-    rng = np.random.default_rng(0)
-    X = rng.normal(1, 2, (40, 600)).astype(np.float32)
-    division = Division(X, np.arange(40) % 2, np.arange(40) % 5, np.arange(40), np.ones(40, np.bool_))
-    narrow = division.narrowed(standardize)
-    assert narrow is division.narrowed(standardize) is narrow.narrowed(not standardize)
-    assert narrow.X.shape[1] <= 40 and narrow.columns == 600
-    Z = standardise(X)[0] if standardize else X
-    products = narrow.X.astype(np.float64) @ narrow.X.T
-    np.testing.assert_allclose(products, Z.astype(np.float64) @ Z.T, atol=1e-3)
-    np.testing.assert_array_equal(narrow.scaling(0, True).scale, 1)  # they are scaled already
+    division = wide()
+    spaces = [*division.spaces(standardize)]
+    assert [[*folds] for _, folds in spaces] == ([[0], [1], [2], [3], [4]] if standardize else [[0, 1, 2, 3, 4]])
+    assert [narrow for narrow, _ in division.spaces(standardize)] == [narrow for narrow, _ in spaces]  # kept
+    for narrow, folds in spaces:
+        assert [*narrow.spaces(not standardize)] == [(narrow, range(5))]
+        assert narrow.X.shape[1] <= 40 and narrow.columns == 600
+        Z = division.scaling(folds[0], standardize).apply(division.X)
+        products = narrow.X.astype(np.float64) @ narrow.X.T
+        np.testing.assert_allclose(products, Z.astype(np.float64) @ Z.T, atol=1e-3)
+        np.testing.assert_array_equal(narrow.scaling(0, True).scale, 1)  # they are scaled already
 
 
 def test_rows_keep_their_columns_where_a_basis_would_not_be_narrow(monkeypatch):
-    X = np.ones((40, 600), np.float32)
-    division = Division(X, np.arange(40) % 2, np.arange(40) % 5, np.arange(40), np.ones(40, np.bool_))
-    assert division.narrowed(True, max_memory=10_000) is division
-    assert replace(division, X=X[:, :200]).narrowed(True).X.shape == (40, 200)
+    division = wide()
+    assert [*division.spaces(True, max_memory=10_000)] == [(division, range(5))]
+    fewer = replace(division, X=division.X[:, :200])
+    assert [*fewer.spaces(True)] == [(fewer, range(5))]
     monkeypatch.setattr(row_space, "_WORTH", 15)
-    assert division.narrowed(True) is division
+    assert [*division.spaces(True)] == [(division, range(5))]
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_what_a_fold_holds_out_has_no_part_in_its_components(standardize):
+    division = wide()
+    held = division.held(2)
+    other = replace(division, X=division.X.copy())
+    other.X[held] = 100
+    one, two = (each.leading(2, standardize).X for each in (division, other))
+    np.testing.assert_array_equal(np.delete(one, held, axis=0), np.delete(two, held, axis=0))
+    assert one.shape == (40, 32)
