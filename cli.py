@@ -178,9 +178,7 @@ def fit_head(
         option(f"Kind: {', '.join(KINDS)}; or recipe: {', '.join(RECIPES)}.", metavar="KIND|RECIPE"),
     ] = "logreg",
     features: Annotated[str | None, option("Taps, or backbones of the folder, to fit as one.", metavar="A+B")] = None,
-    settings: Annotated[
-        list[str] | None, option("A hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")
-    ] = None,
+    settings: Annotated[list[str] | None, option("Hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")] = None,
     plain: Plain = False,
     max_memory: MaxMemory = None,
     seed: Annotated[int, option("Of everything random in the fit.")] = 0,

@@ -60,7 +60,7 @@ def too_many_classes(extent: Extent) -> str | None:
         return None
     return (
         f"each of its hundreds of steps takes {extent.rows:,} rows × {extent.classes:,} classes, and of more than "
-        f"{SWEPT:,} classes a sweep would take hours: fit it alone with  fit-head,  or sweep lda, centroid, ridge or knn"
+        f"{SWEPT:,} classes a sweep would take hours: fit it alone with  fit-head,  or sweep lda, ridge or knn"
     )
 
 

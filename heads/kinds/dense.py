@@ -99,8 +99,9 @@ class DenseHead(Head):
             most = held_most(len(self.classes_))
             kept = thinned(np.zeros_like(validation[1]), most, self._seed) == 0
             validation = taken(validation[0], kept), validation[1][kept]
-        none = Scaling.none(columns)
-        if (basis := components(training.Z, none)) is not None:
+        none, basis = Scaling.none(columns), None
+        if width(rows, columns) < columns:
+            basis = components(training.Z, none, columns)
             training = training._replace(Z=projected(training.Z, none, basis))
         division = replace(Division.of(training), features=columns)
         if basis is not None and validation is not None:

@@ -151,10 +151,11 @@ def moments_of(division: Division, folds: Sequence[int], standardize: bool, cova
     D, C = division.X.shape[1], division.classes
     if covariance and (why := _too_wide(D)):
         raise HeadError(f"the head 'lda': {why}")
-    groups = division.fold + 1
-    weight = np.zeros((division.folds + 1, C))
-    total = np.zeros((division.folds + 1, C, D))
-    square = np.zeros((division.folds + 1, D, D)) if covariance else None
+    place = {fold: number for number, fold in enumerate(folds, 1)}
+    groups = np.array([place.get(fold, 0) for fold in division.fold.tolist()])
+    weight = np.zeros((len(folds) + 1, C))
+    total = np.zeros((len(folds) + 1, C, D))
+    square = np.zeros((len(folds) + 1, D, D)) if covariance else None
     shift = division.scalings[-1].mean
     for block in division.blocks():
         X = np.asarray(division.X[block], np.float32) - shift
@@ -170,13 +171,13 @@ def moments_of(division: Division, folds: Sequence[int], standardize: bool, cova
                 square[group] += rows.T @ (rows * share[mine, None].astype(np.float32))
     whole = None if square is None else square.sum(axis=0)
     for fold in folds:
-        kept = [group for group in range(len(weight)) if group != fold + 1]
+        kept = [group for group in range(len(weight)) if group != place[fold]]
         scaling = division.scaling(fold, standardize)
         n = weight[kept].sum(axis=0)
         mean = total[kept].sum(axis=0) / n[:, None]
         within, rounding = None, 0.0
         if square is not None and whole is not None:
-            within = whole - square[fold + 1] if fold < division.folds else whole.copy()
+            within = whole - square[place[fold]]
             # The spectral norm of a matrix of random errors grows with the root of its side.
             spread = (np.diag(within) / scaling.scale.astype(np.float64) ** 2).mean() / n.sum()
             rounding = 4 * float(np.finfo(np.float32).eps * np.sqrt(D) * spread)

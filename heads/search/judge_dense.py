@@ -99,7 +99,7 @@ def judge_population(designs: Sequence[HeadDesign], judging: Judging, rungs: Run
         rungs: when to cut the worst designs; None for never.
     """
     ways = product(range(judging.division.folds), {design.params["standardize"] for design in designs})
-    rows = {each: judging.division.leading(*each) for each in ways}
+    rows = {way: judging.division.leading(*way, judging.max_memory) for way in ways}
     trials = _Population(designs, rows, judging, rungs)
     steps = rungs.epochs if rungs else ()
     X, limit = judging.division.X, judging.max_memory

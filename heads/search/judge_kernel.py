@@ -96,7 +96,8 @@ def _judge_exact(heads: Group, judging: Judging) -> None:
         if not sharing or judging.over:
             continue
         start = time.perf_counter()
-        gram = Gram.of(division, division.scaling(folds[0], standardize))
+        space = division.space(folds[0], standardize, judging.max_memory)
+        gram = Gram.of(division, division.scaling(folds[0], standardize), space)
         share = (time.perf_counter() - start) / len(sharing) / len(folds)
         tasks = list(_tasks(sharing, folds, workers))
         # Threads: the solver and NumPy let go of the interpreter. Their own threads would only be in each other's way.

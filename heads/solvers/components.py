@@ -33,8 +33,8 @@ def width(rows: int, columns: int) -> int:
     return min(rows, MOST) if columns > max(rows, MOST) else columns
 
 
-def components(X: Rows, scaling: Scaling) -> Floats | None:
-    """Return a basis, float32 (D, k), of what rows X (N, D) vary in most; None where they stay as they are.
+def components(X: Rows, scaling: Scaling, features: int) -> Floats:
+    """Return a basis, float32 (D, k), of what rows X (N, D) vary in most.
 
     It is orthogonal, and longer than 1: coordinates of a row add up to about as much as its columns, so that a step of
     AdamW, whose length in each column does not depend on the gradient's, moves a unit's input as far.
@@ -42,23 +42,24 @@ def components(X: Rows, scaling: Scaling) -> Floats | None:
     Args:
         X: the rows, in memory or not.
         scaling: how they are scaled.
+        features: the number of columns of the features, of which X may be coordinates. Rows have leading components
+            where :func:`width` is smaller.
 
     Example:
         >>> import numpy as np
         >>> from heads.solvers.arrays import Scaling
         >>> from heads.solvers.components import components
         >>> X = np.random.default_rng(0).normal(size=(20, 800)).astype(np.float32)
-        >>> basis = components(X, Scaling.none(800))
+        >>> basis = components(X, Scaling.none(800), 800)
         >>> basis.shape
         (800, 20)
         >>> np.allclose(X @ basis @ basis.T, X * 800 / 20, atol=1e-2)
         True
     """
-    count, columns = X.shape
-    if (most := width(count, columns)) == columns:
-        return None
     from scipy.fft import dct
 
+    count, columns = X.shape
+    most = width(count, features)
     rng = np.random.default_rng(0)
     drawn = np.sort(rng.permutation(count)[:_ENOUGH])
 
@@ -72,7 +73,7 @@ def components(X: Rows, scaling: Scaling) -> Floats | None:
     basis = multiplied(lambda Z: rng.standard_normal((len(Z), most), np.float32))
     for _ in range(_POWERS):
         basis = multiplied(partial(_product, basis))
-    stretched = basis * np.float32(np.sqrt(columns / most))
+    stretched = basis * np.float32(np.sqrt(features / most))
     return np.asarray(dct(stretched * rng.choice([-1, 1], most), norm="ortho", axis=1), np.float32, order="C")
 
 

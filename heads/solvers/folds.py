@@ -17,8 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 from featurestore.system.files import size_text, write_error
 from heads.feature_table import Labels, Rows
 from heads.rows import BLOCK, StreamedRows, taken
+from heads.solvers import components
 from heads.solvers.arrays import Scaling
-from heads.solvers.components import components, projected
 from heads.solvers.moments import moments
 from heads.solvers.row_space import RowSpace, width
 from heads.solvers.training import Training
@@ -163,34 +163,38 @@ class Division:
             standardize: whether rows are to be standardised.
             max_memory: bytes that may be used; None for half of the machine's.
         """
+        if standardize and self.space(0, standardize, max_memory) is not self:
+            for fold in range(self.folds):
+                yield self.space(fold, standardize, max_memory), [fold]
+        else:
+            yield self.space(0, standardize, max_memory), range(self.folds)
+
+    def space(self, fold: int, standardize: bool, max_memory: int | None = None) -> "Division":
+        """Return that of :meth:`spaces` which serves a fold."""
         rows, columns = self.X.shape
         if self.features or width(rows, columns, max_memory) == columns:
-            yield self, range(self.folds)
-        elif standardize:
-            for fold in range(self.folds):
-                yield self._narrowed(fold), [fold]
-        else:
-            yield self._narrowed(None), range(self.folds)
+            return self
+        key = fold if standardize else -1
+        if key not in self._narrow:
+            space = RowSpace.of(self.X, self.scaling(fold, standardize))
+            self._narrow[key] = replace(self, X=space.rows, features=columns)
+        return self._narrow[key]
 
-    def leading(self, fold: int, standardize: bool) -> "Division":
+    def leading(self, fold: int, standardize: bool, max_memory: int | None = None) -> "Division":
         """Return the division that dense nets are trained on in a fold.
 
         Its X are the coordinates of all rows, scaled as in the fold, in the leading components of its training rows.
         Where there are no fewer of these than columns, it is this division.
         """
-        scaling = self.scaling(fold, standardize)
-        if self.features or (basis := components(taken(self.X, self.training_rows(fold)), scaling)) is None:
+        space, rows = self.space(fold, standardize, max_memory), self.training_rows(fold)
+        if components.width(len(rows), self.columns) == self.columns:
             return self
-        return replace(self, X=projected(self.X, scaling, basis), features=self.X.shape[1])
-
-    def _narrowed(self, fold: int | None) -> "Division":
-        if fold not in self._narrow:
-            scaling = Scaling.none(self.X.shape[1]) if fold is None else self.scalings[fold]
-            self._narrow[fold] = replace(self, X=RowSpace.of(self.X, scaling).rows, features=self.X.shape[1])
-        return self._narrow[fold]
+        scaling = space.scaling(fold, standardize)
+        basis = components.components(taken(space.X, rows), scaling, self.columns)
+        return replace(self, X=components.projected(space.X, scaling, basis), features=self.columns)
 
     @cached_property
-    def _narrow(self) -> dict[int | None, "Division"]:
+    def _narrow(self) -> dict[int, "Division"]:
         return {}
 
     def training(self, fold: int, standardize: bool) -> Training:

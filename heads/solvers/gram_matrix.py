@@ -44,8 +44,14 @@ class Gram:
     columns: int
 
     @classmethod
-    def of(cls, division: Division, scaling: Scaling) -> "Gram":
-        """Compute the products, reading the features once, some columns at a time."""
+    def of(cls, division: Division, scaling: Scaling, space: Division) -> "Gram":
+        """Compute the products, reading the features once, some columns at a time.
+
+        Args:
+            division: the rows.
+            scaling: how they are scaled.
+            space: the division in which their inner products are taken, see :meth:`Division.space`.
+        """
         rows, columns = division.X.shape
         centred, (square, total) = np.zeros((rows, rows), np.float32), np.zeros((2, rows))
         for start in range(0, columns, BLOCK):
@@ -53,9 +59,10 @@ class Gram:
             X = Scaling(scaling.mean[part], scaling.scale[part]).apply(np.asarray(division.X[:, part], np.float32))
             square += np.einsum("nd,nd->n", X, X, dtype=np.float64)
             total += X.sum(axis=1, dtype=np.float64)
-            X -= X.mean(axis=0, dtype=np.float64).astype(np.float32)
-            for block in division.blocks():
-                centred[block, : block.stop] += X[block] @ X[: block.stop].T
+            if space is division:
+                _add_products(centred, X)
+        for start in range(0, space.X.shape[1] if space is not division else 0, BLOCK):
+            _add_products(centred, space.X[:, start : start + BLOCK])
         for block in division.blocks():
             centred[: block.start, block] = centred[block, : block.start].T
         return cls(centred, square, total, columns)
@@ -79,6 +86,13 @@ class Gram:
         return scale_gamma(
             self.square[rows].mean() / self.columns, self.total[rows].mean() / self.columns, self.columns
         )
+
+
+def _add_products(centred: Floats, X: Floats) -> None:
+    """Add the inner products of rows (N, D), less their mean, to the lower blocks of a matrix (N, N)."""
+    X = X - X.mean(axis=0, dtype=np.float64).astype(np.float32)
+    for start in range(0, len(X), BLOCK):
+        centred[start : start + BLOCK, : start + BLOCK] += X[start : start + BLOCK] @ X[: start + BLOCK].T
 
 
 def scale_gamma(square: float, mean: float, columns: int) -> float:

@@ -23,10 +23,13 @@ def division(request):
     return Division(X, everything % 3, everything % 5, everything, np.ones(len(X), bool))
 
 
+@pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("standardize", [False, True])
-def test_kernels_are_those_of_the_rows(division, standardize):
+def test_kernels_are_those_of_the_rows(division, standardize, narrow):
     scaling = division.scaling(2, standardize)
-    gram = Gram.of(division, scaling)
+    space = division.space(2, standardize) if narrow else division
+    gram = Gram.of(division, scaling, space)
+    assert (space is not division) is narrow
     Z = scaling.apply(division.X).astype(np.float64)
     rows, others = np.arange(0, 60, 3), np.arange(60)
     near = cdist(Z[rows], Z[others])
@@ -36,6 +39,6 @@ def test_kernels_are_those_of_the_rows(division, standardize):
 def test_gamma_is_that_of_the_estimator(division):
     rows = division.training_rows(1)
     fitted = SVC(gamma="scale").fit(division.X[rows], division.codes[rows])
-    gram = Gram.of(division, division.scaling(1, False))
+    gram = Gram.of(division, division.scaling(1, False), division)
     assert gram.gamma("scale", rows) == pytest.approx(fitted._gamma, rel=1e-9)
     assert gram.gamma(0.25, rows) == 0.25
