@@ -76,7 +76,7 @@ def solve_ridge(
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as pool:  # a thread solves for whole folds
             solved = list(pool.map(_System.solve, systems, [1 / (2 * C)] * len(systems)))
         coef, intercept = map(np.concatenate, zip(*solved, strict=True))
-        yield C, Solution(coef[:, None], intercept[:, None], np.zeros(len(variants), np.intp))
+        yield C, Solution(coef[:, None], intercept[:, None], np.ones(len(variants), np.intp))
 
 
 class _System(NamedTuple):

@@ -71,7 +71,7 @@ def make(size: str, folder: Path, work: Path) -> Path:
         # Centres and noise share a falling spectrum, as those of a network's features do.
         y = rng.choice(102, 9144, p=(share := rng.gamma(2.0, size=102) + 0.5) / share.sum())
         basis = rng.standard_normal((1280, 1280), np.float32) * np.arange(1, 1281, dtype=np.float32)[:, None] ** -0.5
-        centres = 0.55 * rng.standard_normal((102, 1280), np.float32)
+        centres = 0.25 * rng.standard_normal((102, 1280), np.float32)
         X = np.maximum((centres[y] + rng.standard_normal((len(y), 1280), np.float32)) @ basis / 5, 0)
     else:
         (file,) = (folder / "xray_flat").glob("*.h5")

@@ -68,7 +68,10 @@ def test_of_many_images_only_a_portion_is_lined_up(head, monkeypatch):
     found = list(Predictor(head / "head").predict(images, top=2, progress=lambda *step: steps.append(step)))
     assert [item.path for item in found] == list(map(str, images))
     assert steps[0] == ("predicting", 1, 72) and steps[-1] == ("predicting", 72, 72)
-    assert found[:24] == found[24:48] == found[48:]
+    for one, *others in zip(found[:24], found[24:48], found[48:], strict=True):
+        for other in others:  # how an image's features are rounded may depend on those that are computed with it
+            assert (other.path, other.label) == (one.path, one.label)
+            assert other.probabilities == pytest.approx(one.probabilities, abs=1e-6)
     whole = next(iter(Predictor(head / "head").predict(images[:1])))
     # Of a training image, whose neighbour at distance 0 votes alone, so that the other classes draw.
     assert list(found[0].probabilities.values()) == sorted(whole.probabilities.values())[:0:-1]
