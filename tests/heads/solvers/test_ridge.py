@@ -95,7 +95,7 @@ def test_the_closed_form_is_left_where_it_does_not_serve(digits):
     assert not HeadDesign("logreg", {}).build().is_closed(extent, 9, bytes_of(extent))
     assert not is_faster(Extent(400, 300, 25_088, 2, 5), 9)
     exact, steps = (next(solve_heads([plain], division, [0], True, room=room))[1] for room in (10**9, 0))
-    assert exact.iterations.max() == 0 < steps.iterations.max()
+    assert exact.iterations.max() == 1 < steps.iterations.max()
 
 
 def test_a_sweep_judges_ridge_of_twenty_thousand_classes():
