@@ -150,7 +150,8 @@ def workshop(
 
     See :class:`Workshop` for the arguments.
     """
-    work = sum(3 * len(next(iter(rows.values())).codes) * each.cost * each.params["epochs"] for each in members)
+    images = len(next(iter(rows.values())).codes)
+    work = 3 * images * sum(member.cost * member.params["epochs"] for member in members)
     workers = cores() if work > _WORTH_PROCESSES else 1
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if workers > 1:

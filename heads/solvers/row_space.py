@@ -3,10 +3,6 @@
 A linear model with an L2 penalty has its weights in the space that the rows span (the representer theorem: Kimeldorf &
 Wahba, "Some results on Tchebycheffian spline functions", 1971), and so has a first layer that is penalised so. In an
 orthonormal basis of that space, lengths and inner products are what they were: the problem is the same, and narrower.
-
-AdamW, whose steps differ from column to column, is another one in another basis. Here each coordinate mixes all rows,
-by random signs and a cosine transform (Ailon & Chazelle, "The fast Johnson-Lindenstrauss transform", 2009), so that all
-coordinates are alike.
 """
 
 from collections.abc import Iterator
@@ -63,7 +59,6 @@ class RowSpace:
     _scaling: Scaling
     _chosen: Labels
     _factor: Doubles
-    _signs: Floats
 
     @classmethod
     def of(cls, X: Rows, scaling: Scaling) -> "RowSpace":
@@ -94,7 +89,6 @@ class RowSpace:
             >>> np.allclose(space.rows @ weights, X @ space.weights(weights), atol=1e-3)
             True
         """
-        from scipy.fft import dct
         from scipy.linalg.lapack import dpstrf
 
         products = _inner_products(X, scaling)
@@ -104,11 +98,9 @@ class RowSpace:
         rank = max(int(rank), 1)
         rows = np.empty((len(X), rank), np.float32)
         order -= 1
-        signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), rank)
         for part in _blocks(len(X)):
-            triangle = np.tril(factor[part, :rank], part.start).astype(np.float32)
-            rows[order[part]] = dct(triangle * signs, norm="ortho", overwrite_x=True)
-        return cls(rows, X, scaling, order[:rank], np.tril(factor[:rank, :rank]), signs)
+            rows[order[part]] = np.tril(factor[part, :rank], part.start)
+        return cls(rows, X, scaling, order[:rank], np.tril(factor[:rank, :rank]))
 
     def weights(self, weights: NDArray[np.floating]) -> Floats:
         """Return for weights (r, C) of :attr:`rows` those of the scaled rows, float32 (D, C), which score them alike.
@@ -116,10 +108,8 @@ class RowSpace:
         They are as long as the given ones. The columns of the features are read once, of the r rows that the basis
         is made of.
         """
-        from scipy.fft import idct
         from scipy.linalg import solve_triangular
 
-        weights = idct(np.asarray(weights, np.float64), norm="ortho", axis=0) * self._signs[:, None]
         shares = solve_triangular(self._factor, weights, trans="T", lower=True, check_finite=False).T
         chosen = np.sort(self._chosen)
         shares = np.ascontiguousarray(shares[:, np.argsort(self._chosen)])
