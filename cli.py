@@ -24,6 +24,7 @@ from heads.console.options import (
     Json,
     MaxMemory,
     Plain,
+    Preprocessing,
     Quiet,
     opens_source,
     option,
@@ -70,11 +71,13 @@ def extract(
         list[str] | None,
         option("Layer or glob to take; `last` by default.", metavar="LAYER[=POOL]", group=NETWORK),
     ] = None,
-    pool: Annotated[spec.Pool, option("How a feature map becomes a vector.", group=NETWORK)] = "avg",
-    preprocessing: Annotated[
-        spec.Preprocessing | None, option("What a .keras file wants its pixels to be.", group=NETWORK)
+    pool: Annotated[
+        spec.Pool | None, option("How a map, or tokens, become a vector; by default what suits.", group=NETWORK)
     ] = None,
-    resize: Annotated[spec.Resize, option("How an image becomes a square.", group=NETWORK)] = "squash",
+    preprocessing: Preprocessing = None,
+    resize: options.Resize = None,
+    interpolation: options.Interpolation = None,
+    crop_share: options.CropShare = None,
     views: Annotated[int | None, option("Augmented versions of each training image to keep too.", group=VIEWS)] = None,
     augment: Annotated[spec.Augment | None, option("What they look like; by default mild.", group=VIEWS)] = None,
     dtype: Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)] = "float32",
@@ -105,9 +108,9 @@ def extract(
     loud = not (quiet or as_json)
     results = extract_all(
         source, store, networks, size=size, pool=pool, taps=tap or ("last",), preprocessing=preprocessing,
-        resize=resize, dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder, engine=engine,
-        batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster, progress=loud,
-        note=terminal.note if loud else None,
+        resize=resize, interpolation=interpolation, crop_share=crop_share, dtype=dtype, views=views, augment=augment,
+        precision=precision, decoder=decoder, engine=engine, batch_size=batch_size, prune=prune, rehash=rehash,
+        cluster=cluster, progress=loud, note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(results[0] if len(results) == 1 else results, as_json, quiet, text.extraction)
     if any(result.failures for result in results):
@@ -154,7 +157,7 @@ def backbones(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One backbone, for --taps.")] = None,
     taps: Annotated[bool, option("List the layers of one, with shapes and costs.", "--taps")] = False,
     size: Annotated[int | None, option("Side of the input in pixels.")] = None,
-    preprocessing: Annotated[spec.Preprocessing | None, option("What a .keras file wants its pixels to be.")] = None,
+    preprocessing: Preprocessing = None,
     as_json: Json = False,
 ) -> None:
     """List the backbones, or the layers of one."""

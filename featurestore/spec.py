@@ -15,21 +15,22 @@ from typing import Any, Literal, get_args
 
 from featurestore.system.documents import parse
 
-Pool = Literal["avg", "max", "avg+max", "flatten", "none"]
-Resize = Literal["squash", "crop", "pad"]
+Pool = Literal["avg", "max", "avg+max", "flatten", "none", "cls", "patches", "cls+patches"]
+Resize = Literal["squash", "crop", "pad", "shortest"]
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 Dtype = Literal["float16", "float32"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Decoder = Literal["pillow", "draft", "turbo"]
 
 POOLS: tuple[str, ...] = get_args(Pool)
 RESIZES: tuple[str, ...] = get_args(Resize)
+INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 DECODERS: tuple[str, ...] = get_args(Decoder)
 
 # Choices that stand in no spec of features: their names are here too, where they can be read without heavy libraries.
 Engine = Literal["auto", "keras", "openvino", "reference"]
-Preprocessing = Literal["caffe", "lite", "none", "tf", "torch"]
 Augment = Literal["flip", "mild", "cats-dogs", "dog-breeds", "xray", "strong"]
 
 LARGEST_SIZE, MOST_TAPS = 4096, 4096
@@ -47,7 +48,8 @@ class Tap:
     Attributes:
         layer: name of the layer; :data:`LAST` for the backbone's output.
         pool: how its map (H, W, C) becomes a row: the mean or the maximum of each channel (C,), both (2C,), the map
-            flattened (H * W * C,), or the map as it is.
+            flattened (H * W * C,), or the map as it is. Of tokens (T, C): the class token, the mean of the patches'
+            tokens (C,), or both (2C,).
 
     Example:
         >>> Tap("block4_pool", "max")
@@ -62,6 +64,32 @@ def tap_names(taps: Sequence[Tap]) -> tuple[str, ...]:
     """What taps are called: see :attr:`ExtractionSpec.tap_names`."""
     times = Counter(tap.layer for tap in taps)
     return tuple(t.layer if times[t.layer] == 1 else f"{t.layer}.{t.pool}" for t in taps)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What is done to an image before a network sees it: all between its file and a square of pixels.
+
+    Attributes:
+        size: side of the square.
+        resize: how an image becomes a square. ``squash`` ignores the aspect ratio, ``crop`` cuts the central square out
+            and resizes that, ``pad`` keeps everything, centred on black; ``shortest`` resizes the image until its
+            shortest side is size / crop_share, and cuts the central square out then, as torchvision does.
+        interpolation: of the resizing, antialiased: Pillow's filter of that name.
+        crop_share: in (0, 1]; for ``shortest``.
+        decoder: of the image files.
+    """
+
+    size: int
+    resize: Resize = "squash"
+    interpolation: Interpolation = "bilinear"
+    crop_share: float = 1.0
+    decoder: Decoder = "pillow"
+
+    @property
+    def shortest(self) -> int:
+        """The length of the image's shortest side, in pixels, when it has been resized."""
+        return int(self.size / self.crop_share + 1e-9) if self.resize == "shortest" else self.size
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,7 @@ class ExtractionSpec:
         dtype: of the stored features.
         precision: that the network computes in.
         decoder: of the image files.
+        interpolation, crop_share: see :class:`Framing`.
 
     Raises:
         ValueError: a size, weights' digest or tap that no network has.
@@ -103,10 +132,14 @@ class ExtractionSpec:
     dtype: Dtype
     precision: Precision = "float32"
     decoder: Decoder = "pillow"
+    interpolation: Interpolation = "bilinear"
+    crop_share: float = 1.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= LARGEST_SIZE:
             raise ValueError(f"size {self.size}: it is 1 to {LARGEST_SIZE:,} pixels")
+        if not 0 < self.crop_share <= 1 or self.framing.shortest > LARGEST_SIZE:
+            raise ValueError(f"crop_share {self.crop_share}: it is 0 to 1, and leaves {LARGEST_SIZE:,} pixels a side")
         if not re.fullmatch("[0-9a-f]{64}", self.weights_digest):
             raise ValueError("weights_digest is no SHA-256")
         if not 1 <= len(self.taps) <= MOST_TAPS:
@@ -144,6 +177,11 @@ class ExtractionSpec:
                 f"unreadable extraction spec, damaged, or a newer featurestore wrote it: {error}"
             ) from error
         return spec
+
+    @property
+    def framing(self) -> Framing:
+        """What is done to an image before the network sees it."""
+        return Framing(self.size, self.resize, self.interpolation, self.crop_share, self.decoder)
 
     @property
     def tap_names(self) -> tuple[str, ...]:

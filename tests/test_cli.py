@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from featurestore import FeatureStore, spec
-from featurestore.backbones.base import PREPROCESSINGS
+from featurestore.backbones.preprocessing import PREPROCESSINGS
 from featurestore.engines import ENGINES, registry
 from featurestore.images import augment
 from featurestore.sources.splits import SPLITS
@@ -263,11 +263,12 @@ def test_choices_are_named_where_they_are_refused_and_in_help(work):
 
 def test_names_to_choose_by_are_those_of_their_registries():
     for names, known in (
-        (spec.Augment, augment.AUGMENTATIONS), (spec.Preprocessing, PREPROCESSINGS), (choices.Preset, space.PRESETS),
+        (spec.Augment, augment.AUGMENTATIONS), (choices.Preset, space.PRESETS),
         (choices.ModelFormat, FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
         (spec.Engine, ["auto", *registry._ENGINES]), (choices.Split, SPLITS),
     ):  # fmt: skip
         assert set(get_args(names)) == set(known)
+    assert all(f" {name}," in " ".join(here("extract", "--help").split()) for name in PREPROCESSINGS)
 
 
 def shown(*arguments: str, **environment: str) -> bytes:

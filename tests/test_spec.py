@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.spec import DECODERS, DTYPES, POOLS, PRECISIONS, RESIZES, ExtractionSpec, Tap
+from featurestore.spec import DECODERS, DTYPES, INTERPOLATIONS, POOLS, PRECISIONS, RESIZES, ExtractionSpec, Tap
 
 specs = st.builds(
     ExtractionSpec,
@@ -20,7 +20,9 @@ specs = st.builds(
     dtype=st.sampled_from(DTYPES),
     precision=st.sampled_from(PRECISIONS),
     decoder=st.sampled_from(DECODERS),
-)  # fmt: skip
+    interpolation=st.sampled_from(INTERPOLATIONS),
+    crop_share=st.sampled_from([1.0, 0.95, 0.875]),
+).filter(lambda spec: spec.framing.shortest <= 4096)  # fmt: skip
 SPEC = ExtractionSpec("vgg16", "0" * 64, (Tap(),), 224, "squash", "caffe", "float32")
 
 

@@ -21,7 +21,7 @@ from featurestore.images.decode import read_file
 from featurestore.sources.arrays import checked_images, to_uint8
 from featurestore.sources.base import ImageData, Source
 from featurestore.sources.samples import Dataset, Sample
-from featurestore.spec import LAST, Pool, Precision, Resize
+from featurestore.spec import LAST, Interpolation, Pool, Precision, Resize
 from featurestore.store import file_format
 from featurestore.store.reader import FeatureStore
 
@@ -40,8 +40,8 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     but their names, parameters and tags.)
 
     Args:
-        backbone, weights, size, pool, preprocessing, resize, precision, engine, batch_size: see
-            :func:`featurestore.extract_all`.
+        backbone, weights, size, pool, preprocessing, resize, interpolation, crop_share, precision, engine,
+            batch_size: see :func:`featurestore.extract_all`.
         tap: layer whose output the features are; maps are flattened.
         store: folder for the feature file.
 
@@ -71,9 +71,11 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         store: str | os.PathLike[str] = "frozen-features",
         size: int | None = None,
         tap: str = LAST,
-        pool: Pool = "avg",
+        pool: Pool | None = None,
         preprocessing: str | None = None,
-        resize: Resize = "squash",
+        resize: Resize | None = None,
+        interpolation: Interpolation | None = None,
+        crop_share: float | None = None,
         precision: Precision = "float32",
         engine: str = AUTO,
         batch_size: int | None = None,
@@ -86,6 +88,8 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.pool = pool
         self.preprocessing = preprocessing
         self.resize = resize
+        self.interpolation = interpolation
+        self.crop_share = crop_share
         self.precision = precision
         self.engine = engine
         self.batch_size = batch_size
@@ -124,12 +128,13 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _kept(self) -> FeatureStore | None:
         """Return the file in which the features may be already; None where an extraction has to find out."""
         request = Request(
-            self.backbone, self.weights, self.size, self.pool, (self.tap,), self.preprocessing, self.precision
-        )
+            self.backbone, self.weights, self.size, self.pool, (self.tap,), self.preprocessing, self.precision,
+            self.resize, self.interpolation, self.crop_share,
+        )  # fmt: skip
         outline = NetworkCache([request]).recall(request)
         if outline is None:
             return None
-        spec = outline.spec(self.resize)
+        spec = outline.spec()
         with suppress(StoreError):  # there is none; or the extraction says what is wrong with it
             file = FeatureStore(file_format.file_in(Path(self.store), NAME, spec))
             if file.spec == spec and {tap: file.features(tap).shape[1:] for tap in file.taps} == outline.shapes:

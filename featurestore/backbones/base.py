@@ -7,17 +7,17 @@ The user asks for it by a :class:`Request`, the registry holds it as an :class:`
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import BackboneError, WeightsError, nearest
-from featurestore.spec import LAST, POOLS, Decoder, Dtype, ExtractionSpec, Pool, Precision, Resize, Tap
+from featurestore.backbones.taps import Tokens, Wanted, wanted
+from featurestore.errors import BackboneError, WeightsError
+from featurestore.spec import LAST, Decoder, Dtype, ExtractionSpec, Interpolation, Pool, Precision, Resize, Tap
 
 if TYPE_CHECKING:
     import keras
@@ -29,68 +29,31 @@ Outputs = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """Turns RGB pixels 0..255 into what the network was trained on: ``(pixels - mean) / std``, per channel.
-
-    Attributes:
-        mean, std: one number for each channel.
-        bgr: the channels are reversed first; `mean` and `std` are then in that order.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bgr: bool = False
-
-    def __call__(self, pixels: Any) -> Any:
-        """Apply it to pixels uint8 (B, H, W, 3), a NumPy array or a tensor of Keras; float32 of the same shape."""
-        if isinstance(pixels, np.ndarray):
-            values = pixels[..., ::-1] if self.bgr else pixels
-            return (values.astype(np.float32) - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
-        from keras import ops
-
-        values = ops.cast(pixels, "float32")
-        values = values[..., ::-1] if self.bgr else values
-        return (values - ops.array(self.mean, "float32")) / ops.array(self.std, "float32")
-
-
-PREPROCESSINGS = {
-    "caffe": Preprocessing((103.939, 116.779, 123.68), (1.0, 1.0, 1.0), bgr=True),
-    "tf": Preprocessing((127.5,) * 3, (127.5,) * 3),
-    "torch": Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "lite": Preprocessing((127.0,) * 3, (128.0,) * 3),
-    "none": Preprocessing((0.0,) * 3, (1.0,) * 3),
-}
-"""Preprocessings by the name that stands in a spec: ``caffe``, ``tf`` and ``torch`` are Keras' own names for its modes;
-``none`` is for networks that rescale the pixels themselves."""
-
-
-@dataclass(frozen=True)
 class Request:
-    """Says which network the user asks for: the arguments of :func:`featurestore.backbones.load_backbone`."""
+    """Says which network the user asks for: the arguments of :func:`featurestore.backbones.load_backbone`.
+
+    What is None is as the network wants it.
+    """
 
     name: str
     weights: str = "imagenet"
     size: int | None = None
-    pool: Pool = "avg"
+    pool: Pool | None = None
     taps: tuple[str | Tap, ...] = (LAST,)
     preprocessing: str | None = None
     precision: Precision = "float32"
+    resize: Resize | None = None
+    interpolation: Interpolation | None = None
+    crop_share: float | None = None
 
     @property
     def text(self) -> str:
         """The request as JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
-    def parsed_taps(self) -> list[Tap]:
-        """Return its taps; one that is written ``NAME=POOL`` has a pooling of its own."""
-        found = []
-        for tap in self.taps:
-            if isinstance(tap, Tap):
-                found.append(tap)
-            else:
-                layer, _, own = tap.partition("=")
-                found.append(Tap(layer, cast(Pool, own or self.pool)))
-        return found
+    def parsed_taps(self) -> list[Wanted]:
+        """Return its taps, see :func:`featurestore.backbones.taps.wanted`."""
+        return wanted(self.taps, self.pool)
 
     def parsed_weights(self) -> Weights:
         """Return its weights, after a look whether their file exists.
@@ -112,7 +75,8 @@ class Outline:
 
     Attributes:
         size: side of the square of RGB pixels that it takes.
-        preprocessing: what it does with these pixels first, a key of :data:`PREPROCESSINGS`.
+        preprocessing: what it does with these pixels first: the name of a
+            :class:`featurestore.backbones.preprocessing.Preprocessing`.
         taps: where its features leave it.
         weights: as the user named them: ``imagenet``, ``random`` or a path; that of a file which holds the whole
             network, for the weights in it.
@@ -120,6 +84,10 @@ class Outline:
         shapes: per tap, the shape of one row.
         flops: per tap, of one image's way to it; None where that is not known.
         precision: that an engine is to compute in.
+        resize, interpolation, crop_share: how an image becomes such a square, see
+            :class:`featurestore.spec.Framing`.
+        licence: of its weights, such as ``apache-2.0``; empty where it is not known.
+        revision: of its weights, as the place names it from which they come.
     """
 
     name: str
@@ -131,12 +99,18 @@ class Outline:
     shapes: dict[str, tuple[int, ...]]
     flops: dict[str, int | None]
     precision: Precision
+    _: KW_ONLY
+    resize: Resize = "squash"
+    interpolation: Interpolation = "bilinear"
+    crop_share: float = 1.0
+    licence: str = ""
+    revision: str = ""
 
-    def spec(self, resize: Resize = "squash", dtype: Dtype = "float32", decoder: Decoder = "pillow") -> ExtractionSpec:
-        """Return the spec of the features of images that are resized by `resize`, stored as `dtype`."""
+    def spec(self, dtype: Dtype = "float32", decoder: Decoder = "pillow") -> ExtractionSpec:
+        """Return the spec of the features that it makes of images which a decoder reads, stored as `dtype`."""
         return ExtractionSpec(
-            self.name, self.weights_digest, self.taps, self.size, resize, self.preprocessing, dtype,
-            precision=self.precision, decoder=decoder,
+            self.name, self.weights_digest, self.taps, self.size, self.resize, self.preprocessing, dtype,
+            precision=self.precision, decoder=decoder, interpolation=self.interpolation, crop_share=self.crop_share,
         )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
@@ -196,9 +170,13 @@ class Architecture(ABC):
     Attributes:
         size: side of its input in pixels, by default.
         min_size: the smallest side that it takes.
-        preprocessing: a key of :data:`PREPROCESSINGS`.
+        preprocessing: the name of a :class:`featurestore.backbones.preprocessing.Preprocessing`.
         channels: width of the last feature map, so of its average. None: it is known once the network is built.
         origin: where its own weights come from; for people.
+        resize, interpolation, crop_share: how an image becomes a square by default, see
+            :class:`featurestore.spec.Framing`.
+        tokens: how its sequences of tokens begin; None for a network of maps.
+        licence, revision: see :class:`Outline`.
     """
 
     name: str
@@ -207,6 +185,28 @@ class Architecture(ABC):
     preprocessing: str
     channels: int | None
     origin: str = "Keras downloads"
+    resize: Resize = "squash"
+    interpolation: Interpolation = "bilinear"
+    crop_share: float = 1.0
+    tokens: Tokens | None = None
+    licence: str = ""
+    revision: str = ""
+
+    def common(self, request: Request) -> dict[str, Any]:
+        """Return the facts about the network for a request that are known before it is built, see :class:`Outline`."""
+        resize = request.resize or self.resize
+        return {
+            "name": self.name,
+            "size": request.size or self.size,
+            "preprocessing": self.preprocessing,
+            "weights": request.weights,
+            "precision": request.precision,
+            "resize": resize,
+            "interpolation": request.interpolation or self.interpolation,
+            "crop_share": (request.crop_share or self.crop_share) if resize == "shortest" else 1.0,
+            "licence": self.licence,
+            "revision": self.revision,
+        }
 
     @abstractmethod
     def load(self, request: Request) -> FrozenNetwork:
@@ -237,46 +237,3 @@ class Architecture(ABC):
     def weight_files(self) -> list[Path]:
         """List every file that its own weights may come from: when one changes, the network may be another."""
         return []
-
-
-def matching(backbone: str, known: Sequence[str], patterns: Iterable[str]) -> list[str]:
-    """Return the layers that `patterns` stand for, each once, in the order of `known`.
-
-    Args:
-        backbone: its name, for the message.
-        known: the layers that can be tapped; ``last`` comes after them.
-        patterns: names of layers, ``last`` for the network's output, or globs such as ``block*_pool``.
-
-    Raises:
-        BackboneError: a pattern that no layer matches; the message names the nearest.
-    """
-    names = [*known, LAST]
-    wanted: set[str] = set()
-    for pattern in patterns:
-        # A name may hold characters that mean something in a glob.
-        matched = [pattern] if pattern in names else [name for name in known if fnmatchcase(name, pattern)]
-        if not matched:
-            raise BackboneError(f"{backbone} has no layer {pattern!r} to tap: {nearest(pattern, names)}")
-        wanted.update(matched)
-    return [name for name in names if name in wanted]
-
-
-def resolve(backbone: str, layers: Sequence[str], output: str, taps: Iterable[Tap]) -> tuple[Tap, ...]:
-    """Return taps with the names of layers in place of patterns, each once, in the network's order.
-
-    Args:
-        backbone: its name, for the message.
-        layers: those that can be tapped.
-        output: the layer that gives the network's output; it is called ``last``.
-        taps: whose layers may be patterns, see :func:`matching`.
-
-    Raises:
-        BackboneError: see :func:`matching`.
-    """
-    order = [*layers, LAST]
-    found = {
-        Tap(LAST if layer == output else layer, tap.pool)
-        for tap in taps
-        for layer in matching(backbone, layers, [tap.layer])
-    }
-    return tuple(sorted(found, key=lambda tap: (order.index(tap.layer), POOLS.index(tap.pool))))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones.base import matching
+from featurestore.backbones.taps import matching
 from featurestore.errors import BackboneError, nearest
 from featurestore.spec import LAST
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.backbones import keras_archive
-from featurestore.backbones.base import PREPROCESSINGS, Weights
+from featurestore.backbones.base import Weights
 from featurestore.backbones.graph import largest_output
 from featurestore.backbones.keras_network import KerasArchitecture, load_weights
+from featurestore.backbones.preprocessing import PREPROCESSINGS, Preprocessing
 from featurestore.errors import BackboneError, MissingDependencyError, one_line
 from featurestore.system.files import size_text
 from featurestore.system.keras import import_keras
@@ -29,7 +30,7 @@ def architecture(name: str, preprocessing: str | None) -> KerasArchitecture:
     Args:
         name: path of what ``model.save`` wrote. Its input is one float image (side, side, 3) or (None, None, 3), its
             output one tensor.
-        preprocessing: one of PREPROCESSINGS, as the file does not tell what its network was trained on.
+        preprocessing: the name of one, as the file does not tell what its network was trained on.
 
     Returns:
         ``build`` takes ``imagenet`` for the file's own weights. ``config`` tells the layers.
@@ -39,7 +40,7 @@ def architecture(name: str, preprocessing: str | None) -> KerasArchitecture:
         MissingDependencyError: Keras is not installed.
     """
     path = Path(name)
-    if preprocessing not in PREPROCESSINGS:
+    if preprocessing is None:
         raise BackboneError(
             f"{path}: say how its network wants the pixels, with --preprocessing {' or '.join(PREPROCESSINGS)}"
         )
@@ -50,7 +51,7 @@ def architecture(name: str, preprocessing: str | None) -> KerasArchitecture:
         path.stem,
         side or _SIZE,
         side or 1,
-        preprocessing,
+        Preprocessing.of(preprocessing).name,
         model.outputs[0].shape[-1],
         "in the file",
         build=partial(_build, path),

@@ -14,15 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import graph
-from featurestore.backbones.base import (
-    PREPROCESSINGS,
-    Architecture,
-    FrozenNetwork,
-    Outputs,
-    Request,
-    resolve,
-)
+from featurestore.backbones.base import Architecture, FrozenNetwork, Outputs, Request
 from featurestore.backbones.keras_archive import check_weights
+from featurestore.backbones.preprocessing import Preprocessing
+from featurestore.backbones.taps import TOKEN_POOLS, Tokens, resolve
 from featurestore.errors import BackboneError, WeightsError, missing, one_line, suggest
 from featurestore.spec import LAST, Pool, Precision, Tap, tap_names
 from featurestore.system.keras import import_keras, same_random_state
@@ -87,23 +82,23 @@ class KerasArchitecture(Architecture):
             trunk = self.build(size, request.parsed_weights())
         table = graph.tap_table(trunk)
         output = trunk.outputs[0]._keras_history.operation.name
-        taps = resolve(trunk.name, [row["layer"] for row in table], output, request.parsed_taps())
+        shapes = {row["layer"]: row["shape"] for row in table}
+        taps = resolve(trunk.name, shapes, output, request.parsed_taps(), self.tokens)
         flops = {row["layer"]: row["flops"] for row in table}
         flops[LAST] = max((count for count in flops.values() if count is not None), default=None)
         model = _from_pixels(trunk, self, size, taps)
         names = tap_names(taps)
+        facts = self.common(request)
+        if self.file and request.weights == "imagenet":
+            facts["weights"] = self.file
         return KerasNetwork(
-            name=self.name,
-            size=size,
-            preprocessing=self.preprocessing,
+            **facts,
             taps=taps,
-            weights=self.file if self.file and request.weights == "imagenet" else request.weights,
             # Of all weights, also of those behind the last tap: it names the network, not the cut.
             weights_digest=_digest(trunk, self.config),
             model=model,
             shapes={name: tuple(model.output[name].shape[1:]) for name in names},
             flops={name: flops[tap.layer] for name, tap in zip(names, taps, strict=True)},
-            precision=request.precision,
         )
 
     def layers(self, size: int) -> list[dict[str, Any]]:
@@ -154,22 +149,39 @@ def _from_pixels(trunk: "keras.Model", line: KerasArchitecture, size: int, taps:
     part = graph.cut(trunk, list(dict.fromkeys(tap.layer for tap in taps)))
     part.trainable = False
     pixels = keras.Input((size, size, 3), dtype="uint8", name="pixels")
-    maps = part(PREPROCESSINGS[line.preprocessing](pixels))
-    outputs = {name: pooled(maps[tap.layer], tap.pool) for name, tap in zip(tap_names(taps), taps, strict=True)}
+    maps = part(Preprocessing.of(line.preprocessing)(pixels))
+    found = [pooled(maps[tap.layer], tap.pool, line.tokens) for tap in taps]
+    outputs = dict(zip(tap_names(taps), found, strict=True))
     return keras.Model(pixels, outputs, name=line.name.partition(":")[0])
 
 
-def pooled(features: "keras.KerasTensor", pool: Pool) -> "keras.KerasTensor":
-    """Outputs as `pool` says, see :func:`featurestore.backbones.load_backbone`; those that are no map stay so."""
+def pooled(features: "keras.KerasTensor", pool: Pool, tokens: Tokens | None = None) -> "keras.KerasTensor":
+    """Pool outputs, see :func:`featurestore.backbones.load_backbone`; those without places stay as they are.
+
+    Args:
+        features: maps (B, H, W, C), tokens (B, T, C), or anything else.
+        pool: how.
+        tokens: how they begin; None where (B, T, C) are no tokens.
+    """
     from keras import layers
 
     if pool == "flatten":
         return layers.Flatten()(features)
-    if pool == "none" or len(features.shape) != 4:
+    if pool == "none" or not (len(features.shape) == 4 or (tokens and len(features.shape) == 3)):
         return features
-    kinds = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
-    pooled = [kinds[part]()(features) for part in pool.split("+")]
-    return layers.Concatenate()(pooled) if len(pooled) > 1 else pooled[0]
+    maps = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
+    sequences = {"avg": layers.GlobalAveragePooling1D, "max": layers.GlobalMaxPooling1D}
+    kinds = maps if len(features.shape) == 4 else sequences
+
+    def part(name: str) -> "keras.KerasTensor":
+        if name == "cls":
+            return features[:, 0]
+        if tokens and name in TOKEN_POOLS:
+            return layers.GlobalAveragePooling1D()(features[:, tokens.prefix :])
+        return kinds[name]()(features)
+
+    parts = [part(name) for name in pool.split("+")]
+    return layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
 
 
 def forward(model: "keras.Model", precision: Precision, pixels: Any, weights: Sequence[Any] = ()) -> dict[str, Any]:

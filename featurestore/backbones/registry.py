@@ -8,7 +8,19 @@ from typing import Any
 from featurestore.backbones import applications, efficientnet_lite, keras_file, small_cnn
 from featurestore.backbones.base import Architecture, FrozenNetwork, Request
 from featurestore.errors import BackboneError, suggest
-from featurestore.spec import LARGEST_SIZE, LAST, POOLS, PRECISIONS, Pool, Precision, Tap
+from featurestore.spec import (
+    INTERPOLATIONS,
+    LARGEST_SIZE,
+    LAST,
+    PRECISIONS,
+    RESIZES,
+    Framing,
+    Interpolation,
+    Pool,
+    Precision,
+    Resize,
+    Tap,
+)
 
 DEFAULT = "efficientnet_lite0"
 
@@ -49,7 +61,7 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
 
     Args:
         name: options may follow, as in ``mobilenet:alpha=0.25``. Or the path of a file, see :data:`FILES`.
-        preprocessing: one of PREPROCESSINGS, for a file; all others have their own.
+        preprocessing: the name of one, for a file; all others have their own.
 
     Raises:
         BackboneError: there is none, and the message names the nearest; an option or the file cannot be used.
@@ -79,6 +91,7 @@ def table(name: str | None = None) -> list[dict[str, str | int | None]]:
             "min_size": a.min_size,
             "width": a.channels,
             "weights": a.origin,
+            "licence": a.licence,
         }
         for a in ([find(name)] if name else ARCHITECTURES.values())
     ]
@@ -102,15 +115,30 @@ def check(request: Request) -> Architecture:
         )
     if size > LARGEST_SIZE:
         raise BackboneError(f"size {size} is too large: pass --size {LARGEST_SIZE} or less")
-    for tap in request.parsed_taps():
-        if tap.pool not in POOLS:
-            raise BackboneError(f"unknown pooling {tap.pool!r}: {suggest(tap.pool, POOLS)}")
+    _check_framing(architecture, request)
+    request.parsed_taps()
     if request.precision not in PRECISIONS:
         raise BackboneError(f"unknown precision {request.precision!r}: {suggest(request.precision, PRECISIONS)}")
     request.parsed_weights()
     if error := architecture.why_not():
         raise error
     return architecture
+
+
+def _check_framing(architecture: Architecture, request: Request) -> None:
+    for what, value, known in (
+        ("resize rule", request.resize, RESIZES),
+        ("interpolation", request.interpolation, INTERPOLATIONS),
+    ):
+        if value is not None and value not in known:
+            raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
+    if (share := request.crop_share) in (None, 1.0):
+        return
+    facts = architecture.common(request)
+    if facts["resize"] != "shortest":
+        raise BackboneError(f"a crop share of {share:g} goes with --resize shortest: pass both, or neither")
+    if not 0 < share <= 1 or Framing(facts["size"], "shortest", crop_share=share).shortest > LARGEST_SIZE:
+        raise BackboneError(f"crop share {share:g}: it must be more than 0, at most 1, and leave {LARGEST_SIZE} pixels")
 
 
 def load(request: Request) -> FrozenNetwork:
@@ -123,10 +151,13 @@ def load_backbone(
     *,
     weights: str = "imagenet",
     size: int | None = None,
-    pool: Pool = "avg",
+    pool: Pool | None = None,
     taps: Sequence[str | Tap] = (LAST,),
     preprocessing: str | None = None,
     precision: Precision = "float32",
+    resize: Resize | None = None,
+    interpolation: Interpolation | None = None,
+    crop_share: float | None = None,
 ) -> FrozenNetwork:
     """Build a backbone, load its weights, put its preprocessing in front, and cut it off behind its last tap.
 
@@ -136,10 +167,15 @@ def load_backbone(
             every call), or the path of a weights file. A file that holds a whole network is named with ``imagenet``.
         size: side of the square input in pixels; the network's own by default.
         pool: what becomes of a feature map (H, W, C): ``avg`` or ``max`` over its places (C,), ``avg+max`` (2C,),
-            ``flatten`` to (H*W*C,), or ``none``.
-        taps: layers whose outputs are the features: names, globs, or ``last``; ``NAME=POOL`` pools one otherwise.
+            ``flatten`` to (H*W*C,), or ``none``. Of tokens (T, C), ``cls`` is the class token, ``patches`` the mean of
+            the patches' tokens (C,), and ``cls+patches`` both (2C,). By default ``avg`` of maps, and of tokens
+            ``cls+patches``, or ``patches`` where there is no class token.
+        taps: layers whose outputs are the features: names, globs, slices such as ``block[-4:]``, or ``last``;
+            ``NAME=POOL`` pools one otherwise.
         preprocessing: for a file, see :func:`find`.
         precision: that an engine is to compute in: ``float32``, ``bfloat16`` or ``float16``.
+        resize, interpolation, crop_share: how an image becomes a square, see :class:`featurestore.spec.Framing`; the
+            network's own way by default.
 
     Raises:
         BackboneError: unknown name, layer or pooling, size too small.
@@ -152,7 +188,8 @@ def load_backbone(
         >>> network.shapes
         {'block2_pool': (64,), 'last': (256,)}
     """
-    return load(Request(name, weights, size, pool, tuple(taps), preprocessing, precision))
+    how = resize, interpolation, crop_share
+    return load(Request(name, weights, size, pool, tuple(taps), preprocessing, precision, *how))
 
 
 def taps_of(name: str, *, size: int | None = None, preprocessing: str | None = None) -> list[dict[str, Any]]:

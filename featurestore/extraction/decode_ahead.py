@@ -14,7 +14,7 @@ from featurestore.extraction.plan import Item
 from featurestore.images import augment, decode
 from featurestore.sources.base import FileSource, Source
 from featurestore.sources.samples import Sample
-from featurestore.spec import Decoder, Resize
+from featurestore.spec import Framing
 from featurestore.system.children import safely
 from featurestore.system.machine import cores
 from featurestore.system.parallel import ahead, batched
@@ -27,9 +27,9 @@ WORTH_PROCESSES = 2048
 
 
 class Wish(NamedTuple):
-    """What one network needs of an image: these items in this size, views by this preset."""
+    """What one network needs of an image: these items in this framing, views by this preset."""
 
-    size: int
+    framing: Framing
     preset: str
     items: list[Item]
 
@@ -49,46 +49,44 @@ class ImageTask(NamedTuple):
     wishes: Sequence[Wish]
 
 
-def decoder(source: Source, resize: Resize, how: Decoder) -> Callable[[ImageTask], Decoded]:
+def decoder(source: Source) -> Callable[[ImageTask], Decoded]:
     """Return a function that does the work on one image, and that can be sent to another process. An image that cannot
     be read gives its error in place of its pixels.
     """
-    return partial(_decode, source, resize, how)
+    return partial(_decode, source)
 
 
-def _decode(source: Source, resize: Resize, how: Decoder, task: ImageTask) -> Decoded:
+def _decode(source: Source, task: ImageTask) -> Decoded:
     sample, wishes = task
     start = time.perf_counter()
     between = start
     try:
         with source.reading(sample) as data:
             between = time.perf_counter()
-            plain = decode.decode_sizes(data, {wish.size for wish in wishes if wish.items}, resize, how)
+            plain = decode.decode_framings(data, {wish.framing for wish in wishes if wish.items})
         found: list[dict[Item, Pixels]] = [
-            {item: augment.view(plain[size], item.key, preset) if item.number else plain[size] for item in items}
-            for size, preset, items in wishes
+            {item: augment.view(plain[framing], item.key, preset) if item.number else plain[framing] for item in items}
+            for framing, preset, items in wishes
         ]
     except ImageError as error:
         found = [dict.fromkeys(wish.items, error.alone()) for wish in wishes]
     return Decoded(found, between - start, time.perf_counter() - between)
 
 
-def decode_ahead(
-    source: Source, resize: Resize, how: Decoder, tasks: Iterable[ImageTask], count: int, window: int
-) -> Iterator[Decoded]:
+def decode_ahead(source: Source, tasks: Iterable[ImageTask], count: int, window: int) -> Iterator[Decoded]:
     """Decode the images of all tasks, of which there are `count`, in order, up to `window` of them ahead.
 
     Threads wait for each other at the interpreter's lock a dozen times an image, and 16 of them decode no more than 5
     would alone. A GPU waits for pixels then, so that it gets processes.
     """
     if not _processes(source, count):
-        yield from (found for _, found in ahead(tasks, decoder(source, resize, how), window))
+        yield from (found for _, found in ahead(tasks, decoder(source), window))
         return
     from joblib.externals.loky import ProcessPoolExecutor
     from joblib.externals.loky.backend import get_context
 
     processes, lock = cores() - 1, get_context("loky").Lock
-    work = partial(_chunk, decoder(source.part([]), resize, how))
+    work = partial(_chunk, decoder(source.part([])))
     try:
         with (
             safely(),

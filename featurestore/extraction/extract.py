@@ -22,7 +22,7 @@ from featurestore.sources.base import Source
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.opener import open_source
 from featurestore.sources.samples import Dataset
-from featurestore.spec import LAST, Augment, Decoder, Dtype, Engine, Pool, Precision, Resize
+from featurestore.spec import LAST, Augment, Decoder, Dtype, Engine, Interpolation, Pool, Precision, Resize
 from featurestore.store import file_format
 from featurestore.store.lock import store_lock
 from featurestore.store.writer import remove_drafts
@@ -36,10 +36,12 @@ def extract(
     backbone: str = backbones.DEFAULT,
     weights: str = "imagenet",
     size: int | None = None,
-    pool: Pool = "avg",
+    pool: Pool | None = None,
     taps: Sequence[str] = (LAST,),
     preprocessing: str | None = None,
-    resize: Resize = "squash",
+    resize: Resize | None = None,
+    interpolation: Interpolation | None = None,
+    crop_share: float | None = None,
     dtype: Dtype = "float32",
     views: int | None = None,
     augment: Augment | None = None,
@@ -66,9 +68,9 @@ def extract(
         0
     """
     options = ExtractionOptions(
-        size=size, pool=pool, taps=tuple(taps), preprocessing=preprocessing, resize=resize, dtype=dtype, views=views,
-        augment=augment, precision=precision, decoder=decoder, engine=engine, batch_size=batch_size, prune=prune,
-        rehash=rehash, cluster=cluster,
+        size=size, pool=pool, taps=tuple(taps), preprocessing=preprocessing, resize=resize, interpolation=interpolation,
+        crop_share=crop_share, dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder,
+        engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
     )  # fmt: skip
     return _extract(source, Path(store), {backbone: weights}, options, progress, note)[0]
 
@@ -79,10 +81,12 @@ def extract_all(
     networks: Mapping[str, str],
     *,
     size: int | None = None,
-    pool: Pool = "avg",
+    pool: Pool | None = None,
     taps: Sequence[str] = (LAST,),
     preprocessing: str | None = None,
-    resize: Resize = "squash",
+    resize: Resize | None = None,
+    interpolation: Interpolation | None = None,
+    crop_share: float | None = None,
     dtype: Dtype = "float32",
     views: int | None = None,
     augment: Augment | None = None,
@@ -105,8 +109,8 @@ def extract_all(
         source: a folder, manifest or ``.npz`` file, or what :func:`featurestore.open_source` returned.
         store: folder for the feature files, one per backbone; made if need be.
         networks: names of backbones, each with its weights (``imagenet``, ``random`` or a file).
-        size, pool, taps, preprocessing, resize, dtype, views, augment, precision, decoder, engine, batch_size, prune,
-            rehash, cluster: see :class:`featurestore.extraction.options.ExtractionOptions`.
+        size, pool, taps, preprocessing, resize, interpolation, crop_share, dtype, views, augment, precision, decoder,
+            engine, batch_size, prune, rehash, cluster: see :class:`featurestore.extraction.options.ExtractionOptions`.
         progress: True for bars or lines on standard error, False for nothing, or a function to call: see
             :func:`featurestore.system.progress.reporting`.
         note: called with a sentence when a run will take long.
@@ -125,9 +129,9 @@ def extract_all(
         [30, 30]
     """
     options = ExtractionOptions(
-        size=size, pool=pool, taps=tuple(taps), preprocessing=preprocessing, resize=resize, dtype=dtype, views=views,
-        augment=augment, precision=precision, decoder=decoder, engine=engine, batch_size=batch_size, prune=prune,
-        rehash=rehash, cluster=cluster,
+        size=size, pool=pool, taps=tuple(taps), preprocessing=preprocessing, resize=resize, interpolation=interpolation,
+        crop_share=crop_share, dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder,
+        engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
     )  # fmt: skip
     return _extract(source, Path(store), networks, options, progress, note)
 
@@ -153,7 +157,7 @@ def _extract(
         dataset = digested(source, folder, report, trust=not options.rehash)
 
         def planned(backbone: backbones.Outline) -> Job:
-            spec = backbone.spec(options.resize, options.dtype, options.decoder)
+            spec = backbone.spec(options.dtype, options.decoder)
             plan = make_plan(folder, dataset, spec, prune=options.prune, views=options.views, augment=options.augment)
             opened.enter_context(plan.rows)
             plan.rows.check_shapes(backbone.shapes)

@@ -159,8 +159,8 @@ def _engine(job: Job, network: backbones.FrozenNetwork) -> str:
 
 def _pixels(source: Source, spec: ExtractionSpec, plan: Plan, item: Item) -> dict[Item, Pixels]:
     """Decode the pixels of one item alone, now."""
-    decode = decoder(source, spec.resize, spec.decoder)
-    return decode(ImageTask(item.sample, [Wish(spec.size, plan.views.preset, [item])])).pixels[0]
+    decode = decoder(source)
+    return decode(ImageTask(item.sample, [Wish(spec.framing, plan.views.preset, [item])])).pixels[0]
 
 
 def _check_canaries(

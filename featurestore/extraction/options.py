@@ -12,11 +12,11 @@ from featurestore.images import decode
 from featurestore.spec import (
     DECODERS,
     DTYPES,
-    RESIZES,
     Augment,
     Decoder,
     Dtype,
     Engine,
+    Interpolation,
     Pool,
     Precision,
     Resize,
@@ -30,15 +30,14 @@ class ExtractionOptions:
 
     Attributes:
         size: side of the networks' input in pixels; None for each network's own.
-        pool: how a feature map becomes a vector: ``avg``, ``max``, ``avg+max``, ``flatten`` or ``none``.
-        taps: layers whose outputs are kept, as ``LAYER`` or ``LAYER=POOL``; a layer may be a glob.
+        pool, resize, interpolation, crop_share: see :func:`featurestore.backbones.load_backbone`.
+        taps: layers whose outputs are kept, as ``LAYER`` or ``LAYER=POOL``; a layer may be a glob or a slice.
         preprocessing: what a ``.keras`` file wants its pixels to be; see :func:`featurestore.backbones.load_backbone`.
-        resize: ``squash`` to a square, ``crop`` the centre, or ``pad`` with black.
         dtype: of the stored features: ``float32`` or ``float16``.
         views: augmented versions of each training image, kept beside it; None for as many as the file has.
         augment: what they look like, one of :data:`featurestore.images.augment.AUGMENTATIONS`; None for ``mild``.
         precision: that networks compute in: ``float32``, ``bfloat16`` or ``float16``.
-        decoder: ``pillow``, ``draft`` or ``turbo``: see :func:`featurestore.images.decode.decode_sizes`.
+        decoder: ``pillow``, ``draft`` or ``turbo``: see :func:`featurestore.images.decode.decode_framings`.
         engine: ``keras``, ``openvino``, or ``auto``: that of the rows which are there, else the faster one.
         batch_size: images per forward pass; None for what suits the machine. An interrupted run is resumed with the
             size and engine that it began with.
@@ -54,10 +53,12 @@ class ExtractionOptions:
     """
 
     size: int | None
-    pool: Pool
+    pool: Pool | None
     taps: tuple[str, ...]
     preprocessing: str | None
-    resize: Resize
+    resize: Resize | None
+    interpolation: Interpolation | None
+    crop_share: float | None
     dtype: Dtype
     views: int | None
     augment: Augment | None
@@ -71,7 +72,6 @@ class ExtractionOptions:
 
     def __post_init__(self) -> None:
         for what, value, known in (
-            ("resize rule", self.resize, RESIZES),
             ("dtype", self.dtype, DTYPES),
             ("decoder", self.decoder, DECODERS),
             ("engine", self.engine, engines.ENGINES),
@@ -91,6 +91,9 @@ class ExtractionOptions:
     def requests(self, networks: Mapping[str, str]) -> list[Request]:
         """Return how each network is built; `networks` are names of backbones, each with its weights."""
         return [
-            Request(name, weights, self.size, self.pool, self.taps, self.preprocessing, self.precision)
+            Request(
+                name, weights, self.size, self.pool, self.taps, self.preprocessing, self.precision, self.resize,
+                self.interpolation, self.crop_share,
+            )
             for name, weights in networks.items()
-        ]
+        ]  # fmt: skip

@@ -11,6 +11,7 @@ from operator import eq
 from pathlib import Path
 from typing import Any
 
+from featurestore.backbones import Outline
 from featurestore.errors import SourceError
 from featurestore.extraction.job import Job
 from featurestore.extraction.plan import Item, Plan
@@ -144,13 +145,20 @@ def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequ
         spec=job.spec.to_json(),
         class_names=list(dataset.class_names),
         augment=plan.views.preset,
-        provenance={"weights": job.backbone.weights, "flops": job.backbone.flops, "producers": producers},
+        provenance=_provenance(job.backbone, producers),
         taps=list(job.taps),
         columns={name: [getattr(sample, name) for sample in kept] for name in file_format.COLUMNS},
         views={file_format.ROW: [row for row, _ in views], file_format.NUMBER: [item.number for _, item in views]},
         failures=sorted(failed),
         sources=[str(path) for path, *_ in plan.rows.origins() if path in used],
     )
+
+
+def _provenance(backbone: Outline, producers: list[dict[str, str]]) -> dict[str, Any]:
+    """Return what :class:`featurestore.store.file_format.Provenance` says."""
+    known = {"licence": backbone.licence, "revision": backbone.revision}
+    told = {name: text for name, text in known.items() if text}
+    return {"weights": backbone.weights, "flops": backbone.flops, "producers": producers, **told}
 
 
 def _views(plan: Plan, sample: Sample) -> list[Item]:

@@ -153,7 +153,7 @@ def _batches(works: Sequence[Work], source: Source, timing: Timing) -> Iterator[
         ImageTask(
             sample,
             [
-                Wish(work.spec.size, work.preset, found.get(sample.digest, []))
+                Wish(work.spec.framing, work.preset, found.get(sample.digest, []))
                 for work, found in zip(works, wanted, strict=True)
             ],
         )
@@ -161,8 +161,8 @@ def _batches(works: Sequence[Work], source: Source, timing: Timing) -> Iterator[
     )
     per_image = max(len(items) for found in wanted for items in found.values())
     largest = max(work.journal.header.batch_size for work in works)
-    spec, window = works[0].spec, max(2 * cores(), 2 * largest // per_image)
-    for found in decode_ahead(source, spec.resize, spec.decoder, tasks, len(todo), window):
+    window = max(2 * cores(), 2 * largest // per_image)
+    for found in decode_ahead(source, tasks, len(todo), window):
         timing.add("read", found.read)
         timing.add("decode", found.decode)
         for number, (lane, pixels) in enumerate(zip(lanes, found.pixels, strict=True)):

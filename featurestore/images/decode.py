@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError, _imaging, features
 from featurestore.errors import ImageError
 from featurestore.images import turbo
 from featurestore.images.picture import Picture
-from featurestore.spec import Decoder, Resize
+from featurestore.spec import Decoder, Framing, Resize
 from featurestore.system.budget import Budget
 from featurestore.system.files import open_regular, read_regular, why
 from featurestore.system.machine import cores, machine_memory
@@ -169,13 +169,10 @@ def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArra
     not blended: a transparent pixel shows the colour stored under it. EXIF orientation is applied; 16-bit grey is
     scaled to 8 bits; of an animation the first frame counts.
 
-    Resizing is bilinear and antialiased: ``squash`` ignores the aspect ratio, ``crop`` keeps the central square,
-    ``pad`` keeps everything, centred on black.
-
     Args:
         data: a file's bytes, or uint8 pixels (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
         size: side of the result.
-        resize: ``squash``, ``crop`` or ``pad``.
+        resize: see :class:`featurestore.spec.Framing`.
 
     Returns:
         uint8, shape (size, size, 3).
@@ -183,29 +180,36 @@ def decode(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArra
     Raises:
         ImageError: the data give no pixels, or more than `MAX_PIXELS`.
     """
-    return decode_sizes(data, [size], resize)[size]
+    framing = Framing(size, resize)
+    return decode_framings(data, [framing])[framing]
 
 
-def decode_sizes(
-    data: bytes | NDArray[np.uint8], sizes: Iterable[int], resize: Resize, decoder: Decoder = "pillow"
-) -> dict[int, NDArray[np.uint8]]:
-    """As :func:`decode`, in several sizes at once: the costly part is done once.
+def decode_framings(data: bytes | NDArray[np.uint8], framings: Iterable[Framing]) -> dict[Framing, NDArray[np.uint8]]:
+    """As :func:`decode`, in several framings at once: the costly part is done once for each decoder.
+
+    The decoder is ``pillow``; or ``draft``, where libjpeg leaves out what lies beyond half, a quarter or an eighth of a
+    JPEG's resolution, as long as both sides keep the length that they are resized to. Each size is then decoded for
+    itself, so that none depends on the others. Or it is ``turbo``: see :mod:`featurestore.images.turbo`.
 
     Args:
-        data, resize: see there.
-        sizes: sides of the results.
-        decoder: ``pillow``; or ``draft``, where libjpeg leaves out what lies beyond half, a quarter or an eighth of a
-            JPEG's resolution, as long as both sides keep the `size`. Each size is then decoded for itself, so that
-            none depends on the others. Or ``turbo``: see :mod:`featurestore.images.turbo`.
+        data: see there.
+        framings: of the results.
 
     Raises:
+        ImageError: see there.
         MissingDependencyError: a library that the decoder needs is not installed.
     """
-    check(decoder)
-    if decoder == "draft":
-        return {size: _decode_one(data, size, resize) for size in sizes}
-    with opened(data, quick=decoder == "turbo") as picture:
-        return {size: resized(picture, size, resize) for size in sizes}
+    # Those that begin with the same picture: of what decoder, and of what resolution at least.
+    alike: dict[tuple[Decoder, int | None], list[Framing]] = {}
+    for framing in framings:
+        least = framing.shortest if framing.decoder == "draft" else None
+        alike.setdefault((framing.decoder, least), []).append(framing)
+    found = {}
+    for (decoder, least), some in alike.items():
+        check(decoder)
+        with opened(data, least, quick=decoder == "turbo") as picture, _one_error():
+            found.update({framing: picture.framed(framing) for framing in some})
+    return found
 
 
 def check(decoder: Decoder) -> None:
@@ -217,11 +221,6 @@ def check(decoder: Decoder) -> None:
 def libraries(decoder: Decoder) -> tuple[str, ...]:
     """Return the packages on which a decoder's pixels depend."""
     return ("pillow", *turbo.LIBRARIES) if decoder == "turbo" else ("pillow",)
-
-
-def _decode_one(data: bytes | NDArray[np.uint8], size: int, resize: Resize) -> NDArray[np.uint8]:
-    with opened(data, size) as picture:
-        return resized(picture, size, resize)
 
 
 @contextmanager
@@ -260,7 +259,7 @@ def opened(data: bytes | NDArray[np.uint8], at_least: int | None = None, *, quic
 def resized(picture: Picture, size: int, resize: Resize) -> NDArray[np.uint8]:
     """Do the second half of :func:`decode`: resize an image that is opened."""
     with _one_error():
-        return picture.resized(size, resize)
+        return picture.framed(Framing(size, resize))
 
 
 def _give_back() -> None:

@@ -6,12 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from featurestore.spec import Resize
+from featurestore.spec import Framing, Interpolation
 
 _STRIP = 16 * 2**20
 """Bytes of a larger image, as upright RGB, that are there at a time."""
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+_FILTERS: dict[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+_LONGEST = 8
+"""Of an image that is longer than so many times its width, no more is resized before its centre is cut out."""
 
 TURNS: dict[Any, tuple[Image.Transpose | None, bool, bool, bool]] = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
@@ -66,37 +75,59 @@ class Picture:
             top, bottom = height - bottom, height - top
         return left, top, right, bottom
 
-    def resized(self, size: int, resize: Resize) -> NDArray[np.uint8]:
-        """Return the image as a square, (size, size, 3): see :func:`featurestore.images.decode.decode`."""
-        width, height = self.size
-        if resize == "crop":
+    def framed(self, framing: Framing) -> NDArray[np.uint8]:
+        """Return the image as a square, (size, size, 3): see :class:`featurestore.spec.Framing`."""
+        (width, height), size, how = self.size, framing.size, framing.interpolation
+        if framing.resize == "shortest":
+            return self._centre(framing)
+        if framing.resize == "crop":
             side = min(width, height)
             left, top = (width - side) // 2, (height - side) // 2
-            return self._scaled((left, top, left + side, top + side), size, size)
+            return self._scaled((left, top, left + side, top + side), size, size, how)
         whole = (0, 0, width, height)
-        if resize == "squash":
-            return self._scaled(whole, size, size)
+        if framing.resize == "squash":
+            return self._scaled(whole, size, size, how)
         scale = size / max(width, height)
         width, height = max(1, round(width * scale)), max(1, round(height * scale))
         left, top = (size - width) // 2, (size - height) // 2
         canvas = np.zeros((size, size, 3), np.uint8)
-        canvas[top : top + height, left : left + width] = self._scaled(whole, width, height)
+        canvas[top : top + height, left : left + width] = self._scaled(whole, width, height, how)
         return canvas
 
-    def _scaled(self, box: Box, width: int, height: int) -> NDArray[np.uint8]:
+    def _central(self, most: int) -> Box:
+        """Return the box of the whole image; the centre of one that is longer than `most` times its width."""
+        width, height = self.size
+        across, down = min(width, most * height), min(height, most * width)
+        left, top = (width - across) // 2, (height - down) // 2
+        return left, top, left + across, top + down
+
+    def _centre(self, framing: Framing) -> NDArray[np.uint8]:
+        """Return the centre of the image, resized as a whole: lengths and places are rounded as torchvision does."""
+        left, top, right, bottom = box = self._central(_LONGEST)
+        lengths = right - left, bottom - top
+        width, height = (framing.shortest * length // min(lengths) for length in lengths)
+        x, y = (round((length - framing.size) / 2) for length in (width, height))
+        whole = self._scaled(box, width, height, framing.interpolation)
+        return np.ascontiguousarray(whole[y : y + framing.size, x : x + framing.size])
+
+    def _scaled(self, box: Box, width: int, height: int, how: Interpolation) -> NDArray[np.uint8]:
         """Resize one side after the other; the order decides the rounding, and that of Pillow depends on its version.
 
         The first side is resized strip by strip, which changes no pixel: it makes each row, or column, by itself.
         """
-        as_it_is = self._image.mode == "RGB" and self._turn is None and box == (0, 0, *self.size)
-        shrink_first, strips = self._strips(box, width, height, as_it_is=as_it_is)
+        resampling = _FILTERS[how]
+        shrink_first, strips = self._strips(box, width, height, as_it_is=self._as_it_is(box))
         left, top, right, bottom = box
         half = Image.new("RGB", (right - left, height) if shrink_first else (width, bottom - top))
         for strip in strips:
             image = self.part(strip)
             size = (image.width, height) if shrink_first else (width, image.height)
-            half.paste(image.resize(size, Image.Resampling.BILINEAR), (strip[0] - left, strip[1] - top))
-        return np.asarray(half.resize((width, height), Image.Resampling.BILINEAR))
+            half.paste(image.resize(size, resampling), (strip[0] - left, strip[1] - top))
+        return np.asarray(half.resize((width, height), resampling))
+
+    def _as_it_is(self, box: Box) -> bool:
+        """Tell whether the pixels in a box need no copy."""
+        return self._image.mode == "RGB" and self._turn is None and box == (0, 0, *self.size)
 
     @staticmethod
     def _strips(box: Box, width: int, height: int, *, as_it_is: bool) -> tuple[bool, list[Box]]:

@@ -4,7 +4,7 @@ A JPEG is decoded by libjpeg-turbo straight into an array (simplejpeg), to the v
 library does not take without a word (CMYK, 12 bits, damaged data) is left to Pillow, and so are other formats: each
 error is Pillow's own. Every image is resized by Pillow's filter, one side after the other in our order, but with SIMD
 instructions and weights of 16 bits (Rust's fast_image_resize, in cykooz-resizer): of a thousand values about one
-differs, by 1.
+differs, by 1. Pillow itself resizes with other filters than the bilinear one.
 """
 
 import threading
@@ -18,6 +18,7 @@ from PIL import Image
 
 from featurestore.errors import missing
 from featurestore.images.picture import TURNS, Box, Picture
+from featurestore.spec import Interpolation
 
 if TYPE_CHECKING:
     from cykooz_resizer import ResizeOptions, Resizer
@@ -61,7 +62,9 @@ class QuickPicture(Picture):
         """Return the upright RGB pixels in a box: uint8 (height, width, 3)."""
         return np.asarray(self.part(box))
 
-    def _scaled(self, box: Box, width: int, height: int) -> NDArray[np.uint8]:
+    def _scaled(self, box: Box, width: int, height: int, how: Interpolation) -> NDArray[np.uint8]:
+        if how != "bilinear":
+            return super()._scaled(box, width, height, how)
         shrink_first, strips = self._strips(box, width, height, as_it_is=False)
         halves = [
             _stretched(
@@ -92,6 +95,9 @@ class ArrayPicture(QuickPicture):
         """Return a view of the pixels in a box, see :meth:`QuickPicture.pixels`."""
         left, top, right, bottom = box
         return self._pixels[top:bottom, left:right]
+
+    def _as_it_is(self, box: Box) -> bool:
+        return False
 
     def part(self, box: Box) -> Image.Image:
         """Return the pixels in a box as an image, see :meth:`Picture.part`."""

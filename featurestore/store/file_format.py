@@ -116,11 +116,14 @@ class Provenance:
         flops: per tap, of one forward pass up to it; None where that is not known.
         producers: each engine and set of library versions that computed rows of the file.
         weights: as named by the user.
+        licence, revision: of the weights, see :class:`featurestore.backbones.Outline`.
     """
 
     flops: dict[str, int | None] = field(default_factory=dict)
     producers: list[dict[str, str]] = field(default_factory=list)
     weights: str = ""
+    licence: str = ""
+    revision: str = ""
 
 
 def feature_names(taps: Sequence[str], group: str = "") -> dict[str, str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featurestore import spec
+
 if TYPE_CHECKING:
     from featurestore.sources.base import Source
 
@@ -73,6 +75,22 @@ def networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
 Json = Annotated[bool, option("Print one JSON document instead of text.", "--json")]
 Quiet = Annotated[bool, option("No progress, no summary.", "--quiet", "-q")]
 Plain = Annotated[bool, option("Leave out the file's augmented views.", "--plain")]
+Preprocessing = Annotated[
+    str | None,
+    option(
+        "What a file's network wants its pixels to be: caffe, clip, lite, none, tf, torch, or 'mean=R,G,B std=R,G,B'.",
+        metavar="NAME",
+        group=NETWORK,
+    ),
+]
+Resize = Annotated[
+    spec.Resize | None, option("How an image becomes a square; the backbone's way by default.", group=NETWORK)
+]
+Interpolation = Annotated[spec.Interpolation | None, option("Of the resizing.", group=NETWORK)]
+CropShare = Annotated[
+    float | None,
+    option("For --resize shortest: the share of that side to keep.", metavar="0..1", group=NETWORK),
+]
 BackboneWeights = Annotated[str | None, option("Of the backbone, if not where they were.", "--weights")]
 MaxMemory = Annotated[
     int | None,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from featurestore.backbones import FrozenNetwork
 from featurestore.engines import compile_backbone
 from featurestore.errors import ExportError, ImageError, SourceError, one_line, suggest
-from featurestore.images.decode import decode, decode_sizes, read_file
+from featurestore.images.decode import decode_framings, read_file
 from featurestore.spec import ExtractionSpec
 from featurestore.system.files import replacing_files
 from featurestore.system.keras import without_stderr
@@ -142,19 +142,20 @@ def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: NDArray[np.u
 
 def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> NDArray[np.uint8]:
     """Return real images as the backbone takes them: of a folder, evenly chosen, or photographs of scikit-learn."""
+    shown = spec.framing
     if folder is None:
         from sklearn.datasets import load_sample_images
 
         photographs = load_sample_images().images  # 427 × 640
         corners = [(top, left) for top in (0, 107, 213) for left in range(0, 480, 107)]
         parts = [image[top : top + 214, left : left + 160] for image in photographs for top, left in corners]
-        return np.stack([decode(part, spec.size, spec.resize) for part in parts])
+        return np.stack([decode_framings(part, [shown])[shown] for part in parts])
     count, paths = find_images([folder])
     found = []
     for i, path in enumerate(paths):
         if i % -(-count // CHECKED) == 0:
             with suppress(ImageError):
-                found.append(decode_sizes(read_file(path), [spec.size], spec.resize, spec.decoder)[spec.size])
+                found.append(decode_framings(read_file(path), [shown])[shown])
     if not found:
         raise SourceError(f"{folder}: no image there can be read: give --check another folder")
     return np.stack(found)
@@ -167,6 +168,8 @@ def _info(head: FittedHead) -> dict[str, Any]:
         "class_names": list(head.class_names),
         "size": spec.size,
         "resize": spec.resize,
+        "interpolation": spec.interpolation,
+        "crop_share": spec.crop_share,
         "channels": "RGB",
         "head": head.design.kind,
         "dataset": head.dataset,

@@ -33,9 +33,9 @@ def join(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionS
     Raises:
         ExportError: the backbones want different pixels of one image, or one is no network of Keras.
     """
-    rules = {(spec.size, spec.resize, spec.decoder) for spec in networks}
-    if len(rules) > 1:
-        sizes = ", ".join(sorted(f"{size} px ({resize}, {decoder})" for size, resize, decoder in rules))
+    framings = {spec.framing for spec in networks}
+    if len(framings) > 1:
+        sizes = ", ".join(sorted(f"{each.size} px ({each.resize}, {each.decoder})" for each in framings))
         raise ExportError(f"{head.path}: its backbones take different pixels ({sizes}): extract all with one --size")
     keras = import_keras("exporting a model")
     size = next(iter(networks)).size

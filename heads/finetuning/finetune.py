@@ -337,7 +337,8 @@ def _save_backbone(trunk: Trunk, spec: ExtractionSpec, tap: Tap, out: Path) -> I
         trunk.whole.save(draft)
     backbone = load_backbone(
         str(path), size=spec.size, taps=(Tap(LAST, tap.pool),), preprocessing=spec.preprocessing,
-        precision=spec.precision,
+        precision=spec.precision, resize=spec.resize, interpolation=spec.interpolation,
+        crop_share=spec.crop_share,
     )  # fmt: skip
-    made = backbone.spec(spec.resize, spec.dtype, spec.decoder)
+    made = backbone.spec(spec.dtype, spec.decoder)
     return Input(made, made.tap_names[0], str(path))

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork, graph
-from featurestore.backbones.base import PREPROCESSINGS
 from featurestore.backbones.keras_network import pooled
+from featurestore.backbones.preprocessing import Preprocessing
 from featurestore.errors import BackboneError, HeadError
 from featurestore.spec import Pool, Tap
 from heads.feature_table import Floats
@@ -107,7 +107,7 @@ class Trunk:
             maps = self.top(keras.ops.cast(rows, "float32"))
         else:
             rows = keras.Input((self.size, self.size, 3), dtype="uint8")
-            images = PREPROCESSINGS[self.preprocessing](rows)
+            images = Preprocessing.of(self.preprocessing)(rows)
             maps = self.top(self.bottom(images) if self.bottom else images)
         features = pooled(maps, self.pool)
         return keras.Model(rows, features if len(features.shape) == 2 else keras.layers.Flatten()(features))

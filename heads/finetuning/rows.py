@@ -128,7 +128,8 @@ def from_cache(
     views = recipe.made_views
     made = extract(
         source, store, backbone=name, weights=weights, size=spec.size, pool="none", taps=[boundary],
-        preprocessing=spec.preprocessing, resize=spec.resize, dtype=recipe.dtype,
+        preprocessing=spec.preprocessing, resize=spec.resize, interpolation=spec.interpolation,
+        crop_share=spec.crop_share, dtype=recipe.dtype,
         views=views, augment=recipe.augment, precision=spec.precision, decoder=spec.decoder, progress=progress,
     )  # fmt: skip
     file = FeatureStore(made.path)
@@ -168,7 +169,7 @@ def from_pixels(source: Source, spec: ExtractionSpec, recipe: Recipe, limit: int
         numbers = range(1, views + 1) if sample.split == "train" else ()
         keys = [sample.digest, *(view_key(sample.digest, preset, number) for number in numbers)]
         items = [Item(key=key, sample=sample, number=number) for number, key in enumerate(keys)]
-        return ImageTask(sample, [Wish(spec.size, preset, items)])
+        return ImageTask(sample, [Wish(spec.framing, preset, items)])
 
     side = (spec.size, spec.size, 3)
     plain, shown = (np.empty((n, *side), np.uint8) for n in (len(samples), count - len(samples)))
@@ -176,7 +177,7 @@ def from_pixels(source: Source, spec: ExtractionSpec, recipe: Recipe, limit: int
     owners: list[int] = []
     failures = [(failure.path, failure.reason) for failure in dataset.failures]
     tasks = map(task, samples)
-    decoded = decode_ahead(source, spec.resize, spec.decoder, tasks, len(samples), window=2 * cores())
+    decoded = decode_ahead(source, tasks, len(samples), window=2 * cores())
     for done, (sample, outcome) in enumerate(zip(samples, decoded, strict=True), start=1):
         found: list[Any] = [*outcome.pixels[0].values()]  # an image that cannot be read gives its error for all
         first, *rest = found

@@ -13,9 +13,9 @@ from featurestore.backbones import FrozenNetwork, load_backbone, named
 from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
-from featurestore.images.decode import decode_sizes, file_in_turn, read_file
+from featurestore.images.decode import decode_framings, file_in_turn, read_file
 from featurestore.sources.tree import Tree
-from featurestore.spec import Decoder, ExtractionSpec, Resize
+from featurestore.spec import ExtractionSpec
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result
@@ -108,9 +108,7 @@ class Predictor:
         self._head = head if isinstance(head, FittedHead) else load_head(head)
         self.class_names = self._head.class_names
         self._networks: dict[ExtractionSpec, Compute] = {}
-        self._sizes: dict[tuple[Resize, Decoder], set[int]] = {}
         for spec, backbone in load_networks(self._head, weights).items():
-            self._sizes.setdefault((spec.resize, spec.decoder), set()).add(spec.size)
             self._networks[spec] = compile_backbone(backbone)
 
     def predict(
@@ -164,14 +162,13 @@ class Predictor:
         return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
     def _pixels(self, path: Path) -> list[Pixels]:
-        """Decode an image once for each resize rule; return its pixels for each backbone."""
+        """Decode an image once for all backbones; return its pixels for each."""
         try:
             with file_in_turn(path):
-                data = read_file(path)
-                found = {rule: decode_sizes(data, sizes, *rule) for rule, sizes in self._sizes.items()}
+                found = decode_framings(read_file(path), {spec.framing for spec in self._networks})
         except ImageError as error:
             return [error.alone()] * len(self._networks)
-        return [found[spec.resize, spec.decoder][spec.size] for spec in self._networks]
+        return [found[spec.framing] for spec in self._networks]
 
 
 def probabilities(
@@ -216,8 +213,11 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
         taps=spec.taps,
         preprocessing=spec.preprocessing,
         precision=spec.precision,
+        resize=spec.resize,
+        interpolation=spec.interpolation,
+        crop_share=spec.crop_share,
     )
-    if differences := spec.differences(backbone.spec(spec.resize, spec.dtype, spec.decoder)):
+    if differences := spec.differences(backbone.spec(spec.dtype, spec.decoder)):
         raise SpecMismatchError(
             f"{head_dir}: fitted on features of another backbone than can be built here "
             f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"

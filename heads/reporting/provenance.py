@@ -30,7 +30,7 @@ def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
         found.append(["made by", " | ".join(makers) or "unknown"])
     for item in fitted.inputs:
         spec = item.spec
-        how = f"{spec.size} px, {spec.resize}, {spec.preprocessing}, {spec.dtype}"
+        how = f"{spec.size} px, {spec.resize}, {spec.interpolation}, {spec.preprocessing}, {spec.dtype}"
         weights = f"weights {item.weights} ({spec.weights_digest[:16]}…)"
         found.append(["features", f"{spec.backbone}.{item.tap}: {how}, {weights}, fingerprint {item.fingerprint}"])
     sweep, tuning = run.sweep and run.sweep.settings.to_dict(), run.tuning and run.tuning["settings"]
@@ -96,10 +96,13 @@ def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
         parts += ["--preprocessing", spec.preprocessing]
     for tap in spec.taps:
         parts += ["--tap", f"{tap.layer}={tap.pool}"]
-    usual = {"resize": "squash", "dtype": "float32", "precision": "float32", "decoder": "pillow"}
+    usual = {
+        "resize": "squash", "interpolation": "bilinear", "crop_share": 1.0, "dtype": "float32", "precision": "float32",
+        "decoder": "pillow",
+    }  # fmt: skip
     for name, value in usual.items():
         if getattr(spec, name) != value:
-            parts += [f"--{name}", getattr(spec, name)]
+            parts += [f"--{name.replace('_', '-')}", str(getattr(spec, name))]
     if store is not None and len(store.view_rows):
         parts += ["--views", str(int(store.view_numbers.max())), "--augment", store.augment]
     return parts

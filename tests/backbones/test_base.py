@@ -12,7 +12,8 @@ import pytest
 
 from featurestore import FeatureStore, backbones, engines, extract
 from featurestore.backbones import ARCHITECTURES, Architecture, FrozenNetwork, Request, find, load_backbone, taps_of
-from featurestore.backbones.base import PREPROCESSINGS, resolve
+from featurestore.backbones.preprocessing import PREPROCESSINGS
+from featurestore.backbones.taps import resolve
 from featurestore.errors import BackboneError
 from featurestore.images.decode import decode
 from featurestore.spec import Tap, tap_names
@@ -20,7 +21,7 @@ from featurestore.spec import Tap, tap_names
 # ---------------------------------------------------------------------------------------------- the file of the network
 
 WEIGHTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
-LAYERS = ["colours", "mixed"]
+LAYERS = {"colours": (3,), "mixed": (4,)}
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,15 @@ class ColourArchitecture(Architecture):
         taps = resolve(self.name, LAYERS, "mixed", request.parsed_taps())
         widths = {"colours": 3, "last": 4}
         return self.network(
-            name=self.name,
-            size=request.size or self.size,
-            preprocessing=self.preprocessing,
+            **self.common(request),
             taps=taps,
-            weights=request.weights,
             weights_digest=hashlib.sha256(WEIGHTS.tobytes()).hexdigest(),
             shapes={name: (widths[tap.layer],) for name, tap in zip(tap_names(taps), taps, strict=True)},
             flops=dict.fromkeys(tap_names(taps)),
-            precision=request.precision,
         )
 
     def layers(self, size):
-        return [{"layer": name, "type": "mean", "shape": (3 if name == "colours" else 4,), "flops": None}
-                for name in LAYERS]  # fmt: skip
+        return [{"layer": name, "type": "mean", "shape": shape, "flops": None} for name, shape in LAYERS.items()]
 
 
 # ---------------------------------------------------------------------------------------------- what it can do then
@@ -89,7 +85,7 @@ def test_its_features_are_extracted_and_read(colours, images, tmp_path):
 def test_it_is_found_listed_and_asked_for_its_layers(colours):
     assert find("Colours") is colours
     assert any(row["backbone"] == "colours" and row["width"] == 4 for row in backbones.table())
-    assert [row["layer"] for row in taps_of("colours")] == LAYERS
+    assert [row["layer"] for row in taps_of("colours")] == list(LAYERS)
     assert load_backbone("colours", taps=["mixed=max", "col*"]).taps == (Tap("colours"), Tap("last", "max"))
     with pytest.raises(BackboneError, match="colours has no option 'width': it takes none"):
         find("colours:width=2")

@@ -86,9 +86,10 @@ def test_the_config_tells_networks_apart_and_not_the_process_that_wrote_them(tmp
 
 def test_the_preprocessing_must_be_stated_and_only_here(tmp_path):
     saved(tmp_path / "m.keras")
-    for given in (None, "TF"):
-        with pytest.raises(BackboneError, match=r"m\.keras: say how .*--preprocessing caffe or tf or torch or "):
-            find(str(tmp_path / "m.keras"), given)
+    with pytest.raises(BackboneError, match=r"m\.keras: say how .*--preprocessing caffe or tf or torch or "):
+        find(str(tmp_path / "m.keras"))
+    with pytest.raises(BackboneError, match="unknown preprocessing 'TF': did you mean 'tf'"):
+        find(str(tmp_path / "m.keras"), "TF")
     with pytest.raises(BackboneError, match="vgg16 has its own preprocessing, 'caffe'"):
         find("vgg16", "tf")
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from featurestore.backbones import applications, find
-from featurestore.backbones.base import PREPROCESSINGS
 from featurestore.backbones.graph import tap_table
+from featurestore.backbones.preprocessing import PREPROCESSINGS
 from featurestore.system.keras import import_keras
 
 

@@ -22,8 +22,8 @@ from PIL import Image
 
 from featurestore import FeatureStore, engines, extract
 from featurestore.backbones import load_backbone
-from featurestore.images.decode import decode_sizes
-from featurestore.spec import DECODERS, Decoder
+from featurestore.images.decode import decode_framings
+from featurestore.spec import DECODERS, Decoder, Framing
 
 BACKBONES = ["efficientnet_lite0", "mobilenet_v2=random", "resnet50=random", "efficientnet_b0=random", "vgg16=random"]
 BATCH = 32
@@ -37,8 +37,9 @@ class Ways:
         self.backbone = load_backbone(name, weights=weights)
         self.size = self.backbone.size
         self.paths = sorted(folder.glob("*/*.jpg"))
-        decoded = [decode_sizes(path.read_bytes(), [self.size], "squash", decoder) for path in self.paths]
-        self.pixels = np.stack([pixels[self.size] for pixels in decoded])
+        framing = Framing(self.size, decoder=decoder)
+        decoded = [decode_framings(path.read_bytes(), [framing]) for path in self.paths]
+        self.pixels = np.stack([pixels[framing] for pixels in decoded])
         self.plain = self.backbone.model.predict(self.pixels, batch_size=BATCH, verbose=0)["last"]
         self.engine = engines.fastest(self.backbone)
         self.network = engines.compile_backbone(self.backbone, self.engine)

@@ -11,12 +11,18 @@ from PIL import Image
 
 from featurestore.errors import ImageError
 from featurestore.images import decode as decoding
-from featurestore.images.decode import MAX_BYTES, decode_sizes, hash_file, read_file
+from featurestore.images.decode import MAX_BYTES, decode_framings, hash_file, read_file
 from featurestore.images.picture import Picture
 from featurestore.images.turbo import QuickPicture
 from featurestore.sources.base import digest_of
-from featurestore.spec import DECODERS, RESIZES
+from featurestore.spec import DECODERS, RESIZES, Framing
 from featurestore.system.budget import Budget
+
+IMPORTS = """
+from pathlib import Path
+from featurestore.images.decode import decode_framings
+from featurestore.spec import Framing
+"""
 
 
 @pytest.fixture(params=DECODERS)
@@ -26,7 +32,11 @@ def decoder(request):
 
 @pytest.fixture
 def decode(decoder):
-    return lambda data, size, resize: decode_sizes(data, [size], resize, decoder)[size]
+    def decode(data, size, resize):
+        framing = Framing(size, resize, decoder=decoder)
+        return decode_framings(data, [framing])[framing]
+
+    return decode
 
 
 def turned(orientation):
@@ -88,9 +98,9 @@ def test_an_image_in_strips_has_the_pixels_of_the_whole(mode, orientation, kind,
     image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 200) if mode == "I;16" else Image.fromarray(pixels)
     picture = kind(image if mode == "I;16" else image.convert(mode), orientation)
     sizes = [(resize, size) for resize in RESIZES for size in (16, 80, 200)]
-    whole = [np.asarray(picture.resized(size, resize)) for resize, size in sizes]
+    whole = [np.asarray(picture.framed(Framing(size, resize))) for resize, size in sizes]
     monkeypatch.setattr("featurestore.images.picture._STRIP", 4 * 90 * 7)
-    strips = [np.asarray(picture.resized(size, resize)) for resize, size in sizes]
+    strips = [np.asarray(picture.framed(Framing(size, resize))) for resize, size in sizes]
     assert all((a == b).all() for a, b in zip(whole, strips, strict=True))
 
 
@@ -117,8 +127,8 @@ def test_large_images_wait_for_each_other(tmp_path):
 def test_a_large_image_costs_little_more_than_its_pixels(tmp_path, colour_type, bits, most, resize, decoder):
     (tmp_path / "x.png").write_bytes(png(13_000, 13_000, colour_type, bits))
     found = cost_of_code(
-        "from pathlib import Path\nfrom featurestore.images.decode import decode_sizes\n"
-        f"decode_sizes(Path({str(tmp_path / 'x.png')!r}).read_bytes(), [224], {resize!r}, {decoder!r})"
+        f"{IMPORTS}framing = Framing(224, {resize!r}, decoder={decoder!r})\n"
+        f"decode_framings(Path({str(tmp_path / 'x.png')!r}).read_bytes(), [framing])"
     )
     assert (found.code, found.err) == (0, "")
     assert found.peak < most
@@ -132,8 +142,8 @@ def test_a_large_jpeg_costs_little_more_than_its_pixels(tmp_path, mode, options,
     """A decoder that makes RGB of grey at once must not cost more than RGB does."""
     Image.new(mode, (13_000, 13_000)).save(tmp_path / "x.jpg", exif=turned(6), **options)
     found = cost_of_code(
-        "from pathlib import Path\nfrom featurestore.images.decode import decode_sizes\n"
-        f"decode_sizes(Path({str(tmp_path / 'x.jpg')!r}).read_bytes(), [224], 'squash', {decoder!r})"
+        f"{IMPORTS}framing = Framing(224, decoder={decoder!r})\n"
+        f"decode_framings(Path({str(tmp_path / 'x.jpg')!r}).read_bytes(), [framing])"
     )
     assert (found.code, found.err) == (0, "")
     assert found.peak < most

@@ -10,6 +10,7 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,9 +20,9 @@ from PIL import Image, features
 from PIL.PngImagePlugin import PngInfo
 
 from featurestore.errors import ImageError
-from featurestore.images.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode, decode_sizes, opened, read_file
-from featurestore.images.picture import scale16
-from featurestore.spec import RESIZES
+from featurestore.images.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode, decode_framings, opened, read_file
+from featurestore.images.picture import Picture, scale16
+from featurestore.spec import DECODERS, INTERPOLATIONS, RESIZES, Framing
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 CORNERS = {"A": RED, "B": GREEN, "C": BLUE, "D": WHITE}
@@ -262,6 +263,38 @@ def test_crop_is_the_central_square():
     assert (decode(pixels.transpose(1, 0, 2), 16, "crop") == pixels[:, 7:23].transpose(1, 0, 2)).all()
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.sampled_from([1.0, 0.95, 0.875, 0.5, 0.1]),
+    st.sampled_from(INTERPOLATIONS), st.sampled_from([1, 6]), st.integers(1, 4096),
+)  # fmt: skip
+def test_shortest_is_the_centre_of_the_whole_image_resized(height, width, size, share, how, turn, strip):
+    framing = Framing(size, "shortest", how, share)
+    picture = Picture(Image.fromarray(noise(height, width)), turn)
+    with patch("featurestore.images.picture._STRIP", strip):
+        found = picture.framed(framing)
+    assert found.shape == (size, size, 3)
+    width, height = picture.size
+    if max(width, height) > 8 * min(width, height):
+        return
+    whole = (int(framing.shortest * width / min(width, height)), int(framing.shortest * height / min(width, height)))
+    resampling = Image.Resampling[how.upper()]
+    resized = np.asarray(picture.part((0, 0, width, height)).resize(whole, resampling)).astype(int)
+    left, top = (round((side - size) / 2) for side in whole)
+    # Versions of Pillow differ in which side they resize first, and so in rounding.
+    assert np.abs(found - resized[top : top + size, left : left + size]).max() <= 4
+
+
+def test_a_photographs_centre_is_that_of_torchvision():
+    """Of an image of Pillow's, torchvision's Resize(248, bicubic) and CenterCrop(224) are these two calls."""
+    y, x = np.mgrid[0:333, 0:500]
+    image = np.stack([x / 2, y * 0.7, (x * y) % 256], axis=-1).astype(np.uint8)
+    framing = Framing(224, "shortest", "bicubic", 0.9)
+    found = decode_framings(image, [framing])[framing]
+    resized = Image.fromarray(image).resize((int(248 * 500 / 333), 248), Image.Resampling.BICUBIC)
+    assert (found == np.asarray(resized)[12:236, 74:298]).all()
+
+
 def test_pad_keeps_everything_centred_on_black():
     pixels = np.maximum(noise(10, 16), 1)
     padded = decode(pixels, 16, "pad")
@@ -274,6 +307,7 @@ def test_pad_keeps_everything_centred_on_black():
         ("squash", "c959cf1968e5cfb6"),
         ("crop", "ca5999b8ab3f955c"),
         ("pad", "c46c72e4947b62be"),
+        ("shortest", "dbf5dc333fff3f5a"),
     ],
 )
 def test_pixels_are_pinned(resize, digest):
@@ -401,14 +435,33 @@ def test_a_draft_is_decoded_smaller_but_never_below_the_size():
     assert [size_of(data, size) for size in (513, 257, 256, 128, 64)] == [
         (640, 512), (640, 512), (320, 256), (160, 128), (80, 64)
     ]  # fmt: skip
-    both = decode_sizes(data, [64, 300], "crop", "draft")
-    for size, pixels in both.items():
+    framings = [Framing(size, "crop", decoder="draft") for size in (64, 300)]
+    both = decode_framings(data, framings)
+    for framing, pixels in both.items():
+        size = framing.size
         assert pixels.shape == (size, size, 3)
-        np.testing.assert_array_equal(pixels, decode_sizes(data, [size], "crop", "draft")[size])
+        np.testing.assert_array_equal(pixels, decode_framings(data, [framing])[framing])
         assert np.abs(pixels.astype(int) - decode(data, size, "crop")).max() <= 6
-    np.testing.assert_array_equal(both[300], decode(data, 300, "crop"))
+    np.testing.assert_array_equal(both[framings[1]], decode(data, 300, "crop"))
+    padded = Framing(32, "pad", decoder="draft")
     for other in (encoded(picture), noise(300, 300)):
-        np.testing.assert_array_equal(decode_sizes(other, [32], "pad", "draft")[32], decode(other, 32, "pad"))
+        np.testing.assert_array_equal(decode_framings(other, [padded])[padded], decode(other, 32, "pad"))
+
+
+def test_all_framings_of_an_image_are_those_that_each_has_alone():
+    data = encoded(Image.fromarray(noise(90, 120)), "JPEG")
+    framings = [
+        Framing(size, resize, interpolation, share, decoder)
+        for size in (16, 64)
+        for resize, share in (("squash", 1.0), ("crop", 1.0), ("shortest", 0.5), ("shortest", 1.0))
+        for interpolation in INTERPOLATIONS
+        for decoder in DECODERS
+    ]
+    together = decode_framings(data, framings)
+    assert set(together) == set(framings)
+    for framing in framings:
+        np.testing.assert_array_equal(together[framing], decode_framings(data, [framing])[framing])
+    assert len({pixels.tobytes() for framing, pixels in together.items() if framing.decoder == "pillow"}) == 24
 
 
 def test_threads_get_the_same_pixels():

@@ -13,9 +13,9 @@ from PIL import Image
 
 from featurestore.errors import ImageError, MissingDependencyError
 from featurestore.images import turbo
-from featurestore.images.decode import decode_sizes, opened
+from featurestore.images.decode import decode_framings, opened
 from featurestore.images.picture import Picture
-from featurestore.spec import RESIZES
+from featurestore.spec import RESIZES, Framing
 
 
 def photograph(height=90, width=120):
@@ -32,8 +32,9 @@ def encoded(image, kind="JPEG", **options):
 
 
 def outcome(data, size, resize, decoder):
+    framing = Framing(size, resize, decoder=decoder)
     try:
-        return decode_sizes(data, [size], resize, decoder)[size].astype(int)
+        return decode_framings(data, [framing])[framing].astype(int)
     except ImageError as error:
         return str(error)
 
@@ -178,7 +179,7 @@ def test_a_library_that_is_missing_is_named(library, monkeypatch):
     monkeypatch.setattr(turbo, "find_spec", lambda name: None if name == library.replace("-", "_") else found(name))
     turbo.check.cache_clear()
     with pytest.raises(MissingDependencyError, match=rf"--decoder turbo needs {library}.*featurestore\[turbo\]"):
-        decode_sizes(encoded(photograph()), [8], "squash", "turbo")
+        decode_framings(encoded(photograph()), [Framing(8, decoder="turbo")])
     turbo.check.cache_clear()
 
 
