@@ -129,8 +129,8 @@ def fit(fitted: dict[str, Any]) -> str:
 
 def probe(rows: list[dict[str, Any]]) -> str:
     """For ``featurestore probe``."""
-    heading = ["backbone", "tap", "accuracy", "macro F1", "width", "GFLOPs", "seconds", "file"]
-    keys = ["backbone", "tap", "accuracy", "macro_f1", "width", "gflops", "seconds", "file"]
+    heading = ["backbone", "tap", "accuracy", "macro F1", "width", "GFLOPs", "images/s", "seconds", "file"]
+    keys = ["backbone", "tap", "accuracy", "macro_f1", "width", "gflops", "images_per_second", "seconds", "file"]
     return table(heading, [["?" if row[key] is None else row[key] for key in keys] for row in rows])
 
 
