@@ -2,6 +2,8 @@
 
 import importlib
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_nets import Net, cnn, transformer
 
-from featurestore.backbones import load_backbone, onnx_file, onnx_reader, taps_of
+from featurestore.backbones import Request, load_backbone, network_cache, onnx_file, onnx_reader, taps_of
 from featurestore.backbones.onnx_graph import layer_name, plain_name
 from featurestore.backbones.preprocessing import Preprocessing
 from featurestore.backbones.registry import find
@@ -351,3 +353,22 @@ def test_reading_leaves_one_form(tmp_path):
     model = onnx_reader.read_model(tmp_path / "net.onnx")
     assert [node.op_type for node in model.graph.node] == ["Mul"]
     assert [tensor.name for tensor in model.graph.initializer] == ["two"]
+
+
+def test_all_its_files_are_watched(tmp_path):
+    """What an earlier run knows of a network is not believed when its weights or its pixel contract have changed."""
+    options = {"save_as_external_data": True, "size_threshold": 0, "location": "w.bin"}
+    path = cnn(tmp_path / "net.onnx", sidecar={}, **options)
+    watched = network_cache._files(Request(str(path)))
+    assert {path, tmp_path / "w.bin", tmp_path / "net.json"} <= set(watched)
+
+
+def test_keras_is_not_needed(tmp_path, images):
+    path = cnn(tmp_path / "net.onnx", sidecar={})
+    code = (
+        "import sys; from featurestore import extract\n"
+        f"done = extract({str(images)!r}, {str(tmp_path / 'store')!r}, backbone={str(path)!r}, progress=False)\n"
+        "print(done.computed, {'keras', 'tensorflow', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "30 set()"
