@@ -85,7 +85,7 @@ class KerasArchitecture(Architecture):
         shapes = {row["layer"]: row["shape"] for row in table}
         taps = resolve(trunk.name, shapes, output, request.parsed_taps(), self.tokens)
         flops = {row["layer"]: row["flops"] for row in table}
-        flops[LAST] = max((count for count in flops.values() if count is not None), default=None)
+        flops[LAST] = flops[output]
         model = _from_pixels(trunk, self, size, taps)
         names = tap_names(taps)
         facts = self.common(request)

@@ -1,11 +1,11 @@
 """Find a backbone by its name, check what is asked of it, and build it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from featurestore.backbones import applications, efficientnet_lite, keras_file, small_cnn
+from featurestore.backbones import applications, efficientnet_lite, hub, keras_file, small_cnn
 from featurestore.backbones.base import Architecture, FrozenNetwork, Request
 from featurestore.errors import BackboneError, suggest
 from featurestore.spec import (
@@ -34,9 +34,46 @@ FILES: dict[str, Callable[[str, str | None], Architecture]] = {keras_file.SUFFIX
 """Kinds of files that hold a whole network: for each suffix, a function of path and preprocessing that reads one."""
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """A place outside of the registry that has backbones of its own.
+
+    Attributes:
+        architecture: from a name, with the place's prefix, and a preprocessing to its architecture.
+        files: from a name to the files on this machine that its network depends on, found without heavy libraries.
+        absolute: from a name to the same name for a process in another folder.
+        table: lists them, see :func:`table`.
+    """
+
+    architecture: Callable[[str, str | None], Architecture]
+    files: Callable[[str], list[Path]]
+    absolute: Callable[[str], str]
+    table: Callable[[], list[dict[str, str | int | None]]]
+
+
+PREFIXES: dict[str, Elsewhere] = {hub.PREFIX: Elsewhere(hub.architecture, hub.files, hub.absolute, hub.table)}
+"""Other places that backbones come from, by what their names begin with."""
+
+
 def is_file(name: str) -> bool:
     """Return whether `name` is the path of a file that holds a whole network, and not a name of the registry."""
-    return name.endswith(tuple(FILES))
+    return _elsewhere(name) is None and name.endswith(tuple(FILES))
+
+
+def is_outside(name: str) -> bool:
+    """Return whether `name` is not one of the registry's own."""
+    return _elsewhere(name) is not None or is_file(name)
+
+
+def _elsewhere(name: str) -> Elsewhere | None:
+    return next((place for prefix, place in PREFIXES.items() if name.startswith(prefix)), None)
+
+
+def files_of(name: str) -> list[Path]:
+    """List every file that the own weights of the backbone called `name` may come from; its code is left out."""
+    if place := _elsewhere(name):
+        return place.files(name)
+    return [Path(name)] if is_file(name) else find(name).weight_files()
 
 
 def named(backbone: str, weights: str) -> tuple[str, str]:
@@ -44,14 +81,15 @@ def named(backbone: str, weights: str) -> tuple[str, str]:
 
     Args:
         backbone: as a spec calls it: of a file, the stem.
-        weights: as the user named them: of a file with its own weights, its path.
+        weights: as the user named them: of a file with its own weights, its path; of a folder, the prefix and its path.
     """
-    return (weights, "imagenet") if is_file(weights) else (backbone, weights)
+    return (weights, "imagenet") if _elsewhere(weights) or is_file(weights) else (backbone, weights)
 
 
 def anywhere(request: Request) -> Request:
     """Return the same request for a process that runs in another folder: its paths are absolute."""
     name = str(Path(request.name).absolute()) if is_file(request.name) else request.name
+    name = place.absolute(name) if (place := _elsewhere(name)) else name
     own = request.weights in ("imagenet", "random")
     return replace(request, name=name, weights=request.weights if own else str(Path(request.weights).absolute()))
 
@@ -60,8 +98,9 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
     """Find the architecture called `name`, as Keras writes it (``MobileNetV2``) or in snake case, or in a file.
 
     Args:
-        name: options may follow, as in ``mobilenet:alpha=0.25``. Or the path of a file, see :data:`FILES`.
-        preprocessing: the name of one, for a file; all others have their own.
+        name: options may follow, as in ``mobilenet:alpha=0.25``. Or the path of a file, see :data:`FILES`, or a name of
+            another place, see :data:`PREFIXES`.
+        preprocessing: the name of one, for a file or another place's; all others have their own.
 
     Raises:
         BackboneError: there is none, and the message names the nearest; an option or the file cannot be used.
@@ -70,6 +109,8 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
     def plain(text: str) -> str:
         return text.lower().replace("_", "").replace("-", "")
 
+    if place := _elsewhere(name):
+        return place.architecture(name, preprocessing)
     for suffix, architecture_in in FILES.items():
         if name.endswith(suffix):
             return architecture_in(name, preprocessing)
@@ -83,7 +124,13 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
 
 
 def table(name: str | None = None) -> list[dict[str, str | int | None]]:
-    """List name, input size, smallest size, width and origin of the weights, for ``featurestore backbones``."""
+    """List name, input size, smallest size, width, origin and licence of the weights, for ``featurestore backbones``.
+
+    Args:
+        name: of one backbone, or of a place in :data:`PREFIXES` (with or without the colon) for all of its own.
+    """
+    if name and (place := PREFIXES.get(f"{name.removesuffix(':')}:")):
+        return place.table()
     return [
         {
             "backbone": a.name + (" (default)" if a.name == DEFAULT else ""),
