@@ -1,6 +1,8 @@
-"""The command ``featurestore``: parse, call one function, print. Nothing heavy is imported before it is needed."""
+"""The command ``featurestore``: parse, call one function, print. Nothing heavy is imported before it is needed.
 
-from functools import partial
+The commands of stage 2 stand here, those of stage 1 in :mod:`heads.console.stage_1`.
+"""
+
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,14 +10,12 @@ import typer
 
 from featurestore import spec
 from heads import choices
-from heads.console import help, options, terminal, text
+from heads.console import options, stage_1, terminal, text
+from heads.console.app import FAILURES_LISTED, app, command
 from heads.console.options import (
     CACHE,
-    COMPUTING,
     JUDGING,
-    NETWORK,
     SEARCH,
-    SOURCE,
     TRAINING,
     VIEWS,
     BackboneWeights,
@@ -24,152 +24,18 @@ from heads.console.options import (
     Json,
     MaxMemory,
     Plain,
-    Preprocessing,
     Quiet,
     opens_source,
     option,
 )
 from heads.kinds.design import KINDS, RECIPES
 
-FAILURES_LISTED = 3
-"""Exit code of a run that finished, and lists inputs that gave no row."""
-
-app = typer.Typer(
-    callback=terminal.options,
-    no_args_is_help=True,
-    rich_markup_mode=help.markup(),
-    pretty_exceptions_enable=False,
-    epilog=help.EXIT_CODES,
-)
-command = partial(app.command, cls=help.Command)
+__all__ = ["app", "main", "stage_1"]
 
 
 def main() -> None:
     """Entry point."""
     terminal.run(app)
-
-
-# ------------------------------------------------------------------------------------------------- stage 1
-
-
-@command()
-@opens_source
-def extract(
-    source: Any,
-    store: Annotated[Path, option("Folder for the feature file.")],
-    backbone: Annotated[
-        list[str] | None, option("See `featurestore backbones`; or a .keras file. Repeatable.", group=NETWORK)
-    ] = None,
-    weights: Annotated[
-        list[str] | None,
-        option("imagenet (default), random, or a file; for all backbones, or one each.", group=NETWORK),
-    ] = None,
-    size: Annotated[
-        int | None, option("Side of the input in pixels; by default the backbone's.", group=NETWORK)
-    ] = None,
-    tap: Annotated[
-        list[str] | None,
-        option("Layer or glob to take; `last` by default.", metavar="LAYER[=POOL]", group=NETWORK),
-    ] = None,
-    pool: Annotated[
-        spec.Pool | None, option("How a map, or tokens, become a vector; by default what suits.", group=NETWORK)
-    ] = None,
-    preprocessing: Preprocessing = None,
-    resize: options.Resize = None,
-    interpolation: options.Interpolation = None,
-    crop_share: options.CropShare = None,
-    views: Annotated[int | None, option("Augmented versions of each training image to keep too.", group=VIEWS)] = None,
-    augment: Annotated[spec.Augment | None, option("What they look like; by default mild.", group=VIEWS)] = None,
-    dtype: Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)] = "float32",
-    precision: Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)] = "float32",
-    decoder: Annotated[
-        spec.Decoder,
-        option("turbo: faster; draft: large JPEGs at less than their resolution.", group=COMPUTING),
-    ] = "pillow",
-    engine: Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)] = "auto",
-    batch_size: Annotated[
-        int | None, option("Images per forward pass; what suits the machine by default.", group=COMPUTING)
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        option("Processes to use, or a Dask scheduler: tcp://host:8786.", metavar="N|ADDRESS", group=COMPUTING),
-    ] = None,
-    prune: Annotated[bool, option("Drop rows of images that SOURCE no longer holds.", "--prune", group=SOURCE)] = False,
-    rehash: Annotated[
-        bool, option("Read every file again, also those that look unchanged.", "--rehash", group=SOURCE)
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Run a frozen backbone over SOURCE, and keep its features. A run that was killed goes on where it was."""
-    from featurestore.extraction.extract import extract_all
-
-    networks = options.networks(backbone or ["efficientnet_lite0"], weights or ["imagenet"])
-    loud = not (quiet or as_json)
-    results = extract_all(
-        source, store, networks, size=size, pool=pool, taps=tap or ("last",), preprocessing=preprocessing,
-        resize=resize, interpolation=interpolation, crop_share=crop_share, dtype=dtype, views=views, augment=augment,
-        precision=precision, decoder=decoder, engine=engine, batch_size=batch_size, prune=prune, rehash=rehash,
-        cluster=cluster, progress=loud, note=terminal.note if loud else None,
-    )  # fmt: skip
-    terminal.show(results[0] if len(results) == 1 else results, as_json, quiet, text.extraction)
-    if any(result.failures for result in results):
-        raise typer.Exit(FAILURES_LISTED)
-
-
-@command()
-@opens_source
-def inspect(
-    source: Any,
-    page: Annotated[Path | None, option("Write a page of pictures that opens from disk.", metavar="FILE.html")] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Show what SOURCE holds, and which files cannot be read. Classes, splits, image sizes, duplicates."""
-    from featurestore.pages.inspection import inspect_source
-
-    found = inspect_source(source, not (quiet or as_json), page=page)
-    terminal.show(found, as_json, quiet, text.inspection)
-    if page and not (quiet or as_json):
-        terminal.show(str(page), False, False, "page: {}".format)
-    if found.failures:
-        raise typer.Exit(FAILURES_LISTED)
-
-
-@command()
-def info(path: FileOrDir, as_json: Json = False) -> None:
-    """Show what a feature file holds, or each one in a folder."""
-    from featurestore.store.reader import FeatureStore, find_files
-
-    terminal.show([FeatureStore(file).summary() for file in find_files(path)], as_json, False, text.info)
-
-
-@command()
-def verify(path: FileOrDir, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Read feature files whole, and compare their content digests."""
-    from featurestore.store.reader import verify_files
-
-    terminal.show(verify_files(path), as_json, quiet, text.verified)
-
-
-@command()
-def backbones(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One backbone, for --taps.")] = None,
-    taps: Annotated[bool, option("List the layers of one, with shapes and costs.", "--taps")] = False,
-    size: Annotated[int | None, option("Side of the input in pixels.")] = None,
-    preprocessing: Preprocessing = None,
-    as_json: Json = False,
-) -> None:
-    """List the backbones, or the layers of one."""
-    from featurestore.backbones import table, taps_of
-
-    if name and taps:
-        terminal.show(taps_of(name, size=size, preprocessing=preprocessing), as_json, False, text.taps)
-    else:
-        terminal.show(table(name), as_json, False, text.backbones)
-
-
-# ------------------------------------------------------------------------------------------------- stage 2
 
 
 @command()

@@ -41,7 +41,7 @@ def test_the_licence_and_the_types_are_part_of_what_is_installed():
 
 
 SOURCES = [*ROOT.glob("featurestore/**/*.py"), *ROOT.glob("heads/**/*.py"), ROOT / "cli.py"]
-ENTRY_POINTS = {*featurestore.__all__, *heads.__all__}
+ENTRY_POINTS = {*featurestore.__all__, *heads.__all__, "load_backbone"}
 """What users call. Their options stand in the signature, and each has its line in the docstring."""
 
 
@@ -56,7 +56,7 @@ def test_no_function_is_long_or_takes_many_parameters():
             if not isinstance(node, ast.FunctionDef):
                 continue
             name, words = f"{path.relative_to(ROOT)}: {node.name}", ast.get_docstring(node, clean=False) or ""
-            entry = node.name in ENTRY_POINTS or path.name == "cli.py"
+            entry = node.name in ENTRY_POINTS or path.name in ("cli.py", "stage_1.py")
             lines = node.end_lineno - node.lineno + 1 - (len(words.splitlines()) if entry else 0)
             if lines > 60:
                 long[name] = lines

@@ -76,18 +76,19 @@ def matching(backbone: str, known: Sequence[str], patterns: Iterable[str]) -> li
     for pattern in patterns:
         # A name may hold characters that mean something in a glob.
         matched = [pattern] if pattern in names else _sliced(known, pattern)
-        matched = matched or [name for name in known if fnmatchcase(name, pattern)]
+        if matched is None:
+            matched = [name for name in known if fnmatchcase(name, pattern)]
         if not matched:
             raise BackboneError(f"{backbone} has no layer {pattern!r} to tap: {nearest(pattern, names)}")
         found.update(matched)
     return [name for name in names if name in found]
 
 
-def _sliced(known: Sequence[str], pattern: str) -> list[str]:
-    """Return the layers of a slice; none if the pattern is no slice."""
+def _sliced(known: Sequence[str], pattern: str) -> list[str] | None:
+    """Return the layers of a slice; None if the pattern is no slice."""
     parts = re.fullmatch(r"(.+)\[(-?\d{0,9}):(-?\d{0,9})\]", pattern)
     if parts is None or "-" in parts.groups()[1:]:
-        return []
+        return None
     stem, *ends = parts.groups()
     numbered = [name for name in known if re.fullmatch(re.escape(stem) + r"\d+", name)]
     numbered.sort(key=lambda name: int(name[len(stem) :]))

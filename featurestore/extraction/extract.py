@@ -15,7 +15,7 @@ from featurestore.extraction.cluster import compute_on
 from featurestore.extraction.job import Job, disk_space, prepare, unreadable_as_before
 from featurestore.extraction.options import ExtractionOptions
 from featurestore.extraction.plan import make_plan
-from featurestore.extraction.publishing import Extraction, finish, log
+from featurestore.extraction.publishing import Extraction, finish
 from featurestore.extraction.run import Note, Tally, compute
 from featurestore.extraction.timing import Timing
 from featurestore.sources.base import Source
@@ -25,6 +25,7 @@ from featurestore.sources.samples import Dataset
 from featurestore.spec import LAST, Augment, Decoder, Dtype, Engine, Interpolation, Pool, Precision, Resize
 from featurestore.store import file_format
 from featurestore.store.lock import store_lock
+from featurestore.store.run_log import log
 from featurestore.store.writer import remove_drafts
 from featurestore.system.progress import Progress, reporting
 
@@ -171,7 +172,8 @@ def _extract(
         else:
             tallies = compute_on(options.cluster, works, [asked[job] for job in works], source, report)
         found = dict(zip(works, tallies, strict=True))
-        return [finish(job, found.get(job, Tally()), dataset, lock, started, timing.to_dict()) for job in asked]
+        how = started, timing.to_dict(), len(works)
+        return [finish(job, found.get(job, Tally()), dataset, lock, *how) for job in asked]
 
 
 def digested(source: Source, folder: Path, report: Progress | None = None, *, trust: bool = True) -> Dataset:

@@ -1,10 +1,7 @@
 """From finished rows to the feature file, and what a run says of it."""
 
-import json
-import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from operator import eq
@@ -21,8 +18,8 @@ from featurestore.sources.splits import split_table
 from featurestore.store import file_format
 from featurestore.store.journal import journal_path, worker_journals
 from featurestore.store.reader import FeatureStore
+from featurestore.store.run_log import log
 from featurestore.store.writer import Publication, publish
-from featurestore.system.files import open_own
 from featurestore.system.results import Result
 
 
@@ -62,7 +59,9 @@ class Extraction(Result):
     written: bool
 
 
-def finish(job: Job, tally: Tally, dataset: Dataset, lock: int, started: float, timing: dict[str, float]) -> Extraction:
+def finish(
+    job: Job, tally: Tally, dataset: Dataset, lock: int, started: float, timing: dict[str, float], networks: int
+) -> Extraction:
     """Publish what a job has, if that is anything new, and report.
 
     Args:
@@ -72,6 +71,7 @@ def finish(job: Job, tally: Tally, dataset: Dataset, lock: int, started: float, 
         lock: see :func:`featurestore.store.writer.publish`.
         started: when the run began, by :func:`time.monotonic`.
         timing: for the result.
+        networks: number of those that computed rows in this run.
     """
     plan = job.plan
     kept = [sample for sample in plan.samples if sample.digest in plan.rows]
@@ -101,19 +101,8 @@ def finish(job: Job, tally: Tally, dataset: Dataset, lock: int, started: float, 
         written=written,
     )
     log(plan.target, "end", rows=result.rows, computed=tally.rows, seconds=result.seconds, timing=timing,
-        written=written)  # fmt: skip
+        networks=networks, written=written)  # fmt: skip
     return result
-
-
-def log(target: Path, event: str, **values: Any) -> None:
-    """Write times and circumstances beside the file, never into it.
-
-    A full disk stops the run elsewhere, not here.
-    """
-    line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, "pid": os.getpid(), **values}
-    path = target.with_name(target.name.removesuffix(file_format.SUFFIX) + ".log.jsonl")
-    with suppress(OSError), os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a") as file:
-        file.write(json.dumps(line) + "\n")
 
 
 def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequence[Sample]) -> Publication:

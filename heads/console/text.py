@@ -22,7 +22,7 @@ def table(heading: list[str], rows: list[list[Any]]) -> str:
 
 def backbones(rows: list[dict[str, Any]]) -> str:
     """For ``featurestore backbones``."""
-    return table(["backbone", "input", "at least", "width", "weights"], [list(row.values()) for row in rows])
+    return table(["backbone", "input", "at least", "width", "weights", "licence"], [list(row.values()) for row in rows])
 
 
 def taps(rows: list[dict[str, Any]]) -> str:
@@ -129,8 +129,8 @@ def fit(fitted: dict[str, Any]) -> str:
 
 def probe(rows: list[dict[str, Any]]) -> str:
     """For ``featurestore probe``."""
-    heading = ["backbone", "tap", "accuracy", "macro F1", "width", "GFLOPs", "seconds", "file"]
-    keys = ["backbone", "tap", "accuracy", "macro_f1", "width", "gflops", "seconds", "file"]
+    heading = ["backbone", "tap", "accuracy", "macro F1", "width", "GFLOPs", "images/s", "seconds", "file"]
+    keys = ["backbone", "tap", "accuracy", "macro_f1", "width", "gflops", "images_per_second", "seconds", "file"]
     return table(heading, [["?" if row[key] is None else row[key] for key in keys] for row in rows])
 
 
@@ -138,11 +138,17 @@ _LISTED = 15
 """Trials of a sweep that are printed; its folder holds them all. Also the classes that are printed of thousands."""
 
 
+def _seen(trial: dict[str, Any], trials: list[dict[str, Any]]) -> str:
+    """Say how many rows a head of a sweep has seen, see :mod:`heads.search.halving`."""
+    one_fold = trial["part"] and trial["rows"] == max(each["rows"] for each in trials)
+    return f"{trial['rows']:,}{', one fold' * one_fold}"
+
+
 def sweep(found: dict[str, Any]) -> str:
     """For ``featurestore sweep``."""
     metric, trials, winner = found["settings"]["metric"], found["trials"], found["winner"]
     several = len({trial["features"] for trial in trials}) > 1
-    halved = ["rows"] if any(trial.get("part") for trial in trials) else []
+    halved = ["rows"] if any(trial["part"] for trial in trials) else []
     heading = [
         "",
         *(["features"] if several else []),
@@ -161,7 +167,7 @@ def sweep(found: dict[str, Any]) -> str:
         if i < _LISTED or i == chosen:
             cells = ["*" if i == chosen else i + 1, *([trial["features"]] if several else []), design(trial["design"])]
             values = [trial["mean"], trial["error"]] if trial["scores"] else ["-", "-"]
-            values += [f"{trial['rows']:,}"] if halved else []
+            values += [_seen(trial, trials)] if halved else []
             rows.append([*cells, *values, trial["seconds"], trial["size"], trial["stopped"][:60]])
     lines = [table(heading, rows)]
     if len(trials) > len(rows):

@@ -131,8 +131,8 @@ def _write_page(
         file, "report.html", "heads.reporting", facts=findings, charts=sections, shown=shown, run=run,
         sweep=run.sweep, store=stores[0] if stores else None,
         classes=class_counts(findings.answers.table) if findings.answers else [], leaders=_leaders(run),
-        several=len({trial.features for trial in run.trials}) > 1, halved=any(trial.part for trial in run.trials),
-        most=SHOWN,
+        several=len({trial.features for trial in run.trials}) > 1,
+        halved=any(trial.part for trial in run.trials) and max(trial.rows for trial in run.trials), most=SHOWN,
         thresholds=text.threshold(plain(findings.evaluation) or {}), head=text.design(run.fitted.to_dict()),
     )  # fmt: skip
 

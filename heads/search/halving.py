@@ -9,6 +9,9 @@ on. Few rows favour strong penalties and small heads, so that a design stays in 
   rows do: Hestness et al., "Deep learning scaling is predictable, empirically", 2017);
 - if it is the next, towards a weaker penalty, of such a design that is the best of its path.
 
+In a cross-validation, the level before the last has all rows, and one of the folds: nothing is left to be gained there
+by more rows, and only those go on to all folds that chance may have put behind the best.
+
 A steep curve alone does not raise what others must reach: that of a discriminant or a least-squares head is steepest
 where there are hardly more rows than columns, and flattens at once.
 
@@ -57,7 +60,7 @@ def promoted(now: Mapping[Key, Trial], before: Mapping[Key, Trial], metric: str,
         now: trials of a level.
         before: trials of the level before it, if there is one.
         metric: the sweep's.
-        levels: number of levels that follow.
+        levels: number of times that the rows become more from here on.
     """
     usable = {trial.key: trial for trial in ranked(now.values(), metric) if np.isfinite(trial.mean) and not trial.cut}
     if not usable:
@@ -71,7 +74,7 @@ def promoted(now: Mapping[Key, Trial], before: Mapping[Key, Trial], metric: str,
         for key, trial in usable.items()
         if goodness(trial, metric) + levels * gain[key] + _CHANCE * _chance(trial, usable[best]) >= goal
     }
-    for path in paths(usable):
+    for path in paths(usable) if levels else ():
         best_of_path = max(path, key=lambda key: goodness(usable[key], metric))
         kept |= {weak for strong, weak in pairwise(path) if strong == best_of_path and strong in kept}
     return kept

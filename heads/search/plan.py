@@ -31,7 +31,7 @@ class SweepPlan:
         notes: sentences about rows that are left out.
         classes: the classes that these labels stand for (C,).
         judged_splits: the splits that the judged rows are from.
-        whole: whether these are all rows that there are, and not a :meth:`part` of them.
+        whole: whether these are all rows and folds that there are: no :meth:`part` of them, not :meth:`one_fold`.
     """
 
     def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
@@ -96,6 +96,18 @@ class SweepPlan:
         made._image, made._groups = (kept.cumsum() - 1)[self._image[mine]], self._groups[kept]
         made.whole = bool(kept.all())
         return made
+
+    def one_fold(self) -> "SweepPlan":
+        """Return the same rows, of which the last fold alone is held out."""
+        made = copy(self)
+        made._fold = np.where(self._fold == self._fold.max(), 0, -1)
+        made.whole = False
+        return made
+
+    @property
+    def folds(self) -> int:
+        """Number of folds."""
+        return int(self._fold.max()) + 1
 
     def _folds(self, rows: Labels, folds: int, seed: int) -> Labels:
         """Return the fold that each row is held out in; -1 for rows that are never held out."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from featurestore.errors import HeadError
 from featurestore.store.reader import FeatureStore, find_files
+from featurestore.store.run_log import images_per_second
 from featurestore.system.progress import Progress, reporting
 from heads.feature_table import FeatureTable
 from heads.fit import check_train, reader_of
@@ -29,6 +30,8 @@ def probe(
     max_memory: int | None = None,
 ) -> list[ProbeResult]:
     """Fit a logistic head on each tap of a feature file, or of all files in a folder. Test rows are not read.
+
+    With files of several backbones it tells what their accuracy costs: images a second, operations, and width.
 
     Args:
         path: feature file or store folder.
@@ -88,5 +91,6 @@ def _judge(store: FeatureStore, tap: str, seed: int, max_memory: int | None) -> 
         accuracy=found["accuracy"].value,
         macro_f1=found["macro_f1"].value,
         gflops=flops and flops / 1e9,
+        images_per_second=images_per_second(store.path),
         seconds=round(seconds, 3),
     )

@@ -205,6 +205,7 @@ class ProbeResult(Result):
         accuracy: accuracy on the validation rows; without any, on the held-out rows of 3 folds of the train rows.
         macro_f1: macro F1 on the same rows.
         gflops: billions of multiplications and additions of one image's way to the tap; None where that is not known.
+        images_per_second: of the extraction, where the log beside the file tells; else None.
         seconds: duration of all fits.
     """
 
@@ -215,6 +216,7 @@ class ProbeResult(Result):
     accuracy: float
     macro_f1: float
     gflops: float | None
+    images_per_second: float | None
     seconds: float
 
 

@@ -122,17 +122,20 @@ def judge_space(
 
 
 def _levels(plans: Mapping[str, SweepPlan], exhaustive: bool) -> list[dict[str, SweepPlan]]:
-    """Return the rows of each table at each level; those of the last level are all."""
+    """Return the rows of each table at each level; those of the last level are all, in all folds."""
     first = next(iter(plans.values()))
     steps = [1.0] if exhaustive else shares(first.rows, len(first.classes))
-    return [{name: plan.part(share) for name, plan in plans.items()} for share in steps]
+    levels = [{name: plan.part(share) for name, plan in plans.items()} for share in steps]
+    if len(levels) > 1 and first.folds > 1:
+        levels[-2] = {name: plan.one_fold() for name, plan in plans.items()}
+    return levels
 
 
 def _halve(rounds: "_Rounds", levels: Sequence[Mapping[str, SweepPlan]], asked: list[Key], limits: Limits) -> None:
     """Judge the best designs of each level on the next one; with a budget, at least one of them on all rows."""
     chosen = asked
     for number, level in enumerate(levels[1:], 1):
-        found = rounds.promoted(levels[:number], chosen, len(levels) - number)
+        found = rounds.promoted(levels, number, chosen)
         chosen = [
             key for key in chosen if key in found
         ] or chosen  # without time for a level, those of the level before
@@ -185,7 +188,8 @@ class _Board:
 
     def begin(self, plan: SweepPlan, total: Callable[[], int]) -> None:
         """Begin a level: how many designs are judged on it is asked at each report."""
-        self._stage = "heads" if plan.whole else f"heads on {plan.rows:,} rows"
+        part = f"heads on {plan.rows:,} rows" + (" of one fold" if plan.folds == 1 else "")
+        self._stage = "heads" if plan.whole else part
         self._rows, self._total = 0 if plan.whole else plan.rows, total
 
     def tell(self) -> None:
@@ -251,11 +255,13 @@ class _Rounds:
             with ExitStack() as opened:
                 self._judge(name, plan, self._divided(opened, plan, limits), designs, known, limits)
 
-    def promoted(self, levels: Sequence[Mapping[str, SweepPlan]], keys: Collection[Key], left: int) -> set[Key]:
-        """Return those of some designs that go on from the last of some levels, when so many levels are left."""
-        before, now = ({}, *(self._log.on(_rows(level)) for level in levels))[-2:]
+    def promoted(self, levels: Sequence[Mapping[str, SweepPlan]], number: int, keys: Collection[Key]) -> set[Key]:
+        """Return those of some designs that go on to the level of a number."""
+        before, now = ({}, *(self._log.on(_rows(level)) for level in levels[:number]))[-2:]
         trials = {key: trial for key, trial in now.items() if key in keys}
-        return promoted(trials, before, self._settings.metric, left)
+        last, more = levels[-1], len(levels) - number
+        grows = any(plan.rows < last[name].rows for name, plan in levels[number - 1].items())
+        return promoted(trials, before, self._settings.metric, more if grows else 0)
 
     def at_least_one(self, level: Mapping[str, SweepPlan], keys: Collection[Key], limits: Limits) -> None:
         """Judge the quickest of some designs on all rows if the budget was spent before one was, so that one wins."""

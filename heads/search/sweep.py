@@ -171,7 +171,8 @@ def _notes(found: JudgedSpace, plans: Mapping[str, SweepPlan], sampler: str | No
     notes = [*dict.fromkeys(note for plan in plans.values() for note in plan.notes), *found.skipped]
     if parts := Counter(trial.rows for trial in found.trials if trial.part):
         rows = next(iter(plans.values())).rows
-        counts = ", ".join(f"{count} on {some:,}" for some, count in sorted(parts.items()))
+        seen = {some: f"{some:,}" if some < rows else "one fold" for some in parts}
+        counts = ", ".join(f"{count} on {seen[some]}" for some, count in sorted(parts.items()))
         notes.append(
             f"{parts.total()} of {len(found.trials)} heads were judged on a part of the {rows:,} rows alone ({counts})"
             ": others were better there; --exhaustive judges all on all"

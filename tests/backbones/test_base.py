@@ -148,12 +148,3 @@ def test_it_needs_no_keras(images, tmp_path):
         env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "30", done.stderr
-
-
-@pytest.mark.parametrize("preprocessing", PREPROCESSINGS.values(), ids=PREPROCESSINGS)
-def test_preprocessing_is_the_same_in_numpy_and_in_keras(preprocessing):
-    from keras import ops
-
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3, 3), dtype=np.uint8)
-    found = ops.convert_to_numpy(preprocessing(ops.convert_to_tensor(pixels)))
-    np.testing.assert_allclose(preprocessing(pixels), found, rtol=1e-6, atol=1e-6)

@@ -9,6 +9,7 @@ from featurestore.extraction import decode_ahead as ahead
 from featurestore.extraction.decode_ahead import ImageTask, Wish, decode_ahead
 from featurestore.extraction.plan import Item
 from featurestore.sources.opener import open_source
+from featurestore.spec import Framing
 
 
 def tasks_of(source):
@@ -16,7 +17,8 @@ def tasks_of(source):
     for sample in source.dataset().samples:
         plain = Item(key=sample.digest, sample=sample, number=0)
         view = Item(key="ab" * 32, sample=sample, number=1)
-        yield ImageTask(sample, [Wish(32, "mild", [plain]), Wish(16, "mild", [plain, view]), Wish(8, "mild", [])])
+        wishes = [(32, [plain]), (16, [plain, view]), (8, [])]
+        yield ImageTask(sample, [Wish(Framing(size), "mild", items) for size, items in wishes])
 
 
 def test_processes_give_what_threads_give(images, monkeypatch):
@@ -26,7 +28,7 @@ def test_processes_give_what_threads_give(images, monkeypatch):
     for processes in (False, True):
         monkeypatch.setattr(ahead, "_processes", lambda *_, processes=processes: processes)
         monkeypatch.setattr(ahead, "cores", lambda: 2)
-        found[processes] = list(decode_ahead(source, "squash", "pillow", tasks_of(source), 12, window=8))
+        found[processes] = list(decode_ahead(source, tasks_of(source), 12, window=8))
     assert len(found[True]) == len(found[False]) > 4
     failures = 0
     for threads, processes in zip(found[False], found[True], strict=True):
@@ -45,4 +47,4 @@ def test_a_process_that_dies_is_told(images, monkeypatch):
     monkeypatch.setattr(ahead, "_chunk", lambda work, tasks: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(ahead, "cores", lambda: 2)
     with pytest.raises(StoreError, match="a process that decodes images died"):
-        list(decode_ahead(source, "squash", "pillow", tasks_of(source), 12, window=8))
+        list(decode_ahead(source, tasks_of(source), 12, window=8))

@@ -270,7 +270,8 @@ def test_crop_is_the_central_square():
 )  # fmt: skip
 def test_shortest_is_the_centre_of_the_whole_image_resized(height, width, size, share, how, turn, strip):
     framing = Framing(size, "shortest", how, share)
-    picture = Picture(Image.fromarray(noise(height, width)), turn)
+    # No value is so near to 0 or 255 that a filter goes beyond between the two passes.
+    picture = Picture(Image.fromarray(noise(height, width) // 2 + 64), turn)
     with patch("featurestore.images.picture._STRIP", strip):
         found = picture.framed(framing)
     assert found.shape == (size, size, 3)
@@ -282,7 +283,7 @@ def test_shortest_is_the_centre_of_the_whole_image_resized(height, width, size, 
     resized = np.asarray(picture.part((0, 0, width, height)).resize(whole, resampling)).astype(int)
     left, top = (round((side - size) / 2) for side in whole)
     # Versions of Pillow differ in which side they resize first, and so in rounding.
-    assert np.abs(found - resized[top : top + size, left : left + size]).max() <= 4
+    assert np.abs(found - resized[top : top + size, left : left + size]).max() <= 2
 
 
 def test_a_photographs_centre_is_that_of_torchvision():

@@ -7,6 +7,7 @@ from pictures import write_images
 
 from featurestore import extract, open_source
 from featurestore.errors import ExportError, HeadError, SourceError
+from featurestore.images.decode import decode
 from heads import fit_head, load_features
 from heads.exporting import export
 from heads.exporting.formats.base import PROBABILITIES, Format
@@ -55,7 +56,7 @@ def test_a_file_says_what_the_head_says(work, tmp_path, form):
     assert class_names(form, path) == ["blue", "green", "red"]
     image = work / "colours" / "red" / "0-001.png"
     (found,) = Predictor(work / "linear").predict([image])
-    pixels = export.decode(image.read_bytes(), 32, "squash")[None]
+    pixels = decode(image.read_bytes(), 32, "squash")[None]
     np.testing.assert_allclose(FORMATS[form].load(path)(pixels)[0], list(found.probabilities.values()), atol=1e-5)
     assert {item.stem for item in tmp_path.iterdir()} == {"model"}  # no drafts
 
