@@ -95,7 +95,9 @@ def _deit(backbone: Any, images: Any) -> Any:
     import keras
 
     embeddings, encoder = (backbone.get_layer(f"deit_{part}") for part in ("patching_and_embedding", "encoder"))
-    tokens = _called(embeddings, "embeddings")(images)
+    tokens, told = _called(embeddings, "embeddings")(images), embeddings.get_config()
+    # Its own names two arguments that it does not take (keras-hub 0.32), and no saved model could be read again.
+    embeddings.get_config = lambda: {key: told[key] for key in told if key not in ("num_patches", "num_positions")}
     for name, block in _blocks(encoder.encoder_layers):
         before = keras.Input(tokens.shape[1:])
         normed = block.layer_norm_1(before)
