@@ -10,10 +10,9 @@ import re
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featurestore.backbones.base import Weights
-from featurestore.backbones.graph import tap_table
 from featurestore.backbones.hub_families import FAMILIES, trunk
 from featurestore.backbones.hub_preset import Preset, is_folder, known, local_files
 from featurestore.backbones.keras_network import KerasArchitecture, load_weights
@@ -66,8 +65,8 @@ def _build(preset: Preset, size: int, weights: Weights) -> "keras.Model":
     family, patch = preset.family, preset.values.get("patch_size") if preset.family.tokens else None
     if not family.resizable and preset.side not in (None, size):
         raise BackboneError(
-            f"hub:{preset.name} takes images of {preset.side} pixels, and its position embeddings are not interpolated: "
-            f"pass --size {preset.side}, or none"
+            f"hub:{preset.name} takes images of {preset.side} pixels, and its position embeddings are not interpolated: pass "
+            f"--size {preset.side}, or none"
         )
     if isinstance(patch, int) and size % patch:
         nearest = max(1, round(size / patch)) * patch

@@ -118,7 +118,7 @@ def _siglip(backbone: Any, images: Any) -> Any:
 
 
 def _clip(backbone: Any, images: Any) -> Any:
-    """As ``get_vision_embeddings`` does, for CLIP and MetaCLIP 2, which norm the tokens before and after the pooling."""
+    """As ``get_vision_embeddings`` of CLIP, which norms before the pooling, and of MetaCLIP 2, which norms behind it."""
     tower = backbone.vision_encoder
     start = [("embeddings", tower.embedding), ("pre_norm", tower.pre_layer_norm)]
     rest = [("pooled", backbone.vision_pooler)]

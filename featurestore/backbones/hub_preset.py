@@ -82,7 +82,7 @@ def local_files(preset: str) -> list[Path]:
         pattern = preset.removeprefix("kaggle://") if "://" in preset else f"*/*/*/{preset}/*"
         places = [*cache.glob(pattern), *cache.glob(f"{pattern}/*")]
     with suppress(OSError):
-        return sorted({path for place in places for path in place.iterdir() if path.is_file()})
+        return sorted({path for place in places if place.is_dir() for path in place.iterdir() if path.is_file()})
     return []
 
 
@@ -124,7 +124,9 @@ class Preset:
         path = _fetched(name, CONFIG)
         config = _document(path)
         _check(name, config)
-        from keras_hub.src.utils.preset_utils import get_preset_loader  # the one way to learn the class without building
+        from keras_hub.src.utils.preset_utils import (
+            get_preset_loader,
+        )  # the one way to learn the class without building
 
         try:
             loader = get_preset_loader(name)
@@ -305,7 +307,9 @@ def _check(name: str, node: Any, key: str = "") -> None:
         if kind in ("Lambda", "__lambda__"):
             raise BackboneError(f"hub:{name} holds code, in a Lambda layer, which is not run: save it without")
         if module is not None and str(module).partition(".")[0] not in ("keras", "keras_hub", "builtins"):
-            raise BackboneError(f"hub:{name} names the class {kind!r} of {module!r}: only Keras' and keras-hub's are used")
+            raise BackboneError(
+                f"hub:{name} names the class {kind!r} of {module!r}: only Keras' and keras-hub's are used"
+            )
         for inner, item in node.items():
             _check(name, item, str(inner))
     elif isinstance(node, list):
