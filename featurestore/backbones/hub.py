@@ -65,8 +65,8 @@ def _build(preset: Preset, size: int, weights: Weights) -> "keras.Model":
     family, patch = preset.family, preset.values.get("patch_size") if preset.family.tokens else None
     if not family.resizable and preset.side not in (None, size):
         raise BackboneError(
-            f"hub:{preset.name} takes images of {preset.side} pixels, and its position embeddings are not interpolated: pass "
-            f"--size {preset.side}, or none"
+            f"hub:{preset.name} takes {preset.side} pixels, and its position embeddings are not interpolated: "
+            f"pass --size {preset.side}, or none"
         )
     if isinstance(patch, int) and size % patch:
         nearest = max(1, round(size / patch)) * patch

@@ -118,7 +118,7 @@ def _siglip(backbone: Any, images: Any) -> Any:
 
 
 def _clip(backbone: Any, images: Any) -> Any:
-    """As ``get_vision_embeddings`` of CLIP, which norms before the pooling, and of MetaCLIP 2, which norms behind it."""
+    """As ``get_vision_embeddings`` of CLIP, which norms before the pooling, and of MetaCLIP 2, which norms after."""
     tower = backbone.vision_encoder
     start = [("embeddings", tower.embedding), ("pre_norm", tower.pre_layer_norm)]
     rest = [("pooled", backbone.vision_pooler)]

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -275,8 +275,8 @@ def _not_had(name: str, error: Exception) -> WeightsError:
         return WeightsError(f"{name}: not readable ({reason})")
     login = "`hf auth login`" if place == "Hugging Face" else "KAGGLE_API_TOKEN"
     return WeightsError(
-        f"hub:{name} cannot be had from {place} ({reason}): check the network; where its licence is to be accepted, do so "
-        f"on its page and log in ({login}); or copy the preset's folder here and pass hub:./FOLDER"
+        f"hub:{name} cannot be had from {place} ({reason}): check the network; where its licence is to be accepted, do "
+        f"so on its page and log in ({login}); or copy the preset's folder here and pass hub:./FOLDER"
     )
 
 
@@ -332,4 +332,4 @@ def _numbers(name: str, values: dict[str, Any]) -> Preprocessing:
     # Rounded, so that numbers which were inverted once are again what they were.
     std = tuple(round(1 / each, 8) for each in scale)
     mean = tuple(round(-add / each, 8) + 0.0 for add, each in zip(offset, scale, strict=True))
-    return Preprocessing.of(replace(Preprocessing((0.0,) * 3, (1.0,) * 3), mean=mean, std=std).name)
+    return Preprocessing((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))

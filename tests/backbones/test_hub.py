@@ -1,7 +1,6 @@
-"""Presets of keras-hub, made here with random weights: tests run where keras-hub is installed, and nothing is downloaded."""
+"""Presets of keras-hub, made here with random weights; nothing is downloaded."""
 
 import json
-import os
 import shutil
 
 import numpy as np
@@ -225,7 +224,7 @@ def _config(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"hidden_dim": 2**20}, "its layers would take .*TiB|its layers would take"),
+        ({"hidden_dim": 2**20}, "its layers would take"),
         ({"position_embedding_shape": [2**20, 2**20, 3]}, "its layers would take"),
         ({"num_layers": 10**9}, "more than 256: it is refused"),
         ({"activation": {"module": "os", "class_name": "system", "config": "id"}}, "only Keras' and keras-hub's"),
@@ -265,7 +264,7 @@ def test_image_converters_that_are_not_offered(dinov2, tmp_path, changes, messag
 
 def test_names_that_lead_nowhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    os.mkdir("dinov2_tiny")
+    (tmp_path / "dinov2_tiny").mkdir()
     with pytest.raises(BackboneError, match=r"did you mean 'dinov2_.*hub:\./dinov2_tiny for the folder"):
         find("hub:dinov2_tiny")
     with pytest.raises(BackboneError, match="no image backbone"):
