@@ -1,12 +1,13 @@
 """Frozen networks by name: build one, load its weights, and say how its input is to be prepared."""
 
-from featurestore.backbones.base import Architecture, FrozenNetwork, Outline, Request
+from featurestore.backbones.base import Architecture, FrozenNetwork, Outline, Request, licence_notes
 from featurestore.backbones.registry import (
     ARCHITECTURES,
     DEFAULT,
     anywhere,
     check,
     find,
+    is_outside,
     load,
     load_backbone,
     named,
@@ -24,6 +25,8 @@ __all__ = [
     "anywhere",
     "check",
     "find",
+    "is_outside",
+    "licence_notes",
     "load",
     "load_backbone",
     "named",

@@ -28,6 +28,23 @@ Outputs = Mapping[str, NDArray[np.float32]]
 """The output of a network for a batch of B images: per tap, float32 (B, ...)."""
 
 
+_FREE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause")
+
+
+def licence_notes(name: str, licence: str) -> list[str]:
+    """Say what a user must know of the licence of a backbone's weights; nothing where it allows all that one may do.
+
+    Example:
+        >>> licence_notes("vgg16", "mit"), licence_notes("vgg16", "")
+        ([], [])
+        >>> licence_notes("hub:dinov3_vit_small_lvd1689m", "dinov3-license")
+        ["the weights of hub:dinov3_vit_small_lvd1689m have a licence of their own, 'dinov3-license': read its terms"]
+    """
+    if not licence or licence.lower() in _FREE:
+        return []
+    return [f"the weights of {name} have a licence of their own, {licence!r}: read its terms"]
+
+
 @dataclass(frozen=True)
 class Request:
     """Says which network the user asks for: the arguments of :func:`featurestore.backbones.load_backbone`.

@@ -40,7 +40,7 @@ def tap_table(model: "keras.Model") -> list[dict[str, Any]]:
         ``layer`` and its ``type``, the ``shape`` of its output for one image, and ``flops``: what all layers that it
         needs compute for one image. A multiply-add counts as two, and those of Conv2D, DepthwiseConv2D,
         SeparableConv2D and Dense are counted; all else (biases, normalization, activations, pooling) is left out.
-        None where a size is not known.
+        None where a size is not known, or behind a layer that is made of others.
     """
     nodes = _nodes(model)
     needed, place = _needed(nodes)
@@ -199,7 +199,9 @@ def _flops(node: Any) -> float:
         return math.fsum(_flops(inner) for inner in _nodes(layer))
     kinds = keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Dense
     if not isinstance(layer, kinds):
-        return 0.0
+        # Of a layer that is made of others, such as a transformer's block, nobody knows how often it calls which.
+        inside = layer._flatten_layers(include_self=False) if isinstance(layer, keras.layers.Layer) else []
+        return math.nan if any(inner.weights for inner in inside) else 0.0
     kernels = sum(math.prod(weight.shape) for weight in layer.weights if len(weight.shape) > 1)
     places = node.outputs[0].shape[1:-1]
     return math.nan if None in places else 2.0 * math.prod(places) * kernels

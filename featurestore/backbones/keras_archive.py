@@ -9,17 +9,20 @@ import math
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from featurestore.system import documents
 from featurestore.system.files import check_filled, size_text, why
 from featurestore.system.keras import import_keras
+
+if TYPE_CHECKING:
+    import keras
 
 _SLACK = 16 * 2**20
 """Bytes that a file may declare beyond its own size: its config, and what small files weigh beside their header."""
@@ -53,7 +56,42 @@ def check_layers(config: dict[str, Any], there: int) -> None:
         MissingDependencyError: Keras is not installed.
         Exception: whatever Keras raises for layers that it does not know.
     """
-    _compare("its layers", _bytes_of_layers(config), there)
+    keras = import_keras("a .keras file")
+    plain = {key: value for key, value in config.items() if key != "compile_config"}
+    check_built(lambda: keras.saving.deserialize_keras_object(plain, safe_mode=True), there)
+
+
+def check_built(build: Callable[[], "keras.Model"], there: int, *, reads: bool = False) -> None:
+    """Check that the layers of a model ask for no more bytes of weights than are there, before it is really built.
+
+    Args:
+        build: builds it; called where neither memory nor time is spent on values.
+        there: bytes.
+        reads: whether a layer reads its own variables while it is built. TensorFlow then gives it symbols, which other
+            layers do not take for numbers.
+
+    Raises:
+        ValueError: they do.
+        Exception: whatever `build` raises.
+    """
+    keras = import_keras("building a network")
+
+    def count() -> int:
+        symbols = _symbols() if reads and keras.backend.backend() == "tensorflow" else nullcontext()
+        with symbols, keras.StatelessScope(initialize_variables=False):
+            model = build()
+        return sum(math.prod(variable.shape) * np.dtype(variable.dtype).itemsize for variable in model.variables)
+
+    # Keras keeps a list, for each thread, of variables that get their values later. The list of this thread is dropped.
+    with ThreadPoolExecutor(1) as thread:
+        _compare("its layers", thread.submit(count).result(), there)
+
+
+def _symbols() -> AbstractContextManager[Any]:
+    import tensorflow as tf
+
+    graph: AbstractContextManager[Any] = tf.Graph().as_default()
+    return graph
 
 
 def check_weights(path: Path) -> None:
@@ -135,21 +173,6 @@ def _check_hdf5(file: Path | io.IOBase, size: int) -> None:
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"damaged weights: {error}") from error
     _compare("its weights", declared, size)
-
-
-def _bytes_of_layers(config: dict[str, Any]) -> int:
-    """Count the bytes of a network's variables from their shapes, without making the variables."""
-    keras = import_keras("a .keras file")
-    plain = {key: value for key, value in config.items() if key != "compile_config"}
-
-    def count() -> int:
-        with keras.StatelessScope(initialize_variables=False):
-            model = keras.saving.deserialize_keras_object(plain, safe_mode=True)
-        return sum(math.prod(variable.shape) * np.dtype(variable.dtype).itemsize for variable in model.variables)
-
-    # Keras keeps a list, for each thread, of variables that get their values later. The list of this thread is dropped.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(count).result()
 
 
 def _compare(what: str, declared: int, size: int) -> None:

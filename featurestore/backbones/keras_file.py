@@ -60,9 +60,9 @@ def architecture(name: str, preprocessing: str | None) -> KerasArchitecture:
     )
 
 
-def files(path: Path) -> list[Path]:
+def files(name: str) -> list[Path]:
     """Return the file alone."""
-    return [path]
+    return [Path(name)]
 
 
 def _build(path: Path, size: int, weights: Weights) -> "keras.Model":

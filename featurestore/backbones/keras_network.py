@@ -35,9 +35,11 @@ class KerasNetwork(FrozenNetwork):
 
     Attributes:
         model: in float32, from uint8 (B, size, size, 3) to ``{tap: float32 (B, ...)}``.
+        tokens: see :class:`featurestore.backbones.Architecture`.
     """
 
     model: "keras.Model"
+    tokens: Tokens | None = None
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """Call the layers one after the other; nothing is compiled."""
@@ -85,7 +87,7 @@ class KerasArchitecture(Architecture):
         shapes = {row["layer"]: row["shape"] for row in table}
         taps = resolve(trunk.name, shapes, output, request.parsed_taps(), self.tokens)
         flops = {row["layer"]: row["flops"] for row in table}
-        flops[LAST] = max((count for count in flops.values() if count is not None), default=None)
+        flops[LAST] = flops[output]
         model = _from_pixels(trunk, self, size, taps)
         names = tap_names(taps)
         facts = self.common(request)
@@ -97,6 +99,7 @@ class KerasArchitecture(Architecture):
             # Of all weights, also of those behind the last tap: it names the network, not the cut.
             weights_digest=_digest(trunk, self.config),
             model=model,
+            tokens=self.tokens,
             shapes={name: tuple(model.output[name].shape[1:]) for name in names},
             flops={name: flops[tap.layer] for name, tap in zip(names, taps, strict=True)},
         )

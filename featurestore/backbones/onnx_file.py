@@ -225,10 +225,10 @@ def architecture(name: str, preprocessing: str | None) -> OnnxArchitecture:
     )
 
 
-def files(path: Path) -> list[Path]:
+def files(name: str) -> list[Path]:
     """List the file, those that hold its weights, and the sidecar if there is one."""
-    sidecar = path_of(path)
-    return [*onnx_reader.files_of(path), *([sidecar] if sidecar.exists() else [])]
+    sidecar = path_of(name)
+    return [*onnx_reader.files_of(Path(name)), *([sidecar] if sidecar.exists() else [])]
 
 
 def _input(path: Path, model: Any, stated: Sidecar) -> tuple[Layout, int | None]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from featurestore.backbones import applications, efficientnet_lite, keras_file, onnx_file, small_cnn
+from featurestore.backbones import applications, efficientnet_lite, hub, keras_file, onnx_file, small_cnn
 from featurestore.backbones.base import Architecture, FrozenNetwork, Request
 from featurestore.errors import BackboneError, suggest
 from featurestore.spec import (
@@ -37,22 +37,51 @@ class NetworkFile(Protocol):
     def architecture(self, name: str, preprocessing: str | None) -> Architecture:
         """Read the file called `name`; `preprocessing` is what the user says of its pixels."""
 
-    def files(self, path: Path) -> list[Path]:
-        """List the file and those beside it that belong to the network, without an error where they are damaged."""
+    def files(self, name: str) -> list[Path]:
+        """List all files on this machine that the network depends on, without an error where they are damaged.
+
+        No heavy library is imported.
+        """
+
+
+class Place(NetworkFile, Protocol):
+    """The functions that the module of a place has that backbones come from, beside those of a kind of files."""
+
+    def absolute(self, name: str) -> str:
+        """Return the same name for a process in another folder."""
+
+    def table(self) -> list[dict[str, str | int | None]]:
+        """List the place's backbones, see :func:`table`."""
 
 
 FILES: dict[str, NetworkFile] = {module.SUFFIX: module for module in (keras_file, onnx_file)}
 """Kinds of files that hold a whole network, by their suffix."""
 
+PREFIXES: dict[str, Place] = {hub.PREFIX: hub}
+"""Places that backbones come from, by what their names begin with."""
+
 
 def is_file(name: str) -> bool:
     """Return whether `name` is the path of a file that holds a whole network, and not a name of the registry."""
-    return name.endswith(tuple(FILES))
+    return _elsewhere(name) is None and name.endswith(tuple(FILES))
+
+
+def is_outside(name: str) -> bool:
+    """Return whether `name` is not one of the registry's own."""
+    return _kind(name) is not None
+
+
+def _elsewhere(name: str) -> Place | None:
+    return next((place for prefix, place in PREFIXES.items() if name.startswith(prefix)), None)
+
+
+def _kind(name: str) -> NetworkFile | None:
+    return _elsewhere(name) or next((kind for suffix, kind in FILES.items() if name.endswith(suffix)), None)
 
 
 def files_of(name: str) -> list[Path]:
-    """List all files of a network that stands in a file, see :func:`is_file`."""
-    return next(kind.files(Path(name)) for suffix, kind in FILES.items() if name.endswith(suffix))
+    """List every file that the own weights of the backbone called `name` may come from; its code is left out."""
+    return kind.files(name) if (kind := _kind(name)) else find(name).weight_files()
 
 
 def named(backbone: str, weights: str) -> tuple[str, str]:
@@ -60,14 +89,15 @@ def named(backbone: str, weights: str) -> tuple[str, str]:
 
     Args:
         backbone: as a spec calls it: of a file, the stem.
-        weights: as the user named them: of a file with its own weights, its path.
+        weights: as the user named them: of a file with its own weights, its path; of a folder, the prefix and its path.
     """
-    return (weights, "imagenet") if is_file(weights) else (backbone, weights)
+    return (weights, "imagenet") if _elsewhere(weights) or is_file(weights) else (backbone, weights)
 
 
 def anywhere(request: Request) -> Request:
     """Return the same request for a process that runs in another folder: its paths are absolute."""
     name = str(Path(request.name).absolute()) if is_file(request.name) else request.name
+    name = place.absolute(name) if (place := _elsewhere(name)) else name
     own = request.weights in ("imagenet", "random")
     return replace(request, name=name, weights=request.weights if own else str(Path(request.weights).absolute()))
 
@@ -76,8 +106,9 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
     """Find the architecture called `name`, as Keras writes it (``MobileNetV2``) or in snake case, or in a file.
 
     Args:
-        name: options may follow, as in ``mobilenet:alpha=0.25``. Or the path of a file, see :data:`FILES`.
-        preprocessing: the name of one, for a file; all others have their own.
+        name: options may follow, as in ``mobilenet:alpha=0.25``. Or the path of a file, see :data:`FILES`, or a name of
+            another place, see :data:`PREFIXES`.
+        preprocessing: the name of one, for a file or another place's; all others have their own.
 
     Raises:
         BackboneError: there is none, and the message names the nearest; an option or the file cannot be used.
@@ -86,9 +117,8 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
     def plain(text: str) -> str:
         return text.lower().replace("_", "").replace("-", "")
 
-    for suffix, kind in FILES.items():
-        if name.endswith(suffix):
-            return kind.architecture(name, preprocessing)
+    if kind := _kind(name):
+        return kind.architecture(name, preprocessing)
     base, _, options = name.partition(":")
     for architecture in ARCHITECTURES.values():
         if plain(architecture.name) == plain(base):
@@ -99,7 +129,13 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
 
 
 def table(name: str | None = None) -> list[dict[str, str | int | None]]:
-    """List name, input size, smallest size, width and origin of the weights, for ``featurestore backbones``."""
+    """List name, input size, smallest size, width, origin and licence of the weights, for ``featurestore backbones``.
+
+    Args:
+        name: of one backbone, or of a place in :data:`PREFIXES` (with or without the colon) for all of its own.
+    """
+    if name and (place := PREFIXES.get(f"{name.removesuffix(':')}:")):
+        return place.table()
     return [
         {
             "backbone": a.name + (" (default)" if a.name == DEFAULT else ""),

@@ -8,7 +8,7 @@ from operator import eq
 from pathlib import Path
 from typing import Any
 
-from featurestore.backbones import Outline
+from featurestore.backbones import Outline, licence_notes
 from featurestore.errors import SourceError
 from featurestore.extraction.job import Job
 from featurestore.extraction.plan import Item, Plan
@@ -36,7 +36,7 @@ class Extraction(Result):
         copied: those taken from other data sets of the same store.
         failures: inputs that gave no row.
         skipped: files that were passed over, by reason.
-        notes: what the splits had to decide.
+        notes: what the splits had to decide, and licences that are not free.
         classes: rows per class and split.
         seconds: wall time, of all backbones of the run together.
         timing: where those of the loop over the images went, see :meth:`featurestore.extraction.timing.Timing.to_dict`;
@@ -94,7 +94,7 @@ def finish(
         copied=there - in_journals,
         failures=[Failure(path=path, reason=reason) for path, reason in publication.failures],
         skipped=dataset.skipped,
-        notes=plan.notes,
+        notes=[*plan.notes, *licence_notes(job.backbone.name, job.backbone.licence)],
         classes=split_table(kept, dataset.class_names),
         seconds=round(time.monotonic() - started, 3),
         timing=timing,

@@ -28,7 +28,7 @@ def extract(
     source: Any,
     store: Annotated[Path, option("Folder for the feature file.")],
     backbone: Annotated[
-        list[str] | None, option("See `featurestore backbones`; or a .keras file. Repeatable.", group=NETWORK)
+        list[str] | None, option("See `featurestore backbones`; hub:NAME; or a .keras file. Repeatable.", group=NETWORK)
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -124,7 +124,7 @@ def verify(path: FileOrDir, quiet: Quiet = False, as_json: Json = False) -> None
 
 @command()
 def backbones(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One backbone, for --taps.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One backbone; `hub`: those of keras-hub.")] = None,
     taps: Annotated[bool, option("List the layers of one, with shapes and costs.", "--taps")] = False,
     size: Annotated[int | None, option("Side of the input in pixels.")] = None,
     preprocessing: Preprocessing = None,

@@ -22,7 +22,8 @@ def table(heading: list[str], rows: list[list[Any]]) -> str:
 
 def backbones(rows: list[dict[str, Any]]) -> str:
     """For ``featurestore backbones``."""
-    return table(["backbone", "input", "at least", "width", "weights", "licence"], [list(row.values()) for row in rows])
+    cells = [["?" if cell is None else cell for cell in row.values()] for row in rows]
+    return table(["backbone", "input", "at least", "width", "weights", "licence"], cells)
 
 
 def taps(rows: list[dict[str, Any]]) -> str:
@@ -110,6 +111,7 @@ def _file_text(file: dict[str, Any]) -> str:
         "views": f"{file['views']['rows']} ({file['views']['augment']})" if file["views"]["rows"] else "none",
         "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),
         "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {spec['resize']}",
+        **{name: file["provenance"][name] for name in ("licence", "revision") if file["provenance"].get(name)},
         "fingerprint": file["fingerprint"],
         "made by": "; ".join(" ".join(f"{k} {v}" for k, v in p.items()) for p in file["provenance"]["producers"]),
         "failures": len(file["failures"]),
@@ -354,4 +356,4 @@ def exported(found: dict[str, Any]) -> str:
             f"run again on {found['images']} images: no probability differs from the head's by more than "
             f"{found['difference']:.1e}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {note}" for note in found.get("notes", ()))])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import FrozenNetwork, onnx_file
+from featurestore.backbones import FrozenNetwork, licence_notes, onnx_file
 from featurestore.engines import compile_backbone
 from featurestore.errors import ExportError, ImageError, SourceError, one_line, suggest
 from featurestore.images.decode import decode_framings, read_file
@@ -116,7 +116,7 @@ def _export_model(
     pixels = _pixels(check, next(iter(networks)))
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with replacing_files(path) as draft:
-        found = _through(write, chosen.load, draft, _info(head), pixels)
+        found = _through(write, chosen.load, draft, _info(head, networks), pixels)
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -124,7 +124,8 @@ def _export_model(
                 f"than {TOLERANCE:g}: the file is deleted; {_way_out(networks)}"
             )
         size = sum(file.stat().st_size for file in draft.parent.rglob("*") if file.is_file())
-    return Export(path, chosen.name, size, len(pixels), difference)
+    notes = [note for network in networks.values() for note in licence_notes(network.name, network.licence)]
+    return Export(path, chosen.name, size, len(pixels), difference, tuple(dict.fromkeys(notes)))
 
 
 def _through(
@@ -176,9 +177,10 @@ def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> Pixe
     return np.stack(found)
 
 
-def _info(head: FittedHead) -> dict[str, Any]:
+def _info(head: FittedHead, networks: Mapping[ExtractionSpec, FrozenNetwork]) -> dict[str, Any]:
     """Collect what the user of the file has to know."""
     spec = head.inputs[0].spec
+    licences = {network.name: network.licence for network in networks.values() if network.licence}
     return {
         "class_names": list(head.class_names),
         "size": spec.size,
@@ -189,6 +191,7 @@ def _info(head: FittedHead) -> dict[str, Any]:
         "head": head.design.kind,
         "dataset": head.dataset,
         "fingerprints": [item.fingerprint for item in head.inputs],
+        **({"licences": licences} if licences else {}),
     }
 
 

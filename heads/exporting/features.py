@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from featurestore.backbones import licence_notes
 from featurestore.errors import missing
 from featurestore.store.file_format import blocks
 from featurestore.store.reader import FeatureStore, find_file
@@ -39,7 +40,8 @@ def export_features(source: str | os.PathLike[str], form: str, out: str | os.Pat
             WRITERS[form](table, draft)
     except ImportError as error:
         raise missing(f"--format {form}", str(error.name), "export") from error
-    return Export(path, form, path.stat().st_size)
+    notes = licence_notes(store.spec.backbone, store.provenance.get("licence", ""))
+    return Export(path, form, path.stat().st_size, notes=tuple(notes))
 
 
 def _write_npz(table: FeatureTable, path: Path) -> None:

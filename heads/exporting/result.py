@@ -17,6 +17,7 @@ class Export(Result):
         bytes: that it takes.
         images: of a model, how many it was compared with the head on; None of features.
         difference: of a model, the largest of a probability; None of features.
+        notes: licences of the backbones' weights that are not free.
     """
 
     path: Path
@@ -24,7 +25,8 @@ class Export(Result):
     bytes: int
     images: int | None = None
     difference: float | None = None
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, without the fields that features do not have."""
-        return {name: value for name, value in super().to_dict().items() if value is not None}
+        return {name: value for name, value in super().to_dict().items() if value not in (None, [])}

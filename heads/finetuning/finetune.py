@@ -153,7 +153,6 @@ class _Setup:
     recipe: Recipe
     codes: Labels
     network: tuple[str, str]
-    tap: Tap
     scratch: bool
     trunk: Trunk
 
@@ -167,7 +166,7 @@ class _Setup:
         tap = dict(zip(item.spec.tap_names, item.spec.taps, strict=True))[item.tap]
         scratch = weights == "random"
         trunk = Trunk.of(backbone, tap, recipe.unfreeze, scratch=scratch)
-        return cls(fitted, source, out, recipe, codes, named(item.spec.backbone, weights), tap, scratch, trunk)
+        return cls(fitted, source, out, recipe, codes, named(item.spec.backbone, weights), scratch, trunk)
 
     @property
     def spec(self) -> ExtractionSpec:
@@ -283,7 +282,7 @@ class _Setup:
         tuned = replace(
             self.fitted,
             head=training.joined.head(temperature),
-            inputs=(_save_backbone(self.trunk, self.spec, self.tap, self.out),),
+            inputs=(_save_backbone(self.trunk, self.spec, self.out),),
             dataset=self.source.name,
             rows=images.split_counts(),
             views=len(images.views),
@@ -330,13 +329,14 @@ def _backbone_file(spec: ExtractionSpec, out: Path) -> Path:
     return out / f"{safe_name(spec.backbone.removesuffix(_SUFFIX))}{_SUFFIX}{keras_file.SUFFIX}"
 
 
-def _save_backbone(trunk: Trunk, spec: ExtractionSpec, tap: Tap, out: Path) -> Input:
+def _save_backbone(trunk: Trunk, spec: ExtractionSpec, out: Path) -> Input:
     """Write the trained backbone, up to the head's tap, and return the origin of its features."""
     path = _backbone_file(spec, out)
     with replacing_files(path) as draft:  # Keras looks at the suffix
-        trunk.whole.save(draft)
+        model, pool = trunk.complete()
+        model.save(draft)
     backbone = load_backbone(
-        str(path), size=spec.size, taps=(Tap(LAST, tap.pool),), preprocessing=spec.preprocessing,
+        str(path), size=spec.size, taps=(Tap(LAST, pool),), preprocessing=spec.preprocessing,
         precision=spec.precision, resize=spec.resize, interpolation=spec.interpolation,
         crop_share=spec.crop_share,
     )  # fmt: skip

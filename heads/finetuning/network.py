@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork, graph
-from featurestore.backbones.keras_network import pooled
+from featurestore.backbones.keras_network import KerasNetwork, pooled
 from featurestore.backbones.preprocessing import Preprocessing
+from featurestore.backbones.taps import Tokens
 from featurestore.errors import BackboneError, HeadError
 from featurestore.spec import Pool, Tap
 from heads.feature_table import Floats
@@ -56,7 +57,7 @@ class Trunk:
         bottom: its part that stays as it is, up to `boundary`; None if there is none.
         top: the rest, with all layers that are trained.
         boundary: layer at which the two meet, or None.
-        pool, size, preprocessing: of the backbone.
+        pool, size, preprocessing, tokens: of the backbone.
     """
 
     whole: "keras.Model"
@@ -66,6 +67,7 @@ class Trunk:
     pool: Pool
     size: int
     preprocessing: str
+    tokens: Tokens | None
 
     @classmethod
     def of(cls, backbone: FrozenNetwork, tap: Tap, unfreeze: str, *, scratch: bool = False) -> "Trunk":
@@ -96,7 +98,8 @@ class Trunk:
             # Not training=False: in a model inside a model, Keras overrules that with the outer call's value.
             if isinstance(layer, keras.layers.BatchNormalization) and not scratch:
                 layer.trainable = False
-        return cls(whole, bottom, top, boundary, tap.pool, backbone.size, backbone.preprocessing)
+        tokens = backbone.tokens if isinstance(backbone, KerasNetwork) else None
+        return cls(whole, bottom, top, boundary, tap.pool, backbone.size, backbone.preprocessing, tokens)
 
     def encoder(self, cached: str | None) -> "keras.Model":
         """Build the model from rows at the boundary, of type `cached`, to features (B, D); for None, from pixels."""
@@ -109,8 +112,20 @@ class Trunk:
             rows = keras.Input((self.size, self.size, 3), dtype="uint8")
             images = Preprocessing.of(self.preprocessing)(rows)
             maps = self.top(self.bottom(images) if self.bottom else images)
-        features = pooled(maps, self.pool)
+        features = pooled(maps, self.pool, self.tokens)
         return keras.Model(rows, features if len(features.shape) == 2 else keras.layers.Flatten()(features))
+
+    def complete(self) -> "tuple[keras.Model, Pool]":
+        """Return the model that is to be saved, and how its output is to be pooled.
+
+        A file does not tell which of its tokens are which, so those are pooled already.
+        """
+        import keras
+
+        output = self.whole.outputs[0]
+        if self.tokens is None or len(output.shape) != 3 or self.pool in ("none", "flatten"):
+            return self.whole, self.pool
+        return keras.Model(self.whole.inputs[0], pooled(output, self.pool, self.tokens), name=self.whole.name), "avg"
 
     def memory(self, batch_size: int, cached: bool) -> int:
         """Estimate the bytes that training takes: activations and weights, with gradients, moments and a copy."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from featurestore.backbones import named
+from featurestore.backbones import is_outside, named
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
 from heads.reporting.run_folder import RunFolder
@@ -92,7 +92,7 @@ def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
     parts = ["--backbone", name, "--size", str(spec.size)]
     if weights not in ("", "imagenet"):
         parts += ["--weights", weights]
-    if name != spec.backbone:
+    if is_outside(name):
         parts += ["--preprocessing", spec.preprocessing]
     for tap in spec.taps:
         parts += ["--tap", f"{tap.layer}={tap.pool}"]

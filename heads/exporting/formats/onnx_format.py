@@ -23,6 +23,7 @@ def save(model: "keras.Model", path: Path, info: Info) -> None:
         input_names=[function.inputs[0].name],
         output_names=[function.outputs[0].name],
         tensors_to_rename=names,
+        custom_op_handlers={"Erfc": (_erfc, [])},
     )
     save_onnx(converted, path, info)
 
@@ -33,6 +34,15 @@ def save_onnx(model: Any, path: Path, info: Info) -> None:
 
     onnx.helper.set_model_props(model, {key: as_text(value) for key, value in info.items()})
     onnx.save(model, path)
+
+
+def _erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """Write the Erfc of TensorFlow's GELU, which ONNX does not have, as 1 - Erf."""
+    dtypes, shapes, source, target = node.output_dtypes, node.output_shapes, list(node.input), list(node.output)
+    ctx.remove_node(node.name)
+    one = ctx.make_const(f"{name}_one", np.ones((), np.float32))
+    erf = ctx.make_node("Erf", source, dtypes=dtypes, shapes=shapes)
+    ctx.make_node("Sub", [one.output[0], erf.output[0]], outputs=target, dtypes=dtypes, shapes=shapes)
 
 
 def load(path: Path) -> Classify:
