@@ -5,7 +5,6 @@ A written model is run again and compared with what the head says of the same im
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork
 from featurestore.engines import compile_backbone
-from featurestore.errors import ExportError, ImageError, SourceError, one_line, suggest
-from featurestore.images.decode import decode_framings, read_file
+from featurestore.errors import ExportError, one_line, suggest
+from featurestore.sources.photographs import photographs
 from featurestore.spec import ExtractionSpec
 from featurestore.system.files import replacing_files
 from featurestore.system.keras import without_stderr
@@ -26,7 +25,7 @@ from heads.exporting.formats.registry import FORMATS, usable
 from heads.exporting.joined_model import join, nets_of
 from heads.exporting.result import Export
 from heads.feature_table import Features
-from heads.prediction.predictor import find_images, load_networks, probabilities
+from heads.prediction.predictor import load_networks, probabilities
 from heads.storage.saved_head import FittedHead, load_head
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3
 """Largest difference of a probability that is taken for rounding."""
-CHECKED = 32
-"""Most images that a file is compared on."""
 
 
 def export(
@@ -98,7 +95,7 @@ def _export_model(
     nets = nets_of(head)
     networks = load_networks(head, weights)
     whole = join(head, nets, networks)
-    pixels = _pixels(check, next(iter(networks)))
+    pixels = photographs(check, next(iter(networks)).framing)
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with replacing_files(path) as draft:
         found = _through(chosen, whole, draft, _info(head), pixels)
@@ -138,27 +135,6 @@ def _target(source: Path, out: str | os.PathLike[str] | None, form: Format) -> P
 def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:
     """Compute features with the type that a feature file holds them in."""
     return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
-
-
-def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> NDArray[np.uint8]:
-    """Return real images as the backbone takes them: of a folder, evenly chosen, or photographs of scikit-learn."""
-    shown = spec.framing
-    if folder is None:
-        from sklearn.datasets import load_sample_images
-
-        photographs = load_sample_images().images  # 427 × 640
-        corners = [(top, left) for top in (0, 107, 213) for left in range(0, 480, 107)]
-        parts = [image[top : top + 214, left : left + 160] for image in photographs for top, left in corners]
-        return np.stack([decode_framings(part, [shown])[shown] for part in parts])
-    count, paths = find_images([folder])
-    found = []
-    for i, path in enumerate(paths):
-        if i % -(-count // CHECKED) == 0:
-            with suppress(ImageError):
-                found.append(decode_framings(read_file(path), [shown])[shown])
-    if not found:
-        raise SourceError(f"{folder}: no image there can be read: give --check another folder")
-    return np.stack(found)
 
 
 def _info(head: FittedHead) -> dict[str, Any]:
