@@ -37,21 +37,25 @@ class Preprocessing:
             return PREPROCESSINGS[name]
         with suppress(ValueError):
             texts = dict(part.split("=") for part in name.split())
+            bgr = bool(["RGB", "BGR"].index(texts.pop("channels", "RGB")))
             numbers = {key: tuple(map(float, text.split(","))) for key, text in texts.items()}
             mean, std = (numbers.pop(key, ()) for key in ("mean", "std"))
             if not numbers and len(mean) == len(std) == 3 and np.isfinite(mean + std).all() and min(std) > 0:
-                return cls(mean, std)
+                return cls(mean, std, bgr)
         known = suggest(name, PREPROCESSINGS)
         raise BackboneError(f"unknown preprocessing {name!r}: {known}; or numbers of 0 to 255, mean=R,G,B std=R,G,B")
 
     @property
     def name(self) -> str:
-        """What it is called in a spec: a key of :data:`PREPROCESSINGS`; else ``mean=R,G,B std=R,G,B``."""
+        """What it is called in a spec: a key of :data:`PREPROCESSINGS`; else ``mean=R,G,B std=R,G,B``.
+
+        ``channels=BGR`` follows where they are reversed: then the numbers are those of blue, green and red.
+        """
         for name, known in PREPROCESSINGS.items():
             if known == self:
                 return name
         mean, std = (",".join(repr(value).removesuffix(".0") for value in values) for values in (self.mean, self.std))
-        return f"mean={mean} std={std}"
+        return f"mean={mean} std={std}{' channels=BGR' if self.bgr else ''}"
 
     def __call__(self, pixels: Any) -> Any:
         """Apply it to pixels uint8 (B, H, W, 3), a NumPy array or a tensor of Keras; float32 of the same shape."""
