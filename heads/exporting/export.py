@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from featurestore.backbones import FrozenNetwork
 from featurestore.engines import compile_backbone
 from featurestore.errors import ExportError, one_line, suggest
-from featurestore.sources.photographs import photographs
+from featurestore.sources.photographs import framed
 from featurestore.spec import ExtractionSpec
 from featurestore.system.files import replacing_files
 from featurestore.system.keras import without_stderr
@@ -95,7 +95,7 @@ def _export_model(
     nets = nets_of(head)
     networks = load_networks(head, weights)
     whole = join(head, nets, networks)
-    pixels = photographs(check, next(iter(networks)).framing)
+    pixels = framed(check, next(iter(networks)).framing)
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with replacing_files(path) as draft:
         found = _through(chosen, whole, draft, _info(head), pixels)

@@ -3,14 +3,14 @@ import pytest
 
 from featurestore.errors import SourceError
 from featurestore.images.decode import decode_framings, read_file
-from featurestore.sources.photographs import MOST, photographs
+from featurestore.sources.photographs import MOST, framed
 from featurestore.spec import Framing
 
 FRAMING = Framing(32, "shortest", "bicubic", 0.875)
 
 
 def test_parts_of_photographs_by_default():
-    pixels = photographs(None, FRAMING)
+    pixels = framed(None, FRAMING)
     assert pixels.shape == (30, 32, 32, 3)
     assert len(np.unique(pixels.reshape(30, -1), axis=0)) == 30
 
@@ -22,11 +22,11 @@ def test_a_folders_images_evenly_chosen(images):
     paths = sorted(images.rglob("*.png"), key=lambda path: path.relative_to(images).as_posix())
     assert len(paths) == 61 > MOST
     expected = [decode_framings(read_file(path), [FRAMING])[FRAMING] for path in paths[2::2]]
-    np.testing.assert_array_equal(photographs(images, FRAMING), expected)
+    np.testing.assert_array_equal(framed(images, FRAMING), expected)
 
 
 def test_no_image_there(tmp_path):
     (tmp_path / "a.png").write_text("text")
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(SourceError, match=str(folder)):
-            photographs(folder, FRAMING)
+            framed(folder, FRAMING)

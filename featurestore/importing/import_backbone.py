@@ -1,0 +1,146 @@
+"""Write a pretrained network of timm or Hugging Face to an ONNX file, which needs no PyTorch afterwards.
+
+The file is compared with PyTorch on real images before it gets its name; a sidecar states what its pixels are to be, see
+:mod:`featurestore.backbones.sidecar`.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from featurestore.backbones.sidecar import Sidecar, path_of, write_sidecar
+from featurestore.errors import BackboneError, ExportError, WriteError
+from featurestore.images.decode import decode_framings
+from featurestore.importing.comparing import Difference, compare_file, compare_pixels
+from featurestore.importing.onnx_writing import write_onnx
+from featurestore.importing.pretrained import Pretrained, import_torch
+from featurestore.importing.result import Imported
+from featurestore.sources.photographs import photographs
+from featurestore.spec import LARGEST_SIZE
+from featurestore.system.files import check_writable, replacing_files
+
+TOLERANCE = 1e-3
+"""Largest relative difference of a feature that is taken for rounding."""
+_SUFFIX = ".onnx"
+_FREE = ("apache", "mit", "bsd", "cc0", "isc")
+"""How licences begin under which anybody may do anything."""
+
+
+def import_backbone(
+    source: str,
+    out: str | os.PathLike[str],
+    *,
+    size: int | None = None,
+    weights: str | None = None,
+    check: str | os.PathLike[str] | None = None,
+) -> Imported:
+    """Write a pretrained network to an ONNX file, with its pixel contract beside it.
+
+    Args:
+        source: ``timm:NAME``; or ``hf:OWNER/NAME``, perhaps with ``@REVISION``; or ``hf:FOLDER`` that
+            ``save_pretrained`` wrote.
+        out: file to write; it does not exist yet.
+        size: side of its input in pixels, for networks that can take another; by default its own.
+        weights: ``random``; or for timm the path of a checkpoint; by default those of the source.
+        check: folder of images to compare on; by default, parts of two photographs of scikit-learn's.
+
+    Raises:
+        BackboneError: there is no such network, it takes no images, or not of that size.
+        WeightsError: the weights cannot be had, or do not fit.
+        ExportError: it cannot be written as ONNX; or the file gives other features, and is deleted.
+        WriteError: the file exists already, or cannot be written.
+        MissingDependencyError: PyTorch or another library is not installed.
+
+    Example:
+        >>> import_backbone("resnet50", "resnet50.onnx")
+        Traceback (most recent call last):
+        featurestore.errors.BackboneError: resnet50: say where it comes from, as timm:NAME or hf:OWNER/NAME
+    """
+    kind, _, name = source.partition(":")
+    if kind not in ("timm", "hf") or not name:
+        raise BackboneError(f"{source}: say where it comes from, as timm:NAME or hf:OWNER/NAME")
+    if size is not None and not 1 <= size <= LARGEST_SIZE:
+        raise BackboneError(f"size {size}: it is 1 to {LARGEST_SIZE:,} pixels")
+    path = Path(out)
+    if path.suffix != _SUFFIX:
+        raise WriteError(f"{path}: call it *{_SUFFIX}")
+    for file in (path, path_of(path)):
+        if os.path.lexists(file):
+            raise WriteError(f"{file}: exists already: choose another --out, or delete it")
+    check_writable(path)
+    import_torch(f"importing {source}")
+    from featurestore.importing import hf_models, timm_models
+
+    pretrained = (timm_models if kind == "timm" else hf_models).load(name, size, weights)
+    return _write(pretrained, path, check)
+
+
+def _write(pretrained: Pretrained, path: Path, check: str | os.PathLike[str] | None) -> Imported:
+    contract = pretrained.contract
+    images = list(photographs(check))
+    pixels = np.stack([decode_framings(image, [contract.framing])[contract.framing] for image in images])
+    with replacing_files(path) as draft:
+        write_onnx(pretrained, draft)
+        found = compare_file(draft, pretrained, pixels)
+        _check(pretrained, found, len(images))
+        write_sidecar(draft, _sidecar(pretrained))
+        size = sum(file.stat().st_size for file in draft.parent.glob(f"{draft.name}*"))
+    parity = compare_pixels(pretrained, images, pixels)
+    return Imported(
+        path,
+        pretrained.name,
+        pretrained.origin,
+        size,
+        contract.framing.size,
+        contract.framing.resize,
+        {
+            name: tuple(values.shape[1:])
+            for name, values in pretrained.run(np.zeros((1, 3, *pixels.shape[1:3]), np.float32)).items()
+        },
+        pretrained.licence,
+        pretrained.revision,
+        len(images),
+        max(each.relative for each in found.values()),
+        min(each.cosine for each in found.values()),
+        parity.pixels if parity else None,
+        parity.share if parity else None,
+        parity.cosine if parity else None,
+        _notes(pretrained),
+    )
+
+
+def _check(pretrained: Pretrained, found: dict[str, Difference], images: int) -> None:
+    """Refuse a file that gives other features than its network."""
+    name, worst = max(found.items(), key=lambda item: (np.isnan(item[1].relative), item[1].relative))
+    if not worst.relative <= TOLERANCE:
+        raise ExportError(
+            f"{pretrained.origin}: the file's {name!r} differs from PyTorch's by {worst.relative:.3g} of its largest value "
+            f"on {images} images, more than {TOLERANCE:g}: the file is deleted; take another network"
+        )
+
+
+def _sidecar(pretrained: Pretrained) -> Sidecar:
+    framing = pretrained.contract.framing
+    return Sidecar.stating(
+        pretrained.contract.preprocessing,
+        size=framing.size,
+        resize=framing.resize,
+        interpolation=framing.interpolation,
+        crop_share=framing.crop_share,
+        layout="NCHW",
+        tokens=pretrained.tokens,
+        output="last",
+        name=re.sub(r"[^\w.:@=,-]", "-", pretrained.name)[:100],
+        licence=pretrained.licence,
+        revision=pretrained.revision,
+        origin=pretrained.origin,
+    )
+
+
+def _notes(pretrained: Pretrained) -> list[str]:
+    notes = list(pretrained.contract.notes)
+    if pretrained.licence and not pretrained.licence.lower().startswith(_FREE):
+        notes.append(f"its weights are licensed under {pretrained.licence}: read what that allows")
+    return notes
