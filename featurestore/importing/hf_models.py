@@ -168,7 +168,8 @@ def contract_of(origin: str, settings: dict[str, Any], size: int | None = None) 
         ... }).framing
         Framing(size=224, resize='shortest', interpolation='bicubic', crop_share=0.875, decoder='pillow')
     """
-    how = _INTERPOLATIONS.get(int(settings.get("resample") or 2))
+    resample = settings.get("resample")
+    how = _INTERPOLATIONS.get(2 if resample is None else int(resample))
     sides = dict(settings["size"])
     lengths = {int(sides[key]) for key in ("shortest_edge", "height", "width") if sides.get(key)}
     crops = dict(settings.get("crop_size") or {}) if settings.get("do_center_crop") else {}
@@ -176,7 +177,7 @@ def contract_of(origin: str, settings: dict[str, Any], size: int | None = None) 
     if how is None or len(lengths) != 1 or len(kept) != 1:
         raise BackboneError(
             f"{origin}: its image processor makes no square of one size (size {sides}, resample "
-            f"{settings.get('resample')}): write the ONNX file and its .json yourself"
+            f"{resample}): write the ONNX file and its .json yourself"
         )
     notes = []
     (length,), (side,) = lengths, kept
