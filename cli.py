@@ -184,7 +184,8 @@ def import_backbone(
     """Write a network of timm or Hugging Face to an ONNX file. PyTorch is needed to do that, and not to use it."""
     from featurestore.importing.import_backbone import import_backbone as run
 
-    terminal.show(run(source, out, size=size, weights=weights, check=check), as_json, quiet, text.imported)
+    found = run(source, out, size=size, weights=weights, check=check, progress=not (quiet or as_json))
+    terminal.show(found, as_json, quiet, text.imported)
 
 
 # ------------------------------------------------------------------------------------------------- stage 2

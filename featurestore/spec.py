@@ -30,7 +30,7 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 DECODERS: tuple[str, ...] = get_args(Decoder)
 
 # Choices that stand in no spec of features: their names are here too, where they can be read without heavy libraries.
-Engine = Literal["auto", "keras", "openvino", "reference"]
+Engine = Literal["auto", "keras", "openvino", "onnxruntime", "reference"]
 Augment = Literal["flip", "mild", "cats-dogs", "dog-breeds", "xray", "strong"]
 
 LARGEST_SIZE, MOST_TAPS = 4096, 4096

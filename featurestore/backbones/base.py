@@ -162,6 +162,10 @@ class FrozenNetwork(Outline, ABC):
         """Return the network as an ``openvino.Model`` from the same pixels to outputs called like the taps, or None."""
         return None
 
+    def onnx_model(self) -> bytes | None:
+        """Return the network as an ONNX model from the same pixels, ``pixels``, to such outputs, or None."""
+        return None
+
 
 @dataclass(frozen=True)
 class Architecture(ABC):

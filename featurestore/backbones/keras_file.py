@@ -60,6 +60,11 @@ def architecture(name: str, preprocessing: str | None) -> KerasArchitecture:
     )
 
 
+def files(path: Path) -> list[Path]:
+    """Return the file alone."""
+    return [path]
+
+
 def _build(path: Path, size: int, weights: Weights) -> "keras.Model":
     model = _load(path)
     side = model.inputs[0].shape[1]

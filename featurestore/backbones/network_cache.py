@@ -27,7 +27,7 @@ import numpy as np
 from featurestore.backbones.base import FrozenNetwork, Outline, Request
 from featurestore.backbones.keras_network import keras_home
 from featurestore.backbones.portable import PortableNetwork
-from featurestore.backbones.registry import find, is_file, load
+from featurestore.backbones.registry import files_of, find, is_file, load
 from featurestore.errors import WriteError
 from featurestore.system import documents
 from featurestore.system.files import read_regular, write_whole
@@ -42,7 +42,7 @@ LIMIT = 2 * 2**30
 """Bytes that all entries may take; those that were used longest ago go first."""
 
 _LARGEST = LIMIT // 4
-_LIBRARIES = ("featurestore", "keras", "tensorflow", "jax", "torch", "numpy", "h5py", "openvino")
+_LIBRARIES = ("featurestore", "keras", "tensorflow", "jax", "torch", "numpy", "h5py", "openvino", "onnx", "onnxruntime")
 _VARIABLES = ("KERAS_", "JAX_", "CUDA_", "TF_ENABLE_")
 """Environment variables whose names begin so can change random weights, at least."""
 
@@ -212,7 +212,7 @@ def _files(request: Request) -> list[Path]:
     rooms = Path(__file__).parent, Path(__file__).parents[1] / "engines"
     files = sorted(path for room in rooms for path in room.glob("*.py"))
     if is_file(request.name):
-        files.append(Path(request.name))
+        files += files_of(request.name)
     elif request.weights == "imagenet":
         files += find(request.name).weight_files()
     if request.weights not in ("imagenet", "random"):

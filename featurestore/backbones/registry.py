@@ -1,11 +1,11 @@
 """Find a backbone by its name, check what is asked of it, and build it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from featurestore.backbones import applications, efficientnet_lite, keras_file, small_cnn
+from featurestore.backbones import applications, efficientnet_lite, keras_file, onnx_file, small_cnn
 from featurestore.backbones.base import Architecture, FrozenNetwork, Request
 from featurestore.errors import BackboneError, suggest
 from featurestore.spec import (
@@ -30,13 +30,29 @@ ARCHITECTURES: dict[str, Architecture] = {
     for architecture in family.ARCHITECTURES
 }
 
-FILES: dict[str, Callable[[str, str | None], Architecture]] = {keras_file.SUFFIX: keras_file.architecture}
-"""Kinds of files that hold a whole network: for each suffix, a function of path and preprocessing that reads one."""
+
+class NetworkFile(Protocol):
+    """The functions that the module of a kind of files has that hold a whole network."""
+
+    def architecture(self, name: str, preprocessing: str | None) -> Architecture:
+        """Read the file called `name`; `preprocessing` is what the user says of its pixels."""
+
+    def files(self, path: Path) -> list[Path]:
+        """List the file and those beside it that belong to the network, without an error where they are damaged."""
+
+
+FILES: dict[str, NetworkFile] = {module.SUFFIX: module for module in (keras_file, onnx_file)}
+"""Kinds of files that hold a whole network, by their suffix."""
 
 
 def is_file(name: str) -> bool:
     """Return whether `name` is the path of a file that holds a whole network, and not a name of the registry."""
     return name.endswith(tuple(FILES))
+
+
+def files_of(name: str) -> list[Path]:
+    """List all files of a network that stands in a file, see :func:`is_file`."""
+    return next(kind.files(Path(name)) for suffix, kind in FILES.items() if name.endswith(suffix))
 
 
 def named(backbone: str, weights: str) -> tuple[str, str]:
@@ -70,9 +86,9 @@ def find(name: str, preprocessing: str | None = None) -> Architecture:
     def plain(text: str) -> str:
         return text.lower().replace("_", "").replace("-", "")
 
-    for suffix, architecture_in in FILES.items():
+    for suffix, kind in FILES.items():
         if name.endswith(suffix):
-            return architecture_in(name, preprocessing)
+            return kind.architecture(name, preprocessing)
     base, _, options = name.partition(":")
     for architecture in ARCHITECTURES.values():
         if plain(architecture.name) == plain(base):

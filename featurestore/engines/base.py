@@ -1,6 +1,7 @@
 """What an engine does: it turns a frozen network into a function that runs batches of pixels fast."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -28,3 +29,24 @@ class Engine(Protocol):
 
     def compile_backbone(self, network: FrozenNetwork) -> Compute:
         """The network, ready to run; only called where :meth:`why_not` gives None."""
+
+
+def one_by_one(run: Callable[[NDArray[np.uint8]], Outputs], threads: int) -> Compute:
+    """Return an engine that runs each image as a batch of its own, which fits a core's caches, several at a time.
+
+    Args:
+        run: computes pixels (1, size, size, 3) in one thread; called by several.
+        threads: how many.
+    """
+    pool = ThreadPoolExecutor(threads, "engine")
+
+    def start(pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
+        running = [pool.submit(run, pixels[i : i + 1]) for i in range(len(pixels))]
+
+        def finish() -> Outputs:
+            rows = [future.result() for future in running]
+            return {tap: np.concatenate([row[tap] for row in rows]) for tap in rows[0]}
+
+        return finish
+
+    return start

@@ -1,7 +1,5 @@
 """OpenVINO is often the fastest engine on a CPU. It runs each image as a batch of its own, which fits the caches."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from featurestore.backbones import FrozenNetwork
 from featurestore.backbones.base import Outputs
 from featurestore.backbones.portable import portable
-from featurestore.engines.base import Compute
+from featurestore.engines.base import Compute, one_by_one
 from featurestore.engines.keras_engine import graph
 from featurestore.errors import BackboneError, missing
 
@@ -94,9 +92,8 @@ def compile_backbone(network: FrozenNetwork) -> Compute:
     idle: SimpleQueue[Any] = SimpleQueue()
     for _ in range(streams):
         idle.put(compiled.create_infer_request())
-    pool = ThreadPoolExecutor(streams, "openvino")
 
-    def infer(pixels: NDArray[np.uint8]) -> dict[str, Any]:
+    def infer(pixels: NDArray[np.uint8]) -> Outputs:
         request = idle.get()
         try:
             found = request.infer([pixels], share_inputs=True)
@@ -104,13 +101,4 @@ def compile_backbone(network: FrozenNetwork) -> Compute:
         finally:
             idle.put(request)
 
-    def start(pixels: NDArray[np.uint8]) -> Callable[[], Outputs]:
-        running = [pool.submit(infer, pixels[i : i + 1]) for i in range(len(pixels))]
-
-        def finish() -> Outputs:
-            rows = [future.result() for future in running]
-            return {tap: np.concatenate([row[tap] for row in rows]) for tap in ports}
-
-        return finish
-
-    return start
+    return one_by_one(infer, streams)

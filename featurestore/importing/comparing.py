@@ -69,7 +69,7 @@ def compare_file(file: Path, pretrained: Pretrained, pixels: NDArray[np.uint8]) 
     (given,) = session.get_inputs()
     differences = {name: Difference() for name in pretrained.outputs}
     for values in _batches(pretrained, pixels):
-        expected, found = pretrained.run(values), session.run(list(pretrained.outputs), {given.name: values})
+        expected, found = pretrained.run(values), session.run(pretrained.outputs, {given.name: values})
         for name, output in zip(pretrained.outputs, found, strict=True):
             differences[name].add(output, expected[name])
     return differences

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from featurestore.backbones.preprocessing import Preprocessing
 from featurestore.backbones.taps import Tokens
 from featurestore.errors import BackboneError, WeightsError, missing
-from featurestore.importing.pretrained import Contract, Pretrained, scaled, with_outputs
-from featurestore.importing.reaching import loading
+from featurestore.importing.pretrained import Contract, Prepare, Pretrained, scaled, with_outputs
+from featurestore.importing.reaching import commit_of, loading
 from featurestore.spec import LAST, Framing, Interpolation
 
 if TYPE_CHECKING:
@@ -37,11 +37,14 @@ def load(name: str, size: int | None, weights: str | None) -> Pretrained:
     """
     try:
         import transformers
+        from huggingface_hub.utils import are_progress_bars_disabled
     except ImportError as error:
         raise missing(f"hf:{name}", "transformers", "torch") from error
     if weights not in (None, "random"):
         raise WeightsError(f"hf:{name}: its weights are those of the repository: pass --weights random, or none")
     transformers.logging.set_verbosity_error()
+    if are_progress_bars_disabled():
+        transformers.logging.disable_progress_bar()
     origin = f"hf:{name}"
     place, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
     at: dict[str, Any] = {"revision": revision or None, "trust_remote_code": False}
@@ -55,20 +58,20 @@ def load(name: str, size: int | None, weights: str | None) -> Pretrained:
     side = contract.framing.size
     vision = getattr(network, "vision_model", network)
     try:
-        wired, outputs, found = with_outputs(network, _forward(network, side, pools), _inner(vision), side)
+        wired, shapes = with_outputs(network, _forward(network, side, pools), _inner(vision), side)
     except Exception as error:  # networks fail in whatever way they do
         raise BackboneError(f"{origin}: it does not take {side} pixels ({error}): pass --size N, or none") from error
-    commit = getattr(config, "_commit_hash", None)
+    commit = None if Path(place).is_dir() else commit_of(place, ["config.json"], at["revision"])
     return Pretrained(
         Path(place).resolve().name if Path(place).is_dir() else place.rpartition("/")[2],
         origin,
         wired,
-        outputs,
+        shapes,
         contract,
-        _tokens(vision, found[outputs.index(LAST)], side),
+        _tokens(vision, shapes[LAST], side),
         "" if weights else _licence(place, commit),
         f"{place}@{commit}" if commit and not weights else "",
-        None if size else _prepare(processor),
+        None if size else prepare_by(processor),
     )
 
 
@@ -126,14 +129,14 @@ def _inner(vision: Any) -> "list[torch.nn.Module]":
     return list(next((each for each in lists if len(each) > 1), ()))
 
 
-def _tokens(vision: Any, last: "torch.Tensor", side: int) -> Tokens | None:
+def _tokens(vision: Any, last: tuple[int, ...], side: int) -> Tokens | None:
     """Count the tokens in front of the patches': all but as many as there are patches."""
-    if last.ndim != 3:
+    if len(last) != 2:
         return None
     cls = any(name.endswith(("cls_token", "class_embedding")) for name, _ in vision.named_parameters())
     patch = getattr(vision.config, "patch_size", side)
     patches = (side // (patch if isinstance(patch, int) else patch[0])) ** 2
-    return Tokens(cls, max(0, last.shape[1] - patches - cls))
+    return Tokens(cls, max(0, last[0] - patches - cls))
 
 
 def _licence(place: str, revision: str | None) -> str:
@@ -206,7 +209,9 @@ def _preprocessing(settings: dict[str, Any]) -> Preprocessing:
     )
 
 
-def _prepare(processor: Any) -> Any:
+def prepare_by(processor: Any) -> Prepare:
+    """Return how an image processor prepares an image, see :class:`Pretrained`."""
+
     def prepare(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         from PIL import Image
 

@@ -35,6 +35,7 @@ def import_backbone(
     size: int | None = None,
     weights: str | None = None,
     check: str | os.PathLike[str] | None = None,
+    progress: bool = False,
 ) -> Imported:
     """Write a pretrained network to an ONNX file, with its pixel contract beside it.
 
@@ -45,6 +46,7 @@ def import_backbone(
         size: side of its input in pixels, for networks that can take another; by default its own.
         weights: ``random``; or for timm the path of a checkpoint; by default those of the source.
         check: folder of images to compare on; by default, parts of two photographs of scikit-learn's.
+        progress: show bars while weights are fetched.
 
     Raises:
         BackboneError: there is no such network, it takes no images, or not of that size.
@@ -71,8 +73,10 @@ def import_backbone(
             raise WriteError(f"{file}: exists already: choose another --out, or delete it")
     check_writable(path)
     import_torch(f"importing {source}")
-    from featurestore.importing import hf_models, timm_models
+    from featurestore.importing import hf_models, reaching, timm_models
 
+    if not progress:
+        reaching.hide_progress()
     pretrained = (timm_models if kind == "timm" else hf_models).load(name, size, weights)
     return _write(pretrained, path, check)
 
@@ -95,10 +99,7 @@ def _write(pretrained: Pretrained, path: Path, check: str | os.PathLike[str] | N
         size,
         contract.framing.size,
         contract.framing.resize,
-        {
-            name: tuple(values.shape[1:])
-            for name, values in pretrained.run(np.zeros((1, 3, *pixels.shape[1:3]), np.float32)).items()
-        },
+        pretrained.shapes,
         pretrained.licence,
         pretrained.revision,
         len(images),

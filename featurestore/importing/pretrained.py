@@ -22,6 +22,9 @@ Forward = Callable[["torch.Tensor"], "tuple[torch.Tensor, torch.Tensor | None]"]
 """From pixels (B, 3, side, side) to the network's sequence of tokens (B, T, C) or map (B, C, H, W); and to what the
 network pools it to, (B, C), if it does."""
 
+Prepare = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""From an image, uint8 (H, W, 3), to what a network takes, float32 (3, side, side)."""
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -47,23 +50,27 @@ class Pretrained:
         origin: where it comes from, such as ``timm:resnet50``.
         network: a module from float32 (B, 3, side, side), which are pixels after the preprocessing, to a tuple of
             tensors float32: tokens (B, T, C), maps (B, C, H, W) or vectors (B, C).
-        outputs: their names.
+        shapes: for the name of each, its shape for one image.
         contract: what it wants its pixels to be.
         tokens: how its sequences of tokens begin; None for a network of maps.
         licence, revision: of its weights; empty where they are not known.
-        prepare: the original's own way from an image, uint8 (H, W, 3), to what `network` takes, float32
-            (3, side, side); None where it is made for another size.
+        prepare: the original's own way from an image to what `network` takes; None where it is made for another size.
     """
 
     name: str
     origin: str
     network: "torch.nn.Module"
-    outputs: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
     contract: Contract
     tokens: Tokens | None
     licence: str
     revision: str
-    prepare: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None
+    prepare: Prepare | None
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of its outputs, in their order."""
+        return list(self.shapes)
 
     def run(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Compute its outputs for (B, 3, side, side)."""
@@ -99,7 +106,7 @@ def import_torch(task: str) -> Any:
 
 def with_outputs(
     network: "torch.nn.Module", forward: Forward, inner: Iterable["torch.nn.Module"], side: int, *, nhwc: bool = False
-) -> "tuple[torch.nn.Module, tuple[str, ...], tuple[torch.Tensor, ...]]":
+) -> "tuple[torch.nn.Module, dict[str, tuple[int, ...]]]":
     """Give the outputs of a network names.
 
     Args:
@@ -111,7 +118,7 @@ def with_outputs(
         nhwc: whether its maps have their channels last.
 
     Returns:
-        A module from (B, 3, side, side) to a tuple of tensors; their names; and what it gives for one image.
+        A module from (B, 3, side, side) to a tuple of tensors; and for the name of each, its shape for one image.
     """
     import torch
 
@@ -150,7 +157,8 @@ def with_outputs(
 
     module = Outputs().eval()
     with torch.no_grad():
-        return module, tuple(names), module(torch.rand(1, 3, side, side))
+        found = module(torch.rand(1, 3, side, side))
+    return module, {name: tuple(each.shape[1:]) for name, each in zip(names, found, strict=True)}
 
 
 def _is_alike(tensor: Any, last: "torch.Tensor") -> bool:

@@ -1,7 +1,8 @@
-"""Errors of other people's libraries while they load a network, in one line each."""
+"""What the hub of Hugging Face says: errors of the libraries that load from it, in one line each, and commits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from featurestore.errors import BackboneError, FeatureStoreError, WeightsError, one_line
 
@@ -64,3 +65,21 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.append(error)
         yield error
         error = error.__cause__ or error.__context__
+
+
+def commit_of(repository: str, files: Iterable[str], revision: str | None = None) -> str | None:
+    """Return the commit of a repository that a file, one of `files`, was fetched from; None if none was."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    for file in files:
+        path = try_to_load_from_cache(repository, file, cache_dir=constants.HF_HUB_CACHE, revision=revision)
+        if isinstance(path, str):
+            return Path(path).parent.name
+    return None
+
+
+def hide_progress() -> None:
+    """Show no bars while files are fetched."""
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()

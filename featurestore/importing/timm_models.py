@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from featurestore.backbones.preprocessing import Preprocessing
 from featurestore.backbones.taps import Tokens
 from featurestore.errors import BackboneError, WeightsError, missing, nearest, one_line
-from featurestore.importing.pretrained import Contract, Pretrained, scaled, with_outputs
-from featurestore.importing.reaching import loading
-from featurestore.spec import INTERPOLATIONS, Framing
+from featurestore.importing.pretrained import Contract, Prepare, Pretrained, scaled, with_outputs
+from featurestore.importing.reaching import commit_of, loading
+from featurestore.spec import INTERPOLATIONS, LAST, Framing
 from featurestore.system.files import check_regular, why
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def load(name: str, size: int | None, weights: str | None) -> Pretrained:
     if size:
         config["input_size"] = (3, size, size)
     with loading(origin):
-        wired, outputs, found = with_outputs(
+        wired, shapes = with_outputs(
             network,
             lambda pixels: _forward(network, pixels),
             _inner(network),
@@ -62,9 +62,9 @@ def load(name: str, size: int | None, weights: str | None) -> Pretrained:
         f"{cfg['architecture']}{tag}",
         origin,
         wired,
-        outputs,
+        shapes,
         contract_of(config),
-        _tokens(network) if found[outputs.index("last")].ndim == 3 else None,
+        _tokens(network) if len(shapes[LAST]) == 2 else None,
         (cfg.get("license") or "") if own else "",
         _revision(cfg) if own else "",
         _processor(timm, config),
@@ -133,12 +133,8 @@ def _revision(cfg: dict[str, Any]) -> str:
     """Name the repository and the commit that the weights came from, or their address."""
     if not (repository := cfg.get("hf_hub_id")):
         return str(cfg.get("url") or "")
-    from huggingface_hub import try_to_load_from_cache
-
-    for file in ("model.safetensors", "pytorch_model.bin"):
-        if isinstance(path := try_to_load_from_cache(repository, file), str):
-            return f"{repository}@{Path(path).parent.name}"
-    return str(repository)
+    commit = commit_of(repository, ("model.safetensors", "pytorch_model.bin"))
+    return f"{repository}@{commit}" if commit else str(repository)
 
 
 def contract_of(config: dict[str, Any]) -> Contract:
@@ -176,7 +172,7 @@ def contract_of(config: dict[str, Any]) -> Contract:
     return Contract(framing, Preprocessing(mean, std), tuple(notes))
 
 
-def _processor(timm: Any, config: dict[str, Any]) -> Any:
+def _processor(timm: Any, config: dict[str, Any]) -> Prepare:
     transform = timm.data.create_transform(**config, is_training=False)
 
     def prepare(image: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -76,7 +76,9 @@ def main(names):
                         run(values)
                     if step:  # the first round warms up
                         rates[engine].append(BATCH * BATCHES / (time.perf_counter() - start))
-        print(f"| {name} | " + " | ".join(f"{statistics.median(each):.1f}" for each in rates.values()) + " |", flush=True)
+        print(
+            f"| {name} | " + " | ".join(f"{statistics.median(each):.1f}" for each in rates.values()) + " |", flush=True
+        )
 
 
 if __name__ == "__main__":

