@@ -1,7 +1,7 @@
 """Write a pretrained network of timm or Hugging Face to an ONNX file, which needs no PyTorch afterwards.
 
-The file is compared with PyTorch on real images before it gets its name; a sidecar states what its pixels are to be, see
-:mod:`featurestore.backbones.sidecar`.
+The file is compared with PyTorch on real images before it gets its name, and a sidecar states what its pixels are to be:
+see :mod:`featurestore.backbones.sidecar`.
 """
 
 import os
@@ -117,7 +117,7 @@ def _check(pretrained: Pretrained, found: dict[str, Difference], images: int) ->
     name, worst = max(found.items(), key=lambda item: (np.isnan(item[1].relative), item[1].relative))
     if not worst.relative <= TOLERANCE:
         raise ExportError(
-            f"{pretrained.origin}: the file's {name!r} differs from PyTorch's by {worst.relative:.3g} of its largest value "
+            f"{pretrained.origin}: the file's {name!r} is {worst.relative:.3g} of its largest value off PyTorch's "
             f"on {images} images, more than {TOLERANCE:g}: the file is deleted; take another network"
         )
 

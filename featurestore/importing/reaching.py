@@ -17,8 +17,8 @@ _REASONS = {
     "RevisionNotFoundError": "the repository has no such revision: check what follows the @",
 }
 _UNREACHABLE = (
-    "it cannot be reached ({}): check the connection; or download it on another machine, and pass hf:FOLDER, or for timm "
-    "--weights FILE"
+    "it cannot be reached ({}): check the connection; or download it on another machine, and pass hf:FOLDER, or "
+    "--weights FILE for timm"
 )
 _CONNECTION = ("OfflineModeIsEnabled", "ConnectError", "ConnectTimeout", "ReadTimeout", "ProxyError", "URLError",
                "LocalEntryNotFoundError", "ConnectionError")  # fmt: skip
