@@ -1,7 +1,7 @@
 """Write a pretrained network of timm or Hugging Face to an ONNX file, which needs no PyTorch afterwards.
 
-The file is compared with PyTorch on real images before it gets its name, and a sidecar states what its pixels are to be:
-see :mod:`featurestore.backbones.sidecar`.
+The file is compared with PyTorch on real images before it gets its name. Its pixel contract stands beside it, see
+:mod:`featurestore.backbones.sidecar`.
 """
 
 import os
