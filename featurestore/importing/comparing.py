@@ -91,22 +91,16 @@ class Parity:
 
 
 def compare_pixels(
-    pretrained: Pretrained, images: list[NDArray[np.uint8]], pixels: NDArray[np.uint8], *, least: float = 0.5
-) -> Parity | None:
+    pretrained: Pretrained, pixels: NDArray[np.uint8], theirs: NDArray[np.float32], *, least: float = 0.5
+) -> Parity:
     """Compare our decoder with the original's own preparation, pixel by pixel and by what the network makes of both.
 
     Args:
-        pretrained: a network, with its `prepare`.
-        images: uint8 (H, W, 3) each, in their own size.
-        pixels: what we make of them, (N, side, side, 3).
+        pretrained: a network.
+        pixels: what we make of images, (N, side, side, 3).
+        theirs: what the original makes of the same ones, float32 (N, 3, side, side).
         least: a smaller difference of a pixel is none.
-
-    Returns:
-        None where the original has no way for this size.
     """
-    if pretrained.prepare is None:
-        return None
-    theirs = np.stack([pretrained.prepare(image) for image in images])
     what = pretrained.contract.preprocessing
     mean, std = (np.array(numbers, np.float32)[:, None, None] for numbers in (what.mean, what.std))
     apart = np.abs(theirs * std + mean - pixels.transpose(0, 3, 1, 2))

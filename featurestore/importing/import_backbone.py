@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.backbones.sidecar import Sidecar, path_of, write_sidecar
 from featurestore.errors import BackboneError, ExportError, WriteError
@@ -72,26 +73,28 @@ def import_backbone(
         if os.path.lexists(file):
             raise WriteError(f"{file}: exists already: choose another --out, or delete it")
     check_writable(path)
-    import_torch(f"importing {source}")
+    torch = import_torch(f"importing {source}")
     from featurestore.importing import hf_models, reaching, timm_models
 
     if not progress:
         reaching.hide_progress()
-    pretrained = (timm_models if kind == "timm" else hf_models).load(name, size, weights)
-    return _write(pretrained, path, check)
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # random weights are the same on every call, and nobody else's numbers change
+        pretrained = (timm_models if kind == "timm" else hf_models).load(name, size, weights)
+        return _write(pretrained, path, check)
 
 
 def _write(pretrained: Pretrained, path: Path, check: str | os.PathLike[str] | None) -> Imported:
     contract = pretrained.contract
-    images = list(photographs(check))
-    pixels = np.stack([decode_framings(image, [contract.framing])[contract.framing] for image in images])
+    pixels, theirs = _prepared(pretrained, check)
     with replacing_files(path) as draft:
         write_onnx(pretrained, draft)
         found = compare_file(draft, pretrained, pixels)
-        _check(pretrained, found, len(images))
+        _check(pretrained, found, len(pixels))
         write_sidecar(draft, _sidecar(pretrained))
         size = sum(file.stat().st_size for file in draft.parent.glob(f"{draft.name}*"))
-    parity = compare_pixels(pretrained, images, pixels)
+    parity = None if theirs is None else compare_pixels(pretrained, pixels, theirs)
     return Imported(
         path,
         pretrained.name,
@@ -102,7 +105,7 @@ def _write(pretrained: Pretrained, path: Path, check: str | os.PathLike[str] | N
         pretrained.shapes,
         pretrained.licence,
         pretrained.revision,
-        len(images),
+        len(pixels),
         max(each.relative for each in found.values()),
         min(each.cosine for each in found.values()),
         parity.pixels if parity else None,
@@ -110,6 +113,18 @@ def _write(pretrained: Pretrained, path: Path, check: str | os.PathLike[str] | N
         parity.cosine if parity else None,
         _notes(pretrained),
     )
+
+
+def _prepared(
+    pretrained: Pretrained, folder: str | os.PathLike[str] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """Return real images as our decoder makes them, and as the original prepares them, if it does for this size."""
+    framing, pixels, theirs = pretrained.contract.framing, [], []
+    for image in photographs(folder):
+        pixels.append(decode_framings(image, [framing])[framing])
+        if pretrained.prepare is not None:
+            theirs.append(pretrained.prepare(image))
+    return np.stack(pixels), np.stack(theirs) if theirs else None
 
 
 def _check(pretrained: Pretrained, found: dict[str, Difference], images: int) -> None:

@@ -8,7 +8,6 @@ on them. Pixels are compared in steps of 0 to 255.
 
 import sys
 import tempfile
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -70,12 +69,13 @@ CASES = {
 }  # fmt: skip
 
 
-def by_pillow(source, images, folder) -> Parity:
+def by_pillow(source, folder) -> Parity:
     """Compare our pixels with those of transformers' processors that use Pillow, which were the only ones before 5."""
     network = hf_models.load(source.removeprefix("hf:"), None, None)
     processor = hf.AutoImageProcessor.from_pretrained(source.removeprefix("hf:"), backend="pil")
-    network = replace(network, prepare=hf_models.prepare_by(processor))
-    return compare_pixels(network, images, framed(folder, network.contract.framing))
+    prepare = hf_models.prepare_by(processor)
+    theirs = np.stack([prepare(image) for image in photographs(folder)])
+    return compare_pixels(network, framed(folder, network.contract.framing), theirs)
 
 
 def main(images, names):
@@ -90,7 +90,7 @@ def main(images, names):
             line = f"| {name} | {found.size} | {len(found.outputs)} | {found.difference:.1e} | {found.cosine:.7f} |"
             theirs = [Parity(found.pixel_difference, found.pixels_differing, found.pixel_cosine)]
             if arguments["source"].startswith("hf:"):
-                theirs.append(by_pillow(arguments["source"], list(photographs(images)), images))
+                theirs.append(by_pillow(arguments["source"], images))
             cells = zip(*([f"{p.pixels:.2f}", f"{p.share:.2%}", f"{p.cosine:.6f}"] for p in theirs), strict=True)
             print(line, " | ".join(" / ".join(each) for each in cells), "|", flush=True)
 
