@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of its filters, which stand in the files."""
 
+_PLACE = (
+    "transformers rounds the place of an image's centre down, and here it is rounded to the nearest, as by torchvision "
+    "and timm: some images are moved by one pixel"
+)
+
 
 def load(name: str, size: int | None, weights: str | None) -> Pretrained:
     """Build the image network of a repository, and load its weights. Code in the repository is never run.
@@ -190,6 +195,7 @@ def contract_of(origin: str, settings: dict[str, Any], size: int | None = None) 
     share = share if share and keeps else min(1.0, side / length)
     if keeps or side < length:
         framing = Framing(size or side, "shortest", how, share)
+        notes.append(_PLACE)
         if not keeps:
             notes.append("the original resizes images to a square, and cuts its centre out; here they keep their shape")
     else:

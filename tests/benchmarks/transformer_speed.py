@@ -22,7 +22,7 @@ from featurestore.importing.onnx_writing import INPUT
 from featurestore.system.machine import cores
 
 NAMES = ("vit_small_patch14_dinov2", "vit_base_patch16_224")
-SIZE, BATCH, BATCHES, ROUNDS = 224, 8, 4, 5
+SIZE, BATCH, BATCHES, ROUNDS = 224, 8, 2, 4
 
 
 def engines(name, file):
