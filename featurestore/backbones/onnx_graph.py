@@ -64,7 +64,7 @@ def layers_of(model: Any, size: int, layout: Layout) -> dict[str, Layer]:
     needed, costs = _costs(model, shapes)
     found: dict[str, Layer] = {}
     for node in model.graph.node:
-        if depends.isdisjoint(node.input):
+        if depends.isdisjoint(node.input) or node.op_type in ("Shape", "Size"):
             continue
         depends.update(node.output)
         for name in node.output:

@@ -64,8 +64,12 @@ def read_model(path: Path) -> Any:
         graph.ClearField(field)
     graph.input.extend(inputs)
     clean = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, graph=graph)
+    sketch = outline(clean)
+    for value in (*sketch.graph.input, *sketch.graph.output):
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+            value.type.tensor_type.shape.SetInParent()  # some exporters leave it out, which harms nobody here
     try:
-        onnx.checker.check_model(outline(clean))
+        onnx.checker.check_model(sketch)
     except Exception as error:  # whatever the checker finds
         raise _refused(path, one_line(error)) from error
     return clean
@@ -139,7 +143,21 @@ def _parsed(path: Path) -> Any:
         raise _refused(path, "it is no ONNX file, or is cut short") from error
     if not model.graph.node:
         raise _refused(path, "it is no ONNX file, or holds no operations")
+    if not all(isinstance(name, str) for name in _names(model)):  # else protobuf gives bytes
+        raise _refused(path, "a name in it is no UTF-8: it is damaged")
     return model
+
+
+def _names(model: Any) -> Iterator[Any]:
+    """Give every text that is used later."""
+    yield from (model.graph.name, *(each.domain for each in model.opset_import))
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for tensor in _tensors(model):
+        yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
+    for value in (*model.graph.input, *model.graph.output):
+        yield from (value.name, *(side.dim_param for side in value.type.tensor_type.shape.dim))
 
 
 def _check_operators(path: Path, model: Any) -> None:
@@ -225,7 +243,7 @@ class _Data:
                 found = file.read(size)
             check_filled(path)
         except OSError as error:
-            raise _refused(self._path, f"{where} cannot be read ({why(error)})", "put it beside the file") from error
+            raise _refused(self._path, f"{where} cannot be read ({why(error)})", "put them beside the file") from error
         return found
 
 

@@ -21,7 +21,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 _ARITHMETIC = (
     "Shape", "Size", "Gather", "Slice", "Cast", "Concat", "Squeeze", "Unsqueeze", "Reshape", "Identity",
-    "ConstantOfShape", "Constant", "Add", "Sub", "Mul", "Div", "Mod", "Floor", "Ceil", "Min", "Max", "Equal", "Where", "ReduceProd",
+    "ConstantOfShape", "Constant", "Add", "Sub", "Mul", "Div", "Mod", "Floor", "Ceil", "Min", "Max", "Equal", "Where",
+    "ReduceProd",
 )  # fmt: skip
 _GROWING = ("ConstantOfShape", "Expand", "Tile", "Resize", "Upsample", "Pad", "Range", "OneHot", "EyeLike")
 _ROUNDS = 100
@@ -59,6 +60,8 @@ def shapes_of(model: Any, size: int, layout: Layout) -> tuple[dict[str, str], Sh
             kind = value.type.tensor_type
             types[value.name] = onnx.TensorProto.DataType.Name(kind.elem_type)
             sides = [side.dim_value if side.HasField("dim_value") else -1 for side in kind.shape.dim]
+            if any(side.HasField("dim_value") and side.dim_value < 0 for side in kind.shape.dim):
+                raise ValueError(f"its network cannot take {size} pixels: nothing is left of them in {value.name!r}")
             if kind.HasField("shape") and min(sides, default=0) >= 0:
                 shapes[value.name] = tuple(sides)
         _check_memory(model, shapes)

@@ -94,7 +94,9 @@ class Sidecar:
         """The name of the :class:`~featurestore.backbones.preprocessing.Preprocessing`; None if none is stated."""
         if self.preprocessing:
             found = Preprocessing.of(self.preprocessing)
-            return Preprocessing(found.mean, found.std, found.bgr or self.channels == "BGR").name
+            if found.bgr or self.channels == "RGB":
+                return found.name
+            return Preprocessing(found.mean[::-1], found.std[::-1], bgr=True).name
         if self.mean is None or self.std is None:
             return None
         bgr = self.channels == "BGR"

@@ -32,7 +32,7 @@ class ExtractionOptions:
         size: side of the networks' input in pixels; None for each network's own.
         pool, resize, interpolation, crop_share: see :func:`featurestore.backbones.load_backbone`.
         taps: layers whose outputs are kept, as ``LAYER`` or ``LAYER=POOL``; a layer may be a glob or a slice.
-        preprocessing: what a ``.keras`` file wants its pixels to be; see :func:`featurestore.backbones.load_backbone`.
+        preprocessing: what a file wants its pixels to be; see :func:`featurestore.backbones.load_backbone`.
         dtype: of the stored features: ``float32`` or ``float16``.
         views: augmented versions of each training image, kept beside it; None for as many as the file has.
         augment: what they look like, one of :data:`featurestore.images.augment.AUGMENTATIONS`; None for ``mild``.

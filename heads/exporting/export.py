@@ -4,14 +4,15 @@ A written model is run again and compared with what the head says of the same im
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.backbones import FrozenNetwork
+from featurestore.backbones import FrozenNetwork, onnx_file
 from featurestore.engines import compile_backbone
 from featurestore.errors import ExportError, one_line, suggest
 from featurestore.sources.photographs import framed
@@ -20,16 +21,16 @@ from featurestore.system.files import replacing_files
 from featurestore.system.keras import without_stderr
 from heads import choices
 from heads.exporting import features
-from heads.exporting.formats.base import Format, Info
+from heads.exporting.formats.base import Classify, Format, Info
 from heads.exporting.formats.registry import FORMATS, usable
-from heads.exporting.joined_model import join, nets_of
+from heads.exporting.joined_model import check_framings, join, nets_of
+from heads.exporting.joined_onnx import join_onnx
 from heads.exporting.result import Export
 from heads.feature_table import Features
-from heads.prediction.predictor import load_networks, probabilities
+from heads.prediction.predictor import load_networks, probabilities, weights_of
 from heads.storage.saved_head import FittedHead, load_head
 
-if TYPE_CHECKING:
-    import keras
+Pixels = NDArray[np.uint8]
 
 TOLERANCE = 1e-3
 """Largest difference of a probability that is taken for rounding."""
@@ -77,11 +78,21 @@ def export(
         return features.export_features(source, form, out)
     if form not in FORMATS:
         raise ExportError(f"unknown format {form!r}: {suggest(form, (*FORMATS, *features.WRITERS))}")
-    chosen = usable(form)
     folder = (source.path or Path(source.design.kind)) if isinstance(source, FittedHead) else Path(source)
-    path = _target(folder, out, chosen)
+    path = _target(folder, out, FORMATS[form])
     head = source if isinstance(source, FittedHead) else load_head(source)
+    chosen = usable(form, onnx=_of_onnx(head, weights))
     return _export_model(head, chosen, path, weights, check)
+
+
+def _of_onnx(head: FittedHead, weights: str | Mapping[str, str] | None) -> bool:
+    """Return whether the backbones of a head are ONNX files."""
+    kinds = {each.endswith(onnx_file.SUFFIX) for each in weights_of(head, weights).values()}
+    if len(kinds) > 1:
+        raise ExportError(
+            f"{head.path}: only some of its backbones are ONNX files: fit a head on backbones of one kind"
+        )
+    return kinds == {True}
 
 
 def _export_model(
@@ -94,11 +105,15 @@ def _export_model(
     """Write a head with its backbones in front, and compare what the file gives with what the head says."""
     nets = nets_of(head)
     networks = load_networks(head, weights)
-    whole = join(head, nets, networks)
+    check_framings(head, networks)
+    if chosen.save_onnx and _of_onnx(head, weights):
+        write = partial(chosen.save_onnx, join_onnx(head, nets, networks))
+    else:
+        write = partial(chosen.save, join(head, nets, networks))
     pixels = framed(check, next(iter(networks)).framing)
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with replacing_files(path) as draft:
-        found = _through(chosen, whole, draft, _info(head), pixels)
+        found = _through(write, chosen.load, draft, _info(head), pixels)
         difference = float(np.abs(found - expected).max())
         if not difference <= TOLERANCE:
             raise ExportError(
@@ -110,13 +125,13 @@ def _export_model(
 
 
 def _through(
-    chosen: Format, whole: "keras.Model", draft: Path, info: Info, pixels: NDArray[np.uint8]
+    write: Callable[[Path, Info], None], load: Callable[[Path], Classify], draft: Path, info: Info, pixels: Pixels
 ) -> NDArray[np.float32]:
     """Write a file, run it on these pixels, and return the probabilities."""
     try:
         with without_stderr():
-            chosen.save(whole, draft, info)
-            return chosen.load(draft)(pixels)
+            write(draft, info)
+            return load(draft)(pixels)
     except Exception as error:  # converters fail in whatever way their libraries do
         reason = one_line(error) or type(error).__name__
         raise ExportError(f"{draft.name} cannot be made ({reason}): export to another --format") from error
@@ -132,7 +147,7 @@ def _target(source: Path, out: str | os.PathLike[str] | None, form: Format) -> P
     return path
 
 
-def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: NDArray[np.uint8]) -> Mapping[str, Features]:
+def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: Pixels) -> Mapping[str, Features]:
     """Compute features with the type that a feature file holds them in."""
     return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
 

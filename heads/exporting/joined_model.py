@@ -1,6 +1,6 @@
 """Join a head and its backbones to one Keras model, from pixels to probabilities."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,15 +28,11 @@ def join(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionS
     Args:
         head: a saved head.
         nets: the head as :func:`nets_of` gives it.
-        networks: its backbones, by the specs of their features.
+        networks: its backbones, by the specs of their features; they take the same pixels.
 
     Raises:
-        ExportError: the backbones want different pixels of one image, or one is no network of Keras.
+        ExportError: one of the backbones is no network of Keras.
     """
-    framings = {spec.framing for spec in networks}
-    if len(framings) > 1:
-        sizes = ", ".join(sorted(f"{each.size} px ({each.resize}, {each.decoder})" for each in framings))
-        raise ExportError(f"{head.path}: its backbones take different pixels ({sizes}): extract all with one --size")
     keras = import_keras("exporting a model")
     size = next(iter(networks)).size
     pixels = keras.Input((size, size, 3), dtype="uint8", name=PIXELS)
@@ -50,6 +46,18 @@ def join(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionS
     single = len(nets) == 1
     found = [_stacked(values, net, PROBABILITIES if single else f"member_{i}") for i, net in enumerate(nets)]
     return keras.Model(pixels, {PROBABILITIES: found[0] if single else _mean(found, head.head.temperature_)})
+
+
+def check_framings(head: FittedHead, specs: Iterable[ExtractionSpec]) -> None:
+    """Check that all backbones of a head take the same pixels of one image.
+
+    Raises:
+        ExportError: they do not.
+    """
+    framings = {spec.framing for spec in specs}
+    if len(framings) > 1:
+        sizes = ", ".join(sorted(f"{each.size} px ({each.resize}, {each.decoder})" for each in framings))
+        raise ExportError(f"{head.path}: its backbones take different pixels ({sizes}): extract all with one --size")
 
 
 def nets_of(head: FittedHead) -> list[Layers]:

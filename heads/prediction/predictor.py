@@ -91,7 +91,7 @@ class Predictor:
     Args:
         head: a saved head, or its folder.
         weights: of the backbone (``imagenet``, ``random`` or a file); by default what the features were made with. For
-            a backbone that is a ``.keras`` file: that file. For several backbones: their names and weights.
+            a backbone that is a file, ``.keras`` or ``.onnx``: that file. For several: their names and weights.
 
     Attributes:
         class_names: in the order of each prediction's probabilities.
@@ -191,10 +191,15 @@ def load_networks(
     Raises:
         WeightsError, MissingDependencyError, SpecMismatchError: see there.
     """
+    return {spec: backbone_of(str(head.path), spec, each) for spec, each in weights_of(head, weights).items()}
+
+
+def weights_of(head: FittedHead, weights: str | Mapping[str, str] | None = None) -> dict[ExtractionSpec, str]:
+    """Return what the weights of each backbone of a head are to be, see :class:`Predictor`."""
     found = {}
     for spec, default in {item.spec: item.weights for item in head.inputs}.items():
         given = weights.get(spec.backbone) if isinstance(weights, Mapping) else weights
-        found[spec] = backbone_of(str(head.path), spec, given or default)
+        found[spec] = given or default
     return found
 
 

@@ -28,6 +28,9 @@ def test_what_is_written_is_read(tmp_path_factory, mean, std, bgr):
 def test_mean_and_std_are_of_red_green_and_blue():
     stated = Sidecar(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0), channels="BGR").pixels
     assert stated == "mean=3,2,1 std=6,5,4 channels=BGR"
+    assert Sidecar(preprocessing="torch", channels="BGR").pixels == (
+        "mean=103.53,116.28,123.675 std=57.375,57.12,58.395 channels=BGR"
+    )
     pixels = np.array([[[[11, 22, 33]]]], np.uint8)
     np.testing.assert_allclose(Preprocessing.of(stated)(pixels)[0, 0, 0], [5, 4, 2.5])
 

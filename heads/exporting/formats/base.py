@@ -38,6 +38,8 @@ class Format:
         libraries: the packages that writing and running it takes, beside Keras; they need Keras on TensorFlow.
         save: writes the model, from PIXELS to ``{PROBABILITIES: ...}``, and the information about it.
         load: from the path to the function that runs the model there.
+        save_onnx: writes an ``onnx.ModelProto`` instead, where the format can hold one; `onnx_libraries` are what that
+            and running it takes.
     """
 
     name: str
@@ -45,12 +47,19 @@ class Format:
     libraries: tuple[str, ...]
     save: Callable[["keras.Model", Path, Info], None]
     load: Callable[[Path], Classify]
+    save_onnx: Callable[[Any, Path, Info], None] | None = None
+    onnx_libraries: tuple[str, ...] = ()
 
 
 def attach(path: Path, info: Info) -> None:
     """Write the information as a member of the zip archive that a file is, or has at its end then."""
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(INFO, json.dumps(info, indent=1))
+
+
+def in_turn(run: Classify, alone: bool) -> Classify:
+    """Return a function that runs a model as `run` does, image after image if it takes one `alone`."""
+    return (lambda pixels: np.concatenate([run(image[None]) for image in pixels])) if alone else run
 
 
 def as_text(value: Any) -> str:

@@ -1,12 +1,12 @@
 """A model of OpenVINO, ``.xml`` and ``.bin``. The information stands in its ``rt_info/featurestore``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featurestore.engines.keras_engine import graph
-from heads.exporting.formats.base import PROBABILITIES, Classify, Format, Info, as_text
+from heads.exporting.formats.base import PROBABILITIES, Classify, Format, Info, as_text, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -16,7 +16,19 @@ def save(model: "keras.Model", path: Path, info: Info) -> None:
     """Write TensorFlow's graph of the model, converted, in float32."""
     import openvino
 
-    converted = openvino.convert_model(graph(model))
+    _write(openvino.convert_model(graph(model)), path, info)
+
+
+def save_onnx(model: Any, path: Path, info: Info) -> None:
+    """Write an ``onnx.ModelProto``, converted, in float32."""
+    import openvino
+
+    _write(openvino.Core().read_model(model.SerializeToString()), path, info)
+
+
+def _write(converted: Any, path: Path, info: Info) -> None:
+    import openvino
+
     for key, value in info.items():
         converted.set_rt_info(as_text(value), ["featurestore", key])
     openvino.save_model(converted, path, compress_to_fp16=False)
@@ -28,7 +40,10 @@ def load(path: Path) -> Classify:
 
     # Without it, recent CPUs compute in bfloat16 unasked, which is off by several percent.
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda pixels: np.asarray(compiled(pixels)[PROBABILITIES])
+    batch = compiled.input().partial_shape[0]
+    return in_turn(lambda pixels: np.asarray(compiled(pixels)[PROBABILITIES]), batch == openvino.Dimension(1))
 
 
-FORMAT = Format("openvino", ".xml", ("tensorflow", "openvino"), save, load)
+FORMAT = Format(
+    "openvino", ".xml", ("tensorflow", "openvino"), save, load, save_onnx, ("onnx", "onnxruntime", "openvino")
+)
