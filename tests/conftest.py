@@ -3,6 +3,7 @@
 import gc
 import os
 import subprocess
+from importlib.util import find_spec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -63,3 +64,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow_hostile") and not config.getoption("--hostile"):
             item.add_marker(pytest.mark.skip(reason="slow or large: pass --hostile"))
+        if item.get_closest_marker("torch") and not all(map(find_spec, ("torch", "timm", "transformers"))):
+            item.add_marker(pytest.mark.skip(reason="PyTorch is not installed: see docs/contributing.md"))

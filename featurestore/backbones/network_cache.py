@@ -43,7 +43,8 @@ LIMIT = 2 * 2**30
 
 _LARGEST = LIMIT // 4
 _LIBRARIES = (
-    "featurestore", "keras", "keras_hub", "tensorflow", "jax", "torch", "numpy", "h5py", "openvino", "onnx", "onnxruntime",
+    "featurestore", "keras", "keras_hub", "tensorflow", "jax", "torch", "numpy", "h5py", "openvino", "onnx",
+    "onnxruntime",
 )  # fmt: skip
 _VARIABLES = ("KERAS_", "JAX_", "CUDA_", "TF_ENABLE_")
 """Environment variables whose names begin so can change random weights, at least."""

@@ -137,3 +137,22 @@ def backbones(
         terminal.show(taps_of(name, size=size, preprocessing=preprocessing), as_json, False, text.taps)
     else:
         terminal.show(table(name), as_json, False, text.backbones)
+
+
+@command()
+def import_backbone(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="timm:NAME, hf:OWNER/NAME[@REVISION], hf:FOLDER.")],
+    out: Annotated[Path, option("File to write; its pixel contract goes to a .json beside it.", metavar="FILE.onnx")],
+    size: Annotated[int | None, option("Side of the input in pixels; by default the network's own.")] = None,
+    weights: Annotated[
+        str | None, option("random, or for timm a checkpoint; by default those of SOURCE.", metavar="random|FILE")
+    ] = None,
+    check: Annotated[Path | None, option("Images to compare the file on.", metavar="FOLDER")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write a network of timm or Hugging Face to an ONNX file. PyTorch is needed to do that, and not to use it."""
+    from featurestore.importing.import_backbone import import_backbone as run
+
+    found = run(source, out, size=size, weights=weights, check=check, progress=not (quiet or as_json))
+    terminal.show(found, as_json, quiet, text.imported)

@@ -34,6 +34,24 @@ def taps(rows: list[dict[str, Any]]) -> str:
     return table(["layer", "type", "shape", "GFLOPs up to it"], cells)
 
 
+def imported(found: dict[str, Any]) -> str:
+    """For ``featurestore import-backbone``."""
+    rows = [[name, " × ".join(map(str, shape))] for name, shape in found["outputs"].items()]
+    lines = [table(["tap", "shape"], rows), *(f"note: {note}" for note in found["notes"])]
+    lines.append(
+        f"compared with PyTorch on {found['images']} images: largest relative difference {found['difference']:.1e}, "
+        f"least cosine {found['cosine']:.7f}"
+    )
+    if found["pixel_difference"] is not None:
+        lines.append(
+            f"compared with its own preparation of them: {found['pixels_differing']:.2%} of the pixels differ, by "
+            f"{found['pixel_difference']:.1f} of 255 at most; least cosine of the features {found['pixel_cosine']:.7f}"
+        )
+    licence = found["licence"] or "not stated"
+    lines.append(f"{found['name']}, {found['size']} px, {found['resize']}, licence {licence}: {found['path']}")
+    return "\n".join([*lines, f"next: featurestore extract FOLDER --store features --backbone {found['path']}"])
+
+
 def verified(found: dict[str, list[str]]) -> str:
     """For ``featurestore verify``."""
     return "\n".join(f"{file}: intact" for file in found["intact"])

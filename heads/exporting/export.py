@@ -5,7 +5,6 @@ A written model is run again and compared with what the head says of the same im
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork, licence_notes, onnx_file
 from featurestore.engines import compile_backbone
-from featurestore.errors import ExportError, ImageError, SourceError, one_line, suggest
-from featurestore.images.decode import decode_framings, read_file
+from featurestore.errors import ExportError, one_line, suggest
+from featurestore.sources.photographs import framed
 from featurestore.spec import ExtractionSpec
 from featurestore.system.files import replacing_files
 from featurestore.system.keras import without_stderr
@@ -28,15 +27,13 @@ from heads.exporting.joined_model import check_framings, join, nets_of
 from heads.exporting.joined_onnx import join_onnx
 from heads.exporting.result import Export
 from heads.feature_table import Features
-from heads.prediction.predictor import find_images, load_networks, probabilities, weights_of
+from heads.prediction.predictor import load_networks, probabilities, weights_of
 from heads.storage.saved_head import FittedHead, load_head
 
 Pixels = NDArray[np.uint8]
 
 TOLERANCE = 1e-3
 """Largest difference of a probability that is taken for rounding."""
-CHECKED = 32
-"""Most images that a file is compared on."""
 
 
 def export(
@@ -113,7 +110,7 @@ def _export_model(
         write = partial(chosen.save_onnx, join_onnx(head, nets, networks))
     else:
         write = partial(chosen.save, join(head, nets, networks))
-    pixels = _pixels(check, next(iter(networks)))
+    pixels = framed(check, next(iter(networks)).framing)
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with replacing_files(path) as draft:
         found = _through(write, chosen.load, draft, _info(head, networks), pixels)
@@ -154,27 +151,6 @@ def _target(source: Path, out: str | os.PathLike[str] | None, form: Format) -> P
 def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: Pixels) -> Mapping[str, Features]:
     """Compute features with the type that a feature file holds them in."""
     return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
-
-
-def _pixels(folder: str | os.PathLike[str] | None, spec: ExtractionSpec) -> Pixels:
-    """Return real images as the backbone takes them: of a folder, evenly chosen, or photographs of scikit-learn."""
-    shown = spec.framing
-    if folder is None:
-        from sklearn.datasets import load_sample_images
-
-        photographs = load_sample_images().images  # 427 × 640
-        corners = [(top, left) for top in (0, 107, 213) for left in range(0, 480, 107)]
-        parts = [image[top : top + 214, left : left + 160] for image in photographs for top, left in corners]
-        return np.stack([decode_framings(part, [shown])[shown] for part in parts])
-    count, paths = find_images([folder])
-    found = []
-    for i, path in enumerate(paths):
-        if i % -(-count // CHECKED) == 0:
-            with suppress(ImageError):
-                found.append(decode_framings(read_file(path), [shown])[shown])
-    if not found:
-        raise SourceError(f"{folder}: no image there can be read: give --check another folder")
-    return np.stack(found)
 
 
 def _info(head: FittedHead, networks: Mapping[ExtractionSpec, FrozenNetwork]) -> dict[str, Any]:

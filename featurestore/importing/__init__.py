@@ -1,0 +1,1 @@
+"""Networks of timm and Hugging Face, written once to ONNX files, which need no PyTorch afterwards."""
