@@ -21,9 +21,7 @@ def test_the_speed_is_that_of_the_longest_run_of_this_network_alone(tmp_path):
     assert images_per_second(path) == 50
 
 
-@pytest.mark.parametrize(
-    "line", ["", "{", "[]", '{"event": 3}', '{"event": "end", "timing": []}', "\ud800"]
-)
+@pytest.mark.parametrize("line", ["", "{", "[]", '{"event": 3}', '{"event": "end", "timing": []}', "\ud800"])
 def test_a_strange_line_is_passed_over(tmp_path, line):
     path = tmp_path / "flowers.h5"
     end(path, 500, 10.0)
