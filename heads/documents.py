@@ -178,6 +178,7 @@ class EvaluationDocument(TypedDict):
     seen: NotRequired[str]
     left_out: NotRequired[Count]
     measured: NotRequired[Count]
+    groups: NotRequired[Count]
     confused: NotRequired[list[ConfusedDocument]]
 
 

@@ -204,13 +204,45 @@ class FeatureTable:
         return used, owners[used]
 
     def groups(self, rows: NDArray[np.intp]) -> Labels:
-        """Return the number of the group of each of these rows (n,): rows of the same image are a group."""
-        return np.unique(self.digest_bytes[rows].astype(_KEY), return_inverse=True)[1]
+        """Return the number of the group of each of these rows (n,): rows of one image, or of one group of its source.
+
+        Where an image stands in two groups of the source, both are one.
+        """
+        images = np.unique(self.digest_bytes[rows].astype(_KEY), return_inverse=True)[1]
+        if not self.grouped:
+            return images
+        return joined(images, self._stores[0].groups[rows])
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the source has said which images are a group."""
+        return self._stores[0].grouped
 
     def split_counts(self) -> dict[str, int]:
         """Return the number of rows of each split."""
         names, counts = np.unique(self.splits, return_counts=True)
         return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def joined(images: Labels, names: NDArray[np.str_]) -> Labels:
+    """Return numbers of groups (n,), in which all rows of one image, and all of one name, are together.
+
+    Args:
+        images: number of each row's image (n,).
+        names: name of each row's group (n,); "" for none.
+
+    Example:
+        >>> joined(np.array([0, 1, 1, 2, 3]), np.array(["a", "b", "a", "", ""])).tolist()
+        [0, 0, 0, 1, 2]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    named = np.flatnonzero(names != "")
+    known, place = np.unique(names[named], return_inverse=True)
+    count = int(images.max(initial=-1)) + 1
+    edges = coo_array((np.ones(len(named)), (images[named], count + place)), shape=(count + len(known),) * 2)
+    return np.unique(connected_components(edges, directed=False)[1][images], return_inverse=True)[1]
 
 
 def load_features(path: str | os.PathLike[str], tap: str | None = None) -> FeatureTable:
@@ -279,7 +311,7 @@ def _split(text: str, known: Mapping[str, Any]) -> list[str]:
 
 
 def _check_same_rows(one: FeatureStore, other: FeatureStore) -> None:
-    for name in ("class_names", "ids", "digest_bytes", "labels", "splits"):
+    for name in ("class_names", "ids", "digest_bytes", "labels", "splits", "groups"):
         if not np.array_equal(getattr(one, name), getattr(other, name)):
             raise StoreError(
                 f"{one.path} and {other.path}: differ in {name.removesuffix('_bytes').replace('_', ' ')}: "

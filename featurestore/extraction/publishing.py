@@ -1,9 +1,9 @@
 """From finished rows to the feature file, and what a run says of it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, repeat
 from operator import eq
 from pathlib import Path
 from typing import Any
@@ -136,7 +136,7 @@ def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequ
         augment=plan.views.preset,
         provenance=_provenance(job.backbone, producers),
         taps=list(job.taps),
-        columns={name: [getattr(sample, name) for sample in kept] for name in file_format.COLUMNS},
+        columns=_columns(kept),
         views={file_format.ROW: [row for row, _ in views], file_format.NUMBER: [item.number for _, item in views]},
         failures=sorted(failed),
         sources=[str(path) for path, *_ in plan.rows.origins() if path in used],
@@ -150,6 +150,11 @@ def _provenance(backbone: Outline, producers: list[dict[str, str]]) -> dict[str,
     return {"weights": backbone.weights, "flops": backbone.flops, "producers": producers, **told}
 
 
+def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
+    names = [*file_format.COLUMNS, *([file_format.GROUP] if any(sample.group for sample in samples) else [])]
+    return {name: [getattr(sample, name) for sample in samples] for name in names}
+
+
 def _views(plan: Plan, sample: Sample) -> list[Item]:
     """Return the views of one sample that have a row."""
     if len(plan.views.numbers(sample)) == 1:
@@ -160,10 +165,14 @@ def _views(plan: Plan, sample: Sample) -> list[Item]:
 def _same(publication: Publication, file: FeatureStore) -> bool:
     """Tell whether the file already holds what would be written."""
     views = {file_format.ROW: file.view_rows, file_format.NUMBER: file.view_numbers}
+
+    def column(name: str) -> Iterable[str]:
+        return publication.columns.get(name) or repeat("", len(file))
+
     return (
         publication.columns[file_format.LABEL] == file.labels.tolist()
         # As an array or a list, a column would be the largest thing in memory.
-        and all(all(map(eq, publication.columns[name], file.texts(name))) for name in file_format.TEXT_COLUMNS)
+        and all(all(map(eq, column(name), file.texts(name))) for name in file_format.TEXT_COLUMNS)
         and publication.views == {name: values.tolist() for name, values in views.items()}
         and list(file.failures) == publication.failures
         and list(file.class_names) == publication.class_names

@@ -48,6 +48,7 @@ class Inspection(Result):
         dataset: name of the data set.
         images: how many images were decoded.
         classes: images of each class in each split, as ``extract`` would place them.
+        groups: number of groups whose images must not be divided.
         notes: what the splits had to decide.
         width, height: smallest, median and largest, in pixels.
         duplicates: groups of ids whose files have the same bytes.
@@ -58,6 +59,7 @@ class Inspection(Result):
     dataset: str
     images: int
     classes: dict[str, dict[str, int]]
+    groups: int
     notes: list[str]
     width: list[int]
     height: list[int]
@@ -101,6 +103,7 @@ def inspect_source(
         dataset=dataset.name,
         images=len(sizes),
         classes=split_table(samples, dataset.class_names),
+        groups=len({sample.group for sample in samples} - {""}),
         notes=notes,
         width=quantiles[:, 0].tolist(),
         height=quantiles[:, 1].tolist(),

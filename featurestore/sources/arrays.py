@@ -1,6 +1,6 @@
 """Images and labels in memory: which arrays serve, and the source that is made of them."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ class ArraySource(Source):
         class_names: by default the distinct labels, sorted.
         splits: N words such as train, val, test; by default :func:`featurestore.extract` divides each class.
         ids: N distinct names; by default the index.
+        groups: N names of groups whose images must not be divided, such as patients; "" for none. By default all are.
 
     Raises:
         SourceError: shapes, types or values are others than these, or there is a single class.
@@ -46,18 +47,25 @@ class ArraySource(Source):
         class_names: Sequence[str] | None = None,
         splits: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
+        groups: Sequence[object] | None = None,
     ) -> None:
         self._images = checked_images(np.asarray(images), name)
         n = len(self._images)
         index, names = _classes(np.asarray(labels), class_names, name)
         keys = [str(i).zfill(len(str(n - 1))) for i in range(n)] if ids is None else [str(key) for key in ids]
         words = [""] * n if splits is None else [split_named(str(word), name) for word in splits]
-        if not n == len(index) == len(keys) == len(words):
-            raise SourceError(f"{name}: {n} images, {len(index)} labels, {len(keys)} ids, {len(words)} splits")
+        named = [""] * n if groups is None else [str(group) for group in groups]
+        counts: dict[str, Sized] = {"labels": index, "ids": keys, "splits": words, "groups": named}
+        if any(len(found) != n for found in counts.values()):
+            told = ", ".join(f"{len(found)} {what}" for what, found in counts.items())
+            raise SourceError(f"{name}: {n} images, {told}")
         self._rows = {key: i for i, key in enumerate(keys)}
         if len(self._rows) < n:
             raise SourceError(f"{name}: {n - len(self._rows)} ids stand twice: each image needs its own")
-        samples = [Sample(id=key, path="", label=index[i], split=words[i]) for key, i in sorted(self._rows.items())]
+        samples = [
+            Sample(id=key, path="", label=index[i], split=words[i], group=named[i])
+            for key, i in sorted(self._rows.items())
+        ]
         super().__init__(Dataset(name=name, class_names=names, samples=samples))
 
     def part(self, samples: Sequence[Sample]) -> Self:

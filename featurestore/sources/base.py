@@ -57,6 +57,10 @@ class Source(ABC):
         """Return what the names alone tell: every sample but its digest."""
         return self._listing
 
+    def relist(self, listing: Dataset) -> None:
+        """Take what the names alone tell from `listing`: the same samples, with more said of them."""
+        self._listing = listing
+
     def dataset(
         self,
         progress: Callable[[int, int], object] | None = None,
@@ -182,7 +186,7 @@ class Format:
         called: how messages speak of it, such as ``an .npz``.
         recognises: from a path that exists, and the user's options, to whether the format is this one.
         open: from the path, the name of the data set and the user's options to the source.
-        has_columns: whether it takes the options that choose columns.
+        has_columns: whether it takes the options that choose columns; any takes ``group_pattern``.
         can_exclude: whether it takes the option `exclude`.
     """
 
@@ -194,12 +198,13 @@ class Format:
 
 
 class Row(NamedTuple):
-    """One image as a folder or a table names it; the split is "" where it names none."""
+    """One image as a folder or a table names it; split and group are "" where it names none."""
 
     id: str
     path: str
     class_name: str
     split: str
+    group: str = ""
 
 
 def listing_of(
@@ -234,7 +239,10 @@ def listing_of(
     return Dataset(
         name=name,
         class_names=class_names,
-        samples=[Sample(id=row.id, path=row.path, label=index[row.class_name], split=row.split) for row in rows],
+        samples=[
+            Sample(id=row.id, path=row.path, label=index[row.class_name], split=row.split, group=row.group)
+            for row in rows
+        ],
         failures=_by_path(failures),
         skipped=counts,
     )

@@ -25,6 +25,7 @@ _USUAL = {
     "path": "path file filename file_name filepath file_path image image_path image_name img id image_id",
     "label": "label labels class class_name category breed species target y",
     "split": "split set subset partition",
+    "group": "",
 }
 
 
@@ -52,7 +53,7 @@ class ManifestSource(FileSource):
         manifest: see :func:`read_manifest`.
         root: the folder.
         name: of the data set.
-        columns: names of the path, label and split columns; None to look for the usual ones.
+        columns: names of the path, label, split and group columns; None to look for the usual ones, but for groups.
         exclude: classes to leave out.
         contained: see :class:`featurestore.sources.options.SourceOptions`.
 
@@ -66,7 +67,7 @@ class ManifestSource(FileSource):
         root: Path,
         *,
         name: str,
-        columns: Sequence[str | None] = (None, None, None),
+        columns: Sequence[str | None] = (None, None, None, None),
         exclude: Iterable[str] = (),
         contained: bool = False,
     ) -> None:
@@ -76,7 +77,7 @@ class ManifestSource(FileSource):
         failures: list[Failure] = []
         lines: dict[str, int] = {}
         labels: set[str] = set()
-        for number, cell, label, word in read_manifest(manifest, columns):
+        for number, cell, label, word, group in read_manifest(manifest, columns):
             where = f"{manifest}, line {number}"
             if lines.setdefault(cell, number) != number:
                 raise SourceError(f"{where}: {cell!r} stands in line {lines[cell]} too: keep one of them")
@@ -87,7 +88,7 @@ class ManifestSource(FileSource):
             elif not (path := finder.find(cell, where)):
                 failed = "no such file"
             elif stays is None or stays(path):
-                rows.append(Row(id=cell, path=path, class_name=label, split=split))
+                rows.append(Row(id=cell, path=path, class_name=label, split=split, group=group))
             else:
                 failed = OUTSIDE
             if failed:
@@ -102,12 +103,13 @@ class ManifestSource(FileSource):
 
 
 class Line(NamedTuple):
-    """One row: the number of its line, and its cells; the split is None without such a column."""
+    """One row: the number of its line, and its cells; the split is None without such a column, the group empty."""
 
     number: int
     path: str
     label: str
     split: str | None
+    group: str
 
 
 def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line]:
@@ -115,7 +117,7 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
 
     Args:
         manifest: the file.
-        chosen: names of the path, label and split columns; None to look for the usual ones.
+        chosen: names of the path, label, split and group columns; None to look for the usual ones.
 
     Raises:
         SourceError: not such a file, columns that are not there, or an empty cell, with its line.
@@ -132,7 +134,7 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
             delimiter = max(",;\t", key=first.count)
             table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(table, [])]
-            path_at, label_at, split_at = _columns(header, chosen, manifest)
+            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest)
             for cells in table:
                 number = table.line_num
                 row = {i: text for i, cell in enumerate(cells) if (text := cell.strip())}
@@ -145,7 +147,9 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
                     raise SourceError(
                         f"{manifest}: more than {MAX_ROWS:,} rows, too many for the memory of this machine: divide it"
                     )
-                yield Line(number, row[path_at], row[label_at], None if split_at is None else row.get(split_at, ""))
+                split = None if split_at is None else row.get(split_at, "")
+                group = "" if group_at is None else row.get(group_at, "")
+                yield Line(number, row[path_at], row[label_at], split, group)
     except OSError as error:
         raise SourceError(f"{manifest}: {why(error)}") from error
     except csv.Error as error:
@@ -163,7 +167,9 @@ def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
         yield line
 
 
-def _columns(header: list[str], chosen: Sequence[str | None], manifest: Path) -> tuple[int, int, int | None]:
+def _columns(
+    header: list[str], chosen: Sequence[str | None], manifest: Path
+) -> tuple[int, int, int | None, int | None]:
     more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
     there = f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
     lower = [name.lower().replace(" ", "_") for name in header]
@@ -174,9 +180,9 @@ def _columns(header: list[str], chosen: Sequence[str | None], manifest: Path) ->
         likely = [lower.index(name) for name in usual.split() if name in lower]
         if choice is not None or likely:
             found[role] = likely[0] if choice is None else header.index(choice)
-        elif role != "split":
+        elif role in ("path", "label"):
             raise SourceError(f"{manifest}: choose the {role} column with --{role}-column: {there}")
-    return found["path"], found["label"], found.get("split")
+    return found["path"], found["label"], found.get("split"), found.get("group")
 
 
 class Finder:

@@ -27,8 +27,8 @@ _HEAD = 2**16
 def read_npz(path: Path) -> dict[str, Any]:
     """Return the arguments of ``ArraySource`` that a file holds.
 
-    Its keys are x and y, or images and labels, beside them perhaps split; or, as in Keras' mnist.npz, x_train,
-    y_train, x_test, y_test (and val); in any case perhaps class_names.
+    Its keys are x and y, or images and labels, beside them perhaps split and groups; or, as in Keras' mnist.npz,
+    x_train, y_train, x_test, y_test (and val); in any case perhaps class_names.
 
     Raises:
         SourceError: not an ``.npz`` of plain arrays, or without such keys.
@@ -92,7 +92,8 @@ def _pick(file: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     for x, y in _KEYS:
         if x in file and y in file:
             splits = _one_row(file["split"], "split") if "split" in file else None
-            return {"images": file[x], "labels": file[y], "splits": splits}
+            groups = _one_row(file["groups"], "groups").tolist() if "groups" in file else None
+            return {"images": file[x], "labels": file[y], "splits": splits, "groups": groups}
     words = [key[2:] for key in file if key.startswith("x_") and f"y_{key[2:]}" in file]
     if not words:
         return {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from featurestore.errors import SourceError
 from featurestore.sources import csv_table, folder, npz
 from featurestore.sources.base import Format, Source
+from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
 from featurestore.system.files import why
 
@@ -25,6 +26,8 @@ def open_source(
     path_column: str | None = None,
     label_column: str | None = None,
     split_column: str | None = None,
+    group_column: str | None = None,
+    group_pattern: str | None = None,
     exclude: Iterable[str] = (),
     name: str | None = None,
     contained: bool = False,
@@ -34,7 +37,7 @@ def open_source(
     Args:
         path: see :class:`featurestore.sources.folder.FolderSource`,
             :class:`featurestore.sources.csv_table.ManifestSource` and :func:`featurestore.sources.npz.read_npz`.
-        labels, path_column, label_column, split_column, exclude, name, contained: see
+        labels, path_column, label_column, split_column, group_column, group_pattern, exclude, name, contained: see
             :class:`featurestore.sources.options.SourceOptions`.
 
     Raises:
@@ -51,6 +54,8 @@ def open_source(
         path_column=path_column,
         label_column=label_column,
         split_column=split_column,
+        group_column=group_column,
+        group_pattern=group_pattern,
         exclude=tuple(exclude),
         name=name,
         contained=contained,
@@ -67,11 +72,14 @@ def source_at(path: Path, options: SourceOptions) -> Source:
     form = next((form for form in FORMATS if form.recognises(path, options)), None)
     if any(options.columns) and not (form and form.has_columns):
         raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
+    if options.group_column and options.group_pattern:
+        raise SourceError(f"{path}: --group-column and --group-pattern both say what the groups are: give one of them")
     if form is None:
         raise SourceError(f"{path}: is neither {', nor '.join(form.called for form in FORMATS)}")
     if options.exclude and not form.can_exclude:
         raise SourceError(f"{path}: --exclude leaves out folders, or classes of a CSV; not rows of {form.called}")
-    return form.open(path, _name(path, options), options)
+    source = form.open(path, _name(path, options), options)
+    return source if options.group_pattern is None else grouped(source, options.group_pattern)
 
 
 def _name(path: Path, options: SourceOptions) -> str:

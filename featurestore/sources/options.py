@@ -11,6 +11,9 @@ class SourceOptions:
     Attributes:
         labels: a manifest (CSV) for a folder of images.
         path_column, label_column, split_column: names of the manifest's columns; None to look for the usual ones.
+        group_column: name of the manifest's column of groups, whose images must not be divided: patients, say.
+        group_pattern: regular expression that finds the name of an image's group in its path: what its brackets hold,
+            or all of it. Images in whose paths it is not found are each for itself.
         exclude: names of folders or, of a manifest, of classes to leave out.
         name: of the data set; None for the base name of the path, without a file's suffix.
         contained: refuse files outside the source's folder, where a manifest's paths or symlinks may lead.
@@ -20,11 +23,13 @@ class SourceOptions:
     path_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None
+    group_column: str | None = None
+    group_pattern: str | None = None
     exclude: tuple[str, ...] = ()
     name: str | None = None
     contained: bool = False
 
     @property
-    def columns(self) -> tuple[str | None, str | None, str | None]:
-        """Names of the path, label and split columns."""
-        return self.path_column, self.label_column, self.split_column
+    def columns(self) -> tuple[str | None, str | None, str | None, str | None]:
+        """Names of the path, label, split and group columns."""
+        return self.path_column, self.label_column, self.split_column, self.group_column

@@ -18,6 +18,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             image was read.
         label: index into the class names.
         split: train, validation, test, duplicate, or "" while none is assigned.
+        group: name of the group whose images must not be divided, such as a patient; "" for none.
     """
 
     id: str
@@ -25,6 +26,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     digest: str = ""
     label: int
     split: str
+    group: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

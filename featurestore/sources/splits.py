@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from featurestore.sources.groups import divided, units
 from featurestore.sources.samples import Sample
 
 SPLITS = ("train", "validation", "test")
@@ -28,7 +29,7 @@ def assign_splits(
 
     Splits that the source gives are kept. Else each class is divided by `fractions`: images with a split in
     `previous` keep it, the others are placed in the order of their digests, so that neither names nor machines nor
-    the order of files matter.
+    the order of files matter. Images of one group stay together, the largest groups being placed first.
 
     Args:
         samples: with digests.
@@ -37,7 +38,8 @@ def assign_splits(
         class_names: for the notes.
 
     Returns:
-        The samples in the same order, and notes for people: duplicates, contradictions, classes too small.
+        The samples in the same order, and notes for people: duplicates, contradictions, classes too small, groups
+        that are divided.
     """
     if min(fractions) < 0 or not math.isclose(sum(fractions), 1):
         raise ValueError(f"fractions must be three shares that sum to 1, not {fractions}")
@@ -50,7 +52,7 @@ def assign_splits(
         sample if sample.split == split else replace(sample, split=split)
         for sample, split in zip(samples, splits, strict=True)
     ]
-    return placed, notes + more
+    return placed, notes + more + divided(placed)
 
 
 def split_table(samples: Iterable[Sample], class_names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -76,33 +78,51 @@ def _given(samples: Sequence[Sample]) -> tuple[list[str], list[str]]:
 def _stratified(
     samples: Sequence[Sample], previous: Mapping[str, str], fractions: Sequence[float], class_names: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    label_of: dict[str, int] = {}
-    for sample in samples:
-        label_of[sample.digest] = min(sample.label, label_of.get(sample.digest, sample.label))
-    by_class: dict[int, list[str]] = defaultdict(list)
-    for digest in sorted(label_of):
-        by_class[label_of[digest]].append(digest)
-    splits: dict[str, str] = {}
-    notes = []
-    for label, digests in sorted(by_class.items()):
-        placed = _placed(digests, previous, fractions)
-        splits |= placed
-        if len(digests) < _FEWEST and set(placed.values()) == {"train"}:
-            name = class_names[label] if class_names else label
-            notes.append(f"class {name!r} has {_images(len(digests))}, too few to split: all in train")
-    return [splits[sample.digest] for sample in samples], notes
+    numbers = units(samples)
+    labels: dict[int, dict[str, int]] = defaultdict(dict)
+    for number, sample in zip(numbers, samples, strict=True):
+        labels[number][sample.digest] = min(sample.label, labels[number].get(sample.digest, sample.label))
+    sizes = Counter(label for found in labels.values() for label in found.values())
+    lacking = {label: dict(zip(SPLITS, _goal(n, fractions), strict=True)) for label, n in sizes.items()}
+    placed: dict[int, str] = {}
+    new: list[int] = []
+    for number, found in labels.items():
+        before = Counter(split for digest in found if (split := previous.get(digest)) in SPLITS)
+        if before:  # where groups are new, there may be several: most of its images stay where they were
+            placed[number] = max(SPLITS, key=lambda split: (before[split], SPLITS.index(split)))
+            _fill(lacking, found, placed[number])
+        else:
+            new.append(number)
+    for number in sorted(new, key=lambda number: (-len(labels[number]), min(labels[number]))):
+        counts = Counter(labels[number].values())
+        placed[number] = max(SPLITS, key=lambda split: sum(n * lacking[label][split] for label, n in counts.items()))
+        _fill(lacking, labels[number], placed[number])
+    splits = [placed[number] for number in numbers]
+    return splits, _too_small(samples, splits, sizes, class_names)
 
 
-def _placed(digests: list[str], previous: Mapping[str, str], fractions: Sequence[float]) -> dict[str, str]:
-    """Return the splits of one class: each new digest goes to the split that lacks most."""
-    placed = {digest: previous[digest] for digest in digests if previous.get(digest) in SPLITS}
-    held = Counter(placed.values())
-    missing = {split: n - held[split] for split, n in zip(SPLITS, _goal(len(digests), fractions), strict=True)}
-    for digest in digests:
-        if digest not in placed:
-            placed[digest] = max(missing, key=missing.__getitem__)
-            missing[placed[digest]] -= 1
-    return placed
+def _fill(lacking: Mapping[int, dict[str, int]], images: Mapping[str, int], split: str) -> None:
+    """Count the images of a unit, by their digests with their labels, among those that a split has."""
+    for label in images.values():
+        lacking[label][split] -= 1
+
+
+def _too_small(
+    samples: Sequence[Sample], splits: Sequence[str], sizes: Mapping[int, int], class_names: Sequence[str]
+) -> list[str]:
+    """Return a note about each class that does not stand in all splits, since its images or groups are too few."""
+    there: dict[int, set[str]] = defaultdict(set)
+    for sample, split in zip(samples, splits, strict=True):
+        there[sample.label].add(split)
+    notes, grouped = [], any(sample.group for sample in samples)
+    for label, n in sorted(sizes.items()):
+        name = class_names[label] if class_names else label
+        if n < _FEWEST and there[label] == {"train"}:
+            notes.append(f"class {name!r} has {_images(n)}, too few to split: all in train")
+        elif grouped and len(there[label]) < len(SPLITS):
+            absent = " or ".join(split for split in SPLITS if split not in there[label])
+            notes.append(f"class {name!r} has no images in {absent}: its groups are too few, or too large")
+    return notes
 
 
 def _goal(n: int, fractions: Sequence[float]) -> list[int]:

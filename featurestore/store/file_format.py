@@ -1,4 +1,4 @@
-"""The feature file, format version 1. This text is the specification; every name in a file stands below it.
+"""The feature file, format versions 1 and 2. This text is the specification; every name in a file stands below it.
 
 One HDF5 file per data set and extraction spec. All datasets are contiguous, unfiltered and little-endian, so that
 a reader can memory-map them; there are hard links only, no external storage, no virtual datasets, no
@@ -18,6 +18,8 @@ Datasets, all of one length N (samples in the order of their ids):
 ``views/row``             int32 (M,)            index of the row that it is a version of
 ``views/number``          int32 (M,)            its number among them, from 1 to 1,000: see
                                                 :mod:`featurestore.images.augment`
+``group``                 fixed UTF-8           version 2 only: name of the group whose images must not be
+                                                divided, such as a patient; empty for none
 ``failures/path``         fixed UTF-8 (F,)      inputs that gave no row
 ``failures/reason``       fixed UTF-8 (F,)      and why
 ========================  ====================  ==============================================================
@@ -38,7 +40,7 @@ Root attributes, fixed-length strings except the second:
 
 ========================  ==================================================================================
 ``format``                ``featurestore``
-``format_version``        int64, 1
+``format_version``        int64: 2 if a row has a group, else 1
 ``dataset``               name of the data set
 ``spec``                  canonical JSON of :class:`featurestore.spec.ExtractionSpec`
 ``fingerprint``           SHA-256 of ``spec``, in hexadecimal
@@ -49,8 +51,8 @@ Root attributes, fixed-length strings except the second:
 ========================  ==================================================================================
 
 Nothing in a file depends on when or how it was made: two runs over the same images, one of them killed and
-resumed, give the same bytes. To change this format, raise ``FORMAT_VERSION``, keep reading the old one, and add
-a file of the old version to the tests.
+resumed, give the same bytes. A file says the lowest version that can hold it. To change this format, raise
+``FORMAT_VERSION``, keep reading the old ones, and add a file of the old version to the tests.
 """
 
 import hashlib
@@ -70,12 +72,15 @@ from featurestore.sources.splits import DUPLICATE, SPLITS
 from featurestore.spec import ExtractionSpec
 
 FORMAT = "featurestore"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+GROUPED = 2
+"""The version from which on rows have groups."""
 
 FEATURES = "features"
-ID, DIGEST, LABEL, SPLIT, PATH = "id", "digest", "label", "split", "path"
+ID, DIGEST, LABEL, SPLIT, PATH, GROUP = "id", "digest", "label", "split", "path", "group"
 COLUMNS = (ID, DIGEST, LABEL, SPLIT, PATH)
-TEXT_COLUMNS = (ID, DIGEST, SPLIT, PATH)
+"""Of every version."""
+TEXT_COLUMNS = (ID, DIGEST, SPLIT, PATH, GROUP)
 FAILURES = "failures"
 FAILURE_COLUMNS = (PATH, REASON) = ("path", "reason")
 VIEWS = "views"
@@ -132,11 +137,16 @@ def feature_names(taps: Sequence[str], group: str = "") -> dict[str, str]:
     return {taps[0]: base} if len(taps) == 1 else {tap: f"{base}/{tap}" for tap in taps}
 
 
-def schema(taps: Sequence[str]) -> dict[str, tuple[str, str]]:
+def columns(version: int) -> tuple[str, ...]:
+    """Return the columns that the rows of a file have, beside their features."""
+    return (*COLUMNS, GROUP) if version >= GROUPED else COLUMNS
+
+
+def schema(taps: Sequence[str], version: int) -> dict[str, tuple[str, str]]:
     """Return all datasets of a file with these taps: name -> (NumPy's kind of its type, name of its length)."""
     return {
         **dict.fromkeys(feature_names(taps).values(), ("f", "rows")),
-        **{name: ("i" if name == LABEL else "S", "rows") for name in COLUMNS},
+        **{name: ("i" if name == LABEL else "S", "rows") for name in columns(version)},
         **dict.fromkeys(feature_names(taps, VIEWS).values(), ("f", "views")),
         **{f"{VIEWS}/{name}": ("i", "views") for name in VIEW_COLUMNS},
         **{f"{FAILURES}/{name}": ("S", "failures") for name in FAILURE_COLUMNS},
@@ -219,7 +229,7 @@ def content_digest(file: h5py.File, taps: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for name in sorted({*ATTRIBUTES, VERSION_ATTRIBUTE} - {"content_digest"}):
         digest.update(f"{name}\0{attribute_text(file.attrs[name])}\0".encode("utf-8", "surrogateescape"))
-    for name in sorted(schema(taps)):
+    for name in sorted(schema(taps, int(file.attrs[VERSION_ATTRIBUTE]))):
         dataset = file[name]
         digest.update(f"{dataset.name}\0{dataset.dtype.str}\0{dataset.shape}\0".encode("utf-8", "surrogateescape"))
         for block in _pieces(dataset):

@@ -43,6 +43,7 @@ class FeatureStore:
         labels: int32 array (N,), indices into `class_names`.
         augment: preset of the views, or ``none``.
         view_rows, view_numbers: int32 arrays (M,), see :meth:`views`.
+        grouped: whether rows have :attr:`groups`.
         failures: pairs (path, reason), inputs that gave no row.
         provenance: weights as the user named them, engines and library versions.
         content_digest: SHA-256 of the content, compared by :meth:`verify`.
@@ -68,7 +69,8 @@ class FeatureStore:
             self.spec = ExtractionSpec.from_json(attributes["spec"])
             if self.spec.fingerprint != attributes["fingerprint"]:
                 raise CorruptFileError("its fingerprint does not match its spec: the file was altered")
-            structure.check_datasets(file, self.spec)
+            version = int(attributes[file_format.VERSION_ATTRIBUTE])
+            structure.check_datasets(file, self.spec, version)
             self.dataset = attributes["dataset"]
             self.augment = attributes["augment"]
             self.class_names = _class_names(attributes)
@@ -83,7 +85,11 @@ class FeatureStore:
                 for name in file_format.FAILURE_COLUMNS
             ]
             self.failures: tuple[tuple[str, str], ...] = tuple(zip(*failed, strict=True))
-            self._texts = {name: _map(self.path, file[name]) for name in file_format.TEXT_COLUMNS}
+            there = [name for name in file_format.TEXT_COLUMNS if name in file_format.columns(version)]
+            self._texts = {name: _map(self.path, file[name]) for name in there}
+            self.grouped = file_format.GROUP in self._texts
+            # Of a file without groups these texts are one, shown N times.
+            self._texts.setdefault(file_format.GROUP, np.broadcast_to(np.bytes_(b""), self.labels.shape))
             self._features, self._views = (
                 {tap: _map(self.path, file[name]) for tap, name in file_format.feature_names(self.taps, group).items()}
                 for group in ("", file_format.VIEWS)
@@ -123,6 +129,11 @@ class FeatureStore:
     def splits(self) -> NDArray[np.str_]:
         """``train``, ``validation``, ``test`` or ``duplicate``: str array (N,)."""
         return file_format.decode(self._texts[file_format.SPLIT])
+
+    @cached_property
+    def groups(self) -> NDArray[np.str_]:
+        """Name of the group whose images must not be divided, such as a patient: str array (N,); "" for none."""
+        return file_format.decode(self._texts[file_format.GROUP])
 
     def texts(self, column: str) -> Iterator[str]:
         """Give a column of texts as Python's own strings: of many rows, a fraction of an array's memory.
@@ -181,11 +192,11 @@ class FeatureStore:
 
     def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
         """Return the samples of these rows, by default of all."""
-        names = ("id", "path", "digest", "label", "split")
+        names = ("id", "path", "digest", "label", "split", "group")
         if rows is None:
             lists = [self.labels.tolist() if name == "label" else list(self.texts(name)) for name in names]
         else:
-            columns = (self.ids, self.paths, self.digests, self.labels, self.splits)
+            columns = (self.ids, self.paths, self.digests, self.labels, self.splits, self.groups)
             lists = [column[list(rows)].tolist() for column in columns]
         return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
@@ -206,6 +217,7 @@ class FeatureStore:
                     self.class_names, np.bincount(self.labels, minlength=len(self.class_names)), strict=True
                 )
             },
+            "groups": len(set(self.groups.tolist()) - {""}),
             "failures": [list(failure) for failure in self.failures],
             "bytes": self.path.stat().st_size,
             "fingerprint": self.fingerprint,
@@ -220,8 +232,8 @@ class FeatureStore:
             CorruptFileError: the content is not what was written.
         """
         with _open(self.path) as file:
-            structure.check_attributes(file)
-            structure.check_datasets(file, self.spec)
+            version = int(structure.check_attributes(file)[file_format.VERSION_ATTRIBUTE])
+            structure.check_datasets(file, self.spec, version)
             actual = file_format.content_digest(file, self.taps)
         if actual != self.content_digest:
             raise CorruptFileError(

@@ -23,7 +23,7 @@ from featurestore.system.printing import printable
 
 
 def check_attributes(file: h5py.File) -> dict[str, str]:
-    """Read the root attributes, each a fixed-length string of a sane size."""
+    """Read the root attributes, each a fixed-length string of a sane size, but for the version, which is a number."""
     _check_overhead(file)
     if "format" not in file.attrs or file_format.VERSION_ATTRIBUTE not in file.attrs:
         raise CorruptFileError("an HDF5 file, but not one written by featurestore extract")
@@ -46,7 +46,7 @@ def check_attributes(file: h5py.File) -> dict[str, str]:
             f"format {texts['format']!r} version {number}, this program reads "
             f"{file_format.FORMAT!r} from 1 to {file_format.FORMAT_VERSION}: upgrade featurestore"
         )
-    return texts
+    return texts | {file_format.VERSION_ATTRIBUTE: str(number)}
 
 
 def _check_overhead(file: h5py.File) -> None:
@@ -66,9 +66,9 @@ def _check_overhead(file: h5py.File) -> None:
         raise UnsafeFileError(f"{objects:,} objects, and {overhead:,} bytes beside them: file refused")
 
 
-def check_datasets(file: h5py.File, spec: ExtractionSpec) -> None:
+def check_datasets(file: h5py.File, spec: ExtractionSpec, version: int) -> None:
     """Check every link, type, layout and size."""
-    schema = file_format.schema(spec.tap_names)
+    schema = file_format.schema(spec.tap_names, version)
     for group, names in file_format.children(schema).items():
         _check_group(file[group], names)
     size = os.stat(file.filename).st_size  # noqa: PTH116 (HDF5 gives the name of what it has opened)

@@ -37,7 +37,7 @@ _OLD_DRAFT = ".tmp"
 @dataclass(frozen=True)
 class Publication:
     """All that goes into a feature file. The columns are of one length, and so are those of `views`; `sources` hold
-    every row and view among them.
+    every row and view among them. There is a column of groups only if a row has one.
     """
 
     target: str
@@ -156,10 +156,11 @@ def _new_group(file: h5py.File, name: str) -> None:
 def _fill(file: h5py.File, publication: Publication, rows: FinishedRows) -> None:
     columns, views = publication.columns, publication.views
     taps = [tap.name for tap in publication.taps]
-    for group in file_format.children(file_format.schema(taps)):
+    version = file_format.GROUPED if file_format.GROUP in columns else 1
+    for group in file_format.children(file_format.schema(taps, version)):
         if group != "/":
             _new_group(file, group)
-    for name in file_format.COLUMNS:
+    for name in file_format.columns(version):
         is_label = name == file_format.LABEL
         file[name] = np.array(columns[name], np.int32) if is_label else file_format.encode(columns[name])
     for name in file_format.VIEW_COLUMNS:
@@ -182,7 +183,7 @@ def _fill(file: h5py.File, publication: Publication, rows: FinishedRows) -> None
     }
     for name, text in attributes.items():
         file.attrs[name] = np.bytes_(os.fsencode(text))
-    file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(file_format.FORMAT_VERSION)
+    file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(version)
     file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, taps))
 
 

@@ -111,6 +111,10 @@ def _open(
     path_column: Annotated[str | None, option("Manifest column of image paths or ids.", group=SOURCE)] = None,
     label_column: Annotated[str | None, option("Manifest column of class names.", group=SOURCE)] = None,
     split_column: Annotated[str | None, option("Manifest column of splits.", group=SOURCE)] = None,
+    group_column: Annotated[str | None, option("Manifest column of groups, kept together.", group=SOURCE)] = None,
+    group_pattern: Annotated[
+        str | None, option("Finds groups in paths, such as 'person\\d+'.", metavar="REGEX", group=SOURCE)
+    ] = None,
     exclude: Annotated[list[str] | None, option("Class or folder to leave out; repeatable.", group=SOURCE)] = None,
     contained: Annotated[
         bool, option("Refuse files to which paths or links lead elsewhere.", "--contained", group=SOURCE)
@@ -122,7 +126,7 @@ def _open(
 
     return open_source(
         source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        exclude=exclude or (), contained=contained, name=name,
+        group_column=group_column, group_pattern=group_pattern, exclude=exclude or (), contained=contained, name=name,
     )  # fmt: skip
 
 

@@ -103,6 +103,7 @@ def _timing(results: list[dict[str, Any]]) -> list[str]:
 def inspection(found: dict[str, Any]) -> str:
     """For ``featurestore inspect``."""
     lines = [_classes(found["classes"]), *_remarks(found)]
+    lines += [f"{found['groups']:,} groups, whose images stay together"] if found["groups"] else []
     lines.append("width {} to {} (median {}) pixels, height {} to {} (median {})".format(
         *(found[side][i] for side in ("width", "height") for i in (0, 2, 1))
     ))  # fmt: skip
@@ -128,6 +129,7 @@ def _file_text(file: dict[str, Any]) -> str:
         "features": features,
         "views": f"{file['views']['rows']} ({file['views']['augment']})" if file["views"]["rows"] else "none",
         "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),
+        **({"groups": f"{file['groups']:,}"} if file["groups"] else {}),
         "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {spec['resize']}",
         **{name: file["provenance"][name] for name in ("licence", "revision") if file["provenance"].get(name)},
         "fingerprint": file["fingerprint"],
@@ -257,6 +259,8 @@ def evaluation(found: dict[str, Any]) -> str:
         about.append(f"note: {seen(how)} These figures say little about other images.")
     if left_out := found.get("left_out"):
         about.append(f"note: {left_out} {found['split']} rows are left out: the head was fitted on them")
+    if groups := found.get("groups"):
+        about.append(f"the rows are of {groups:,} groups, and intervals as wide as that makes them")
     if measured := found.get("measured"):
         about.append(f"these rows were {times(measured)}")
     remarks = [f"note: {note}" for note in found.get("shift", [])] + threshold(found)

@@ -15,7 +15,8 @@ from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.results import Result
 from heads.feature_table import FeatureTable
 from heads.kinds.base import MODEL, WEIGHTS, too_large
-from heads.metrics.estimates import TOO_FEW, estimates_of, mcnemar, wilson
+from heads.metrics.clustered import clustered, recall_effects, share_interval
+from heads.metrics.estimates import TOO_FEW, mcnemar, wilson
 from heads.metrics.outcomes import Confusion, Outcomes
 from heads.metrics.shift import best_threshold, differences
 from heads.storage.record import CHOSEN, FITTED, note_measured
@@ -28,6 +29,7 @@ _TAILS = (2.5, 97.5)
 
 _COPIES = 2
 """While a head is loaded, its file and its arrays are in memory."""
+_FEW_GROUPS = "too few groups"
 TABLED, _PAIRS = 1000, 100
 """Most classes of which a confusion matrix is given; pairs of classes that are named instead of a larger one."""
 
@@ -48,12 +50,14 @@ class Evaluation(Result):
         confusion_matrix: rows of class i that were predicted as class j, at [i][j]; None of more than :data:`TABLED`
             classes.
         per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (95 %, Wilson's) if
-            it has rows. A share of nothing is 0.
+            it has rows, of enough groups. A share of nothing is 0.
         seen: what the head had done with these rows before, :data:`heads.storage.record.FITTED` or
             :data:`heads.storage.record.CHOSEN`: the metrics then say little about other rows, and have no intervals;
             None for rows that are new to it.
         left_out: rows of the split that are not among these, since the head was fitted on them.
         measured: how often a head of its folder was measured on these test rows, this time included.
+        groups: number of groups that the rows are of, if the source told; intervals are wider then, see
+            :mod:`heads.metrics.clustered`.
         without_interval: metric -> why it has no interval, such as "too few rows".
         shift: how the rows differ from those that the head was fitted on, see :func:`heads.metrics.shift.differences`.
         threshold: with two classes, where to part them, see :func:`heads.metrics.shift.best_threshold`.
@@ -76,6 +80,7 @@ class Evaluation(Result):
     seen: str | None = None
     left_out: int | None = None
     measured: int | None = None
+    groups: int | None = None
     confused: list[dict[str, Any]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +97,9 @@ _ALWAYS = frozenset(f.name for f in fields(Evaluation) if f.default is f.default
 """Fields without a default."""
 
 
-def measure(y: ArrayLike, proba: ArrayLike, class_names: Sequence[str], *, split: str = "") -> Evaluation:
+def measure(
+    y: ArrayLike, proba: ArrayLike, class_names: Sequence[str], *, split: str = "", groups: ArrayLike | None = None
+) -> Evaluation:
     """Measure predicted probabilities, with 95 % intervals.
 
     Args:
@@ -100,19 +107,25 @@ def measure(y: ArrayLike, proba: ArrayLike, class_names: Sequence[str], *, split
         proba: probabilities, float (N, len(class_names)).
         class_names: all classes, at least two.
         split: name of the split that the rows are of.
+        groups: which rows belong together, such as patients (N,); intervals are wider then, see
+            :mod:`heads.metrics.clustered`. By default each row is its own.
 
     Example:
         >>> found = measure([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
         >>> round(found.accuracy, 3), found.confusion_matrix
         (0.667, [[1, 0], [1, 1]])
     """
-    return measure_outcomes(Outcomes.of(np.asarray(y, np.intp), np.asarray(proba)), class_names, split)
+    numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    return measure_outcomes(Outcomes.of(np.asarray(y, np.intp), np.asarray(proba)), class_names, split, numbers)
 
 
-def measure_outcomes(outcomes: Outcomes, class_names: Sequence[str], split: str) -> Evaluation:
+def measure_outcomes(
+    outcomes: Outcomes, class_names: Sequence[str], split: str, groups: NDArray[np.intp] | None = None
+) -> Evaluation:
     """Measure probabilities as :func:`measure` does, from what was counted of them."""
-    found, confusion = estimates_of(outcomes), Confusion.of(outcomes)
-    counts = zip(*(each.tolist() for each in (confusion.hits, confusion.support, confusion.answered)), strict=True)
+    found, confusion = clustered(outcomes, groups), Confusion.of(outcomes)
+    counts = (each.tolist() for each in (confusion.hits, confusion.support, confusion.answered))
+    per_class = zip(class_names, *counts, recall_effects(outcomes, groups), strict=True)
     tabled = len(class_names) <= TABLED
     return Evaluation(
         split=split,
@@ -124,8 +137,11 @@ def measure_outcomes(outcomes: Outcomes, class_names: Sequence[str], split: str)
         roc_auc=found["roc_auc"].value if "roc_auc" in found else None,
         intervals={name: list(each.interval) for name, each in found.items() if each.interval},
         confusion_matrix=confusion.matrix().tolist() if tabled else None,
-        per_class=[_class_metrics(name, *each) for name, each in zip(class_names, counts, strict=True)],
-        without_interval={name: TOO_FEW for name, each in found.items() if not each.interval},
+        per_class=[_class_metrics(*row) for row in per_class],
+        groups=None if groups is None else len(np.unique(groups)),
+        without_interval={
+            name: TOO_FEW if groups is None else _FEW_GROUPS for name, each in found.items() if not each.interval
+        },
         confused=[
             {"class": class_names[true], "predicted": class_names[predicted], "rows": rows}
             for true, predicted, rows in (() if tabled else confusion.mistakes(_PAIRS))
@@ -241,7 +257,8 @@ class Answers:
             folder: the head's, where measures on test rows are counted; None: they are not counted.
         """
         names = self.fitted.class_names
-        found, outcomes = measure_outcomes(self.outcomes, names, self.split), self.outcomes
+        groups = self.table.groups(self.rows) if self.table.grouped else None
+        found, outcomes = measure_outcomes(self.outcomes, names, self.split, groups), self.outcomes
         if self.seen:
             how = f"{self.seen} {'on' if self.seen == FITTED else 'by'} these"
             why = dict.fromkeys((*found.intervals, *found.without_interval), how)
@@ -312,7 +329,7 @@ def known_classes(fitted: FittedHead, names: Sequence[str], where: Path | str) -
     return np.array([known[name] for name in names], np.intp)
 
 
-def _class_metrics(name: str, hits: int, support: int, predicted: int) -> dict[str, Any]:
+def _class_metrics(name: str, hits: int, support: int, predicted: int, effect: float) -> dict[str, Any]:
     found = {
         "class": name,
         "precision": hits / max(predicted, 1),
@@ -320,4 +337,6 @@ def _class_metrics(name: str, hits: int, support: int, predicted: int) -> dict[s
         "f1": 2 * hits / max(support + predicted, 1),
         "support": support,
     }
-    return found | ({"recall_interval": wilson(hits, support)} if support else {})
+    if not support or not np.isfinite(effect):
+        return found
+    return found | {"recall_interval": list(share_interval(hits / support, wilson(hits, support), effect))}

@@ -22,7 +22,7 @@ from featurestore.spec import ExtractionSpec
 from featurestore.store.reader import FeatureStore
 from featurestore.system.machine import cores
 from featurestore.system.progress import Progress
-from heads.feature_table import Labels
+from heads.feature_table import Labels, joined
 from heads.finetuning.recipe import Recipe
 from heads.solvers.calibration import held_out_tenth
 from heads.solvers.versions import Versions
@@ -38,6 +38,7 @@ class ImageRows:
         view_rows: the row that each view shows (M,); -1 for a view that is not used.
         labels: int (N,), indices into the source's class names.
         splits, digests: str (N,).
+        groups: number of each row's group, see :meth:`heads.feature_table.FeatureTable.groups` (N,).
         failures: (path, reason) of each image that gave no row.
     """
 
@@ -47,6 +48,7 @@ class ImageRows:
     labels: Labels
     splits: NDArray[Any]
     digests: NDArray[Any]
+    groups: Labels
     failures: list[tuple[str, str]]
 
     def draw(self, rows: Labels, rng: np.random.Generator) -> Labels:
@@ -137,6 +139,7 @@ def from_cache(
     view_rows = np.where(file.view_numbers <= views, file.view_rows, -1)
     return ImageRows(
         file.features(), file.views(), view_rows, file.labels.astype(np.intp), file.splits, file.digests,
+        _groups(file.digests, file.groups),
         list(file.failures),
     )  # fmt: skip
 
@@ -200,15 +203,21 @@ def _of_samples(
     owners: list[int],
     failures: list[tuple[str, str]],
 ) -> ImageRows:
+    digests = np.array([sample.digest for sample in samples])
     return ImageRows(
         plain,
         views,
         np.array(owners, np.intp),
         np.array([sample.label for sample in samples], np.intp),
         np.array([sample.split for sample in samples]),
-        np.array([sample.digest for sample in samples]),
+        digests,
+        _groups(digests, np.array([sample.group for sample in samples])),
         failures,
     )
+
+
+def _groups(digests: NDArray[Any], names: NDArray[Any]) -> Labels:
+    return joined(np.unique(digests, return_inverse=True)[1], names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,8 +267,7 @@ class Roles:
         if len(test) and len(validation):
             return cls(train, validation, unseen, split, bool((seen[validation] == FITTED).any()))
         codes = images.labels[train]
-        groups = np.unique(images.digests[train], return_inverse=True)[1]
-        held = held_out_tenth(codes, seed, groups)
+        held = held_out_tenth(codes, seed, images.groups[train])
         return cls(train[~held], train[held], unseen, split, True)
 
 

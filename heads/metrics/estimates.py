@@ -5,8 +5,8 @@ a true accuracy of 0.995, two in three of its intervals have no width. The inter
 as often as they claim in that case too; `docs/benchmarks.md` has the simulated coverage. The shares (accuracy, balanced
 accuracy, macro F1) have Wilson's interval for as many rows as would give their variance: the effective number of rows
 of survey statistics (Korn & Graubard, "Confidence intervals for proportions with small expected number of positive
-counts estimated from survey data", Survey Methodology 1998). For rows that belong together, that number would have to
-be divided by their design effect.
+counts estimated from survey data", Survey Methodology 1998). For rows that belong together,
+:mod:`heads.metrics.clustered` divides that number by their design effect.
 """
 
 from typing import Any, NamedTuple
@@ -207,8 +207,7 @@ def _log_loss(outcomes: Outcomes) -> Estimate:
     predictions are.
     """
     rows = len(outcomes.y)
-    # Clipped as scikit-learn does, so that a single impossible row does not make the mean infinite.
-    loss = -np.log(np.clip(outcomes.true, _EPSILON, 1 - _EPSILON))
+    loss = clipped_loss(outcomes)
     value = float(loss.mean())
     if rows < 2:
         return Estimate(value, float("nan"), None)
@@ -217,7 +216,7 @@ def _log_loss(outcomes: Outcomes) -> Estimate:
     if rows < _LEAST:
         return Estimate(value, error, None)
     skewness = float(((loss - value) ** 3).mean()) / spread**3 if spread > 0 else 0.0
-    low, high = (value - spread * _unskewed(t, skewness, rows) for t in (_student(rows - 1), -_student(rows - 1)))
+    low, high = (value - spread * _unskewed(t, skewness, rows) for t in (student(rows - 1), -student(rows - 1)))
     wrong = ~outcomes.right
     most = wilson(int(wrong.sum()), rows)[1]
     mistake = float(-np.log(np.maximum(outcomes.second, _EPSILON)).mean())
@@ -226,7 +225,15 @@ def _log_loss(outcomes: Outcomes) -> Estimate:
     return Estimate(value, error, (max(0.0, low), max(high, (1 - most) * right + most * mistake)))
 
 
-def _student(freedom: int) -> float:
+def clipped_loss(outcomes: Outcomes) -> Doubles:
+    """Return the loss of each row (N,), natural logarithms.
+
+    Probabilities are clipped as scikit-learn does, so that a single impossible row does not make the mean infinite.
+    """
+    return -np.log(np.clip(outcomes.true, _EPSILON, 1 - _EPSILON))
+
+
+def student(freedom: int) -> float:
     """Return the 97.5 % quantile of Student's t, to 4e-3 for 9 degrees of freedom or more.
 
     (Abramowitz & Stegun, "Handbook of mathematical functions", 26.7.5.)

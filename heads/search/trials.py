@@ -17,6 +17,7 @@ from heads.choices import Metric
 from heads.documents import LogDocument, TrialDocument
 from heads.feature_table import Floats, Labels
 from heads.kinds.design import HeadDesign, head_class
+from heads.metrics.clustered import clustered
 from heads.metrics.estimates import estimates_of
 from heads.metrics.outcomes import Outcomes, blocks
 from heads.search.judging import Judged, Left
@@ -164,6 +165,7 @@ def judge_trial(
     seen = ~np.isnan(judged.scores[:, 0])
     held = division.judged[seen]
     codes, fold = division.codes[held], division.fold[held]
+    groups = None if division.groups is None else division.groups[division.image[held]]
     outcomes = held_outcomes(design, judged.scores[seen], codes)
 
     def metrics(rows: Any) -> dict[str, float]:
@@ -174,12 +176,12 @@ def judge_trial(
     scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
     values, parts = np.array(scores[metric]), scores[metric]
     if len(values) == 1:
-        whole = estimates_of(outcomes)
+        whole = clustered(outcomes, groups)
         error = whole[metric].error if metric in whole else float("nan")
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
     if len(values) == 1 or part:
-        number = stratified_folds(codes, 2 * _PARTS if part else _PARTS, 0)
+        number = stratified_folds(codes, 2 * _PARTS if part else _PARTS, 0, groups)
         parts = [metrics(number == i).get(metric, float("nan")) for i in range(number.max() + 1)]
     return Trial(
         features, design, scores, float(values.mean()), float(error), round(judged.seconds, 4), size(design, division),

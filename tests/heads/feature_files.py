@@ -81,6 +81,6 @@ def write_features(
             file.create_dataset(f"{file_format.FAILURES}/{name}", data=file_format.encode([]))
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text.encode())
-        file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(file_format.FORMAT_VERSION)
+        file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(1)
         file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, spec.tap_names).encode())
     return path

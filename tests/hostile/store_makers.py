@@ -94,7 +94,7 @@ def many_class_names(count: int) -> Maker:
 def one_large_row(path: Path) -> None:
     """Of one row: a block of one row is no small block."""
     with edited(path) as file:
-        for name in file_format.TEXT_COLUMNS:
+        for name in (column for column in file_format.COLUMNS if column != file_format.LABEL):
             replaced(file, name, data=file[name][:1])
         replaced(file, file_format.LABEL, data=file[file_format.LABEL][:1])
         replaced(file, file_format.FEATURES, shape=(1, 2**32), dtype="f4", fill_time="never")[0, :1] = 1
@@ -262,7 +262,8 @@ FILES: dict[str, tuple[Maker, str]] = {
     "content digest": (attribute("content_digest", b"\x01"), "no SHA-256"),
     "version 0": (attribute("format_version", np.int64(0)), "version 0"),
     "version -1": (attribute("format_version", np.int64(-1)), "version -1"),
-    "version 2": (attribute("format_version", np.int64(2)), "upgrade featurestore"),
+    "version 3": (attribute("format_version", np.int64(3)), "upgrade featurestore"),
+    "version 2 without groups": (attribute("format_version", np.int64(2)), "does not hold"),
     "provenance []": (attribute("provenance", "[]"), "provenance: Expected `object`"),
     "producers 3": (attribute("provenance", '{"producers": 3}'), "Expected `array`"),
     "producers [3]": (attribute("provenance", '{"producers": [3]}'), "Expected `object`"),

@@ -88,7 +88,7 @@ ATTRIBUTES = st.one_of(
     st.lists(st.integers(0, 9), max_size=3).map(np.array), st.sampled_from([h5py.Empty("S1"), h5py.Empty("i8"), True]),
 )  # fmt: skip
 NAMES = st.sampled_from(
-    [*file_format.schema(["last"]), *file_format.schema(TWO_TAPS.tap_names), "views", "failures", "extra"]
+    [*file_format.schema(["last"], 2), *file_format.schema(TWO_TAPS.tap_names, 2), "views", "failures", "extra"]
 )
 TYPES = ("S1", "S5", "S64", "i1", "i2", "i4", "i8", "u4", "f2", "f4", "f8", ">i4", ">f4", "c8", "?", "V3", "i4,f4")
 SIDES = st.sampled_from([0, 1, 2, 5, 7, 8, 11, 12, 13, 2**31, 2**62])

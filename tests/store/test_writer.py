@@ -44,7 +44,7 @@ def test_the_same_publication_gives_the_same_bytes(tmp_path, options):
 def test_the_format_is_as_specified(tmp_path):
     with h5py.File(feature_file(tmp_path)) as file:
         assert set(file) == {file_format.FEATURES, file_format.VIEWS, file_format.FAILURES, *file_format.COLUMNS}
-        for name in file_format.schema(SPEC.tap_names):
+        for name in file_format.schema(SPEC.tap_names, 1):
             assert file[name].chunks is None and file[name].compression is None
         assert set(file.attrs) == {*file_format.ATTRIBUTES, file_format.VERSION_ATTRIBUTE}
 

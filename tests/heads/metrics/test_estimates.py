@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from heads.evaluation.evaluate import measure
-from heads.metrics.estimates import _student, estimates, log_odds, mcnemar
+from heads.metrics.estimates import estimates, log_odds, mcnemar, student
 from heads.solvers.scores import softmax
 
 
@@ -41,9 +41,9 @@ def test_mcnemar_is_the_exact_binomial_test(right, wrong):
     assert mcnemar(10_000 + right, 10_000 + wrong) == mcnemar(10_000 + wrong, 10_000 + right)
 
 
-def test_quantiles_of_student():
+def test_quantiles_ofstudent():
     for freedom in (9, 20, 74, 10_000):
-        assert _student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=4e-3)
+        assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=4e-3)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
