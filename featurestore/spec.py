@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from featurestore.system.documents import parse
 
 Pool = Literal["avg", "max", "avg+max", "flatten", "none", "cls", "patches", "cls+patches"]
-Resize = Literal["squash", "crop", "pad", "shortest"]
+Resize = Literal["squash", "crop", "pad", "shortest", "shortest-floor"]
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 Dtype = Literal["float16", "float32"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -24,6 +24,8 @@ Decoder = Literal["pillow", "draft", "turbo"]
 
 POOLS: tuple[str, ...] = get_args(Pool)
 RESIZES: tuple[str, ...] = get_args(Resize)
+CUTTING = ("shortest", "shortest-floor")
+"""Resize rules that have a crop share."""
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -74,9 +76,10 @@ class Framing:
         size: side of the square.
         resize: how an image becomes a square. ``squash`` ignores the aspect ratio, ``crop`` cuts the central square out
             and resizes that, ``pad`` keeps everything, centred on black; ``shortest`` resizes the image until its
-            shortest side is size / crop_share, and cuts the central square out then, as torchvision does.
+            shortest side is size / crop_share, and cuts the central square out then, as torchvision and timm do;
+            ``shortest-floor`` does so as transformers does, which rounds the place of the square down.
         interpolation: of the resizing, antialiased: Pillow's filter of that name.
-        crop_share: in (0, 1]; for ``shortest``.
+        crop_share: in (0, 1]; for these two.
         decoder: of the image files.
     """
 
@@ -87,9 +90,14 @@ class Framing:
     decoder: Decoder = "pillow"
 
     @property
+    def cuts(self) -> bool:
+        """Whether the square is cut out of the image when that has been resized."""
+        return self.resize in CUTTING
+
+    @property
     def shortest(self) -> int:
         """The length of the image's shortest side, in pixels, when it has been resized."""
-        return int(self.size / self.crop_share + 1e-9) if self.resize == "shortest" else self.size
+        return int(self.size / self.crop_share + 1e-9) if self.cuts else self.size
 
 
 @dataclass(frozen=True)

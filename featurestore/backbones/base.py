@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from featurestore.backbones.taps import Tokens, Wanted, wanted
 from featurestore.errors import BackboneError, WeightsError
-from featurestore.spec import LAST, Decoder, Dtype, ExtractionSpec, Interpolation, Pool, Precision, Resize, Tap
+from featurestore.spec import CUTTING, LAST, Decoder, Dtype, ExtractionSpec, Interpolation, Pool, Precision, Resize, Tap
 
 if TYPE_CHECKING:
     import keras
@@ -224,7 +224,7 @@ class Architecture(ABC):
             "precision": request.precision,
             "resize": resize,
             "interpolation": request.interpolation or self.interpolation,
-            "crop_share": (request.crop_share or self.crop_share) if resize == "shortest" else 1.0,
+            "crop_share": (request.crop_share or self.crop_share) if resize in CUTTING else 1.0,
             "licence": self.licence,
             "revision": self.revision,
         }

@@ -50,7 +50,8 @@ def trunk(family: Family, backbone: "keras.Model", size: int, name: str) -> "ker
     import keras
 
     if family.unfold is None:
-        return keras.Model(backbone.inputs[0], backbone.outputs[0], name=name)
+        # Of several outputs, which are those of its stages, the last is the deepest.
+        return keras.Model(backbone.inputs[0], backbone.outputs[-1], name=name)
     images = keras.Input((size, size, 3), name="images")
     return keras.Model(images, family.unfold(backbone, images), name=name)
 

@@ -85,9 +85,10 @@ class KerasArchitecture(Architecture):
         table = graph.tap_table(trunk)
         output = trunk.outputs[0]._keras_history.operation.name
         shapes = {row["layer"]: row["shape"] for row in table}
+        shapes.setdefault(output, tuple(trunk.outputs[0].shape[1:]))  # a layer of several outputs is not in the table
         taps = resolve(trunk.name, shapes, output, request.parsed_taps(), self.tokens)
         flops = {row["layer"]: row["flops"] for row in table}
-        flops[LAST] = flops[output]
+        flops[LAST] = flops.setdefault(output, None)
         model = _from_pixels(trunk, self, size, taps)
         names = tap_names(taps)
         facts = self.common(request)

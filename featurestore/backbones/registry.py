@@ -9,6 +9,7 @@ from featurestore.backbones import applications, efficientnet_lite, hub, keras_f
 from featurestore.backbones.base import Architecture, FrozenNetwork, Request
 from featurestore.errors import BackboneError, suggest
 from featurestore.spec import (
+    CUTTING,
     INTERPOLATIONS,
     LARGEST_SIZE,
     LAST,
@@ -187,7 +188,7 @@ def _check_framing(architecture: Architecture, request: Request) -> None:
     if (share := request.crop_share) in (None, 1.0):
         return
     facts = architecture.common(request)
-    if facts["resize"] != "shortest":
+    if facts["resize"] not in CUTTING:
         raise BackboneError(f"a crop share of {share:g} goes with --resize shortest: pass both, or neither")
     if not 0 < share <= 1 or Framing(facts["size"], "shortest", crop_share=share).shortest > LARGEST_SIZE:
         raise BackboneError(f"crop share {share:g}: it must be more than 0, at most 1, and leave {LARGEST_SIZE} pixels")

@@ -5,9 +5,9 @@ not known are passed over.
 
     {
       "size": 224,                      side of the square of pixels; the file's own, where it states one
-      "resize": "shortest",             how an image becomes a square: squash, crop, pad or shortest ("squash")
+      "resize": "shortest",             how an image becomes a square: as in featurestore.spec.Framing ("squash")
       "interpolation": "bicubic",       bilinear, bicubic or lanczos ("bilinear")
-      "crop_share": 0.875,              for "shortest", see featurestore.spec.Framing (1)
+      "crop_share": 0.875,              for "shortest" and "shortest-floor", see there (1)
       "mean": [123.675, 116.28, 103.53],   the network gets (pixels - mean) / std, where pixels are 0 to 255, and
       "std": [58.395, 57.12, 57.375],      mean and std are those of red, green and blue
       "preprocessing": "torch",         in place of both: the name of one, see featurestore.backbones.preprocessing

@@ -78,7 +78,7 @@ class Picture:
     def framed(self, framing: Framing) -> NDArray[np.uint8]:
         """Return the image as a square, (size, size, 3): see :class:`featurestore.spec.Framing`."""
         (width, height), size, how = self.size, framing.size, framing.interpolation
-        if framing.resize == "shortest":
+        if framing.cuts:
             return self._centre(framing)
         if framing.resize == "crop":
             side = min(width, height)
@@ -102,11 +102,13 @@ class Picture:
         return left, top, left + across, top + down
 
     def _centre(self, framing: Framing) -> NDArray[np.uint8]:
-        """Return the centre of the image, resized as a whole: lengths and places are rounded as torchvision does."""
+        """Return the centre of the image, resized as a whole; the longer side is rounded down."""
         left, top, right, bottom = box = self._central(_LONGEST)
         lengths = right - left, bottom - top
         width, height = (framing.shortest * length // min(lengths) for length in lengths)
-        x, y = (round((length - framing.size) / 2) for length in (width, height))
+        down = framing.resize == "shortest-floor"
+        left_over = width - framing.size, height - framing.size
+        x, y = (rest // 2 if down else round(rest / 2) for rest in left_over)  # Python rounds half to even
         whole = self._scaled(box, width, height, framing.interpolation)
         return np.ascontiguousarray(whole[y : y + framing.size, x : x + framing.size])
 

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 _INTERPOLATIONS: dict[int, Interpolation] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of its filters, which stand in the files."""
 
-_PLACE = (
-    "transformers rounds the place of an image's centre down, and here it is rounded to the nearest, as by torchvision "
-    "and timm: some images are moved by one pixel"
-)
-
 
 def load(name: str, size: int | None, weights: str | None) -> Pretrained:
     """Build the image network of a repository, and load its weights. Code in the repository is never run.
@@ -174,7 +169,7 @@ def contract_of(origin: str, settings: dict[str, Any], size: int | None = None) 
         ...     "resample": 3, "rescale_factor": 1 / 255, "image_mean": [0.485, 0.456, 0.406],
         ...     "image_std": [0.229, 0.224, 0.225],
         ... }).framing
-        Framing(size=224, resize='shortest', interpolation='bicubic', crop_share=0.875, decoder='pillow')
+        Framing(size=224, resize='shortest-floor', interpolation='bicubic', crop_share=0.875, decoder='pillow')
     """
     resample = settings.get("resample")
     how = _INTERPOLATIONS.get(2 if resample is None else int(resample))
@@ -194,8 +189,7 @@ def contract_of(origin: str, settings: dict[str, Any], size: int | None = None) 
     keeps = "shortest_edge" in sides and not (share and length >= 384)
     share = share if share and keeps else min(1.0, side / length)
     if keeps or side < length:
-        framing = Framing(size or side, "shortest", how, share)
-        notes.append(_PLACE)
+        framing = Framing(size or side, "shortest-floor", how, share)
         if not keeps:
             notes.append("the original resizes images to a square, and cuts its centre out; here they keep their shape")
     else:

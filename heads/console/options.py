@@ -89,7 +89,7 @@ Resize = Annotated[
 Interpolation = Annotated[spec.Interpolation | None, option("Of the resizing.", group=NETWORK)]
 CropShare = Annotated[
     float | None,
-    option("For --resize shortest: the share of that side to keep.", metavar="0..1", group=NETWORK),
+    option("For --resize shortest and shortest-floor: the share of that side to keep.", metavar="0..1", group=NETWORK),
 ]
 BackboneWeights = Annotated[str | None, option("Of the backbone, if not where they were.", "--weights")]
 MaxMemory = Annotated[

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from featurestore.errors import ImageError
 from featurestore.images.decode import IMAGE_SUFFIXES, MAX_PIXELS, decode, decode_framings, opened, read_file
 from featurestore.images.picture import Picture, scale16
-from featurestore.spec import DECODERS, INTERPOLATIONS, RESIZES, Framing
+from featurestore.spec import CUTTING, DECODERS, INTERPOLATIONS, RESIZES, Framing
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 CORNERS = {"A": RED, "B": GREEN, "C": BLUE, "D": WHITE}
@@ -267,9 +267,10 @@ def test_crop_is_the_central_square():
 @given(
     st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.sampled_from([1.0, 0.95, 0.875, 0.5, 0.1]),
     st.sampled_from(INTERPOLATIONS), st.sampled_from([1, 6]), st.integers(1, 4096),
+    st.sampled_from(CUTTING),
 )  # fmt: skip
-def test_shortest_is_the_centre_of_the_whole_image_resized(height, width, size, share, how, turn, strip):
-    framing = Framing(size, "shortest", how, share)
+def test_shortest_is_the_centre_of_the_whole_image_resized(height, width, size, share, how, turn, strip, rule):
+    framing = Framing(size, rule, how, share)
     # No value is so near to 0 or 255 that a filter goes beyond between the two passes.
     picture = Picture(Image.fromarray(noise(height, width) // 2 + 64), turn)
     with patch("featurestore.images.picture._STRIP", strip):
@@ -281,9 +282,17 @@ def test_shortest_is_the_centre_of_the_whole_image_resized(height, width, size, 
     whole = (int(framing.shortest * width / min(width, height)), int(framing.shortest * height / min(width, height)))
     resampling = Image.Resampling[how.upper()]
     resized = np.asarray(picture.part((0, 0, width, height)).resize(whole, resampling)).astype(int)
-    left, top = (round((side - size) / 2) for side in whole)
+    left, top = (round((side - size) / 2) if rule == "shortest" else (side - size) // 2 for side in whole)
     # Versions of Pillow differ in which side they resize first, and so in rounding.
     assert np.abs(found - resized[top : top + size, left : left + size]).max() <= 2
+
+
+def test_where_a_centre_lies_between_two_pixels():
+    """torchvision takes the even one, transformers the first."""
+    pixels = noise(30, 33)
+    for rule, left in (("shortest", 2), ("shortest-floor", 1)):
+        framing = Framing(30, rule)
+        assert (decode_framings(pixels, [framing])[framing] == pixels[:, left : left + 30]).all()
 
 
 def test_a_photographs_centre_is_that_of_torchvision():
@@ -309,6 +318,7 @@ def test_pad_keeps_everything_centred_on_black():
         ("crop", "ca5999b8ab3f955c"),
         ("pad", "c46c72e4947b62be"),
         ("shortest", "dbf5dc333fff3f5a"),
+        ("shortest-floor", "dbf5dc333fff3f5a"),
     ],
 )
 def test_pixels_are_pinned(resize, digest):

@@ -66,12 +66,12 @@ CONVNEXT = {"do_center_crop": False, "crop_size": None, "crop_pct": 0.875}
 @pytest.mark.parametrize(
     ("stated", "size", "framing", "notes"),
     [
-        ({}, None, Framing(224, "shortest", "bicubic", 1.0), 1),
-        ({"size": {"shortest_edge": 256}}, None, Framing(224, "shortest", "bicubic", 0.875), 1),
-        ({"size": {"shortest_edge": 256}}, 448, Framing(448, "shortest", "bicubic", 0.875), 1),
-        ({"size": {"height": 256, "width": 256}}, None, Framing(224, "shortest", "bicubic", 0.875), 2),
+        ({}, None, Framing(224, "shortest-floor", "bicubic", 1.0), 0),
+        ({"size": {"shortest_edge": 256}}, None, Framing(224, "shortest-floor", "bicubic", 0.875), 0),
+        ({"size": {"shortest_edge": 256}}, 448, Framing(448, "shortest-floor", "bicubic", 0.875), 0),
+        ({"size": {"height": 256, "width": 256}}, None, Framing(224, "shortest-floor", "bicubic", 0.875), 1),
         ({"size": {"height": 384, "width": 384}, "do_center_crop": False}, None, Framing(384, "squash", "bicubic"), 0),
-        (CONVNEXT, None, Framing(224, "shortest", "bicubic", 0.875), 1),
+        (CONVNEXT, None, Framing(224, "shortest-floor", "bicubic", 0.875), 0),
         (CONVNEXT | {"size": {"shortest_edge": 384}}, None, Framing(384, "squash", "bicubic"), 0),
     ],
 )

@@ -166,7 +166,7 @@ def test_clip_from_a_folder(clip, images, tmp_path):
     ]
     stated = read_sidecar(found.path)
     assert (stated.name, stated.preprocessing, stated.tokens) == ("small-clip", "clip", Tokens(True, 0))
-    assert (stated.resize, stated.interpolation, stated.crop_share) == ("shortest", "bicubic", 1)
+    assert (stated.resize, stated.interpolation, stated.crop_share) == ("shortest-floor", "bicubic", 1)
     assert stated.licence == "cc-by-nc-4.0"
     assert any("cc-by-nc-4.0" in note for note in found.notes)
     assert found.pixel_cosine > 0.9999
