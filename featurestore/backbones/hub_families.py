@@ -50,8 +50,10 @@ def trunk(family: Family, backbone: "keras.Model", size: int, name: str) -> "ker
     import keras
 
     if family.unfold is None:
-        # Of several outputs, which are those of its stages, the last is the deepest.
-        return keras.Model(backbone.inputs[0], backbone.outputs[-1], name=name)
+        found = backbone.output
+        if isinstance(found, dict):  # of HGNetV2, whose last stage is the deepest; its stem has a later name
+            found = found[max(key for key in found if key.startswith("stage"))]
+        return keras.Model(backbone.inputs[0], found, name=name)
     images = keras.Input((size, size, 3), name="images")
     return keras.Model(images, family.unfold(backbone, images), name=name)
 
