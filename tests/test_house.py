@@ -56,7 +56,7 @@ def test_no_function_is_long_or_takes_many_parameters():
             if not isinstance(node, ast.FunctionDef):
                 continue
             name, words = f"{path.relative_to(ROOT)}: {node.name}", ast.get_docstring(node, clean=False) or ""
-            entry = node.name in ENTRY_POINTS or path.name in ("cli.py", "stage_1.py")
+            entry = node.name in ENTRY_POINTS or path.name in ("cli.py", "stage_1.py", "options.py")
             lines = node.end_lineno - node.lineno + 1 - (len(words.splitlines()) if entry else 0)
             if lines > 60:
                 long[name] = lines

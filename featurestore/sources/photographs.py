@@ -32,7 +32,7 @@ def photographs(folder: str | os.PathLike[str] | None) -> Iterator[NDArray[np.ui
 
     Example:
         >>> [image.shape for image in photographs("images")][:2]
-        [(64, 64, 3), (64, 64, 3)]
+        [(40, 48, 3), (40, 48, 3)]
     """
     if folder is None:
         from sklearn.datasets import load_sample_images

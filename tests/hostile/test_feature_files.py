@@ -109,6 +109,7 @@ def test_nan_is_found_by_whoever_computes_with_it(file, tmp_path):
         refused(attempt, file, "NaN")
 
 
+@pytest.mark.slow_hostile
 def test_a_million_classes_can_be_looked_at_but_not_judged(file, tmp_path):
     many_class_names(1_700_000)(file)
     code, _, lines, peak = run("info", file)

@@ -62,7 +62,7 @@ LARGE = [
     ("knn", MODEL, make.lying_array, ""),
     ("knn", MODEL, make.sparse, ""),
     ("run", "sweep.json", make.many_trials, "larger than 32 MiB"),
-    ("run", "sweep.json", make.trials_within_limits, "winner"),
+    pytest.param(("run", "sweep.json", make.trials_within_limits, "winner"), marks=pytest.mark.slow_hostile),
     ("run", "sweep.json", make.device, "not a regular file"),
     ("tuned", "finetune.json", make.swelling, "larger than 32 MiB"),
 ]
@@ -85,6 +85,7 @@ def test_nothing_large_is_read(good, folder, tmp_path, given):
     assert peak < MOST
 
 
+@pytest.mark.slow_hostile
 def test_as_many_trials_as_may_be_take_little_memory(good, folder):
     path = folder("run")
     make.many_lines(path / "trials.jsonl")

@@ -9,6 +9,7 @@ from pictures import write_images
 
 from featurestore import extract, extract_all
 from featurestore.errors import BackboneError, ExportError, SpecMismatchError
+from featurestore.images.decode import decode_framings, read_file
 from heads import fit_head, predict
 from heads.exporting import export
 from heads.exporting.formats.registry import FORMATS
@@ -44,7 +45,7 @@ def test_a_file_says_what_the_head_says(work, tmp_path, form, name):
     assert done.images == 24 and done.difference < 1e-5
     image = work / "colours" / "red" / "0-001.png"
     (found,) = predict(work / name, [image], progress=False)
-    pixels = export.decode_framings(export.read_file(image), [framing(work / name)])[framing(work / name)][None]
+    pixels = decode_framings(read_file(image), [framing(work / name)])[framing(work / name)][None]
     np.testing.assert_allclose(FORMATS[form].load(path)(pixels)[0], list(found.probabilities.values()), atol=1e-5)
     if form == "onnx":
         model = onnx.load(path)

@@ -70,7 +70,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(source):
 def test_each_row_is_drawn_once_as_itself_or_as_one_of_its_views(view_rows, seed):
     values = np.arange(6.0)
     owners = np.array(view_rows, np.intp)
-    material = ImageRows(values, values[owners], owners, np.zeros(6, np.intp), np.array([]), np.array([]), [])
+    material = ImageRows(values, values[owners], owners, np.zeros(6, np.intp), *[np.array([])] * 3, [])
     rows = np.random.default_rng(seed).permutation(6)
     versions = material.draw(rows, np.random.default_rng(seed))
     assert (material.read(rows, versions) == rows).all()
@@ -89,7 +89,8 @@ def of(splits, labels=None):
     empty = np.zeros(n, np.intp)
     digests = np.array([f"{i:064x}" for i in range(n)])
     digests = np.array([digest[::-1] for digest in digests])  # they differ where they begin
-    return ImageRows(empty, empty[:0], empty[:0], empty if labels is None else labels, np.array(splits), digests, [])
+    labels, groups = empty if labels is None else labels, np.unique(digests, return_inverse=True)[1]
+    return ImageRows(empty, empty[:0], empty[:0], labels, np.array(splits), digests, groups, [])
 
 
 def test_who_trains_chooses_and_judges():

@@ -41,7 +41,7 @@ def test_mcnemar_is_the_exact_binomial_test(right, wrong):
     assert mcnemar(10_000 + right, 10_000 + wrong) == mcnemar(10_000 + wrong, 10_000 + right)
 
 
-def test_quantiles_ofstudent():
+def test_quantiles_of_student():
     for freedom in (9, 20, 74, 10_000):
         assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=4e-3)
 
