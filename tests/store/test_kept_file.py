@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from featurestore.images.augment import view_key
 from featurestore.spec import ExtractionSpec, Tap
@@ -14,7 +15,7 @@ from featurestore.store.lock import store_lock
 from featurestore.store.reader import FeatureStore
 from featurestore.store.writer import Publication, publish
 
-KEPT = Path(__file__).with_name("kept_v1.h5")
+KEPT = {version: Path(__file__).with_name(f"kept_v{version}.h5") for version in (1, 2)}
 ROWS, VIEWS = 24, 2
 SPEC = ExtractionSpec(
     backbone="vgg16", weights_digest="ab" * 32, taps=(Tap("block4_pool", "avg"), Tap("last", "max")), size=96,
@@ -27,8 +28,8 @@ def values(count: int, side: int, start: int) -> np.ndarray:
     return (np.arange(count * side).reshape(count, side) % 997 + start).astype("<f2") / np.float16(8)
 
 
-def write_again(folder: Path) -> Path:
-    """The kept file, from the same inputs, through the journal and the child process that publishes."""
+def write_again(folder: Path, version: int) -> Path:
+    """The kept file of a version, from the same inputs, through the journal and the child process that publishes."""
     digests = [hashlib.sha256(f"image {i}".encode()).hexdigest() for i in range(ROWS)]
     splits = [("train", "validation", "test", "duplicate")[i % 8 % 4] for i in range(ROWS)]
     views = [(row, number) for row in range(ROWS) if splits[row] == "train" for number in range(1, VIEWS + 1)]
@@ -61,6 +62,7 @@ def write_again(folder: Path) -> Path:
             file_format.LABEL: [i % 3 for i in range(ROWS)],
             file_format.SPLIT: splits,
             file_format.PATH: names,
+            **({file_format.GROUP: [f"pérson {i // 4}" if i % 5 else "" for i in range(ROWS)]} if version == 2 else {}),
         },
         views={file_format.ROW: [row for row, _ in views], file_format.NUMBER: [number for _, number in views]},
         failures=[("broken.jpg", "truncated"), ("empty.jpg", "empty file")],
@@ -71,13 +73,22 @@ def write_again(folder: Path) -> Path:
     return target
 
 
-def test_a_file_of_before_is_read_and_its_fingerprint_stands():
-    store = FeatureStore(KEPT)
+@pytest.mark.parametrize(
+    ("version", "digest"),
+    [
+        (1, "fab448652313cc3a72fb41a54632e25c4714a9f473612c06848284bcb1fe5db9"),
+        (2, "6de25c0bc4c4a7aed0a7a73ba05da1a0f9ad6d998c34bd16a74cd5d5b90137f4"),
+    ],
+)
+def test_a_file_of_before_is_read_and_its_fingerprint_stands(version, digest):
+    store = FeatureStore(KEPT[version])
     store.verify()
     assert store.spec == SPEC
     assert store.fingerprint == "b922f8937c647a8f5f9d38c8bf1e71b5a70e2b357f58ab9cd418bf030070638c"
-    assert store.content_digest == "fab448652313cc3a72fb41a54632e25c4714a9f473612c06848284bcb1fe5db9"
+    assert store.content_digest == digest
+    assert store.grouped == (version == 2) and set(store.groups[5::5]) == {""}
 
 
-def test_the_same_inputs_give_the_same_bytes(tmp_path):
-    assert write_again(tmp_path).read_bytes() == KEPT.read_bytes()
+@pytest.mark.parametrize("version", KEPT)
+def test_the_same_inputs_give_the_same_bytes(tmp_path, version):
+    assert write_again(tmp_path, version).read_bytes() == KEPT[version].read_bytes()
