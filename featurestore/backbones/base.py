@@ -28,7 +28,8 @@ Outputs = Mapping[str, NDArray[np.float32]]
 """The output of a network for a batch of B images: per tap, float32 (B, ...)."""
 
 
-_FREE = ("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause")
+_FREE = ("apache", "mit", "bsd", "cc0", "isc")
+"""How licences begin under which anybody may do anything."""
 
 
 def licence_notes(name: str, licence: str) -> list[str]:
@@ -40,7 +41,7 @@ def licence_notes(name: str, licence: str) -> list[str]:
         >>> licence_notes("hub:dinov3_vit_small_lvd1689m", "dinov3-license")
         ["the weights of hub:dinov3_vit_small_lvd1689m have a licence of their own, 'dinov3-license': read its terms"]
     """
-    if not licence or licence.lower() in _FREE:
+    if not licence or licence.lower().startswith(_FREE):
         return []
     return [f"the weights of {name} have a licence of their own, {licence!r}: read its terms"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.backbones.base import licence_notes
 from featurestore.backbones.sidecar import Sidecar, path_of, write_sidecar
 from featurestore.errors import BackboneError, ExportError, WriteError
 from featurestore.images.decode import decode_framings
@@ -25,8 +26,6 @@ from featurestore.system.files import check_writable, replacing_files
 TOLERANCE = 1e-3
 """Largest relative difference of a feature that is taken for rounding."""
 _SUFFIX = ".onnx"
-_FREE = ("apache", "mit", "bsd", "cc0", "isc")
-"""How licences begin under which anybody may do anything."""
 
 
 def import_backbone(
@@ -156,7 +155,4 @@ def _sidecar(pretrained: Pretrained) -> Sidecar:
 
 
 def _notes(pretrained: Pretrained) -> list[str]:
-    notes = list(pretrained.contract.notes)
-    if pretrained.licence and not pretrained.licence.lower().startswith(_FREE):
-        notes.append(f"its weights are licensed under {pretrained.licence}: read what that allows")
-    return notes
+    return [*pretrained.contract.notes, *licence_notes(pretrained.name, pretrained.licence)]
