@@ -1,84 +1,82 @@
-"""Vision transformers by engine, with random weights, at 224 pixels: images/s on all cores. Needs the extra ``torch``.
+"""Vision transformers at 224 pixels, by engine, against PyTorch's own loop in the same run. Needs the extra ``torch``.
 
     PYTHONPATH=. python tests/benchmarks/transformer_speed.py [NAME ...]
 
-Prints a Markdown table. Each engine takes its turn in each of several rounds, and the median round counts.
+Networks of timm with random weights are imported, and run from pixels to features by each engine that there is. The
+rival is timm's network in eager mode, without gradients, on all cores. All take turns in each of several rounds, and the
+median round counts. A difference is that of an engine's features from those of the graph as it is, relative to the largest.
 """
 
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-import openvino
 import timm
 import torch
 
+from featurestore import engines
+from featurestore.backbones import load_backbone
+from featurestore.backbones.preprocessing import Preprocessing
 from featurestore.importing.import_backbone import import_backbone
-from featurestore.importing.onnx_writing import INPUT
-from featurestore.system.machine import cores
 
 NAMES = ("vit_small_patch14_dinov2", "vit_base_patch16_224")
 SIZE, BATCH, BATCHES, ROUNDS = 224, 8, 2, 4
+WAYS = (("onnxruntime", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"))
 
 
-def engines(name, file):
-    """For each engine, a function from pixels (B, 3, SIZE, SIZE) to the tokens (B, T, C)."""
-    torch.set_num_threads(cores())
-    sized = {"img_size": SIZE} if "dinov2" in name else {}
-    network = timm.create_model(name, num_classes=0, **sized).eval()
+def torch_loop(name, preprocessing):
+    resized = {"img_size": SIZE} if "dinov2" in name else {}
+    model = timm.create_model(name, pretrained=False, num_classes=0, **resized).eval()
 
-    def eager(values):
-        with torch.no_grad():
-            return network.forward_features(torch.from_numpy(values)).numpy()
+    def run(pixels):
+        values = preprocessing(pixels).transpose(0, 3, 1, 2)
+        with torch.inference_mode():
+            for start in range(0, len(values), BATCH):
+                model.forward_features(torch.from_numpy(np.ascontiguousarray(values[start : start + BATCH])))
 
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    found = {"torch (its own loop)": eager, "onnxruntime": lambda values: session.run(["last"], {INPUT: values})[0]}
-    for precision in ("f32", "bf16"):
-        hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "THROUGHPUT"}
-        found[f"openvino {precision}"] = by_openvino(openvino.Core().compile_model(file, "CPU", hints))
-    return found
-
-
-def by_openvino(compiled):
-    """Several requests at a time, as the engine does."""
-
-    def run(values):
-        results = {}
-        queue = openvino.AsyncInferQueue(compiled)
-        queue.set_callback(lambda request, at: results.update({at: np.array(request.get_output_tensor(LAST[0]).data)}))
-        for at in range(0, len(values), 2):
-            queue.start_async({INPUT: values[at : at + 2]}, at)
-        queue.wait_all()
-        return np.concatenate([results[at] for at in sorted(results)])
-
-    LAST = [next(i for i, output in enumerate(compiled.outputs) if "last" in output.names)]
     return run
 
 
+def usable(network):
+    """Give each engine that runs the network here, with the function that does, and how far its features are off."""
+    pixels = np.random.default_rng(2).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
+    exact = network.run(pixels)["last"]
+    for engine, precision in WAYS:
+        one = replace(network, precision=precision)
+        if engines.available(engine, one):
+            compute = engines.compile_backbone(one, engine)
+            off = engines.difference(exact, compute(pixels)()["last"])
+            yield f"{engine} {precision}", lambda pixels, compute=compute: compute(pixels)(), off
+
+
 def main(names):
-    print("| backbone | " + " | ".join(["torch (its own loop)", "onnxruntime", "openvino f32", "openvino bf16"]) + " |")
-    print("|---|---|---|---|---|")
-    values = np.random.default_rng(0).normal(size=(BATCH, 3, SIZE, SIZE)).astype(np.float32)
+    pixels = np.random.default_rng(1).integers(0, 256, (BATCH * BATCHES, SIZE, SIZE, 3), dtype=np.uint8)
+    print("| backbone | way | images/s | × torch | difference |\n|---|---|---|---|---|")
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, f"{name}.onnx")
             import_backbone(f"timm:{name}", file, size=SIZE if "dinov2" in name else None, weights="random")
-            compute = engines(name, file)
-            rates = {engine: [] for engine in compute}
+            network = load_backbone(str(file), size=SIZE)
+            found = list(usable(network))
+            runs = {"torch, eager": torch_loop(name, Preprocessing.of(network.preprocessing))}
+            runs |= {way: run for way, run, _ in found}
+            rates = {way: [] for way in runs}
             for step in range(ROUNDS + 1):
-                for engine, run in compute.items():
+                for way, run in runs.items():
                     start = time.perf_counter()
-                    for _ in range(BATCHES):
-                        run(values)
+                    run(pixels)
                     if step:  # the first round warms up
-                        rates[engine].append(BATCH * BATCHES / (time.perf_counter() - start))
-        print(
-            f"| {name} | " + " | ".join(f"{statistics.median(each):.1f}" for each in rates.values()) + " |", flush=True
-        )
+                        rates[way].append(len(pixels) / (time.perf_counter() - start))
+        rival = rates["torch, eager"]
+        differences = {way: f"{off:.1e}" for way, _, off in found}
+        for way, each in rates.items():
+            ratio = statistics.median(ours / theirs for ours, theirs in zip(each, rival, strict=True))
+            shown = f"{statistics.median(each):.1f} | {ratio:.2f} | {differences.get(way, '–')}"
+            print(f"| {name} | {way} | {shown} |", flush=True)
 
 
 if __name__ == "__main__":
