@@ -3,8 +3,9 @@
     PYTHONPATH=. python tests/benchmarks/transformer_speed.py [NAME ...]
 
 Networks of timm with random weights are imported, and run from pixels to features by each engine that there is. The
-rival is timm's network in eager mode, without gradients, on all cores. All take turns in each of several rounds, and the
-median round counts. A difference is that of an engine's features from those of the graph as it is, relative to the largest.
+rival is timm's network in eager mode, without gradients, on all cores. All take turns in each of several rounds, and
+the median round counts. A difference is that of an engine's features from those of the graph as it is, relative to the
+largest.
 """
 
 import statistics
