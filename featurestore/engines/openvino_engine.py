@@ -101,4 +101,7 @@ def compile_backbone(network: FrozenNetwork) -> Compute:
         finally:
             idle.put(request)
 
+    # Its Python module sets itself up in the first inference: one thread waits there for another with the interpreter's
+    # lock in hand, which the other one needs. So the first is done here, before there are others.
+    infer(np.zeros((1, network.size, network.size, 3), np.uint8))
     return one_by_one(infer, streams)

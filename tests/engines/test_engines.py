@@ -1,4 +1,5 @@
 from dataclasses import replace
+from threading import current_thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +31,21 @@ def test_every_engine_gives_what_predict_gives(backbone, pixels, engine):
         assert values.dtype == np.float32 and values.shape == (8, *backbone.shapes[tap])
         np.testing.assert_array_equal(values, again[tap])
         assert difference(plain[tap], values) < 1e-5
+
+
+def test_openvino_sets_itself_up_before_there_are_threads(backbone, pixels, monkeypatch):
+    """Two threads that were in its first inference at once have waited for each other for ever."""
+    import openvino
+
+    infer, seen = openvino.InferRequest.infer, []
+
+    def recorded(request, *inputs, **options):
+        seen.append(current_thread())
+        return infer(request, *inputs, **options)
+
+    monkeypatch.setattr(openvino.InferRequest, "infer", recorded)
+    compile_backbone(backbone, "openvino")(pixels)()
+    assert seen[0] is current_thread() and len(seen) > len(pixels) and current_thread() not in seen[1:]
 
 
 @pytest.mark.parametrize("engine", ["keras", "openvino"])
