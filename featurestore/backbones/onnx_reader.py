@@ -107,7 +107,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def digest(model: Any, facts: str) -> str:
-    """Compute SHA-256 over weights and operations: whatever their names, all that changes a result, and no more.
+    """Compute SHA-256 over weights and operations: all that changes a result, and names of tensors, which taps have.
 
     Args:
         model: as :func:`read_model` gives it.

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import get_args
 
 from featurestore.errors import BackboneError, nearest, suggest
 from featurestore.spec import LAST, POOLS, Pool, Tap
@@ -53,7 +52,7 @@ def wanted(taps: Iterable[str | Tap], pool: Pool | None) -> list[Wanted]:
             continue
         layer, _, own = tap.partition("=")
         chosen = own or pool
-        if chosen is not None and chosen not in get_args(Pool):
+        if chosen is not None and chosen not in POOLS:
             raise BackboneError(f"unknown pooling {chosen!r}: {suggest(chosen, POOLS)}")
         found.append((layer, chosen))  # type: ignore[arg-type]
     return found

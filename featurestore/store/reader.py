@@ -217,7 +217,7 @@ class FeatureStore:
                     self.class_names, np.bincount(self.labels, minlength=len(self.class_names)), strict=True
                 )
             },
-            "groups": len(set(self.groups.tolist()) - {""}),
+            "groups": len(set(self.texts(file_format.GROUP)) - {""}) if self.grouped else 0,
             "failures": [list(failure) for failure in self.failures],
             "bytes": self.path.stat().st_size,
             "fingerprint": self.fingerprint,
