@@ -28,7 +28,8 @@ def extract(
     source: Any,
     store: Annotated[Path, option("Folder for the feature file.")],
     backbone: Annotated[
-        list[str] | None, option("See `featurestore backbones`; hub:NAME; a .keras or .onnx file. Repeatable.", group=NETWORK)
+        list[str] | None,
+        option("See `featurestore backbones`; hub:NAME; a .keras or .onnx file. Repeatable.", group=NETWORK),
     ] = None,
     weights: Annotated[
         list[str] | None,
