@@ -87,6 +87,9 @@ Resize = Annotated[
     spec.Resize | None, option("How an image becomes a square; the backbone's way by default.", group=NETWORK)
 ]
 Interpolation = Annotated[spec.Interpolation | None, option("Of the resizing.", group=NETWORK)]
+Decoder = Annotated[
+    spec.Decoder, option("turbo: faster; draft: large JPEGs at less than their resolution.", group=COMPUTING)
+]
 CropShare = Annotated[
     float | None,
     option("For --resize shortest and shortest-floor: the share of that side to keep.", metavar="0..1", group=NETWORK),

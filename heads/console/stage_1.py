@@ -53,10 +53,7 @@ def extract(
     augment: Annotated[spec.Augment | None, option("What they look like; by default mild.", group=VIEWS)] = None,
     dtype: Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)] = "float32",
     precision: Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)] = "float32",
-    decoder: Annotated[
-        spec.Decoder,
-        option("turbo: faster; draft: large JPEGs at less than their resolution.", group=COMPUTING),
-    ] = "pillow",
+    decoder: options.Decoder = "pillow",
     engine: Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)] = "auto",
     batch_size: Annotated[
         int | None, option("Images per forward pass; what suits the machine by default.", group=COMPUTING)
