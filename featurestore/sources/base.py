@@ -178,23 +178,32 @@ class FileSource(Source):
         return f"{self._root}/{sample.path}"
 
 
+def path_name(where: str) -> str:
+    """Return the name of the folder, or of the file without its suffix, at a path."""
+    path = Path(where)
+    return path.resolve().name if path.is_dir() else path.stem
+
+
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """One way in which a data set lies on disk: an entry of :data:`featurestore.sources.opener.FORMATS`.
 
     Attributes:
         called: how messages speak of it, such as ``an .npz``.
-        recognises: from a path that exists, and the user's options, to whether the format is this one.
-        open: from the path, the name of the data set and the user's options to the source.
+        recognises: from what the user wrote, a path or an address, and the options, to whether the format is this one.
+        open: from the same, the name of the data set and the user's options to the source.
         has_columns: whether it takes the options that choose columns; any takes ``group_pattern``.
         can_exclude: whether it takes the option `exclude`.
+        name: from what the user wrote to the name of the data set; by default that of the folder, or of the file
+            without its suffix.
     """
 
     called: str
-    recognises: Callable[[Path, SourceOptions], bool]
-    open: Callable[[Path, str, SourceOptions], Source]
+    recognises: Callable[[str, SourceOptions], bool]
+    open: Callable[[str, str, SourceOptions], Source]
     has_columns: bool = False
     can_exclude: bool = False
+    name: Callable[[str], str] = path_name
 
 
 class Row(NamedTuple):

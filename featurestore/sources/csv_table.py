@@ -234,7 +234,8 @@ def _stem(path: str) -> str:
     return splitext(basename(path))[0]
 
 
-def _open(path: Path, name: str, options: SourceOptions) -> ManifestSource:
+def _open(where: str, name: str, options: SourceOptions) -> ManifestSource:
+    path = Path(where)
     if options.labels is not None and not path.is_dir():
         raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
     manifest, root = (path, path.parent) if options.labels is None else (options.labels, path)
@@ -245,7 +246,7 @@ def _open(path: Path, name: str, options: SourceOptions) -> ManifestSource:
 
 FORMAT = Format(
     called="a .csv",
-    recognises=lambda path, options: options.labels is not None or path.suffix.lower() in (".csv", ".tsv"),
+    recognises=lambda where, options: options.labels is not None or where.lower().endswith((".csv", ".tsv")),
     open=_open,
     has_columns=True,
     can_exclude=True,

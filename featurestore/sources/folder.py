@@ -47,13 +47,13 @@ class FolderSource(FileSource):
         super().__init__(root, listing_of(name, root, rows, failures, tree.skipped, _REMEDY))
 
 
-def _open(path: Path, name: str, options: SourceOptions) -> FolderSource:
-    return FolderSource(path, name=name, exclude=options.exclude, contained=options.contained)
+def _open(where: str, name: str, options: SourceOptions) -> FolderSource:
+    return FolderSource(Path(where), name=name, exclude=options.exclude, contained=options.contained)
 
 
 FORMAT = Format(
     called="a folder",
-    recognises=lambda path, options: path.is_dir() and options.labels is None,
+    recognises=lambda where, options: Path(where).is_dir() and options.labels is None,
     open=_open,
     can_exclude=True,
 )

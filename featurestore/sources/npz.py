@@ -105,12 +105,12 @@ def _pick(file: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     }
 
 
-def _open(path: Path, name: str, options: SourceOptions) -> ArraySource:
-    return ArraySource(**read_npz(path), name=name)
+def _open(where: str, name: str, options: SourceOptions) -> ArraySource:
+    return ArraySource(**read_npz(Path(where)), name=name)
 
 
 FORMAT = Format(
     called="an .npz",
-    recognises=lambda path, options: path.suffix.lower() == ".npz",
+    recognises=lambda where, options: where.lower().endswith(".npz"),
     open=_open,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from featurestore.errors import SourceError
 from featurestore.sources import csv_table, folder, npz
-from featurestore.sources.base import Format, Source
+from featurestore.sources.base import Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
 from featurestore.system.files import why
@@ -60,16 +60,17 @@ def open_source(
         name=name,
         contained=contained,
     )
-    return source_at(Path(path), options)
+    return source_at(os.fspath(path), options)
 
 
-def source_at(path: Path, options: SourceOptions) -> Source:
+def source_at(path: str, options: SourceOptions) -> Source:
     """Do as :func:`open_source`, for options that stand in one object already."""
-    try:
-        path.stat()
-    except OSError as error:
-        raise SourceError(f"{path}: {why(error)}") from error
     form = next((form for form in FORMATS if form.recognises(path, options)), None)
+    if form is None or form.name is path_name:
+        try:
+            os.stat(path)  # noqa: PTH116 (a Path would alter an address)
+        except OSError as error:
+            raise SourceError(f"{path}: {why(error)}") from error
     if any(options.columns) and not (form and form.has_columns):
         raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
     if options.group_column and options.group_pattern:
@@ -78,11 +79,7 @@ def source_at(path: Path, options: SourceOptions) -> Source:
         raise SourceError(f"{path}: is neither {', nor '.join(form.called for form in FORMATS)}")
     if options.exclude and not form.can_exclude:
         raise SourceError(f"{path}: --exclude leaves out folders, or classes of a CSV; not rows of {form.called}")
-    source = form.open(path, _name(path, options), options)
+    # The feature file holds the name as text, so bytes that are no UTF-8 are spelt out.
+    name = os.fsencode(options.name or form.name(path)).decode("utf-8", "backslashreplace")
+    source = form.open(path, name, options)
     return source if options.group_pattern is None else grouped(source, options.group_pattern)
-
-
-def _name(path: Path, options: SourceOptions) -> str:
-    """Return the data set's name. The feature file holds it as text, so bytes that are no UTF-8 are spelt out."""
-    name = options.name or (path.resolve().name if path.is_dir() else path.stem)
-    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -19,6 +19,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         label: index into the class names.
         split: train, validation, test, duplicate, or "" while none is assigned.
         group: name of the group whose images must not be divided, such as a patient; "" for none.
+        index: number of the image in its source, where the source finds it by number; else -1.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     label: int
     split: str
     group: str = ""
+    index: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)

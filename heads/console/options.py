@@ -107,7 +107,7 @@ FileOrDir = Annotated[
 
 def _open(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(metavar="SOURCE", help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz."),
     ],
     labels: Annotated[Path | None, option("CSV manifest; SOURCE is then its folder of images.", group=SOURCE)] = None,

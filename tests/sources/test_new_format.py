@@ -16,8 +16,8 @@ from featurestore.sources.options import SourceOptions
 from featurestore.sources.split_names import split_named
 
 
-def _open(path: Path, name: str, options: SourceOptions) -> FileSource:
-    rows = []
+def _open(where: str, name: str, options: SourceOptions) -> FileSource:
+    path, rows = Path(where), []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         cells = json.loads(line)
         split = split_named(cells["split"], f"{path}, line {number}")
@@ -25,7 +25,7 @@ def _open(path: Path, name: str, options: SourceOptions) -> FileSource:
     return FileSource(path.parent, listing_of(name, path, rows))
 
 
-FORMAT = Format(called="a .jsonl", recognises=lambda path, options: path.suffix == ".jsonl", open=_open)
+FORMAT = Format(called="a .jsonl", recognises=lambda where, options: where.endswith(".jsonl"), open=_open)
 # ------------------------------------------------------------------------------------------- and the line in the opener
 
 
