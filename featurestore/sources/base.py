@@ -95,17 +95,15 @@ class Source(ABC):
             raise SourceError(f"{self.name}: none of its {len(listed)} images can be read ({first_of(failures)})")
         return replace(self._listing, samples=samples, failures=_by_path(failures))
 
-    def narrowed(self, samples: Sequence[Sample]) -> Self:
-        """Return a source of some of the samples of :meth:`listing` only."""
-        narrowed = copy(self)
-        narrowed._listing = replace(self._listing, samples=samples)
+    def narrowed(self, samples: Sequence[Sample], *, rest: bool) -> Self:
+        """Return a source of some of the samples of :meth:`listing` only, with or without what gave no sample."""
+        narrowed, listing = copy(self), replace(self._listing, samples=samples)
+        narrowed._listing = listing if rest else replace(listing, failures=[], skipped={})
         return narrowed
 
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source that can read these samples in another process, and is small enough to be sent there."""
-        part = self.narrowed([])
-        part._listing = replace(part._listing, failures=[])
-        return part
+        return self.narrowed([], rest=False)
 
     def read(self, sample: Sample) -> ImageData:
         """Return the data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode.decode` takes them. Many
@@ -171,12 +169,6 @@ class FileSource(Source):
     def __init__(self, root: Path, listing: Dataset) -> None:
         super().__init__(listing)
         self._root = str(root)
-
-    def narrowed(self, samples: Sequence[Sample]) -> Self:
-        """Return a source of some of the samples of :meth:`listing` only."""
-        narrowed = copy(self)
-        narrowed._listing = replace(self._listing, samples=samples)
-        return narrowed
 
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source as :meth:`Source.part`, which works from any working directory."""
