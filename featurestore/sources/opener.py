@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.sources import csv_table, folder, npz
+from featurestore.sources import csv_table, folder, npz, tar_shards
 from featurestore.sources.base import Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
 from featurestore.system.files import why
 
 FORMATS: list[Format] = [
+    tar_shards.FORMAT,
     folder.FORMAT,
     csv_table.FORMAT,
     npz.FORMAT,
