@@ -13,18 +13,16 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import ImageError, SourceError
 from featurestore.images.decode import FILES
-from featurestore.sources.base import Format, ImageData, Row, check_known, listing_of
-from featurestore.sources.columns import Texts
+from featurestore.sources.base import Format, ImageData, check_known
 from featurestore.sources.folder import class_and_split, has_split_folders
 from featurestore.sources.indexed import IndexedSource
-from featurestore.sources.labels import MAX_IMAGES, class_names_of
+from featurestore.sources.labels import About, Gathered
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
 from featurestore.sources.shard_files import OpenFiles, ShardFiles, holds_only, shard_files, shards_name
@@ -117,15 +115,6 @@ class TarSource(IndexedSource):
         return stamps
 
 
-class _About(NamedTuple):
-    """What many images share: the folder in the tar, where that tells the class, else the label; split and group."""
-
-    folder: str | None
-    label: str
-    split: str
-    group: str
-
-
 class _Scan:
     """The headers of all tars, read one after the other into columns.
 
@@ -139,10 +128,7 @@ class _Scan:
         self._files, self._exclude, self._columns = files, set(options.exclude), options.columns[1:]
         self._splits = files.splits()
         self.shard, self.start, self.size = array("i"), array("q"), array("q")
-        self._names, self._codes = Texts(), array("i")
-        self._known: dict[_About, int] = {}
-        self._failures: list[Failure] = []
-        self._skipped = Counter[str]()
+        self._gathered = Gathered(files.where)
 
     def read(self, files: OpenFiles, number: int) -> bytes:
         """Read the headers of one tar, and return its stamp."""
@@ -155,82 +141,50 @@ class _Scan:
             raise SourceError(f"{address}: {why(error)}") from error
         if packed:
             raise SourceError(f"{address}: compressed by {packed}, so that no image can be read alone: unpack the .tar")
-        found = read_tar(members, self._columns)
+        found, gathered = read_tar(members, self._columns), self._gathered
         for each in found.failures:
-            self._failures.append(Failure(path=f"{tar}/{each.path}".rstrip("/"), reason=each.reason))
-        self._skipped.update(found.skipped)
+            gathered.failures.append(Failure(path=f"{tar}/{each.path}".rstrip("/"), reason=each.reason))
+        gathered.skipped.update(found.skipped)
         for image in found.images:
             told = found.told.get(key_of(image.name), Told()) if found.told else Told()
-            folder = None if found.told else image.name.rpartition("/")[0]
-            about = _About(folder, told.label, told.split or self._splits[number], told.group)
-            self._codes.append(self._known.setdefault(about, len(self._known)))
-            self._names.append(f"{tar}/{image.name}")
+            folder = "" if found.told else image.name.rpartition("/")[0]
+            about = About(told.label, told.split or self._splits[number], told.group, folder)
+            gathered.add(key := f"{tar}/{image.name}", key, about, len(self.shard))
             self.shard.append(number)
             self.start.append(image.start)
             self.size.append(image.size)
-        if len(self.shard) > MAX_IMAGES:
-            raise SourceError(f"{address}: more than {MAX_IMAGES:,} images: too many for the memory here: divide them")
         return file.stamp
 
     def dataset(self, name: str) -> Dataset:
         """Return the data set of what was read, without digests."""
-        counts = np.bincount(np.array(self._codes, np.intp), minlength=len(self._known)).tolist()
-        if any(about.label for about in self._known):
-            class_names, meant = self._by_label(counts)
+        class_names: Sequence[str] | None = None
+        if any(about.label for about in self._gathered.known):
+            lacking = "no label: no KEY.cls or KEY.json beside it tells one"
+            class_names, meant = self._gathered.by_label(self._files.class_names(), self._exclude, lacking)
         else:
-            class_names, meant = None, self._by_folder(counts)
-        return listing_of(
-            name, self._files.where, self._rows(meant), self._failures, self._skipped, _REMEDY, class_names
-        )
+            meant = self._by_folder(self._gathered)
+        return self._gathered.listing(name, meant, class_names, _REMEDY)
 
-    def _by_label(self, counts: Sequence[int]) -> tuple[Sequence[str], list[_About | str]]:
-        """Return the class names, and for each of the known ones its class in the label's place, or why it has none."""
-        named_by, names = self._files.class_names()
-        labels = list(dict.fromkeys(about.label for about in self._known if about.label))
-        class_names, classes = class_names_of(labels, names)
-        check_known(self._exclude, class_names, self._files.where)
-        class_of = dict(zip(labels, classes, strict=True))
-        meant: list[_About | str] = []
-        for about, count in zip(self._known, counts, strict=True):
-            class_name = class_of.get(about.label)
-            if not about.label:
-                meant.append("no label: no KEY.cls or KEY.json beside it tells one")
-            elif class_name is None:
-                meant.append(f"label {about.label[:80]!r} is none of the {len(names)} class names in {named_by}")
-            elif class_name in self._exclude:
-                meant.append("")
-                self._skipped["of an excluded class"] += count
-            else:
-                meant.append(about._replace(label=class_name))
-        return [each for each in class_names if each not in self._exclude], meant
-
-    def _by_folder(self, counts: Sequence[int]) -> list[_About | str]:
-        """Do as :meth:`_by_label`, for tars that are packed folders."""
-        shared = _shared_folder([about.folder or "" for about in self._known])
-        parts = [(about.folder or "")[len(shared) :].split("/") for about in self._known]
-        check_known(self._exclude, {part for some in parts for part in some}, self._files.where)
+    def _by_folder(self, gathered: Gathered) -> list[About | str]:
+        """Do as :meth:`Gathered.by_label`, for tars that are packed folders."""
+        known, counts = list(gathered.known), gathered.counts()
+        shared = _shared_folder([about.folder for about in known])
+        parts = [about.folder[len(shared) :].split("/") for about in known]
+        check_known(self._exclude, {part for some in parts for part in some}, gathered.where)
         left = [not self._exclude.intersection(some) for some in parts]
         folders = Counter[str]()
         for some, count, stays in zip(parts, counts, left, strict=True):
             folders["/".join(some)] += count * stays
-        above = int(has_split_folders(+folders, self._files.where))
-        meant: list[_About | str] = []
-        for about, some, count, stays in zip(self._known, parts, counts, left, strict=True):
+        above = int(has_split_folders(+folders, gathered.where))
+        meant: list[About | str] = []
+        for about, some, count, stays in zip(known, parts, counts, left, strict=True):
             found = class_and_split("/".join(some), above) if stays else None
             if found:
                 meant.append(about._replace(label=found[0], split=found[1] or about.split))
             else:
                 meant.append("")
-                self._skipped["without a class folder" if stays else "in excluded folders"] += count
+                gathered.skipped["without a class folder" if stays else "in excluded folders"] += count
         return meant
-
-    def _rows(self, meant: Sequence[_About | str]) -> Iterator[Row]:
-        for number, (name, code) in enumerate(zip(self._names, self._codes, strict=True)):
-            about = meant[code]
-            if isinstance(about, _About):
-                yield Row(name, name, about.label, about.split, about.group, number)
-            elif about:
-                self._failures.append(Failure(path=name, reason=about))
 
 
 def _shared_folder(folders: Sequence[str]) -> str:
