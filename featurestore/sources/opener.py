@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.sources import csv_table, folder, npz, tar_shards
+from featurestore.sources import csv_table, folder, npz, parquet, tar_shards
 from featurestore.sources.base import Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
@@ -13,6 +13,7 @@ from featurestore.system.files import why
 
 FORMATS: list[Format] = [
     tar_shards.FORMAT,
+    parquet.FORMAT,
     folder.FORMAT,
     csv_table.FORMAT,
     npz.FORMAT,

@@ -1,6 +1,7 @@
 """Data sets of several files: which files an address means, what their names say, and how any place in them is read."""
 
 import glob
+import io
 import itertools
 import os
 import re
@@ -79,6 +80,38 @@ def open_file(address: str) -> RandomAccess:
         OSError: it cannot be read.
     """
     return _LocalFile(address)
+
+
+class Stream(io.RawIOBase):
+    """A file for libraries that read one from a place that they seek."""
+
+    def __init__(self, file: RandomAccess) -> None:
+        super().__init__()
+        self._access, self._at = file, 0
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return that any place can be sought."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._access.size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is next."""
+        data = self._access.read(self._at, len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 class OpenFiles:
@@ -307,9 +340,14 @@ def _class_names(path: str) -> tuple[str, ...]:
         raise SourceError(f"{path}: {why(error)}") from error
     except ValueError as error:
         raise SourceError(f"{path}: {error}: correct it, or take it away") from error
+    return different(names, path)
+
+
+def different(names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """Return class names, if no two are the same; else raise a SourceError."""
     if len(set(names)) < len(names):
         twice = next(each for each in names if names.count(each) > 1)
-        raise SourceError(f"{path}: class name {twice!r} stands twice: each class needs its own")
+        raise SourceError(f"{where}: class name {twice!r} stands twice: each class needs its own")
     return names
 
 
