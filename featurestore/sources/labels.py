@@ -25,8 +25,9 @@ def class_names_of(labels: Sequence[str], names: Sequence[str] = ()) -> tuple[tu
 
     Args:
         labels: distinct texts.
-        names: of the classes, if anything tells them: a whole number is an index into them. Otherwise each label is
-            its own class, and if all are numbers, the classes have the order of these.
+        names: of the classes, if anything tells them: whole numbers are indices into them, unless they are none and
+            the classes are called by numbers. Without names each label is its own class, and if all are numbers, the
+            classes have the order of these.
 
     Example:
         >>> class_names_of(["10", "9"])
@@ -38,7 +39,7 @@ def class_names_of(labels: Sequence[str], names: Sequence[str] = ()) -> tuple[tu
     if not names:
         found = {label: str(int(label)) if whole else label for label in labels}
         return tuple(sorted(set(found.values()), key=int if whole else None)), [found[label] for label in labels]
-    if whole and not set(names) >= set(labels):
+    if whole and (all(0 <= int(label) < len(names) for label in labels) or not set(names) >= set(labels)):
         return tuple(names), [names[i] if 0 <= i < len(names) else None for i in map(int, labels)]
     known = set(names)
     return tuple(names), [label if label in known else None for label in labels]
