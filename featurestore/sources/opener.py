@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.sources import csv_table, folder, npz, parquet, tar_shards, tfds
+from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, tar_shards, tfds
 from featurestore.sources.base import Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
@@ -13,6 +13,7 @@ from featurestore.system.files import why
 
 FORMATS: list[Format] = [
     tfds.FORMAT,
+    keras_sets.FORMAT,
     tar_shards.FORMAT,
     parquet.FORMAT,
     folder.FORMAT,
