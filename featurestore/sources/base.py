@@ -226,20 +226,22 @@ class Row(NamedTuple):
 
 def listing_of(
     name: str,
-    where: Path,
+    where: str | Path,
     rows: Iterable[Row],
     failures: Sequence[Failure] = (),
     skipped: Mapping[str, int] | None = None,
     remedy: str = "list images of two classes or more",
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
-    """Return the data set of `rows`, without digests. The classes are the distinct names, sorted.
+    """Return the data set of `rows`, without digests.
 
     Args:
         name: of the data set.
         where: the folder or file that names the rows, for messages.
         rows: in any order.
-        failures, skipped: see :class:`featurestore.sources.samples.Dataset`.
+        failures, skipped: see :class:`featurestore.sources.samples.Dataset`; they may grow while the rows are taken.
         remedy: what the user can do about a data set without images, or of one class.
+        class_names: in their order; by default the distinct ones of the rows, sorted.
 
     Raises:
         SourceError: no rows, or rows of a single class.
@@ -257,9 +259,9 @@ def listing_of(
     if not samples:
         passed = [f"{n} {reason}" for reason, n in counts.items()] + ([first_of(failures)] if failures else [])
         raise SourceError(f"{where}: no images of a class (passed over: {', '.join(passed) or 'nothing'}): {remedy}")
-    class_names = tuple(sorted(index))
-    if len(class_names) == 1:
-        raise SourceError(f"{where}: only one class, {class_names[0]!r}: {remedy}")
+    if len(index) == 1:
+        raise SourceError(f"{where}: only one class, {next(iter(index))!r}: {remedy}")
+    class_names = tuple(sorted(index) if class_names is None else class_names)
     place = {class_name: i for i, class_name in enumerate(class_names)}
     return Dataset(
         name=name,
@@ -270,7 +272,7 @@ def listing_of(
     )
 
 
-def check_known(exclude: Iterable[str], known: Iterable[str], where: Path) -> None:
+def check_known(exclude: Iterable[str], known: Iterable[str], where: str | Path) -> None:
     """Check that each name to be left out is there.
 
     Raises:

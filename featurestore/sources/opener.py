@@ -5,13 +5,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.sources import csv_table, folder, npz
+from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, tar_shards, tfds
 from featurestore.sources.base import Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
 from featurestore.system.files import why
 
 FORMATS: list[Format] = [
+    tfds.FORMAT,
+    keras_sets.FORMAT,
+    tar_shards.FORMAT,
+    parquet.FORMAT,
     folder.FORMAT,
     csv_table.FORMAT,
     npz.FORMAT,
