@@ -30,7 +30,7 @@ from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
 from featurestore.system.stamps import stamp
 
-_PORTION = 512
+PORTION = 512
 """Images whose digests are asked for at a time: a million futures at once would fill the memory."""
 
 _SLICE = 32
@@ -47,7 +47,12 @@ class Source(ABC):
     Attributes:
         name: of the data set.
         class_names: class `i` is ``class_names[i]``.
+        readers: threads that read ahead of those that decode; 0 if reading takes no waiting. See :meth:`bring`.
+        portion: images whose digests are asked for at a time.
     """
+
+    readers = 0
+    portion = PORTION
 
     def __init__(self, listing: Dataset) -> None:
         self._listing = listing
@@ -79,16 +84,21 @@ class Source(ABC):
             SourceError: not one image can be read.
         """
         listed, samples, failures = self._listing.samples, [], list(self._listing.failures)
-        with ThreadPoolExecutor(workers) as pool:
-            for start in range(0, len(listed), _PORTION):
-                part = listed[start : start + _PORTION]
-                for sample, outcome in zip(part, self._digests(part, pool, cache), strict=True):
-                    if isinstance(outcome, Failure):
-                        failures.append(outcome)
-                    else:
-                        samples.append(structs.replace(sample, digest=outcome))
-                if progress:
-                    progress(start + len(part), len(listed))
+        try:
+            with ThreadPoolExecutor(workers or self.readers or None) as pool:
+                for start in range(0, len(listed), self.portion):
+                    part = listed[start : start + self.portion]
+                    for sample, outcome in zip(part, self._digests(part, pool, cache), strict=True):
+                        if isinstance(outcome, Failure):
+                            failures.append(outcome)
+                        else:
+                            samples.append(structs.replace(sample, digest=outcome))
+                    if progress:
+                        progress(start + len(part), len(listed))
+        except BaseException:
+            if cache is not None:
+                cache.save(forget=False)  # over a network, these digests may have taken hours
+            raise
         if cache is not None:
             cache.save(forget=not self._listing.partial)
         if not samples:
@@ -104,6 +114,12 @@ class Source(ABC):
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source that can read these samples in another process, and is small enough to be sent there."""
         return self.narrowed([], rest=False)
+
+    def bring(self, sample: Sample) -> None:
+        """Make a sample of :meth:`dataset` quick to read, which most are. Many threads may call it at once, ahead of
+        :meth:`reading`; an image that cannot be had fails there.
+        """
+        return
 
     def read(self, sample: Sample) -> ImageData:
         """Return the data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode.decode` takes them. Many

@@ -5,20 +5,25 @@ import io
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from posixpath import basename, normpath, relpath, splitext
+from tempfile import TemporaryDirectory
 from typing import NamedTuple, TextIO
 
-from featurestore.errors import SourceError
-from featurestore.sources.base import FileSource, Format, Row, check_known, first_of, listing_of
+from featurestore.errors import AddressError, ImageError, ServerError, SourceError
+from featurestore.sources.base import FileSource, Format, Row, Source, check_known, first_of, listing_of, path_name
 from featurestore.sources.options import SourceOptions
-from featurestore.sources.samples import Failure
+from featurestore.sources.remote import AddressSource, address_name, below, folder_of
+from featurestore.sources.samples import Dataset, Failure
 from featurestore.sources.split_names import split_named
 from featurestore.sources.tree import OUTSIDE, Tree, inside
+from featurestore.system.addresses import check_address, is_address
 from featurestore.system.files import open_regular, why
 from featurestore.system.machine import machine_memory
+from featurestore.system.transfer import Downloads
 
 # Usual names of the columns, the likeliest first; in lower case, with "_" for a space.
 _USUAL = {
@@ -71,35 +76,75 @@ class ManifestSource(FileSource):
         exclude: Iterable[str] = (),
         contained: bool = False,
     ) -> None:
-        exclude, finder, skipped = frozenset(exclude), Finder(root, contained=contained), Counter[str]()
+        finder = Finder(root, contained=contained)
         stays = inside(root) if contained else None
+
+        def place(cell: str, where: str) -> str:
+            if not (path := finder.find(cell, where)):
+                raise ImageError("no such file")
+            if stays is not None and not stays(path):
+                raise ImageError(OUTSIDE)
+            return path
+
+        table = Table(
+            manifest, f"is in {root}", "give the folder of the images as the source, and this file with --labels"
+        )
+        super().__init__(root, table.listing(read_manifest(manifest, columns), place, name, exclude))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A manifest, as messages speak of it.
+
+    Attributes:
+        manifest: its path or address.
+        there: what holds of an image that is found.
+        remedy: what to do if none is.
+    """
+
+    manifest: Path | str
+    there: str
+    remedy: str
+
+    def listing(
+        self, lines: Iterable["Line"], place: Callable[[str, str], str], name: str, exclude: Iterable[str] = ()
+    ) -> Dataset:
+        """Return the data set that the lines tell, without digests.
+
+        Args:
+            lines: see :func:`read_manifest`.
+            place: from a cell and its line, for messages, to the image's path; raises an ImageError if it has none.
+            name: of the data set.
+            exclude: classes to leave out.
+
+        Raises:
+            SourceError: see :class:`ManifestSource`.
+        """
+        manifest, exclude, skipped = self.manifest, frozenset(exclude), Counter[str]()
         rows: list[Row] = []
         failures: list[Failure] = []
-        lines: dict[str, int] = {}
+        seen: dict[str, int] = {}
         labels: set[str] = set()
-        for number, cell, label, word, group in read_manifest(manifest, columns):
+        for number, cell, label, word, group in lines:
             where = f"{manifest}, line {number}"
-            if lines.setdefault(cell, number) != number:
-                raise SourceError(f"{where}: {cell!r} stands in line {lines[cell]} too: keep one of them")
+            if seen.setdefault(cell, number) != number:
+                raise SourceError(f"{where}: {cell!r} stands in line {seen[cell]} too: keep one of them")
             labels.add(label)
-            split, failed = "" if word is None else split_named(word, where), ""
+            split = "" if word is None else split_named(word, where)
             if label in exclude:
                 skipped["of an excluded class"] += 1
-            elif not (path := finder.find(cell, where)):
-                failed = "no such file"
-            elif stays is None or stays(path):
-                rows.append(Row(id=cell, path=path, class_name=label, split=split, group=group))
-            else:
-                failed = OUTSIDE
-            if failed:
-                failures.append(Failure(path=cell, reason=f"{failed} ({manifest.name}, line {number})"))
+                continue
+            try:
+                rows.append(Row(id=cell, path=place(cell, where), class_name=label, split=split, group=group))
+            except ImageError as error:
+                reason = f"{error} ({basename(os.fspath(manifest))}, line {number})"
+                failures.append(Failure(path=cell, reason=reason))
         check_known(exclude, labels, manifest)
         if failures and not rows:
             raise SourceError(
-                f"{manifest}: none of its {len(failures)} images is in {root} ({first_of(failures)}): "
-                "give the folder of the images as the source, and this file with --labels"
+                f"{manifest}: none of its {len(failures)} images {self.there} ({first_of(failures)}): {self.remedy}"
             )
-        super().__init__(root, listing_of(name, manifest, rows, failures, skipped, _REMEDY))
+        return listing_of(name, manifest, rows, failures, skipped, _REMEDY)
 
 
 class Line(NamedTuple):
@@ -112,12 +157,15 @@ class Line(NamedTuple):
     group: str
 
 
-def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line]:
+def read_manifest(
+    manifest: Path | str, chosen: Sequence[str | None], copy: str | os.PathLike[str] | None = None
+) -> Iterator[Line]:
     """Give the rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
 
     Args:
-        manifest: the file.
+        manifest: the file, or its address.
         chosen: names of the path, label, split and group columns; None to look for the usual ones.
+        copy: the path of a copy, if `manifest` is an address.
 
     Raises:
         SourceError: not such a file, columns that are not there, or an empty cell, with its line.
@@ -126,7 +174,7 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
     try:
         # surrogateescape: a file's name need not be UTF-8.
         with (
-            open_regular(manifest, MAX_BYTES) as raw,
+            open_regular(copy or manifest, MAX_BYTES) as raw,
             io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
         ):
             lines = _lines(file, manifest)
@@ -156,7 +204,7 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
         raise SourceError(f"{manifest}, after line {number}: not a table of cells ({error})") from error
 
 
-def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
+def _lines(file: TextIO, manifest: Path | str) -> Iterator[str]:
     """Give the lines of a table; one that would fill the memory is refused."""
     for number in itertools.count(1):
         line = file.readline(MAX_LINE + 1)
@@ -168,7 +216,7 @@ def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
 
 
 def _columns(
-    header: list[str], chosen: Sequence[str | None], manifest: Path
+    header: list[str], chosen: Sequence[str | None], manifest: Path | str
 ) -> tuple[int, int, int | None, int | None]:
     more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
     there = f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
@@ -234,20 +282,61 @@ def _stem(path: str) -> str:
     return splitext(basename(path))[0]
 
 
-def _open(where: str, name: str, options: SourceOptions) -> ManifestSource:
+def _open(where: str, name: str, options: SourceOptions) -> Source:
+    if is_address(where):
+        return _open_address(where, name, options)
     path = Path(where)
     if options.labels is not None and not path.is_dir():
         raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
     manifest, root = (path, path.parent) if options.labels is None else (options.labels, path)
+    first = None if options.labels else next(read_manifest(manifest, options.columns), None)
+    if first and is_address(first.path):
+        return _of_addresses(manifest, "", read_manifest(manifest, options.columns), name, options)
     return ManifestSource(
         manifest, root, name=name, columns=options.columns, exclude=options.exclude, contained=options.contained
     )
 
 
+def _open_address(where: str, name: str, options: SourceOptions) -> AddressSource:
+    """Open a table at an address; or the folder of an address, with a table of this machine."""
+    check_address(where)
+    if options.labels is not None:
+        lines = read_manifest(options.labels, options.columns)
+        return _of_addresses(options.labels, where.rstrip("/") + "/", lines, name, options)
+    with TemporaryDirectory() as folder:
+        try:
+            Downloads().get(where, copy := f"{folder}/table.csv", MAX_BYTES)
+        except ServerError:
+            raise
+        except AddressError as error:
+            raise AddressError(
+                f"{where}: cannot be had ({error}): check the address, your access rights and the network"
+            ) from error
+        return _of_addresses(where, folder_of(where), read_manifest(where, options.columns, copy), name, options)
+
+
+def _of_addresses(
+    manifest: Path | str, root: str, lines: Iterable[Line], name: str, options: SourceOptions
+) -> AddressSource:
+    """Open the images that a table names by addresses, or by paths below that of a folder."""
+
+    def place(cell: str, where: str) -> str:
+        return below(root, cell, contained=options.contained)
+
+    table = Table(manifest, "has an address", "write addresses such as https://host/1.jpg, or s3://bucket/1.jpg")
+    return AddressSource(root, table.listing(lines, place, name, options.exclude))
+
+
+def _recognises(where: str, options: SourceOptions) -> bool:
+    path = where.partition("?")[0] if is_address(where) else where
+    return options.labels is not None or path.lower().endswith((".csv", ".tsv"))
+
+
 FORMAT = Format(
     called="a .csv",
-    recognises=lambda where, options: options.labels is not None or where.lower().endswith((".csv", ".tsv")),
+    recognises=_recognises,
     open=_open,
     has_columns=True,
     can_exclude=True,
+    name=lambda where: address_name(where) if is_address(where) else path_name(where),
 )

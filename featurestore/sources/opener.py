@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, tar_shards, tfds
+from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, remote_folder, tar_shards, tfds
 from featurestore.sources.base import Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
+from featurestore.system.addresses import is_address
 from featurestore.system.files import why
 
 FORMATS: list[Format] = [
@@ -19,6 +20,7 @@ FORMATS: list[Format] = [
     folder.FORMAT,
     csv_table.FORMAT,
     npz.FORMAT,
+    remote_folder.FORMAT,
 ]
 """The first one that recognises a path opens it."""
 
@@ -70,7 +72,7 @@ def open_source(
 def source_at(path: str, options: SourceOptions) -> Source:
     """Do as :func:`open_source`, for options that stand in one object already."""
     form = next((form for form in FORMATS if form.recognises(path, options)), None)
-    if form is None or form.name is path_name:
+    if not is_address(path) and (form is None or form.name is path_name):
         try:
             os.stat(path)  # noqa: PTH116 (a Path would alter an address)
         except OSError as error:

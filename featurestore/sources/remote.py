@@ -1,0 +1,214 @@
+"""Images at addresses, each in a file of its own: below one folder, or wherever a table says.
+
+A copy of each comes to this machine's disk, and is read there: see :mod:`featurestore.sources.copies`. What a server
+says of an image (its ETag, the date of its last change) takes the place of what a file system says of a file: an image
+of which the server says the same as in an earlier run is not fetched for its digest again.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import Any, Self
+
+from featurestore.errors import AddressError, ImageError, ServerError
+from featurestore.images.decode import MAX_BYTES, hash_file, read_file
+from featurestore.sources.base import ImageData, Source
+from featurestore.sources.copies import Copies
+from featurestore.sources.digest_cache import DigestCache
+from featurestore.sources.samples import Dataset, Failure, Sample
+from featurestore.system.addresses import check_address, is_address
+from featurestore.system.files import is_full, write_error
+from featurestore.system.transfer import STREAMS, Downloads
+
+OUTSIDE = "is no address below that of the source"
+
+
+class AddressSource(Source):
+    """Samples whose images are files at addresses.
+
+    Args:
+        root: the address of the folder that the samples' paths are relative to, with a slash at its end; "" if each
+            path is an address.
+        listing: the samples, without digests.
+        stamps: of the images, by their paths, where a listing told them.
+    """
+
+    readers = STREAMS
+    portion = 64 * STREAMS
+
+    def __init__(self, root: str, listing: Dataset, stamps: Mapping[str, bytes] | None = None) -> None:
+        super().__init__(listing)
+        self._root, self._stamps_listed = root, stamps or {}
+        self._lost: dict[str, ImageError] = {}
+
+    @cached_property
+    def _copies(self) -> Copies:
+        return Copies()
+
+    @cached_property
+    def _downloads(self) -> Downloads:
+        return Downloads()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Each process has copies and connections of its own."""
+        return {key: value for key, value in vars(self).items() if key not in ("_copies", "_downloads")}
+
+    def part(self, samples: Sequence[Sample]) -> Self:
+        """Return a source as :meth:`Source.part`."""
+        part = super().part(samples)
+        part._stamps_listed, part._lost = {}, {}
+        return part
+
+    def bring(self, sample: Sample) -> None:
+        """Copy an image here, if no copy of it is here."""
+        try:
+            if self._copies.find(sample.digest) is None:
+                self._fetch(sample, wait=True)
+        except ImageError as error:
+            self._lost[sample.digest] = error.alone()
+
+    def read(self, sample: Sample) -> ImageData:
+        """Return the data as :meth:`Source.read`; a copy that is damaged is fetched anew."""
+        try:
+            return super().read(sample)
+        except ImageError:
+            if not self._copies.forget(sample.digest):
+                raise
+            return super().read(sample)
+
+    @contextmanager
+    def reading(self, sample: Sample) -> Iterator[ImageData]:
+        """Give the data as :meth:`Source.reading`; a copy for which there is no room is deleted then."""
+        try:
+            with super().reading(sample) as data:
+                yield data
+        finally:
+            self._copies.done(sample.digest)
+
+    def _load(self, sample: Sample) -> ImageData:
+        return read_file(self._file(sample))
+
+    def _file(self, sample: Sample) -> str:
+        if error := self._lost.pop(sample.digest, None):
+            raise error
+        path = self._copies.find(sample.digest)
+        if path is None:
+            self._fetch(sample, wait=True)
+            path = self._copies.find(sample.digest)
+        if path is None:
+            raise ImageError("its copy was deleted before it was read")
+        return path
+
+    def _digests(
+        self, part: Sequence[Sample], pool: ThreadPoolExecutor, cache: DigestCache | None
+    ) -> list[str | Failure]:
+        stamps = [b""] * len(part)
+        if cache and not cache.empty:
+            stamps = self._asked(part, pool)
+
+        def digest(i: int) -> str | Failure:
+            try:
+                found, stamps[i] = self._fetch(part[i], wait=False)
+            except ImageError as error:
+                return Failure(path=part[i].path, reason=str(error))
+            return found
+
+        def read(which: Sequence[int]) -> list[str | Failure]:
+            return [*pool.map(digest, which)]
+
+        return cache.complete(stamps, read) if cache else read(range(len(part)))
+
+    def _asked(self, part: Sequence[Sample], pool: ThreadPoolExecutor) -> list[bytes]:
+        """Return what the servers say of images now; nothing where they say nothing, and the image is fetched."""
+        if self._stamps_listed:
+            return [self._stamps_listed[sample.path] for sample in part]
+
+        def stamp(sample: Sample) -> bytes:
+            try:
+                return self._downloads.look(self._address(sample))[1]
+            except ServerError:
+                raise
+            except AddressError:
+                return b""
+
+        return [*pool.map(stamp, part)]
+
+    def _address(self, sample: Sample) -> str:
+        return sample.path if is_address(sample.path) else self._root + sample.path
+
+    def _fetch(self, sample: Sample, *, wait: bool) -> tuple[str, bytes]:
+        """Copy an image here; return its digest and its stamp.
+
+        Raises:
+            ImageError: it cannot be had.
+            ServerError: nothing can be had there.
+        """
+        draft = self._copies.draft()
+        try:
+            stamp = self._downloads.get(self._address(sample), draft, MAX_BYTES)
+            digest = hash_file(draft)
+            if sample.digest not in ("", digest):
+                raise ImageError("changed since it was read first")
+            self._copies.take(draft, digest, wait=wait)
+            return digest, stamp
+        except ServerError:
+            raise
+        except AddressError as error:
+            raise ImageError(str(error)) from error
+        except OSError as error:
+            if is_full(error):
+                raise write_error(draft, error) from error
+            raise
+        finally:
+            with suppress(OSError):
+                os.unlink(draft)  # noqa: PTH108
+
+
+def below(root: str, cell: str, *, contained: bool = False) -> str:
+    """Return the path, below the address of a folder, that a cell of a table means; or the address that it is.
+
+    Raises:
+        ImageError: it leads elsewhere, which is not allowed, or is no address that may be asked.
+
+    Example:
+        >>> below("s3://bucket/pets/", "cats/1.jpg"), below("s3://bucket/pets/", "s3://bucket/pets/1.jpg")
+        ('cats/1.jpg', '1.jpg')
+    """
+    if is_address(cell):
+        try:
+            check_address(cell)
+        except AddressError as error:
+            raise ImageError(str(error).removeprefix(f"{cell}: ")) from error
+        if root and cell.startswith(root):
+            cell = cell.removeprefix(root)
+        elif contained:
+            raise ImageError(f"{OUTSIDE}, which --contained forbids")
+        else:
+            return cell
+    if not root or cell.startswith("/") or ".." in cell.split("/"):
+        raise ImageError(f"{OUTSIDE}: write its address in full")
+    return cell.removeprefix("./")
+
+
+def folder_of(address: str) -> str:
+    """Return the address of the folder that a file lies in, with a slash at its end.
+
+    Example:
+        >>> folder_of("https://host/pets/labels.csv?token=1")
+        'https://host/pets/'
+    """
+    return address.partition("?")[0].rpartition("/")[0] + "/"
+
+
+def address_name(address: str) -> str:
+    """Return the name of the file, without its suffix, or of the folder, at an address.
+
+    Example:
+        >>> address_name("s3://bucket/pets/"), address_name("https://host/labels.csv?token=1")
+        ('pets', 'labels')
+    """
+    path = address.partition("?")[0]
+    name = path.rstrip("/").rpartition("/")[2]
+    return name if path.endswith("/") else name.rpartition(".")[0] or name

@@ -1,0 +1,64 @@
+"""A folder of class folders at an address such as ``s3://bucket/images/``, as its file system lists it."""
+
+from collections import Counter
+from typing import Any
+
+from featurestore.errors import AddressError, SourceError
+from featurestore.sources.base import Format, check_known, listing_of
+from featurestore.sources.folder import REMEDY, rows_of
+from featurestore.sources.options import SourceOptions
+from featurestore.sources.remote import AddressSource, address_name
+from featurestore.sources.tree import no_image
+from featurestore.system.addresses import cannot_be_had, is_address, shared_file_system
+from featurestore.system.transfer import STREAMS, stamp_from
+
+
+def _open(where: str, name: str, options: SourceOptions) -> AddressSource:
+    root = where.rstrip("/") + "/"
+    if root.startswith(("http://", "https://")):
+        raise SourceError(
+            f"{where}: web servers do not list folders: give the address of a CSV, or of .tar or .parquet files"
+        )
+    skipped, names, exclude = Counter[str](), set[str](), frozenset(options.exclude)
+    images: dict[str, bytes] = {}
+    for path, said in sorted(_files(root).items()):
+        *folders, file = path.split("/")
+        names.update(folders)
+        if any(part.startswith(".") for part in (*folders, file)):
+            skipped["hidden"] += 1
+        elif exclude.intersection(folders):
+            skipped["in excluded folders"] += 1
+        elif reason := no_image(file):
+            skipped[reason] += 1
+        else:
+            images[path] = stamp_from(root + path, said)
+    check_known(exclude, names, root)
+    rows = sorted(rows_of(images, root, skipped))
+    listing = listing_of(name, root, rows, (), skipped, REMEDY)
+    return AddressSource(root, listing, {row.path: images[row.path] for row in rows})
+
+
+def _files(root: str) -> dict[str, dict[str, Any]]:
+    """Return what the file system says of each file below a folder, by its path there."""
+    files = shared_file_system(root, STREAMS)
+    try:
+        above: str = files._strip_protocol(root).rstrip("/") + "/"
+        found = files.find(root, detail=True)
+    except Exception as error:  # each file system has errors of its own
+        raise cannot_be_had(root, error) from error
+    if not found:
+        raise AddressError(f"{root}: nothing is there, or may be listed: check the address, and your access rights")
+    return {
+        path.removeprefix(above): said
+        for path, said in found.items()
+        if path.startswith(above) and not path.endswith("/") and ".." not in path.split("/")
+    }
+
+
+FORMAT = Format(
+    called="an address of a folder",
+    recognises=lambda where, options: is_address(where) and options.labels is None,
+    open=_open,
+    can_exclude=True,
+    name=lambda where: address_name(where.rstrip("/") + "/"),
+)
