@@ -25,7 +25,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder, self.asked, self.times, self.wait = folder, Counter[str](), 0, 0.0
-        self.status, self.elsewhere, self.etags = 503, "", True
+        self.status, self.elsewhere, self.etags, self.after = 503, "", True, None
         self.over, self.turn = threading.Event(), threading.Lock()
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -81,7 +81,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def version(self, data, changed):
-        return {"ETag": f'"{hash(data):x}"', "Last_Modified": formatdate(changed, usegmt=True)} if self.server.etags else {}
+        return (
+            {"ETag": f'"{hash(data):x}"', "Last_Modified": formatdate(changed, usegmt=True)}
+            if self.server.etags
+            else {}
+        )
 
     def whole(self, data, changed):
         more = self.version(data, changed)
@@ -100,10 +104,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send(data)
 
     def busy(self, data, changed):
-        self.begin(0, self.server.status)
+        self.begin(0, self.server.status, Retry_After=self.server.after)
 
     def always(self, data, changed):
-        self.begin(0, self.server.status)
+        self.busy(data, changed)
 
     def drop(self, data, changed):
         self.close_connection = True

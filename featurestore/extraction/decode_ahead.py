@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from featurestore.errors import ImageError, StoreError
 from featurestore.extraction.lanes import Pixels
 from featurestore.extraction.plan import Item
 from featurestore.images import augment, decode
-from featurestore.sources.base import FileSource, Source
+from featurestore.sources.base import FileSource, Source, brought
 from featurestore.sources.samples import Sample
 from featurestore.spec import Framing
 from featurestore.system.children import safely
@@ -21,9 +21,6 @@ from featurestore.system.parallel import ahead, batched
 
 CHUNK = 16
 """Images that a process decodes at a time."""
-
-AHEAD = 8
-"""Images, for each thread that brings them here, that may be here before their turn: one that is late delays none."""
 
 WORTH_PROCESSES = 2048
 """Images from which on processes are started: it takes a second or two."""
@@ -82,8 +79,7 @@ def decode_ahead(source: Source, tasks: Iterable[ImageTask], count: int, window:
     Threads wait for each other at the interpreter's lock a dozen times an image, and 16 of them decode no more than 5
     would alone. A GPU waits for pixels then, so that it gets processes.
     """
-    if source.readers:
-        tasks = _brought(source, tasks)
+    tasks = brought(source, tasks, lambda task: task.sample)
     if not _processes(source, count):
         yield from (found for _, found in ahead(tasks, decoder(source), window))
         return
@@ -110,14 +106,6 @@ def _divide(processes: int, *gates: AbstractContextManager[Any]) -> None:
     """Called in each new process: give it its part of the memory that all of them share."""
     for budget, gate in zip((decode.FILES, decode.PIXELS), gates, strict=True):
         budget.divide(processes, gate)
-
-
-def _brought(source: Source, tasks: Iterable[ImageTask]) -> Iterator[ImageTask]:
-    """Give tasks as soon as their images are here: many threads wait for a network, and hold no pixels."""
-    readers = ThreadPoolExecutor(source.readers)
-    yield from (
-        task for task, _ in ahead(tasks, lambda task: source.bring(task.sample), AHEAD * source.readers, readers)
-    )
 
 
 def _processes(source: Source, count: int) -> bool:

@@ -16,7 +16,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from msgspec import structs
@@ -28,6 +28,7 @@ from featurestore.sources.columns import Samples
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
+from featurestore.system.parallel import ahead
 from featurestore.system.stamps import stamp
 
 PORTION = 512
@@ -35,6 +36,11 @@ PORTION = 512
 
 _SLICE = 32
 """Files that a thread reads in one go: a small file is read faster than it is handed to another thread."""
+
+_EARLY = 8
+"""Images, for each thread that brings them, that may be here before their turn: one that is late delays none."""
+
+Item = TypeVar("Item")
 
 ImageData = bytes | NDArray[np.uint8]
 """One image as a source gives it: the bytes of a file, or uint8 pixels (H, W) or (H, W, C)."""
@@ -297,6 +303,20 @@ def check_known(exclude: Iterable[str], known: Iterable[str], where: str | Path)
     known = set(known)
     for name in sorted(set(exclude) - known):
         raise SourceError(f"{where}: nothing to exclude is called {name!r}: {suggest(name, known)}")
+
+
+def brought(source: Source, items: Iterable[Item], sample: Callable[[Item], Sample]) -> Iterable[Item]:
+    """Give items as soon as the images of their samples are here. Many threads wait for a network, and hold no pixels.
+
+    Args:
+        source: of the images; where they are here anyway, the items are returned as they are.
+        items: in the order in which they are wanted.
+        sample: of an item.
+    """
+    if not source.readers:
+        return items
+    window, pool = _EARLY * source.readers, ThreadPoolExecutor(source.readers)
+    return (item for item, _ in ahead(items, lambda item: source.bring(sample(item)), window, pool))
 
 
 def digest_of(data: ImageData) -> str:

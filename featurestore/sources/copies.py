@@ -66,17 +66,18 @@ class Copies:
         """Return the path of a file to be."""
         return f"{self._waiting}/{uuid.uuid4().hex}.part"
 
-    def take(self, draft: str, digest: str, *, wait: bool = False) -> None:
+    def take(self, draft: str, digest: str, *, wait: bool = False, keep: bool = True) -> None:
         """Keep what was copied, if there is room.
 
         Args:
             draft: the copy; it is moved, or deleted.
             digest: of what it holds.
             wait: where there is no room, let it wait until it is read.
+            keep: False to let it wait in any case; then it may be called by another name than its digest.
         """
         kept = self._kept(digest)
         with self._turn:
-            fits = self._makes_room(os.stat(draft).st_size)  # noqa: PTH116
+            fits = keep and self._makes_room(os.stat(draft).st_size)  # noqa: PTH116
         if fits:
             os.makedirs(os.path.dirname(kept), exist_ok=True)  # noqa: PTH103, PTH120
             os.replace(draft, kept)  # noqa: PTH105

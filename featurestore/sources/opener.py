@@ -6,9 +6,11 @@ from pathlib import Path
 
 from featurestore.errors import SourceError
 from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, remote_folder, tar_shards, tfds
-from featurestore.sources.base import Format, Source, path_name
+from featurestore.sources.base import FileSource, Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
+from featurestore.sources.remote import AddressSource
+from featurestore.sources.samples import Dataset
 from featurestore.system.addresses import is_address
 from featurestore.system.files import why
 
@@ -89,3 +91,17 @@ def source_at(path: str, options: SourceOptions) -> Source:
     name = os.fsencode(options.name or form.name(path)).decode("utf-8", "backslashreplace")
     source = form.open(path, name, options)
     return source if options.group_pattern is None else grouped(source, options.group_pattern)
+
+
+def source_of(path: str, known: Dataset) -> Source:
+    """Open the source at `path` to read samples of which a feature file tells; a folder is not walked through for that.
+
+    Raises:
+        SourceError: see :func:`open_source`.
+    """
+    if Path(path).is_dir():
+        return FileSource(Path(path), known)
+    form = next((form for form in FORMATS if form.recognises(path, SourceOptions())), None)
+    if form is remote_folder.FORMAT:
+        return AddressSource(path.rstrip("/") + "/", known)
+    return open_source(path)

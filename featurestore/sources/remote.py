@@ -5,6 +5,7 @@ says of an image (its ETag, the date of its last change) takes the place of what
 of which the server says the same as in an earlier run is not fetched for its digest again.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,13 +14,13 @@ from functools import cached_property
 from typing import Any, Self
 
 from featurestore.errors import AddressError, ImageError, ServerError
-from featurestore.images.decode import MAX_BYTES, hash_file, read_file
+from featurestore.images.decode import MAX_BYTES, file_in_turn, hash_file, read_file
 from featurestore.sources.base import ImageData, Source
 from featurestore.sources.copies import Copies
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.samples import Dataset, Failure, Sample
 from featurestore.system.addresses import check_address, is_address
-from featurestore.system.files import is_full, write_error
+from featurestore.system.files import write_error
 from featurestore.system.transfer import STREAMS, Downloads
 
 OUTSIDE = "is no address below that of the source"
@@ -42,6 +43,8 @@ class AddressSource(Source):
         super().__init__(listing)
         self._root, self._stamps_listed = root, stamps or {}
         self._lost: dict[str, ImageError] = {}
+        # The host of a web address, the bucket of another.
+        self._servers = len({"/".join(sample.path.split("/", 3)[:3]) for sample in listing.samples}) if not root else 1
 
     @cached_property
     def _copies(self) -> Copies:
@@ -49,7 +52,7 @@ class AddressSource(Source):
 
     @cached_property
     def _downloads(self) -> Downloads:
-        return Downloads()
+        return Downloads(self._servers)
 
     def __getstate__(self) -> dict[str, Any]:
         """Each process has copies and connections of its own."""
@@ -147,23 +150,77 @@ class AddressSource(Source):
         """
         draft = self._copies.draft()
         try:
-            stamp = self._downloads.get(self._address(sample), draft, MAX_BYTES)
+            stamp = fetch(self._downloads, self._address(sample), draft)
             digest = hash_file(draft)
             if sample.digest not in ("", digest):
                 raise ImageError("changed since it was read first")
             self._copies.take(draft, digest, wait=wait)
             return digest, stamp
-        except ServerError:
-            raise
-        except AddressError as error:
-            raise ImageError(str(error)) from error
-        except OSError as error:
-            if is_full(error):
-                raise write_error(draft, error) from error
-            raise
         finally:
             with suppress(OSError):
                 os.unlink(draft)  # noqa: PTH108
+
+
+class LooseImages:
+    """Images at addresses that no data set lists. Many threads may call it at once."""
+
+    def __init__(self) -> None:
+        self._copies, self._downloads = Copies(), Downloads()
+        self._lost: dict[str, ImageError] = {}
+
+    def bring(self, address: str) -> None:
+        """Copy an image here; one that cannot be had fails in :meth:`reading`.
+
+        Raises:
+            ServerError: nothing can be had there.
+        """
+        draft = self._copies.draft()
+        try:
+            fetch(self._downloads, address, draft)
+            self._copies.take(draft, _key(address), wait=True, keep=False)
+        except ImageError as error:
+            self._lost[address] = error.alone()
+        finally:
+            with suppress(OSError):
+                os.unlink(draft)  # noqa: PTH108
+
+    @contextmanager
+    def reading(self, address: str) -> Iterator[bytes]:
+        """Give the bytes of an image that was brought here.
+
+        Raises:
+            ImageError: it cannot be had.
+        """
+        if error := self._lost.pop(address, None):
+            raise error
+        path = self._copies.find(_key(address)) or ""
+        try:
+            with file_in_turn(path):
+                yield read_file(path)
+        finally:
+            self._copies.done(_key(address))
+
+
+def _key(address: str) -> str:
+    return hashlib.sha256(f"address {address}".encode()).hexdigest()
+
+
+def fetch(downloads: Downloads, address: str, path: str) -> bytes:
+    """Copy an image to `path`; return its stamp.
+
+    Raises:
+        ImageError: it cannot be had.
+        ServerError: nothing can be had there.
+        DiskFullError: what came does not fit.
+    """
+    try:
+        return downloads.get(address, path, MAX_BYTES)
+    except ServerError:
+        raise
+    except AddressError as error:
+        raise ImageError(str(error)) from error
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def below(root: str, cell: str, *, contained: bool = False) -> str:

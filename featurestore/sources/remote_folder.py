@@ -13,22 +13,39 @@ from featurestore.system.addresses import cannot_be_had, is_address, shared_file
 from featurestore.system.transfer import STREAMS, stamp_from
 
 
-def _open(where: str, name: str, options: SourceOptions) -> AddressSource:
-    root = where.rstrip("/") + "/"
-    if root.startswith(("http://", "https://")):
+def images_below(where: str) -> list[str]:
+    """Return the images below a folder at an address, as paths from there.
+
+    Raises:
+        SourceError: they cannot be listed.
+    """
+    return [path for path in _files(_root(where)) if not no_image(path) and not _hidden(path)]
+
+
+def _root(where: str) -> str:
+    if where.startswith(("http://", "https://")):
         raise SourceError(
             f"{where}: web servers do not list folders: give the address of a CSV, or of .tar or .parquet files"
         )
+    return where.rstrip("/") + "/"
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(".") for part in path.split("/"))
+
+
+def _open(where: str, name: str, options: SourceOptions) -> AddressSource:
+    root = _root(where)
     skipped, names, exclude = Counter[str](), set[str](), frozenset(options.exclude)
     images: dict[str, bytes] = {}
     for path, said in sorted(_files(root).items()):
-        *folders, file = path.split("/")
+        folders = path.split("/")[:-1]
         names.update(folders)
-        if any(part.startswith(".") for part in (*folders, file)):
+        if _hidden(path):
             skipped["hidden"] += 1
         elif exclude.intersection(folders):
             skipped["in excluded folders"] += 1
-        elif reason := no_image(file):
+        elif reason := no_image(path):
             skipped[reason] += 1
         else:
             images[path] = stamp_from(root + path, said)

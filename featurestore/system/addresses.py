@@ -232,7 +232,8 @@ def understood(error: BaseException) -> Answer:
     if status is not None and status >= 400:
         return Answer(f"the server says {status}", status in _AGAIN or status >= 500, after=_after(cause))
     reason = " ".join(str(cause).split())[:200] or type(cause).__name__
-    lost = isinstance(cause, OSError) or not _LOST.isdisjoint(kind.__name__ for kind in type(cause).__mro__)
+    kinds = {kind.__name__ for each in (error, cause) for kind in type(each).__mro__}
+    lost = isinstance(cause, OSError) or not _LOST.isdisjoint(kinds)
     return Answer(reason, lost and not isinstance(cause, PermissionError | NotADirectoryError | IsADirectoryError))
 
 

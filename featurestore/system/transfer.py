@@ -31,6 +31,9 @@ PATIENCE = 30.0, 2**17
 DEAD_AFTER = 10
 """A server that has not answered one of so many requests in a row, each tried again and again, is down."""
 
+DEAD_SERVERS = 3
+"""If so many servers are down, or all that there are, and none has answered since, it is the network."""
+
 _BLOCK = 2**18
 
 
@@ -69,27 +72,29 @@ class Limited:
 
 @dataclass
 class _Health:
-    """What is known of a server: whether it ever answered, and how many requests in a row, since when, did not."""
+    """What is known of a server: whether it ever answered, how many requests in a row did not, and why."""
 
     answered: bool = False
     failed: int = 0
-    since: float = 0.0
     reason: str = ""
 
 
 class Downloads:
     """Requests to servers. Many threads may call it at once.
 
-    A server of which nothing can be had at all, request after request, is down, and stops the run: 100,000 images that
-    fail one after the other, each after a minute, help nobody. It is not so if another server answers meanwhile: a list
-    of addresses may name hosts that are long gone. Of such a host the rest is given up at once.
+    A server of which nothing can be had at all, request after request, is down, and nothing more is asked of it. If it
+    is the only one, that stops the run: 100,000 images that fail one after the other, each after a minute, help nobody.
+    A list of addresses may name hosts that are long gone: then it takes several of them.
+
+    Args:
+        servers: how many there are to ask, as far as it is known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, servers: int = 1) -> None:
+        self._servers = min(max(servers, 1), DEAD_SERVERS)
         self._health: dict[str, _Health] = {}
+        self._down = 0
         self._turn = threading.Lock()
-        self._answered = 0.0
-        """When the last answer came, from whomever."""
 
     def get(self, address: str, path: str | os.PathLike[str], limit: int, span: tuple[int, int] | None = None) -> bytes:
         """Copy a file, or a part of it, to `path`.
@@ -174,18 +179,16 @@ class Downloads:
         """Count what became of a request."""
         with self._turn:
             if found is None or not found.again:
-                health.answered, health.failed = True, 0
-                self._answered = time.monotonic()
+                health.answered, health.failed, self._down = True, 0, 0
                 return
-            if not health.failed:
-                health.since = time.monotonic()
             health.failed, health.reason = health.failed + 1, found.reason
+            self._down += health.failed == DEAD_AFTER
 
     def _check_alive(self, who: str, health: _Health) -> None:
-        """Ask nothing more of a server that is down, and stop the run if there is no other."""
+        """Ask nothing more of a server that is down, and stop the run if it is not this one alone."""
         if health.failed < DEAD_AFTER:
             return
-        if self._answered > health.since:
+        if self._down < self._servers:
             raise AddressError(f"its server does not answer ({health.reason})")
         raise ServerError(
             f"{who}: does not answer ({health.reason}), {health.failed} times in a row: what is finished is kept; "

@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,21 @@ from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
 from featurestore.images.decode import decode_framings, file_in_turn, read_file
+from featurestore.sources.remote import LooseImages
+from featurestore.sources.remote_folder import images_below
 from featurestore.sources.tree import Tree
 from featurestore.spec import ExtractionSpec
+from featurestore.system.addresses import check_address, is_address
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result
+from featurestore.system.transfer import STREAMS
 from heads.storage.saved_head import FittedHead, load_head
 
 BATCH_SIZE = 32
+Place = Path | str
+"""Where an image is: a path, or an address."""
+
 _PORTION = 128 * BATCH_SIZE
 """Images that are read at a time, so that memory does not grow with their number."""
 
@@ -58,7 +68,7 @@ def predict(
 
     Args:
         head: a saved head, or its folder.
-        images: a file or a folder of images, or several.
+        images: a file or a folder of images, or several; or their addresses, a folder's with a slash at its end.
         top: name only so many classes of each image, the likeliest first.
         weights: of the backbone, see :class:`Predictor`.
         progress: see :func:`featurestore.system.progress.reporting`.
@@ -121,7 +131,7 @@ class Predictor:
         """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
-            inputs: files and folders. Of any number of images, only the names are kept in memory.
+            inputs: files and folders, or their addresses. Of any number of images, only the names are kept in memory.
             top: name only so many classes of each image, the likeliest first.
             progress: called after each image with ``predicting``, the number of those done, and of all.
 
@@ -136,7 +146,7 @@ class Predictor:
                     progress("predicting", done, total)
                 yield prediction
 
-    def _portion(self, items: list[tuple[int, Path]], top: int | None) -> Iterator[Prediction]:
+    def _portion(self, items: list[tuple[int, Place]], top: int | None) -> Iterator[Prediction]:
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
             Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
@@ -144,7 +154,7 @@ class Predictor:
         ]
         outcomes = (
             [batch() for batch in started]
-            for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
+            for item, pixels in ahead(self._here(items), lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
             # All lanes have the same batches: each gives its outcome at the same item.
             for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
@@ -156,19 +166,40 @@ class Predictor:
                     found[item] = self._prediction(item[1], row, top)
             yield from (found[item] for item in batch)
 
-    def _prediction(self, path: Path, row: NDArray[np.float64], top: int | None) -> Prediction:
+    def _here(self, items: list[tuple[int, Place]]) -> Iterable[tuple[int, Place]]:
+        """Give items as soon as their images are on this machine."""
+        if not any(isinstance(place, str) for _, place in items):
+            return items
+
+        def bring(item: tuple[int, Place]) -> None:
+            if isinstance(item[1], str):
+                self._remote.bring(item[1])
+
+        return (item for item, _ in ahead(items, bring, 8 * STREAMS, ThreadPoolExecutor(STREAMS)))
+
+    @cached_property
+    def _remote(self) -> LooseImages:
+        return LooseImages()
+
+    def _prediction(self, path: Place, row: NDArray[np.float64], top: int | None) -> Prediction:
         order = np.argsort(-row, kind="stable")
         shown = range(len(row)) if top is None else order[:top].tolist()
         return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
-    def _pixels(self, path: Path) -> list[Pixels]:
+    def _pixels(self, place: Place) -> list[Pixels]:
         """Decode an image once for all backbones; return its pixels for each."""
         try:
-            with file_in_turn(path):
-                found = decode_framings(read_file(path), {spec.framing for spec in self._networks})
+            with self._remote.reading(place) if isinstance(place, str) else _reading(place) as data:
+                found = decode_framings(data, {spec.framing for spec in self._networks})
         except ImageError as error:
             return [error.alone()] * len(self._networks)
         return [found[spec.framing] for spec in self._networks]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[bytes]:
+    with file_in_turn(path):
+        yield read_file(path)
 
 
 def probabilities(
@@ -230,8 +261,10 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
     return backbone
 
 
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:
+def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Place]]:
     """Find all images: each input that is a file, and the files below each that is a folder, sorted.
+
+    An address is one of a folder if it ends with a slash.
 
     Returns:
         How many there are, and an iterator over them.
@@ -239,9 +272,28 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator
     Raises:
         SourceError: a folder without any image.
     """
-    found = [(given, sorted(Tree(given).images) if given.is_dir() else None) for given in map(Path, inputs)]
+    found = [(given, _below(given)) for given in map(_place, inputs)]
     for given, images in found:
         if images == []:
             raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
-    paths = (path for given, images in found for path in ([given] if images is None else map(given.joinpath, images)))
-    return sum(1 if images is None else len(images) for _, images in found), paths
+    places = (place for given, images in found for place in ([given] if images is None else _joined(given, images)))
+    return sum(1 if images is None else len(images) for _, images in found), places
+
+
+def _place(given: str | os.PathLike[str]) -> Place:
+    text = os.fspath(given)
+    if not is_address(text):
+        return Path(given)
+    check_address(text)
+    return text
+
+
+def _below(given: Place) -> list[str] | None:
+    """Return the images below a folder, as paths from there; None of what is no folder."""
+    if isinstance(given, str):
+        return sorted(images_below(given)) if given.endswith("/") else None
+    return sorted(Tree(given).images) if given.is_dir() else None
+
+
+def _joined(folder: Place, images: Iterable[str]) -> Iterator[Place]:
+    return map(folder.__add__ if isinstance(folder, str) else folder.joinpath, images)
