@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from featurestore.errors import AddressError, ImageError, ServerError
 from featurestore.images.decode import MAX_BYTES, file_in_turn, hash_file, read_file
-from featurestore.sources.base import ImageData, Source
+from featurestore.sources.base import PORTION, ImageData, Source
 from featurestore.sources.copies import Copies
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.samples import Dataset, Failure, Sample
@@ -37,7 +37,7 @@ class AddressSource(Source):
     """
 
     readers = STREAMS
-    portion = 64 * STREAMS
+    portion = 4 * PORTION
 
     def __init__(self, root: str, listing: Dataset, stamps: Mapping[str, bytes] | None = None) -> None:
         super().__init__(listing)

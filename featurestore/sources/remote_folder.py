@@ -22,12 +22,30 @@ def images_below(where: str) -> list[str]:
     return [path for path in _files(_root(where)) if not no_image(path) and not _hidden(path)]
 
 
+def globbed(pattern: str) -> list[str]:
+    """Return the addresses of the files that a pattern with ``*`` names.
+
+    Raises:
+        SourceError: they cannot be listed.
+    """
+    files = _listing_system(pattern)
+    try:
+        return [str(files.unstrip_protocol(path)) for path in files.glob(pattern)]
+    except Exception as error:  # each file system has errors of its own
+        raise cannot_be_had(pattern, error) from error
+
+
 def _root(where: str) -> str:
+    return where.rstrip("/") + "/"
+
+
+def _listing_system(where: str) -> Any:
+    """Return the file system of an address, which must be one that lists folders."""
     if where.startswith(("http://", "https://")):
         raise SourceError(
-            f"{where}: web servers do not list folders: give the address of a CSV, or of .tar or .parquet files"
+            f"{where}: web servers do not list folders: name the files in a CSV, or tars as in data-{{000..129}}.tar"
         )
-    return where.rstrip("/") + "/"
+    return shared_file_system(where, STREAMS)
 
 
 def _hidden(path: str) -> bool:
@@ -57,7 +75,7 @@ def _open(where: str, name: str, options: SourceOptions) -> AddressSource:
 
 def _files(root: str) -> dict[str, dict[str, Any]]:
     """Return what the file system says of each file below a folder, by its path there."""
-    files = shared_file_system(root, STREAMS)
+    files = _listing_system(root)
     try:
         above: str = files._strip_protocol(root).rstrip("/") + "/"
         found = files.find(root, detail=True)

@@ -209,7 +209,7 @@ async def _web(files: Any, address: str, sink: Limited, span: tuple[int, int] | 
         sink.announced(answer.content_length)
         async for block in answer.content.iter_chunked(_BLOCK):
             sink.write(block)
-        return {**answer.headers, "size": None if span else sink.came}
+        return {**answer.headers, "size": _whole(answer.headers.get("Content-Range")) if span else sink.came}
 
 
 async def _s3(files: Any, address: str, sink: Limited, span: tuple[int, int] | None) -> Mapping[str, Any]:
@@ -223,7 +223,13 @@ async def _s3(files: Any, address: str, sink: Limited, span: tuple[int, int] | N
     async with answer["Body"] as body:
         while block := await body.read(_BLOCK):
             sink.write(block)
-    return {**answer, "size": None if span else sink.came}
+    return {**answer, "size": _whole(answer.get("ContentRange")) if span else sink.came}
+
+
+def _whole(content_range: str | None) -> int | None:
+    """Return the size of a file that a server has sent a part of, as in ``bytes 0-99/1234``."""
+    size = (content_range or "").rpartition("/")[2]
+    return int(size) if size.isdecimal() else None
 
 
 def _plainly(files: Any, address: str, sink: Limited, span: tuple[int, int] | None) -> Mapping[str, Any]:
