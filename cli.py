@@ -177,7 +177,7 @@ def report(
         str | None, option("Its features; by default the sweep's, if on disk.", metavar="FILE_OR_DIR")
     ] = None,
     source: Annotated[
-        str | None, option("What was extracted, for pictures: the folder, CSV or .npz.", metavar="FOLDER")
+        str | None, option("What was extracted, for pictures: the folder, CSV, .npz or address.", metavar="FOLDER")
     ] = None,
     png: Annotated[Path | None, option("Write each chart as a PNG file too.", metavar="DIR")] = None,
     quiet: Quiet = False,

@@ -3,11 +3,14 @@
 import os
 import threading
 import time
+import urllib.request
 from collections import Counter
 from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from featurestore.system import addresses
 
 
 class Server(ThreadingHTTPServer):
@@ -184,9 +187,11 @@ def s3(monkeypatch, folder: Path, bucket: str = "bucket"):
     for name, value in (("ENDPOINT_URL", f"http://{host}:{port}"), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b"),
                         ("DEFAULT_REGION", "us-east-1")):  # fmt: skip
         monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setattr(addresses, "_systems", {})
     import s3fs
 
     try:
+        urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
         files = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
         files.mkdir(bucket)
         for path in sorted(folder.rglob("*")):

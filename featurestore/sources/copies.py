@@ -76,6 +76,9 @@ class Copies:
             keep: False to let it wait in any case; then it may be called by another name than its digest.
         """
         kept = self._kept(digest)
+        if os.path.exists(kept):  # noqa: PTH110
+            os.unlink(draft)  # noqa: PTH108
+            return
         with self._turn:
             fits = keep and self._makes_room(os.stat(draft).st_size)  # noqa: PTH116
         if fits:

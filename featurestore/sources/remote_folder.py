@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
+
 from featurestore.errors import AddressError, SourceError
 from featurestore.sources.base import Format, check_known, listing_of
 from featurestore.sources.folder import REMEDY, rows_of
@@ -10,6 +12,7 @@ from featurestore.sources.options import SourceOptions
 from featurestore.sources.remote import AddressSource, address_name
 from featurestore.sources.tree import no_image
 from featurestore.system.addresses import cannot_be_had, is_address, shared_file_system
+from featurestore.system.stamps import STAMP
 from featurestore.system.transfer import STREAMS, stamp_from
 
 
@@ -55,7 +58,8 @@ def _hidden(path: str) -> bool:
 def _open(where: str, name: str, options: SourceOptions) -> AddressSource:
     root = _root(where)
     skipped, names, exclude = Counter[str](), set[str](), frozenset(options.exclude)
-    images: dict[str, bytes] = {}
+    images: dict[str, int] = {}
+    stamps = bytearray()
     for path, said in sorted(_files(root).items()):
         folders = path.split("/")[:-1]
         names.update(folders)
@@ -66,11 +70,12 @@ def _open(where: str, name: str, options: SourceOptions) -> AddressSource:
         elif reason := no_image(path):
             skipped[reason] += 1
         else:
-            images[path] = stamp_from(root + path, said)
+            images[path] = len(images)
+            stamps += stamp_from(root + path, said).ljust(STAMP.size, b"\0")
     check_known(exclude, names, root)
-    rows = sorted(rows_of(images, root, skipped))
+    rows = (row._replace(number=images[row.path]) for row in rows_of(images, root, skipped))
     listing = listing_of(name, root, rows, (), skipped, REMEDY)
-    return AddressSource(root, listing, {row.path: images[row.path] for row in rows})
+    return AddressSource(root, listing, np.frombuffer(stamps, f"V{STAMP.size}"))
 
 
 def _files(root: str) -> dict[str, dict[str, Any]]:

@@ -127,7 +127,8 @@ def file_system(address: str, streams: int) -> Any:
         import fsspec
 
         settings = _settings(scheme, streams)
-        files, _ = fsspec.url_to_fs(address, skip_instance_cache=True, **settings)
+        # A listing that was kept would be that of an earlier run.
+        files, _ = fsspec.url_to_fs(address, skip_instance_cache=True, use_listings_cache=False, **settings)
         if scheme in _S3:
             files.retries = 1  # it is us who try again
         if hasattr(files, "set_session"):  # two requests at once would make two
