@@ -11,7 +11,9 @@ import threading
 import uuid
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
+from typing import BinaryIO
 
 from featurestore.errors import AddressError, ServerError
 from featurestore.sources.copies import Copies
@@ -49,47 +51,49 @@ class Reach:
             AddressError, ServerError: see :meth:`featurestore.system.transfer.Downloads.get`.
             OSError: the file has changed; or the disk is full.
         """
-        key = file.key(number)
-        for _ in range(2):
-            if (path := self.bring(file, number)) is None:
-                break
-            try:
-                with open(path, "rb", buffering=0) as block:  # noqa: PTH123
-                    block.seek(start)
-                    return block.read(length)
-            except FileNotFoundError:  # another run has made room
-                self._copies.forget(key)
-        raise OSError(errno.EIO, "its copy was deleted before it was read")
+        with self.bring(file, number) as block:
+            block.seek(start)
+            return block.read(length)
 
-    def bring(self, file: "RemoteFile", number: int) -> str | None:
-        """Have a block here, and return its path."""
+    def bring(self, file: "RemoteFile", number: int) -> BinaryIO:
+        """Have a block here, and open it."""
         key = file.key(number)
-        if path := self._copies.find(key):
-            return path
+        if block := self._opened(key):
+            return block
         with self._turn:
             lock = self._under_way.setdefault(key, threading.Lock())
         with lock:
-            if path := self._copies.find(key):
-                return path
-            draft = self._copies.draft()
-            first = number * BLOCK
-            span = first, min(first + BLOCK, file.size)
-            try:
-                stamp = self.downloads.get(file.address, draft, BLOCK, span)
-                if stamp != file.stamp:
-                    raise OSError(errno.EIO, "changed since it was opened")
-                if os.stat(draft).st_size != span[1] - span[0]:  # noqa: PTH116
-                    raise OSError(errno.EIO, "its server gives other parts than it is asked for")
-                self._copies.take(draft, key, wait=True)
-            finally:
-                if os.path.exists(draft):  # noqa: PTH110
-                    os.unlink(draft)  # noqa: PTH108
+            block = self._opened(key) or self._fetched(file, number, key)
         with self._turn:
             self._under_way.pop(key, None)
             self._waiting[key] = None
             if len(self._waiting) > _WAITING:
                 self._copies.done(self._waiting.popitem(last=False)[0])
-        return self._copies.find(key)
+        return block
+
+    def _opened(self, key: str) -> BinaryIO | None:
+        path = self._copies.find(key)
+        with suppress(FileNotFoundError):  # another run may have made room
+            return open(path, "rb", buffering=0) if path else None  # noqa: PTH123
+        return None
+
+    def _fetched(self, file: "RemoteFile", number: int, key: str) -> BinaryIO:
+        draft, first = self._copies.draft(), number * BLOCK
+        span = first, min(first + BLOCK, file.size)
+        try:
+            stamp = self.downloads.get(file.address, draft, BLOCK, span)
+            if stamp != file.stamp:
+                raise OSError(errno.EIO, "changed since it was opened")
+            if os.stat(draft).st_size != span[1] - span[0]:  # noqa: PTH116
+                raise OSError(errno.EIO, "its server gives other parts than it is asked for")
+            self._copies.take(draft, key, wait=True)
+        finally:
+            with suppress(OSError):
+                os.unlink(draft)  # noqa: PTH108
+        block = self._opened(key)
+        if block is None:
+            raise OSError(errno.EIO, "its copy was deleted before it was read")
+        return block
 
 
 class RemoteFile:
@@ -157,6 +161,6 @@ class RemoteFile:
 
     def _bring(self, number: int) -> None:
         try:
-            self._reach.bring(self, number)
+            self._reach.bring(self, number).close()
         except (AddressError, OSError):
             return  # who reads that block will see

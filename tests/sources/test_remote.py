@@ -77,15 +77,16 @@ def test_a_bucket_is_what_a_folder_is(bucket, colours, where, asked):
 
 def test_unchanged_images_are_not_fetched_again(bucket, tmp_path, monkeypatch, asked):
     monkeypatch.setattr(stamps, "MARGIN_NS", -(10**12))  # the bucket has just been filled
-    for where in ("s3://bucket/colours/", "s3://bucket/colours/list.csv"):
+    bucket.copy("bucket/colours", "bucket/changing", recursive=True)
+    for where in ("s3://bucket/changing/", "s3://bucket/changing/list.csv"):
         first = open_source(where).dataset(cache=DigestCache(tmp_path / "c.stamps"))
         asked.clear()
         again = open_source(where).dataset(cache=DigestCache(tmp_path / "c.stamps"))
         assert list(again.samples) == list(first.samples)
         assert asked == [address for address in (where,) if where.endswith("csv")]
-    bucket.pipe_file("bucket/colours/red/0-003.png", bucket.cat_file("bucket/colours/red/0-004.png"))
-    again = open_source("s3://bucket/colours/").dataset(cache=DigestCache(tmp_path / "c.stamps"))
-    assert asked[1:] == ["s3://bucket/colours/red/0-003.png"] and list(again.samples) != list(first.samples)
+    bucket.pipe_file("bucket/changing/red/0-003.png", bucket.cat_file("bucket/changing/red/0-004.png"))
+    again = open_source("s3://bucket/changing/").dataset(cache=DigestCache(tmp_path / "c.stamps"))
+    assert asked[1:] == ["s3://bucket/changing/red/0-003.png"] and list(again.samples) != list(first.samples)
 
 
 @pytest.mark.parametrize("etags", [True, False])
