@@ -9,7 +9,7 @@ import hashlib
 import os
 import threading
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -122,7 +122,7 @@ class RemoteFile:
             raise OSError(errno.EIO, "its server does not tell its size: copy it to this machine")
         self.size = size
         self._version = self.stamp.hex() or uuid.uuid4().hex
-        self._last = -1
+        self._recent = deque[int](maxlen=16)
 
     def key(self, number: int) -> str:
         """Return the name of a block among the copies."""
@@ -152,9 +152,11 @@ class RemoteFile:
         return b"".join(parts)
 
     def _read_ahead(self, number: int) -> None:
-        """Fetch the next blocks too, if the one before was read last."""
-        last, self._last = self._last, number
-        if number != last + 1:
+        """Fetch the next blocks too, if the one before was read just now."""
+        if number in self._recent:
+            return
+        self._recent.append(number)
+        if number and number - 1 not in self._recent:
             return
         for ahead in range(number + 1, min(number + 1 + _AHEAD, -(-self.size // BLOCK))):
             self._reach.pool.submit(self._bring, ahead)

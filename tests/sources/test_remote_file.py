@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import s3, serving, settle
-from shards import write_shards
+from shards import picture, write_parquet, write_shards
 from source_files import refused
 
 from featurestore.errors import ImageError, ServerError
@@ -73,6 +73,33 @@ def test_tars_in_a_bucket(tars, monkeypatch):
         sample = source.dataset().samples[3]
         assert pickle.loads(pickle.dumps(source.part([sample]))).read(sample) == source.read(sample)
         assert "no such file there" in refused("s3://bucket/pets-{000..002}.tar")
+
+
+def test_parquet_files_on_a_web_server(tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    folder = tmp_path / "tables"
+    for i in range(2):
+        labels = [n % 3 for n in range(20)]
+        write_parquet(
+            folder / f"pets-{i}.parquet", [picture(n, n) for n in range(20 * i, 20 * i + 20)], labels, ["a", "b", "c"]
+        )
+    settle(folder)
+    here = open_source(folder).dataset()
+    with serving(folder) as server:
+        where = server.address("pets-{0..1}.parquet")
+        source = open_source(where)
+        data = source.dataset(cache=DigestCache(tmp_path / "c.stamps"))
+        assert told(data) == told(here)
+        assert source.read(data.samples[1]) == open_source(folder).read(here.samples[1])
+        assert max(server.asked.values()) <= 1 + max(path.stat().st_size for path in folder.iterdir()) // 2048
+        assert told(open_source(where).dataset(cache=DigestCache(tmp_path / "c.stamps"))) == told(here)
+        monkeypatch.setattr(transfer, "DEAD_AFTER", 1)
+        lost = open_source(where)
+        for i in range(2):
+            file = lost._rows.files[i]
+            file.address, file._version = file.address.replace("/whole/", "/always/"), "other"
+        with pytest.raises(ServerError, match="does not answer"):
+            lost.dataset()
 
 
 @given(st.data())
