@@ -151,7 +151,7 @@ def evaluate(
 def predict(
     head_dir: HeadDir,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, folders of images, or their addresses.")
+        list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images; folders or tars of them; addresses.")
     ],
     weights: BackboneWeights = None,
     top: Annotated[int | None, option("Name only so many classes, the likeliest first.", min=1)] = None,
@@ -177,7 +177,7 @@ def report(
         str | None, option("Its features; by default the sweep's, if on disk.", metavar="FILE_OR_DIR")
     ] = None,
     source: Annotated[
-        str | None, option("What was extracted, for pictures: the folder, CSV, .npz or address.", metavar="FOLDER")
+        str | None, option("What was extracted, for pictures: the folder, CSV, .tar, address …", metavar="SOURCE")
     ] = None,
     png: Annotated[Path | None, option("Write each chart as a PNG file too.", metavar="DIR")] = None,
     quiet: Quiet = False,

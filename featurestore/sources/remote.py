@@ -7,7 +7,7 @@ of which the server says the same as in an earlier run is not fetched for its di
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import AddressError, ImageError, ServerError
-from featurestore.images.decode import MAX_BYTES, file_in_turn, hash_file, read_file
+from featurestore.images.decode import MAX_BYTES, hash_file, read_file
 from featurestore.sources.base import PORTION, ImageData, Source
 from featurestore.sources.copies import Copies
 from featurestore.sources.digest_cache import DigestCache
@@ -70,17 +70,17 @@ class AddressSource(Source):
     def bring(self, sample: Sample) -> None:
         """Copy an image here, if no copy of it is here."""
         try:
-            if self._copies.find(sample.digest) is None:
+            if self._copies.find(self._key(sample)) is None:
                 self._fetch(sample, wait=True)
         except ImageError as error:
-            self._lost[sample.digest] = error.alone()
+            self._lost[self._key(sample)] = error.alone()
 
     def read(self, sample: Sample) -> ImageData:
         """Return the data as :meth:`Source.read`; a copy that is damaged is fetched anew."""
         try:
             return super().read(sample)
         except ImageError:
-            if not self._copies.forget(sample.digest):
+            if not self._copies.forget(self._key(sample)):
                 raise
             return super().read(sample)
 
@@ -91,18 +91,19 @@ class AddressSource(Source):
             with super().reading(sample) as data:
                 yield data
         finally:
-            self._copies.done(sample.digest)
+            self._copies.done(self._key(sample))
 
     def _load(self, sample: Sample) -> ImageData:
         return read_file(self._file(sample))
 
     def _file(self, sample: Sample) -> str:
-        if error := self._lost.pop(sample.digest, None):
+        key = self._key(sample)
+        if error := self._lost.pop(key, None):
             raise error
-        path = self._copies.find(sample.digest)
+        path = self._copies.find(key)
         if path is None:
             self._fetch(sample, wait=True)
-            path = self._copies.find(sample.digest)
+            path = self._copies.find(key)
         if path is None:
             raise ImageError("its copy was deleted before it was read")
         return path
@@ -145,6 +146,10 @@ class AddressSource(Source):
     def _address(self, sample: Sample) -> str:
         return sample.path if is_address(sample.path) else self._root + sample.path
 
+    def _key(self, sample: Sample) -> str:
+        """Return the name of an image's copy; one of which no digest is known is fetched for this time only."""
+        return sample.digest or hashlib.sha256(f"address {self._address(sample)}".encode()).hexdigest()
+
     def _fetch(self, sample: Sample, *, wait: bool) -> tuple[str, bytes]:
         """Copy an image here; return its digest and its stamp.
 
@@ -158,55 +163,18 @@ class AddressSource(Source):
             digest = hash_file(draft)
             if sample.digest not in ("", digest):
                 raise ImageError("changed since it was read first")
-            self._copies.take(draft, digest, wait=wait)
+            name = self._key(sample) if wait else digest
+            self._copies.take(draft, name, wait=wait, keep=name == digest)
             return digest, stamp
         finally:
             with suppress(OSError):
                 os.unlink(draft)  # noqa: PTH108
 
 
-class LooseImages:
-    """Images at addresses that no data set lists. Many threads may call it at once."""
-
-    def __init__(self) -> None:
-        self._copies, self._downloads = Copies(), Downloads()
-        self._lost: dict[str, ImageError] = {}
-
-    def bring(self, address: str) -> None:
-        """Copy an image here; one that cannot be had fails in :meth:`reading`.
-
-        Raises:
-            ServerError: nothing can be had there.
-        """
-        draft = self._copies.draft()
-        try:
-            fetch(self._downloads, address, draft)
-            self._copies.take(draft, _key(address), wait=True, keep=False)
-        except ImageError as error:
-            self._lost[address] = error.alone()
-        finally:
-            with suppress(OSError):
-                os.unlink(draft)  # noqa: PTH108
-
-    @contextmanager
-    def reading(self, address: str) -> Iterator[bytes]:
-        """Give the bytes of an image that was brought here.
-
-        Raises:
-            ImageError: it cannot be had.
-        """
-        if error := self._lost.pop(address, None):
-            raise error
-        path = self._copies.find(_key(address)) or ""
-        try:
-            with file_in_turn(path):
-                yield read_file(path)
-        finally:
-            self._copies.done(_key(address))
-
-
-def _key(address: str) -> str:
-    return hashlib.sha256(f"address {address}".encode()).hexdigest()
+def images_at(addresses: Iterable[str], name: str) -> AddressSource:
+    """Return a source of images at addresses of which no labels are known; it is read without digests."""
+    samples = [Sample(id=address, path=address, label=0, split="") for address in addresses]
+    return AddressSource("", Dataset(name=name, class_names=(), samples=samples))
 
 
 def fetch(downloads: Downloads, address: str, path: str) -> bytes:

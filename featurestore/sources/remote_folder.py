@@ -9,20 +9,11 @@ from featurestore.errors import AddressError, SourceError
 from featurestore.sources.base import Format, check_known, listing_of
 from featurestore.sources.folder import REMEDY, rows_of
 from featurestore.sources.options import SourceOptions
-from featurestore.sources.remote import AddressSource, address_name
+from featurestore.sources.remote import AddressSource, address_name, images_at
 from featurestore.sources.tree import no_image
-from featurestore.system.addresses import cannot_be_had, is_address, shared_file_system
+from featurestore.system.addresses import cannot_be_had, check_address, is_address, shared_file_system
 from featurestore.system.stamps import STAMP
 from featurestore.system.transfer import STREAMS, stamp_from
-
-
-def images_below(where: str) -> list[str]:
-    """Return the images below a folder at an address, as paths from there.
-
-    Raises:
-        SourceError: they cannot be listed.
-    """
-    return [path for path in _files(_root(where)) if not no_image(path) and not _hidden(path)]
 
 
 def globbed(pattern: str) -> list[str]:
@@ -38,8 +29,15 @@ def globbed(pattern: str) -> list[str]:
         raise cannot_be_had(pattern, error) from error
 
 
-def _root(where: str) -> str:
-    return where.rstrip("/") + "/"
+def _images(where: str, root: str) -> list[str]:
+    """Return the addresses of the images in a folder, which ends with a slash, or that of one image."""
+    if not where.endswith("/"):
+        check_address(where)
+        return [where]
+    found = [root + path for path in sorted(_files(root)) if not no_image(path) and not _hidden(path)]
+    if not found:
+        raise SourceError(f"{where}: no images in this folder: name images, or a folder of images")
+    return found
 
 
 def _listing_system(where: str) -> Any:
@@ -56,7 +54,9 @@ def _hidden(path: str) -> bool:
 
 
 def _open(where: str, name: str, options: SourceOptions) -> AddressSource:
-    root = _root(where)
+    root = where.rstrip("/") + "/"
+    if not options.labelled:
+        return images_at(_images(where, root), name)
     skipped, names, exclude = Counter[str](), set[str](), frozenset(options.exclude)
     images: dict[str, int] = {}
     stamps = bytearray()
@@ -100,5 +100,6 @@ FORMAT = Format(
     recognises=lambda where, options: is_address(where) and options.labels is None,
     open=_open,
     can_exclude=True,
+    unlabelled=True,
     name=lambda where: address_name(where.rstrip("/") + "/"),
 )

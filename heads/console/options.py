@@ -126,7 +126,7 @@ def _open(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz; tars; or an address of these.",
+            help="Class folders, or train/ … of them; .csv, .npz, .tar, .parquet; tfds:NAME; keras:NAME; an address.",
         ),
     ],
     labels: Annotated[Path | None, option("CSV manifest; SOURCE is then its folder of images.", group=SOURCE)] = None,

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,21 +17,21 @@ from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
 from featurestore.images.decode import decode_framings, file_in_turn, read_file
-from featurestore.sources.remote import LooseImages
-from featurestore.sources.remote_folder import images_below
+from featurestore.sources import remote_folder
+from featurestore.sources.base import ImageData, Source
+from featurestore.sources.opener import recognised, unlabelled
+from featurestore.sources.options import SourceOptions
+from featurestore.sources.remote import AddressSource, images_at
+from featurestore.sources.samples import Sample
 from featurestore.sources.tree import Tree
 from featurestore.spec import ExtractionSpec
-from featurestore.system.addresses import check_address, is_address
+from featurestore.system.addresses import check_address
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result
-from featurestore.system.transfer import STREAMS
 from heads.storage.saved_head import FittedHead, load_head
 
 BATCH_SIZE = 32
-Place = Path | str
-"""Where an image is: a path, or an address."""
-
 _PORTION = 128 * BATCH_SIZE
 """Images that are read at a time, so that memory does not grow with their number."""
 
@@ -68,7 +68,8 @@ def predict(
 
     Args:
         head: a saved head, or its folder.
-        images: a file or a folder of images, or several; or their addresses, a folder's with a slash at its end.
+        images: a file or a folder of images, a tar or Parquet file or ``tfds:NAME``, the address of one of these (a
+            folder's ends with a slash), or several of them.
         top: name only so many classes of each image, the likeliest first.
         weights: of the backbone, see :class:`Predictor`.
         progress: see :func:`featurestore.system.progress.reporting`.
@@ -93,6 +94,28 @@ def predict(
     given = [images] if isinstance(images, str | os.PathLike) else images
     with reporting(progress) as report:
         return list(Predictor(head, weights=weights).predict(given, top=top, progress=report))
+
+
+class Given(NamedTuple):
+    """One image to classify: a file, or a sample of a source."""
+
+    path: str
+    source: Source | None = None
+    sample: Sample | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[ImageData]:
+        """Give its data for as long as they are needed.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        if self.source and self.sample:
+            with self.source.reading(self.sample) as data:
+                yield data
+        else:
+            with file_in_turn(self.path):
+                yield read_file(self.path)
 
 
 class Predictor:
@@ -131,7 +154,8 @@ class Predictor:
         """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
-            inputs: files and folders, or their addresses. Of any number of images, only the names are kept in memory.
+            inputs: files and folders, and whatever else holds images: see :func:`find_images`. Of any number of images,
+                only the names are kept in memory.
             top: name only so many classes of each image, the likeliest first.
             progress: called after each image with ``predicting``, the number of those done, and of all.
 
@@ -146,7 +170,7 @@ class Predictor:
                     progress("predicting", done, total)
                 yield prediction
 
-    def _portion(self, items: list[tuple[int, Place]], top: int | None) -> Iterator[Prediction]:
+    def _portion(self, items: list[tuple[int, Given]], top: int | None) -> Iterator[Prediction]:
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
             Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
@@ -154,52 +178,43 @@ class Predictor:
         ]
         outcomes = (
             [batch() for batch in started]
-            for item, pixels in ahead(self._here(items), lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
+            for item, pixels in ahead(_here(items), lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
             # All lanes have the same batches: each gives its outcome at the same item.
             for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
         for batch, parts in zip(batches, outcomes, strict=True):
-            found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in parts[0].failures}
+            found = {item: Prediction(item[1].path, None, {}, reason) for item, reason in parts[0].failures}
             if parts[0].items:
                 made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
                 for item, row in zip(parts[0].items, probabilities(self._head, made), strict=True):
-                    found[item] = self._prediction(item[1], row, top)
+                    found[item] = self._prediction(item[1].path, row, top)
             yield from (found[item] for item in batch)
 
-    def _here(self, items: list[tuple[int, Place]]) -> Iterable[tuple[int, Place]]:
-        """Give items as soon as their images are on this machine."""
-        if not any(isinstance(place, str) for _, place in items):
-            return items
-
-        def bring(item: tuple[int, Place]) -> None:
-            if isinstance(item[1], str):
-                self._remote.bring(item[1])
-
-        return (item for item, _ in ahead(items, bring, 8 * STREAMS, ThreadPoolExecutor(STREAMS)))
-
-    @cached_property
-    def _remote(self) -> LooseImages:
-        return LooseImages()
-
-    def _prediction(self, path: Place, row: NDArray[np.float64], top: int | None) -> Prediction:
+    def _prediction(self, path: str, row: NDArray[np.float64], top: int | None) -> Prediction:
         order = np.argsort(-row, kind="stable")
         shown = range(len(row)) if top is None else order[:top].tolist()
-        return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
+        return Prediction(path, self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
-    def _pixels(self, place: Place) -> list[Pixels]:
+    def _pixels(self, given: Given) -> list[Pixels]:
         """Decode an image once for all backbones; return its pixels for each."""
         try:
-            with self._remote.reading(place) if isinstance(place, str) else _reading(place) as data:
+            with given.reading() as data:
                 found = decode_framings(data, {spec.framing for spec in self._networks})
         except ImageError as error:
             return [error.alone()] * len(self._networks)
         return [found[spec.framing] for spec in self._networks]
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[bytes]:
-    with file_in_turn(path):
-        yield read_file(path)
+def _here(items: list[tuple[int, Given]]) -> Iterable[tuple[int, Given]]:
+    """Give items as soon as their images are on this machine, see :func:`featurestore.sources.base.brought`."""
+
+    def bring(item: tuple[int, Given]) -> None:
+        given = item[1]
+        if given.source and given.sample:
+            given.source.bring(given.sample)
+
+    readers = max((given.source.readers for _, given in items if given.source), default=0)
+    return (item for item, _ in ahead(items, bring, 8 * readers, ThreadPoolExecutor(readers))) if readers else items
 
 
 def probabilities(
@@ -261,10 +276,9 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
     return backbone
 
 
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Place]]:
-    """Find all images: each input that is a file, and the files below each that is a folder, sorted.
-
-    An address is one of a folder if it ends with a slash.
+def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Given]]:
+    """Find all images: each input that is a file, the files below each that is a folder, sorted, and the images, with
+    labels or without, in tars, Parquet files and data sets of ``tfds:``.
 
     Returns:
         How many there are, and an iterator over them.
@@ -272,28 +286,29 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator
     Raises:
         SourceError: a folder without any image.
     """
-    found = [(given, _below(given)) for given in map(_place, inputs)]
-    for given, images in found:
-        if images == []:
-            raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
-    places = (place for given, images in found for place in ([given] if images is None else _joined(given, images)))
-    return sum(1 if images is None else len(images) for _, images in found), places
+    texts = [os.fspath(given) for given in inputs]
+    # All that are addresses of one image share connections.
+    alone = images_at([text for text in texts if _is_one_address(text)], "images")
+    found = [_images_at(text, alone) for text in texts]
+    return sum(count for count, _ in found), chain.from_iterable(images for _, images in found)
 
 
-def _place(given: str | os.PathLike[str]) -> Place:
-    text = os.fspath(given)
-    if not is_address(text):
-        return Path(given)
-    check_address(text)
-    return text
+def _is_one_address(given: str) -> bool:
+    return not given.endswith("/") and recognised(given, SourceOptions(labelled=False)) is remote_folder.FORMAT
 
 
-def _below(given: Place) -> list[str] | None:
-    """Return the images below a folder, as paths from there; None of what is no folder."""
-    if isinstance(given, str):
-        return sorted(images_below(given)) if given.endswith("/") else None
-    return sorted(Tree(given).images) if given.is_dir() else None
-
-
-def _joined(folder: Place, images: Iterable[str]) -> Iterator[Place]:
-    return map(folder.__add__ if isinstance(folder, str) else folder.joinpath, images)
+def _images_at(given: str, alone: AddressSource) -> tuple[int, Iterable[Given]]:
+    """Return how many images a user means by a path or an address, and an iterable of them."""
+    if _is_one_address(given):
+        check_address(given)
+        return 1, [Given(given, alone, Sample(id=given, path=given, label=0, split=""))]
+    if source := unlabelled(given):
+        samples = source.listing().samples
+        return len(samples), (Given(sample.path, source, sample) for sample in samples)
+    path = Path(given)
+    if not path.is_dir():
+        return 1, [Given(str(path))]
+    names = sorted(Tree(path).images)
+    if not names:
+        raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
+    return len(names), (Given(str(path / name)) for name in names)

@@ -1,6 +1,5 @@
 """Take thumbnails of rows from where they were extracted, and put them beside the words of a report's sections."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 
 from featurestore.errors import ImageError
 from featurestore.pages.inspection import looks
-from featurestore.sources.base import Source
 from featurestore.sources.opener import source_of
 from featurestore.sources.samples import Dataset
 from featurestore.store.reader import FeatureStore
@@ -27,7 +25,7 @@ class _Pictures:
 
     Args:
         store: the feature file of the rows.
-        source: what was extracted: a folder, a CSV, an ``.npz``, or an address.
+        source: what was extracted.
         progress: is told how many images were read.
 
     Attributes:
@@ -36,7 +34,7 @@ class _Pictures:
 
     def __init__(self, store: FeatureStore, source: Any, progress: Progress | None) -> None:
         empty = Dataset(name=store.dataset, class_names=store.class_names, samples=[])
-        self._source: Source = source_of(os.fspath(source), empty)
+        self._source = source_of(source, empty)
         self._store, self._report = store, progress or (lambda stage, done, total: None)
         self.failures: list[tuple[str, str]] = []
 
@@ -65,7 +63,7 @@ def show(findings: Findings, source: Any, progress: Progress | None) -> tuple[di
 
     Args:
         findings: what is shown.
-        source: what was extracted: a folder, a CSV, an ``.npz``, or an address, or None: there are no pictures then.
+        source: what was extracted, or None: there are no pictures then.
         progress: is told how many images were read.
     """
     pictures = _Pictures(findings.stores[0], source, progress) if findings.stores and source else None

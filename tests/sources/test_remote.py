@@ -16,7 +16,7 @@ from featurestore.sources import remote
 from featurestore.sources.copies import ROOM
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.opener import open_source, source_of
-from featurestore.sources.remote import LooseImages, below
+from featurestore.sources.remote import below, images_at
 from featurestore.sources.samples import Dataset
 from featurestore.spec import Framing
 from featurestore.system import stamps, transfer
@@ -206,14 +206,16 @@ def test_inspection(server):
     assert found.images == 30 and found.width == [48, 48, 48]
 
 
-def test_loose_images(server):
-    images = LooseImages()
-    images.bring(server.address("red/0-000.png"))
-    images.bring(server.address("red/no.png"))
-    with images.reading(server.address("red/0-000.png")) as data:
+def test_images_without_digests(server, tmp_path):
+    source = images_at([server.address("red/0-000.png"), server.address("red/no.png")], "images")
+    first, second = source.listing().samples
+    for sample in (first, second):
+        source.bring(sample)
+    with source.reading(first) as data:
         assert data == (server.folder / "red" / "0-000.png").read_bytes()
-    with pytest.raises(ImageError, match="no such file there"), images.reading(server.address("red/no.png")):
+    with pytest.raises(ImageError, match="no such file there"), source.reading(second):
         pass
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
 @pytest.mark.parametrize(
