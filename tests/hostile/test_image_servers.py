@@ -1,8 +1,6 @@
 """Servers of images that drop, stall and lie: each image is a recorded failure, or comes at a later attempt."""
 
-import os
 import socket
-import time
 
 import pytest
 from pictures import write_images
@@ -22,7 +20,7 @@ def impatient(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(TRUSTED_HOSTS, raising=False)
     monkeypatch.setattr(transfer, "PAUSES", (0.01, 0.02))
-    monkeypatch.setattr(transfer, "PATIENCE", (0.4, 2**17))
+    monkeypatch.setattr(transfer, "PATIENCE", (0.6, 2**17))
 
 
 @pytest.fixture
@@ -53,8 +51,8 @@ def outcome(server, how, *others):
     ("how", "reason", "times"),
     [
         ("cut", "", 3),
-        ("silent", "0 bytes in 0.4 seconds are too few to wait for", 3),
-        ("drip", "bytes in 0.4 seconds are too few", 3),
+        ("silent", "0 bytes in 0.6 seconds are too few to wait for", 3),
+        ("drip", "bytes in 0.6 seconds are too few", 3),
         ("always", "the server says 503", 3),
         ("round", "", 10),
         ("lie", None, 1),
@@ -205,10 +203,3 @@ def test_copies_that_were_tampered_with_are_fetched_anew(server):
         file.write(b"other")
     before = server.gets()
     assert source.read(sample) == whole and server.gets() == before + 1
-
-
-def test_nothing_hangs_for_long(server):
-    started = time.monotonic()
-    outcome(server, "silent")
-    assert os.listdir(cache_folder() / "images")  # noqa: PTH208
-    assert time.monotonic() - started < 60
