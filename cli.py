@@ -150,7 +150,7 @@ def evaluate(
 @command()
 def predict(
     head_dir: HeadDir,
-    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, or folders of images.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images; folders or tars of them.")],
     weights: BackboneWeights = None,
     top: Annotated[int | None, option("Name only so many classes, the likeliest first.", min=1)] = None,
     out: Annotated[
@@ -175,7 +175,7 @@ def report(
         str | None, option("Its features; by default the sweep's, if on disk.", metavar="FILE_OR_DIR")
     ] = None,
     source: Annotated[
-        Path | None, option("What was extracted, for pictures: the folder, CSV or .npz.", metavar="FOLDER")
+        str | None, option("What was extracted, for pictures: the folder, CSV, .npz, .tar …", metavar="SOURCE")
     ] = None,
     png: Annotated[Path | None, option("Write each chart as a PNG file too.", metavar="DIR")] = None,
     quiet: Quiet = False,

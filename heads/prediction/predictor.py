@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,9 @@ from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SourceError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
 from featurestore.images.decode import decode_framings, file_in_turn, read_file
+from featurestore.sources.base import ImageData, Source
+from featurestore.sources.opener import unlabelled
+from featurestore.sources.samples import Sample
 from featurestore.sources.tree import Tree
 from featurestore.spec import ExtractionSpec
 from featurestore.system.parallel import ahead, batched
@@ -58,7 +63,7 @@ def predict(
 
     Args:
         head: a saved head, or its folder.
-        images: a file or a folder of images, or several.
+        images: a file or a folder of images, a tar or Parquet file or ``tfds:NAME``, or several of them.
         top: name only so many classes of each image, the likeliest first.
         weights: of the backbone, see :class:`Predictor`.
         progress: see :func:`featurestore.system.progress.reporting`.
@@ -83,6 +88,28 @@ def predict(
     given = [images] if isinstance(images, str | os.PathLike) else images
     with reporting(progress) as report:
         return list(Predictor(head, weights=weights).predict(given, top=top, progress=report))
+
+
+class Given(NamedTuple):
+    """One image to classify: a file, or a sample of a source."""
+
+    path: str
+    source: Source | None = None
+    sample: Sample | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[ImageData]:
+        """Give its data for as long as they are needed.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        if self.source and self.sample:
+            with self.source.reading(self.sample) as data:
+                yield data
+        else:
+            with file_in_turn(self.path):
+                yield read_file(self.path)
 
 
 class Predictor:
@@ -121,7 +148,8 @@ class Predictor:
         """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
-            inputs: files and folders. Of any number of images, only the names are kept in memory.
+            inputs: files and folders, and whatever else holds images: see :func:`find_images`. Of any number of images,
+                only the names are kept in memory.
             top: name only so many classes of each image, the likeliest first.
             progress: called after each image with ``predicting``, the number of those done, and of all.
 
@@ -136,7 +164,7 @@ class Predictor:
                     progress("predicting", done, total)
                 yield prediction
 
-    def _portion(self, items: list[tuple[int, Path]], top: int | None) -> Iterator[Prediction]:
+    def _portion(self, items: list[tuple[int, Given]], top: int | None) -> Iterator[Prediction]:
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
             Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
@@ -149,23 +177,23 @@ class Predictor:
             for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
         for batch, parts in zip(batches, outcomes, strict=True):
-            found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in parts[0].failures}
+            found = {item: Prediction(item[1].path, None, {}, reason) for item, reason in parts[0].failures}
             if parts[0].items:
                 made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
                 for item, row in zip(parts[0].items, probabilities(self._head, made), strict=True):
-                    found[item] = self._prediction(item[1], row, top)
+                    found[item] = self._prediction(item[1].path, row, top)
             yield from (found[item] for item in batch)
 
-    def _prediction(self, path: Path, row: NDArray[np.float64], top: int | None) -> Prediction:
+    def _prediction(self, path: str, row: NDArray[np.float64], top: int | None) -> Prediction:
         order = np.argsort(-row, kind="stable")
         shown = range(len(row)) if top is None else order[:top].tolist()
-        return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
+        return Prediction(path, self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
-    def _pixels(self, path: Path) -> list[Pixels]:
+    def _pixels(self, given: Given) -> list[Pixels]:
         """Decode an image once for all backbones; return its pixels for each."""
         try:
-            with file_in_turn(path):
-                found = decode_framings(read_file(path), {spec.framing for spec in self._networks})
+            with given.reading() as data:
+                found = decode_framings(data, {spec.framing for spec in self._networks})
         except ImageError as error:
             return [error.alone()] * len(self._networks)
         return [found[spec.framing] for spec in self._networks]
@@ -230,8 +258,9 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
     return backbone
 
 
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:
-    """Find all images: each input that is a file, and the files below each that is a folder, sorted.
+def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Given]]:
+    """Find all images: each input that is a file, the files below each that is a folder, sorted, and the images, with
+    labels or without, in tars, Parquet files and data sets of ``tfds:``.
 
     Returns:
         How many there are, and an iterator over them.
@@ -239,9 +268,19 @@ def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator
     Raises:
         SourceError: a folder without any image.
     """
-    found = [(given, sorted(Tree(given).images) if given.is_dir() else None) for given in map(Path, inputs)]
-    for given, images in found:
-        if images == []:
-            raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
-    paths = (path for given, images in found for path in ([given] if images is None else map(given.joinpath, images)))
-    return sum(1 if images is None else len(images) for _, images in found), paths
+    found = [_images_at(os.fspath(given)) for given in inputs]
+    return sum(count for count, _ in found), chain.from_iterable(images for _, images in found)
+
+
+def _images_at(given: str) -> tuple[int, Iterable[Given]]:
+    """Return how many images a user means by a path or an address, and an iterable of them."""
+    if source := unlabelled(given):
+        samples = source.listing().samples
+        return len(samples), (Given(sample.path, source, sample) for sample in samples)
+    path = Path(given)
+    if not path.is_dir():
+        return 1, [Given(str(path))]
+    names = sorted(Tree(path).images)
+    if not names:
+        raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
+    return len(names), (Given(str(path / name)) for name in names)
