@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import SourceError
 from featurestore.images.picture import scale16
 from featurestore.sources.base import ImageData, Source
+from featurestore.sources.numeric import LARGEST, NO_COLUMNS, NumericColumns, check_names
 from featurestore.sources.samples import Dataset, Sample
 from featurestore.sources.split_names import split_named
 
@@ -24,6 +25,8 @@ class ArraySource(Source):
         splits: N words such as train, val, test; by default :func:`featurestore.extract` divides each class.
         ids: N distinct names; by default the index.
         groups: N names of groups whose images must not be divided, such as patients; "" for none. By default all are.
+        tabular: numbers (N, C) that belong to the images, such as age, NaN for missing ones: the tap ``tabular``.
+        columns: the C names of its columns; a data frame has its own, and by default they are ``column 0`` and so on.
 
     Raises:
         SourceError: shapes, types or values are others than these, or there is a single class.
@@ -48,6 +51,8 @@ class ArraySource(Source):
         splits: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
         groups: Sequence[object] | None = None,
+        tabular: ArrayLike | None = None,
+        columns: Sequence[str] | None = None,
     ) -> None:
         self._images = checked_images(np.asarray(images), name)
         n = len(self._images)
@@ -55,7 +60,9 @@ class ArraySource(Source):
         keys = [str(i).zfill(len(str(n - 1))) for i in range(n)] if ids is None else [str(key) for key in ids]
         words = [""] * n if splits is None else [split_named(str(word), name) for word in splits]
         named = [""] * n if groups is None else [str(group) for group in groups]
+        numbers, numeric = _numbers(tabular, columns, name)
         counts: dict[str, Sized] = {"labels": index, "ids": keys, "splits": words, "groups": named}
+        counts |= {} if tabular is None else {"rows of numbers": numbers}
         if any(len(found) != n for found in counts.values()):
             told = ", ".join(f"{len(found)} {what}" for what, found in counts.items())
             raise SourceError(f"{name}: {n} images, {told}")
@@ -63,10 +70,17 @@ class ArraySource(Source):
         if len(self._rows) < n:
             raise SourceError(f"{name}: {n - len(self._rows)} ids stand twice: each image needs its own")
         samples = [
-            Sample(id=key, path="", label=index[i], split=words[i], group=named[i])
+            Sample(
+                id=key, path="", label=index[i], split=words[i], group=named[i],
+                values=tuple(numbers[i].tolist()) if numeric.names else (),
+            )  # fmt: skip
             for key, i in sorted(self._rows.items())
         ]
-        super().__init__(Dataset(name=name, class_names=names, samples=samples))
+        super().__init__(
+            Dataset(
+                name=name, class_names=names, samples=samples, columns=numeric.names, codes=numeric.codes
+            )
+        )
 
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source as :meth:`Source.part`, with these images only."""
@@ -97,6 +111,34 @@ def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
     if image.dtype == np.uint8:
         return image
     return np.rint(image * 255).astype(np.uint8) if image.dtype.kind == "f" else scale16(image)
+
+
+def _numbers(
+    tabular: ArrayLike | None, columns: Sequence[str] | None, name: str
+) -> tuple[NDArray[np.float32], NumericColumns]:
+    """Return the numbers (N, C) of the images, and the names of their columns.
+
+    Raises:
+        SourceError: they are no finite numbers, or there are not as many names as columns.
+    """
+    if tabular is None:
+        if columns is not None:
+            raise SourceError(f"{name}: columns are named, but there are no numbers: give them as tabular")
+        return np.empty((0, 0), np.float32), NO_COLUMNS
+    try:
+        numbers = np.asarray(tabular, np.float32)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{name}: tabular holds something else than numbers ({error}): code texts as 0 and 1") from error
+    if numbers.ndim != 2 or not numbers.shape[1]:
+        raise SourceError(f"{name}: tabular must have shape (N, C), not {numbers.shape}: give a column for each number")
+    if not (np.isnan(numbers) | (np.abs(numbers) <= LARGEST)).all():
+        raise SourceError(f"{name}: tabular holds numbers beyond {LARGEST:g}: give finite ones, and NaN for missing ones")
+    found = getattr(tabular, "columns", None) if columns is None else columns
+    names = [f"column {i}" for i in range(numbers.shape[1])] if found is None else [str(each) for each in found]
+    if len(names) != numbers.shape[1]:
+        raise SourceError(f"{name}: {len(names)} names for {numbers.shape[1]} columns of numbers: name each of them")
+    check_names(names, name)
+    return numbers, NumericColumns(tuple(names), ((),) * len(names))
 
 
 def _classes(labels: NDArray[Any], class_names: Sequence[str] | None, name: str) -> tuple[list[int], tuple[str, ...]]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from featurestore.errors import ImageError, SourceError, suggest
 from featurestore.images.decode import file_in_turn, hash_file, read_file
 from featurestore.sources.digest_cache import DigestCache
+from featurestore.sources.numeric import NO_COLUMNS, NumericColumns
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
 from featurestore.system.stamps import stamp
@@ -193,6 +194,7 @@ class Format:
         recognises: from what the user wrote, a path or an address, and the options, to whether the format is this one.
         open: from the same, the name of the data set and the user's options to the source.
         has_columns: whether it takes the options that choose columns; any takes ``group_pattern``.
+        has_numbers: whether it takes numeric columns.
         can_exclude: whether it takes the option `exclude`.
         name: from what the user wrote to the name of the data set; by default that of the folder, or of the file
             without its suffix.
@@ -202,18 +204,20 @@ class Format:
     recognises: Callable[[str, SourceOptions], bool]
     open: Callable[[str, str, SourceOptions], Source]
     has_columns: bool = False
+    has_numbers: bool = False
     can_exclude: bool = False
     name: Callable[[str], str] = path_name
 
 
 class Row(NamedTuple):
-    """One image as a folder or a table names it; split and group are "" where it names none."""
+    """One image as a folder or a table names it; split and group are "" where it names none. For values see `Sample`."""
 
     id: str
     path: str
     class_name: str
     split: str
     group: str = ""
+    values: tuple[float, ...] = ()
 
 
 def listing_of(
@@ -223,6 +227,7 @@ def listing_of(
     failures: Sequence[Failure] = (),
     skipped: Mapping[str, int] | None = None,
     remedy: str = "list images of two classes or more",
+    numeric: NumericColumns = NO_COLUMNS,
 ) -> Dataset:
     """Return the data set of `rows`, without digests. The classes are the distinct names, sorted.
 
@@ -231,6 +236,7 @@ def listing_of(
         where: the folder or file that names the rows, for messages.
         rows: in any order.
         failures, skipped: see :class:`featurestore.sources.samples.Dataset`.
+        numeric: the columns of the rows' values.
         remedy: what the user can do about a data set without images, or of one class.
 
     Raises:
@@ -249,11 +255,15 @@ def listing_of(
         name=name,
         class_names=class_names,
         samples=[
-            Sample(id=row.id, path=row.path, label=index[row.class_name], split=row.split, group=row.group)
+            Sample(
+                id=row.id, path=row.path, label=index[row.class_name], split=row.split, group=row.group, values=row.values
+            )
             for row in rows
         ],
         failures=_by_path(failures),
         skipped=counts,
+        columns=numeric.names,
+        codes=numeric.codes,
     )
 
 

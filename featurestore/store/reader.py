@@ -44,6 +44,7 @@ class FeatureStore:
         augment: preset of the views, or ``none``.
         view_rows, view_numbers: int32 arrays (M,), see :meth:`views`.
         grouped: whether rows have :attr:`groups`.
+        columns: the numeric columns, such as age, which are the tap ``tabular``; () for none.
         failures: pairs (path, reason), inputs that gave no row.
         provenance: weights as the user named them, engines and library versions.
         content_digest: SHA-256 of the content, compared by :meth:`verify`.
@@ -74,6 +75,7 @@ class FeatureStore:
             self.dataset = attributes["dataset"]
             self.augment = attributes["augment"]
             self.class_names = _class_names(attributes)
+            self.columns = _columns(attributes)
             self.provenance: dict[str, Any] = asdict(_typed("provenance", attributes, file_format.Provenance))
             self.content_digest = attributes["content_digest"]
             structure.check_values(file, len(self.class_names))
@@ -87,17 +89,23 @@ class FeatureStore:
             self.failures: tuple[tuple[str, str], ...] = tuple(zip(*failed, strict=True))
             there = [name for name in file_format.TEXT_COLUMNS if name in file_format.columns(version)]
             self._texts = {name: _map(self.path, file[name]) for name in there}
-            self.grouped = file_format.GROUP in self._texts
+            # A file of version 3 has the column in any case.
+            self.grouped = file_format.GROUP in self._texts and bool((self._texts[file_format.GROUP] != b"").any())
             # Of a file without groups these texts are one, shown N times.
             self._texts.setdefault(file_format.GROUP, np.broadcast_to(np.bytes_(b""), self.labels.shape))
             self._features, self._views = (
                 {tap: _map(self.path, file[name]) for tap, name in file_format.feature_names(self.taps, group).items()}
                 for group in ("", file_format.VIEWS)
             )
+            self._numbers = None
+            if self.columns:
+                self._numbers = _map(self.path, file[file_format.TABULAR])
+                if self._numbers.shape[1] != len(self.columns):
+                    raise CorruptFileError("its numbers have other columns than are named: the file was altered")
 
     def close(self) -> None:
         """Let go of the file, as soon as no array of it is left. Its features can then no longer be asked for."""
-        self._features, self._views, self._texts = {}, {}, {}
+        self._features, self._views, self._texts, self._numbers = {}, {}, {}, None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -157,11 +165,14 @@ class FeatureStore:
         """Return the features of one tap: a read-only, memory-mapped float16 or float32 array (N, ...).
 
         Args:
-            tap: may be left out when the file has one tap.
+            tap: may be left out when the file has one tap; ``tabular`` for its numeric columns, float32 (N, C), NaN for
+                missing values.
 
         Raises:
             StoreError: the file has no such tap, or several and none was named.
         """
+        if tap == file_format.TABULAR and self._numbers is not None:
+            return self._numbers
         return self._features[self._tap(tap)]
 
     def views(self, tap: str | None = None) -> NDArray[np.floating[Any]]:
@@ -169,6 +180,8 @@ class FeatureStore:
 
         View `i` is a version of row ``view_rows[i]``, and number ``view_numbers[i]`` among these.
         """
+        if tap == file_format.TABULAR and self._numbers is not None:
+            return np.asarray(self._numbers[self.view_rows])
         return self._views[self._tap(tap)]
 
     def _tap(self, tap: str | None) -> str:
@@ -178,7 +191,8 @@ class FeatureStore:
             return self.taps[0]
         if tap not in self.taps:
             what = "name a tap" if tap is None else f"no tap {tap!r}"
-            raise StoreError(f"{self.path}: {what}: it has {printable(', '.join(self.taps))}")
+            there = [*self.taps, *([file_format.TABULAR] if self.columns else [])]
+            raise StoreError(f"{self.path}: {what}: it has {printable(', '.join(there))}")
         return tap
 
     @property
@@ -195,9 +209,13 @@ class FeatureStore:
         names = ("id", "path", "digest", "label", "split", "group")
         if rows is None:
             lists = [self.labels.tolist() if name == "label" else list(self.texts(name)) for name in names]
+            numbers = self._numbers
         else:
             columns = (self.ids, self.paths, self.digests, self.labels, self.splits, self.groups)
             lists = [column[list(rows)].tolist() for column in columns]
+            numbers = None if self._numbers is None else self._numbers[list(rows)]
+        if numbers is not None:
+            names, lists = (*names, "values"), [*lists, list(map(tuple, numbers.tolist()))]
         return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
     def summary(self) -> dict[str, Any]:
@@ -217,6 +235,7 @@ class FeatureStore:
                     self.class_names, np.bincount(self.labels, minlength=len(self.class_names)), strict=True
                 )
             },
+            **({"columns": [column.name for column in self.columns]} if self.columns else {}),
             "groups": len(set(self.texts(file_format.GROUP)) - {""}) if self.grouped else 0,
             "failures": [list(failure) for failure in self.failures],
             "bytes": self.path.stat().st_size,
@@ -319,6 +338,15 @@ def _class_names(attributes: Mapping[str, str]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise CorruptFileError("its class names are not each of another class: the file was altered")
     return tuple(names)
+
+
+def _columns(attributes: Mapping[str, str]) -> tuple[file_format.Column, ...]:
+    if file_format.COLUMNS_ATTRIBUTE not in attributes:
+        return ()
+    found = tuple(_typed(file_format.COLUMNS_ATTRIBUTE, attributes, list[file_format.Column]))
+    if not found or len({column.name for column in found}) < len(found) or any(len(set(c.codes)) > 2 for c in found):
+        raise CorruptFileError("its numeric columns are not each of another name: the file was altered")
+    return found
 
 
 def _typed(name: str, attributes: Mapping[str, str], kind: type[T]) -> T:
