@@ -150,9 +150,12 @@ def evaluate(
 @command()
 def predict(
     head_dir: HeadDir,
-    inputs: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, or folders of images.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, folders of images, or a CSV that names some.")
+    ],
     weights: BackboneWeights = None,
     top: Annotated[int | None, option("Name only so many classes, the likeliest first.", min=1)] = None,
+    path_column: Annotated[str | None, option("Column of a CSV that names the images.")] = None,
     out: Annotated[
         Path | None, option("Write a .csv or .json file, as the images come, and not print.", metavar="FILE")
     ] = None,
@@ -163,7 +166,10 @@ def predict(
     from heads.prediction.writers import write_predictions
 
     form = "csv" if as_csv else "json" if as_json else None
-    if write_predictions(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=out is not None):
+    failures = write_predictions(
+        head_dir, inputs, form=form, out=out, top=top, weights=weights, path_column=path_column, progress=out is not None
+    )
+    if failures:
         raise typer.Exit(FAILURES_LISTED)
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from heads.feature_table import FeatureTable, Labels, load_features
 from heads.kinds.base import Head
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
-from heads.rows import Rows, stay_on_disk
+from heads.rows import NumericScaling, Rows, stay_on_disk
 from heads.solvers.arrays import Extent
 from heads.storage.record import Record
+from heads.storage.numeric_input import NumericInput
 from heads.storage.saved_head import FittedHead, check_target, save_head
 
 _LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
@@ -109,7 +111,8 @@ def fit_table(
     used, owners = table.shown(rows) if views else (none, none)
     model = design.build(seed)
     extent = Extent(len(rows) + len(used), len(rows), table.columns, len(np.unique(table.y[rows])))
-    read = reader_of(table, model, extent, max_memory)
+    numeric = table.scaling(rows)
+    read = reader_of(table, model, extent, max_memory, numeric)
     start = time.perf_counter()
     with table.named():
         model.fit(
@@ -125,6 +128,7 @@ def fit_table(
         design=design,
         class_names=table.class_names,
         inputs=table.inputs,
+        numeric=NumericInput.of(table.numeric, numeric),
         dataset=table.dataset,
         rows=table.split_counts(),
         views=len(used),
@@ -141,7 +145,11 @@ def fit_table(
 
 
 def reader_of(
-    table: FeatureTable, model: Head, extent: Extent, max_memory: int | None
+    table: FeatureTable,
+    model: Head,
+    extent: Extent,
+    max_memory: int | None,
+    numeric: NumericScaling | None = None,
 ) -> Callable[[Labels, Labels], Rows]:
     """Return the function that gives some rows and views of a table to a fit: in memory, or as they are used.
 
@@ -150,6 +158,7 @@ def reader_of(
         model: the head that is to be fitted.
         extent: what it is fitted to.
         max_memory: see :func:`fit_head`.
+        numeric: how numeric columns are scaled.
 
     Raises:
         HeadError: the fit takes more memory in any case.
@@ -158,8 +167,8 @@ def reader_of(
         raise HeadError(f"{table.path}: such a head cannot be fitted: {why}")
     # In memory a fit has the rows as they are in the file, as float32, and standardised.
     if stay_on_disk(extent.rows, extent.columns, 3, max_memory):
-        return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]))
-    return table.read
+        return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]), numeric)
+    return partial(table.read, numeric=numeric)
 
 
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:

@@ -124,13 +124,16 @@ class Line(NamedTuple):
     values: tuple[str, ...] = ()
 
 
-def read_manifest(manifest: Path, chosen: Sequence[str | None], numeric: Sequence[str] = ()) -> Iterator[Line]:
+def read_manifest(
+    manifest: Path, chosen: Sequence[str | None], numeric: Sequence[str] = (), *, labelled: bool = True
+) -> Iterator[Line]:
     """Give the rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
 
     Args:
         manifest: the file.
         chosen: names of the path, label, split and group columns; None to look for the usual ones.
         numeric: names of further columns, whose cells are given as they are.
+        labelled: whether each row must have a label; if not, none is looked for, and labels are empty.
 
     Raises:
         SourceError: not such a file, columns that are not there, or an empty cell, with its line.
@@ -147,14 +150,14 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None], numeric: Sequenc
             delimiter = max(",;\t", key=first.count)
             table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(table, [])]
-            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest)
+            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest, labelled)
             numeric_at = _numeric_columns(header, numeric, manifest)
             for cells in table:
                 number = table.line_num
                 row = {i: text for i, cell in enumerate(cells) if (text := cell.strip())}
                 if not row:
                     continue
-                if not {path_at, label_at} <= row.keys():
+                if not {path_at, label_at} - {None} <= row.keys():
                     missing = "label" if path_at in row else "path"
                     raise SourceError(f"{manifest}, line {number}: no {missing}: fill in the cell or drop the line")
                 if (rows := rows + 1) > MAX_ROWS:
@@ -164,7 +167,8 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None], numeric: Sequenc
                 split = None if split_at is None else row.get(split_at, "")
                 group = "" if group_at is None else row.get(group_at, "")
                 values = tuple(row.get(at, "") for at in numeric_at)
-                yield Line(number, row[path_at], row[label_at], split, group, values)
+                label = "" if label_at is None else row[label_at]
+                yield Line(number, row[path_at], label, split, group, values)
     except OSError as error:
         raise SourceError(f"{manifest}: {why(error)}") from error
     except csv.Error as error:
@@ -183,8 +187,8 @@ def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
 
 
 def _columns(
-    header: list[str], chosen: Sequence[str | None], manifest: Path
-) -> tuple[int, int, int | None, int | None]:
+    header: list[str], chosen: Sequence[str | None], manifest: Path, labelled: bool
+) -> tuple[int, int | None, int | None, int | None]:
     there = _there(header)
     lower = [name.lower().replace(" ", "_") for name in header]
     found: dict[str, int] = {}
@@ -194,9 +198,9 @@ def _columns(
         likely = [lower.index(name) for name in usual.split() if name in lower]
         if choice is not None or likely:
             found[role] = likely[0] if choice is None else header.index(choice)
-        elif role in ("path", "label"):
+        elif role == "path" or (role == "label" and labelled):
             raise SourceError(f"{manifest}: choose the {role} column with --{role}-column: {there}")
-    return found["path"], found["label"], found.get("split"), found.get("group")
+    return found["path"], found["label"] if labelled else None, found.get("split"), found.get("group")
 
 
 def _numeric_columns(header: list[str], names: Sequence[str], manifest: Path) -> list[int]:

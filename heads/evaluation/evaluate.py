@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, StoreError, suggest
+from featurestore.store.file_format import TABULAR
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.results import Result
 from heads.feature_table import FeatureTable
@@ -303,7 +304,8 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
     """Find the features that a head takes. Where several files fit, those of the head's data set are taken."""
-    stores, sources = [FeatureStore(file) for file in find_files(path)], []
+    stores = [FeatureStore(file) for file in find_files(path)]
+    sources: list[tuple[FeatureStore, str | None]] = []
     for wanted in fitted.inputs:
         found = [store for store in stores if store.fingerprint == wanted.fingerprint]
         found = [store for store in found if store.dataset == fitted.dataset] or found
@@ -313,6 +315,10 @@ def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTa
             nearest = min(stores, key=lambda store: len(store.spec.differences(wanted.spec)))
             fitted.check_input(wanted, nearest.path, nearest.spec)
         sources.append((found[0], wanted.tap))
+    if fitted.numeric:
+        with_numbers = [store for store in (*(s for s, _ in sources), *stores) if store.columns]
+        fitted.check_columns(Path(path), with_numbers[0].columns if with_numbers else ())
+        sources.append((with_numbers[0], TABULAR))
     return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
 
 

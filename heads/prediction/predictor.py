@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork, load_backbone, named
 from featurestore.engines import Compute, compile_backbone
-from featurestore.errors import ImageError, SourceError, SpecMismatchError
+from featurestore.errors import ImageError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
 from featurestore.images.decode import decode_framings, file_in_turn, read_file
-from featurestore.sources.tree import Tree
 from featurestore.spec import ExtractionSpec
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result
+from heads.prediction.inputs import Needs, Wanted, find_images
+from heads.storage.numeric_input import columns_of
 from heads.storage.saved_head import FittedHead, load_head
 
 BATCH_SIZE = 32
@@ -58,7 +59,8 @@ def predict(
 
     Args:
         head: a saved head, or its folder.
-        images: a file or a folder of images, or several.
+        images: a file or a folder of images, a CSV that names some (and has the numbers of a head on numeric columns,
+            see :mod:`heads.prediction.inputs`), or several of these.
         top: name only so many classes of each image, the likeliest first.
         weights: of the backbone, see :class:`Predictor`.
         progress: see :func:`featurestore.system.progress.reporting`.
@@ -67,7 +69,7 @@ def predict(
         For each image its prediction; one that cannot be read has the reason in ``error``.
 
     Raises:
-        SourceError: a folder without any image.
+        SourceError: a folder without any image, or a CSV that does not fit.
         FeatureStoreError: see :class:`Predictor`.
 
     Example:
@@ -116,27 +118,35 @@ class Predictor:
         inputs: Iterable[str | os.PathLike[str]],
         *,
         top: int | None = None,
+        path_column: str | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Prediction]:
         """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
-            inputs: files and folders. Of any number of images, only the names are kept in memory.
+            inputs: files, folders, and CSVs that name images in their folder: a head on numeric columns needs one that
+                has these. Of any number of images, only the names are kept in memory.
             top: name only so many classes of each image, the likeliest first.
+            path_column: that of the CSVs; by default the usual names are looked for.
             progress: called after each image with ``predicting``, the number of those done, and of all.
 
         Raises:
-            SourceError: a folder without any image.
+            SourceError: see :func:`heads.prediction.inputs.find_images`.
         """
-        (total, paths), done = find_images(inputs), 0
-        for portion in batched(paths, _PORTION):
+        needs = Needs(str(self._head.path or ""), columns_of(self._head.numeric), path_column)
+        (total, images), done = find_images(inputs, needs), 0
+        for portion in batched(images, _PORTION):
             for prediction in self._portion(list(enumerate(portion)), top):
                 done += 1
                 if progress:
                     progress("predicting", done, total)
                 yield prediction
 
-    def _portion(self, items: list[tuple[int, Path]], top: int | None) -> Iterator[Prediction]:
+    def _portion(self, items: list[tuple[int, Wanted]], top: int | None) -> Iterator[Prediction]:
+        if not self._networks:  # a head on numeric columns alone looks at no image
+            rows = self._head.predict_proba(np.array([wanted.values for _, wanted in items], np.float32))
+            yield from (self._prediction(wanted.path, row, top) for (_, wanted), row in zip(items, rows, strict=True))
+            return
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
             Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
@@ -144,16 +154,17 @@ class Predictor:
         ]
         outcomes = (
             [batch() for batch in started]
-            for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
+            for item, pixels in ahead(items, lambda item: self._pixels(item[1].path), window=2 * BATCH_SIZE)
             # All lanes have the same batches: each gives its outcome at the same item.
             for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
         for batch, parts in zip(batches, outcomes, strict=True):
-            found = {item: Prediction(str(item[1]), None, {}, reason) for item, reason in parts[0].failures}
+            found = {item: Prediction(str(item[1].path), None, {}, reason) for item, reason in parts[0].failures}
             if parts[0].items:
                 made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
-                for item, row in zip(parts[0].items, probabilities(self._head, made), strict=True):
-                    found[item] = self._prediction(item[1], row, top)
+                numbers = np.array([item[1].values for item in parts[0].items], np.float32)
+                for item, row in zip(parts[0].items, probabilities(self._head, made, numbers), strict=True):
+                    found[item] = self._prediction(item[1].path, row, top)
             yield from (found[item] for item in batch)
 
     def _prediction(self, path: Path, row: NDArray[np.float64], top: int | None) -> Prediction:
@@ -172,10 +183,13 @@ class Predictor:
 
 
 def probabilities(
-    head: FittedHead, features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]]
+    head: FittedHead,
+    features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]],
+    numbers: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
-    """Compute probabilities (N, classes) from the features of each backbone: per tap, (N, ...)."""
+    """Compute probabilities (N, classes) from the features of each backbone: per tap, (N, ...); and from numbers (N, C)."""
     parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
+    parts += [] if numbers is None or not head.numeric else [numbers]
     return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
 
 
@@ -229,19 +243,3 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
         )
     return backbone
 
-
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Path]]:
-    """Find all images: each input that is a file, and the files below each that is a folder, sorted.
-
-    Returns:
-        How many there are, and an iterator over them.
-
-    Raises:
-        SourceError: a folder without any image.
-    """
-    found = [(given, sorted(Tree(given).images) if given.is_dir() else None) for given in map(Path, inputs)]
-    for given, images in found:
-        if images == []:
-            raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
-    paths = (path for given, images in found for path in ([given] if images is None else map(given.joinpath, images)))
-    return sum(1 if images is None else len(images) for _, images in found), paths

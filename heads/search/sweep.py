@@ -26,7 +26,7 @@ from featurestore.store.remote import is_remote
 from featurestore.system.files import write_whole
 from featurestore.system.progress import Progress, reporting
 from heads.evaluation.evaluate import answers
-from heads.feature_table import FeatureTable, load_features
+from heads.feature_table import FeatureTable, each_tap, load_features
 from heads.search.judging import Limits
 from heads.search.plan import SweepPlan
 from heads.search.refit import refit
@@ -196,12 +196,12 @@ def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureT
     if tap is not None:
         return {tap: load_features(path, tap)}
     stores = [FeatureStore(file) for file in find_files(path)]
-    sources = [(store, name) for store in stores for name in store.taps]
-    FeatureTable(Path(path), sources)  # which refuses files of different rows
+    sources = each_tap(stores)
+    FeatureTable(Path(path), [source for _, some in sources for source in some])  # which refuses files of different rows
     several = len(stores) > 1
     return {
-        f"{store.path.stem}.{name}" if several else name: FeatureTable(store.path, [(store, name)])
-        for store, name in sources
+        f"{some[0][0].path.stem}.{name}" if several else name: FeatureTable(some[0][0].path, some)
+        for name, some in sources
     }
 
 
@@ -210,6 +210,8 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
     first = next(iter(tables.values()))
     parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
     digest = hashlib.sha256(f"[{json.dumps(parts)}, [".encode())
+    for table in [table for table in tables.values() if table.numeric][:1]:
+        digest.update(repr(table.numeric).encode() + table.numbers(np.arange(len(table.y))).tobytes())
     for column in (first.digest_bytes, first.y, first.splits):
         for i, block in enumerate(np.array_split(column, -(-len(column) // _BLOCK) or 1)):
             texts = block.astype(str).tolist() if block.dtype.kind == "S" else block.tolist()

@@ -1,17 +1,17 @@
 """Saved heads: a folder with ``head.json``, the file of the head's arrays, and the record of the rows that it has seen.
 
 A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
-everything that is wrong becomes a HeadError. Format version 1 is what :meth:`FittedHead.to_dict` returns. Data that an
+everything that is wrong becomes a HeadError. Format versions 1 and 2 are what :meth:`FittedHead.to_dict` returns. Data that an
 older reader may ignore is added to version 1, as ``fitted_on``, ``chosen_by`` and the file of
 :mod:`heads.storage.record` were. Data that it must not ignore needs a new version, which only those heads state that
-have such data.
+have such data: version 2 those of numeric columns.
 """
 
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, InputError, SpecMismatchError
 from featurestore.spec import ExtractionSpec
+from featurestore.store.file_format import Column
 from featurestore.system.documents import LIMIT, parse
 from featurestore.system.files import read_regular, sync, why, write_error
 from featurestore.system.results import Result
@@ -34,11 +35,13 @@ from heads.metrics.outcomes import Outcomes
 from heads.metrics.shift import Reference
 from heads.rows import StreamedRows
 from heads.solvers.arrays import finite
+from heads.storage.numeric_input import NumericInput, scaling_of
 from heads.storage.record import MEASURED, ROWS, Record
 from heads.storage.state_file import pack_state, read_state
 
 FORMAT = "featurestore-head"
-FORMAT_VERSION = 1
+FORMAT_VERSION, NUMERIC = 2, 2
+"""The newest version, and that from which on heads take numeric columns."""
 HEAD = "head.json"
 
 _PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
@@ -80,6 +83,7 @@ class FittedHead(Result):
         design: its kind and hyperparameters.
         class_names: class `i` is ``class_names[i]``. A class without training rows has probability 0.
         inputs: the origin of the features that it was fitted to, from left to right.
+        numeric: the numeric columns, such as age, that stand behind them; rows hold NaN for missing values.
         dataset: the name of their data set.
         rows: the number of rows of each split of the file.
         views: the number of augmented versions of train rows that it was fitted to.
@@ -104,6 +108,7 @@ class FittedHead(Result):
     versions: dict[str, str]
     record: Record | None = None
     path: Path | None = None
+    numeric: tuple[NumericInput, ...] = ()
 
     def with_reference(
         self,
@@ -132,7 +137,8 @@ class FittedHead(Result):
         if [item.tap for item in features.inputs] != [item.tap for item in self.inputs]:
             taps = " and ".join("+".join(item.tap for item in one.inputs) for one in (features, self))
             raise SpecMismatchError(f"{features.path}: its features do not fit {self.path or 'the head'}: taps {taps}")
-        for wanted, there, path in zip(self.inputs, features.inputs, features.files, strict=True):
+        self.check_columns(features.path, features.numeric)
+        for wanted, there, path in zip(self.inputs, features.inputs, features.files, strict=False):
             self.check_input(wanted, path, there.spec)
 
     def check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:
@@ -142,6 +148,21 @@ class FittedHead(Result):
                 f"{path}: its features do not fit {self.path or 'the head'} (there), fitted on others: "
                 f"{'; '.join(spec.differences(wanted.spec))}: fit a head on this file, "
                 "or extract again with the other settings"
+            )
+
+    def check_columns(self, path: Path, columns: Sequence[Column]) -> None:
+        """Check that a file has the numeric columns that the head was fitted to, in the same order.
+
+        Raises:
+            SpecMismatchError: it has others; the message names the file and the columns.
+        """
+        if [each.column for each in self.numeric] != list(columns):
+            there = ", ".join(f"{each.name!r}{_coded(each)}" for each in columns) or "none"
+            wanted = ", ".join(f"{each.column.name!r}{_coded(each.column)}" for each in self.numeric) or "none"
+            options = " ".join(f"--column {each.column.name}" for each in self.numeric)
+            raise SpecMismatchError(
+                f"{path}: its numeric columns do not fit {self.path or 'the head'}, which takes {wanted}, not {there}: "
+                + (f"extract with {options}" if options else "leave them out of the features")
             )
 
     @property
@@ -161,7 +182,7 @@ class FittedHead(Result):
             HeadError: the rows have another width, hold NaN or infinity, or are so large that the scores do.
         """
         with self._named():
-            known = finite(self.head.scores(X))
+            known = finite(self.head.scores(self._scaled(X)))
         scores = np.full((len(known), len(self.class_names)), -np.inf, known.dtype)
         scores[:, self.head.classes_] = known
         return scores
@@ -193,7 +214,7 @@ class FittedHead(Result):
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return probabilities (N, C) of feature rows X (N, D); see :meth:`scores` for the errors."""
         with self._named():
-            known = finite(self.head.predict_proba(X))
+            known = finite(self.head.predict_proba(self._scaled(X)))
         proba = np.zeros((len(known), len(self.class_names)))
         proba[:, self.head.classes_] = known
         return proba
@@ -201,7 +222,18 @@ class FittedHead(Result):
     def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike) -> Outcomes:
         """Compare the probabilities of feature rows X (N, D) with their classes y (N,), in bounded memory."""
         with self._named():
-            return self.head.outcomes(X, y, len(self.class_names))
+            return self.head.outcomes(self._scaled(X), y, len(self.class_names))
+
+    def _scaled(self, X: Any) -> Any:
+        """Return feature rows with their numeric columns scaled, and missing values filled, as those of the fit were."""
+        scaling = scaling_of(self.numeric)
+        if scaling is None:
+            return X
+        if isinstance(X, StreamedRows):
+            return replace(X, numeric=scaling)
+        if np.ndim(X) != 2 or np.shape(X)[1] != self.n_features_in_:
+            return X  # the head says what is wrong
+        return scaling.apply(X)
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -219,7 +251,8 @@ class FittedHead(Result):
         names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
         yield "classes", f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})"
         taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)
-        yield "features", f"{self.n_features_in_} ({' + '.join(taps)})"
+        names = [f"{len(self.numeric)} numeric: {', '.join(n.column.name for n in self.numeric)}"] if self.numeric else []
+        yield "features", f"{self.n_features_in_} ({' + '.join([*taps, *(shorten(n, _SHOWN_NAMES) for n in names)])})"
         yield "dataset", f"{self.dataset} ({', '.join(f'{count} {split}' for split, count in self.rows.items())})"
         for rows, metrics in self.metrics.items():
             yield rows, ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
@@ -233,7 +266,7 @@ class FittedHead(Result):
         """Return all but the arrays of the head as plain JSON types: the content of ``head.json``."""
         return {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": NUMERIC if self.numeric else 1,
             "kind": self.design.kind,
             "params": dict(self.design.params),
             "class_names": list(self.class_names),
@@ -241,6 +274,7 @@ class FittedHead(Result):
             "width": self.head.n_features_in_,
             "temperature": self.head.temperature_,
             "inputs": [item.to_dict() for item in self.inputs],
+            **({"numeric": [each.to_dict() for each in self.numeric]} if self.numeric else {}),
             **({"history": self.head.history_} if self.head.history_ else {}),
             **{name: getattr(self, name) for name in _PLAIN},
             **(self.record.to_dict() if self.record else {}),
@@ -347,6 +381,7 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
             design=design,
             class_names=class_names,
             inputs=inputs,
+            numeric=tuple(map(NumericInput.from_dict, values.get("numeric", []))),
             record=record,
             path=path,
             **{name: values[name] for name in _PLAIN},  # type: ignore[literal-required]
@@ -379,7 +414,16 @@ def _read_document(path: Path) -> HeadDocument:
     values = parse(text, HeadDocument)
     if ("fitted_on" in values) != ("chosen_by" in values):
         raise ValueError("fitted_on stands there without chosen_by, or the other way round")
+    numeric = len(values.get("numeric", []))
+    if bool(numeric) != (version["format_version"] >= NUMERIC) or not (values["inputs"] or numeric):
+        raise ValueError("its numeric columns do not fit its version")
+    if numeric > values["width"] or len({each["name"] for each in values.get("numeric", [])}) < numeric:
+        raise ValueError("it has more numeric columns than features, or two of one name")
     return values
+
+
+def _coded(column: Column) -> str:
+    return f" ({', '.join(f'{text} = {i}' for i, text in enumerate(column.codes))})" if column.codes else ""
 
 
 def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:
