@@ -151,7 +151,7 @@ def evaluate(
 def predict(
     head_dir: HeadDir,
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, folders of images, or a CSV that names some.")
+        list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images, folders, or CSVs that name some.")
     ],
     weights: BackboneWeights = None,
     top: Annotated[int | None, option("Name only so many classes, the likeliest first.", min=1)] = None,
@@ -167,8 +167,9 @@ def predict(
 
     form = "csv" if as_csv else "json" if as_json else None
     failures = write_predictions(
-        head_dir, inputs, form=form, out=out, top=top, weights=weights, path_column=path_column, progress=out is not None
-    )
+        head_dir, inputs, form=form, out=out, top=top, weights=weights, path_column=path_column,
+        progress=out is not None,
+    )  # fmt: skip
     if failures:
         raise typer.Exit(FAILURES_LISTED)
 

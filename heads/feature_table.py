@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from featurestore.errors import HeadError, StoreError
 from featurestore.spec import ExtractionSpec
-from featurestore.store.reader import FeatureStore, find_file, find_files
 from featurestore.store.file_format import TABULAR, Column
+from featurestore.store.reader import FeatureStore, find_file, find_files
 from heads.rows import Features, Floats, Labels, NumericScaling, Rows, StreamedRows
 
 __all__ = ["FeatureTable", "Features", "Floats", "Input", "LabelledRows", "Labels", "Rows", "load_features"]
@@ -174,9 +174,7 @@ class FeatureTable:
         rows = self.rows(*splits)
         return _beside(self._parts, rows), self.y[rows]
 
-    def read(
-        self, rows: NDArray[np.intp], views: NDArray[np.intp], numeric: NumericScaling | None = None
-    ) -> Features:
+    def read(self, rows: NDArray[np.intp], views: NDArray[np.intp], numeric: NumericScaling | None = None) -> Features:
         """Read the features of these rows, followed by those of these augmented views, into memory.
 
         `views` are indices into :attr:`view_rows`; for `numeric` see :meth:`stream`.
@@ -320,7 +318,7 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
 
 
 def each_tap(stores: Sequence[FeatureStore]) -> list[tuple[str, list[StoreTap]]]:
-    """Return what there is to be compared: each tap, and where there are numeric columns, each with them, and them alone.
+    """Return what there is to be compared: each tap; with numeric columns, also each beside them, and them alone.
 
     Returns:
         The name of each within its file, and its sources.

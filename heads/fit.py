@@ -19,8 +19,8 @@ from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
 from heads.rows import NumericScaling, Rows, stay_on_disk
 from heads.solvers.arrays import Extent
-from heads.storage.record import Record
 from heads.storage.numeric_input import NumericInput
+from heads.storage.record import Record
 from heads.storage.saved_head import FittedHead, check_target, save_head
 
 _LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
@@ -105,14 +105,12 @@ def fit_table(
         HeadError: see :func:`fit_head`.
     """
     splits, none = ("train", "validation") if pooled else ("train",), np.arange(0)
-    rows = table.rows(*splits)
-    check_train(table, rows)
+    check_train(table, rows := table.rows(*splits))
     stops = none if pooled or not head_class(design.kind).stops_early else table.rows("validation")
     used, owners = table.shown(rows) if views else (none, none)
     model = design.build(seed)
     extent = Extent(len(rows) + len(used), len(rows), table.columns, len(np.unique(table.y[rows])))
-    numeric = table.scaling(rows)
-    read = reader_of(table, model, extent, max_memory, numeric)
+    read = reader_of(table, model, extent, max_memory, numeric := table.scaling(rows))
     start = time.perf_counter()
     with table.named():
         model.fit(

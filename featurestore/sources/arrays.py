@@ -61,6 +61,7 @@ class ArraySource(Source):
         words = [""] * n if splits is None else [split_named(str(word), name) for word in splits]
         named = [""] * n if groups is None else [str(group) for group in groups]
         numbers, numeric = _numbers(tabular, columns, name)
+        values = [tuple(row) for row in numbers.tolist()] if numeric.names else [()] * n
         counts: dict[str, Sized] = {"labels": index, "ids": keys, "splits": words, "groups": named}
         counts |= {} if tabular is None else {"rows of numbers": numbers}
         if any(len(found) != n for found in counts.values()):
@@ -70,16 +71,11 @@ class ArraySource(Source):
         if len(self._rows) < n:
             raise SourceError(f"{name}: {n - len(self._rows)} ids stand twice: each image needs its own")
         samples = [
-            Sample(
-                id=key, path="", label=index[i], split=words[i], group=named[i],
-                values=tuple(numbers[i].tolist()) if numeric.names else (),
-            )  # fmt: skip
+            Sample(id=key, path="", label=index[i], split=words[i], group=named[i], values=values[i])
             for key, i in sorted(self._rows.items())
         ]
         super().__init__(
-            Dataset(
-                name=name, class_names=names, samples=samples, columns=numeric.names, codes=numeric.codes
-            )
+            Dataset(name=name, class_names=names, samples=samples, columns=numeric.names, codes=numeric.codes)
         )
 
     def part(self, samples: Sequence[Sample]) -> Self:
@@ -128,11 +124,13 @@ def _numbers(
     try:
         numbers = np.asarray(tabular, np.float32)
     except (TypeError, ValueError) as error:
-        raise SourceError(f"{name}: tabular holds something else than numbers ({error}): code texts as 0 and 1") from error
+        raise SourceError(f"{name}: tabular holds no numbers ({error}): code texts as 0 and 1") from error
     if numbers.ndim != 2 or not numbers.shape[1]:
         raise SourceError(f"{name}: tabular must have shape (N, C), not {numbers.shape}: give a column for each number")
     if not (np.isnan(numbers) | (np.abs(numbers) <= LARGEST)).all():
-        raise SourceError(f"{name}: tabular holds numbers beyond {LARGEST:g}: give finite ones, and NaN for missing ones")
+        raise SourceError(
+            f"{name}: tabular holds numbers beyond {LARGEST:g}: give finite ones, NaN where one is missing"
+        )
     found = getattr(tabular, "columns", None) if columns is None else columns
     names = [f"column {i}" for i in range(numbers.shape[1])] if found is None else [str(each) for each in found]
     if len(names) != numbers.shape[1]:

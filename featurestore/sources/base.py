@@ -210,7 +210,7 @@ class Format:
 
 
 class Row(NamedTuple):
-    """One image as a folder or a table names it; split and group are "" where it names none. For values see `Sample`."""
+    """One image as a folder or a table names it; split, group and values are empty where it names none."""
 
     id: str
     path: str
@@ -256,7 +256,12 @@ def listing_of(
         class_names=class_names,
         samples=[
             Sample(
-                id=row.id, path=row.path, label=index[row.class_name], split=row.split, group=row.group, values=row.values
+                id=row.id,
+                path=row.path,
+                label=index[row.class_name],
+                split=row.split,
+                group=row.group,
+                values=row.values,
             )
             for row in rows
         ],

@@ -70,7 +70,8 @@ def coded(
             column that does not hold two texts.
 
     Example:
-        >>> columns, values = coded(["age", "sex"], [(2, ("61", "M")), (3, ("", "F")), (4, ("48", "M"))], "patients.csv")
+        >>> cells = [(2, ("61", "M")), (3, ("", "F")), (4, ("48", "M"))]
+        >>> columns, values = coded(["age", "sex"], cells, "patients.csv")
         >>> columns.codes, values
         (((), ('F', 'M')), [(61.0, 1.0), (nan, 0.0), (48.0, 1.0)])
     """
@@ -113,8 +114,8 @@ def _codes(column: int, name: str, cells: Iterable[tuple[int, tuple[str, ...]]],
     if texts and (numbers or len(texts) > 2 or max(map(len, texts)) > MOST_CHARACTERS):
         shown = ", ".join(f"{text[:_SHOWN]!r} in line {line}" for text, line in texts.items())
         raise SourceError(
-            f"{where}: column {name!r} holds {shown}{' among numbers' if numbers else ''}: write numbers, or the same two "
-            "texts in all lines; for several kinds, a column of 0 and 1 for each"
+            f"{where}: column {name!r} holds {shown}{' among numbers' if numbers else ''}: write numbers, or the same "
+            "two texts in all lines; for several kinds, a column of 0 and 1 for each"
         )
     return tuple(sorted(texts))
 

@@ -206,7 +206,7 @@ class FeatureStore:
 
     def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
         """Return the samples of these rows, by default of all."""
-        names = ("id", "path", "digest", "label", "split", "group")
+        names: tuple[str, ...] = ("id", "path", "digest", "label", "split", "group")
         if rows is None:
             lists = [self.labels.tolist() if name == "label" else list(self.texts(name)) for name in names]
             numbers = self._numbers

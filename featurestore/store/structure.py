@@ -145,7 +145,9 @@ def _check_features(file: h5py.File, spec: ExtractionSpec) -> None:
 
 def _check_numbers(numbers: h5py.Dataset) -> None:
     if numbers.ndim != 2 or numbers.dtype != np.float32 or not 1 <= numbers.shape[1] <= MOST_COLUMNS:
-        raise CorruptFileError(f"its numbers are {numbers.dtype} {numbers.shape}, not float32 (N, C): the file was altered")
+        raise CorruptFileError(
+            f"its numbers are {numbers.dtype} {numbers.shape}, no float32 (N, C): the file was altered"
+        )
 
 
 def check_values(file: h5py.File, classes: int) -> None:

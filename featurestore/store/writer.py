@@ -37,8 +37,8 @@ _OLD_DRAFT = ".tmp"
 @dataclass(frozen=True)
 class Publication:
     """All that goes into a feature file. The columns are of one length, and so are those of `views`; `sources` hold
-    every row and view among them. There is a column of groups only if a row has one, and `tabular`, the rows of numbers,
-    only if the data set has numeric columns.
+    every row and view among them. There is a column of groups only if a row has one, and `tabular`, the rows of
+    numbers, only if the data set has numeric columns.
     """
 
     target: str

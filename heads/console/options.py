@@ -119,7 +119,7 @@ def _open(
         str | None, option("Finds groups in paths, such as 'person\\d+'.", metavar="REGEX", group=SOURCE)
     ] = None,
     column: Annotated[
-        list[str] | None, option("Manifest column of numbers, such as age: the tap `tabular`; repeatable.", group=SOURCE)
+        list[str] | None, option("Manifest column of numbers: the tap `tabular`; repeatable.", group=SOURCE)
     ] = None,
     exclude: Annotated[list[str] | None, option("Class or folder to leave out; repeatable.", group=SOURCE)] = None,
     contained: Annotated[
@@ -132,7 +132,8 @@ def _open(
 
     return open_source(
         source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        group_column=group_column, group_pattern=group_pattern, columns=column or (), exclude=exclude or (), contained=contained, name=name,
+        group_column=group_column, group_pattern=group_pattern, columns=column or (), exclude=exclude or (),
+        contained=contained, name=name,
     )  # fmt: skip
 
 

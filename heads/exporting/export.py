@@ -84,8 +84,8 @@ def export(
     head = source if isinstance(source, FittedHead) else load_head(source)
     if head.numeric:
         raise ExportError(
-            f"{folder}: takes the numeric columns {names_of(head.numeric)} beside the image, and a model has one input, the "
-            "pixels: use  featurestore predict,  or fit a head without tabular"
+            f"{folder}: takes the numeric columns {names_of(head.numeric)} beside the image, and a model has one "
+            "input, the pixels: use  featurestore predict,  or fit a head without tabular"
         )
     chosen = usable(form, onnx=_of_onnx(head, weights))
     return _export_model(head, chosen, path, weights, check)

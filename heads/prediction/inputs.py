@@ -37,7 +37,7 @@ class Needs:
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]], needs: Needs | None = None) -> tuple[int, Iterator[Wanted]]:
-    """Find all images: each input that is a file, those below each that is a folder, sorted, and those that a CSV names.
+    """Find all images: each input that is a file, those below a folder, sorted, and those that a CSV names.
 
     A CSV is found by its suffix, and its images are looked for in its folder, as those of a manifest are.
 
@@ -49,8 +49,8 @@ def find_images(inputs: Iterable[str | os.PathLike[str]], needs: Needs | None = 
         How many there are, and an iterator over them.
 
     Raises:
-        SourceError: a folder without any image; a CSV that is none, lacks a column, or holds a cell that is no number; or
-            something else than a CSV for a head that needs numbers.
+        SourceError: a folder without any image; a CSV that is none, lacks a column, or holds a cell that is no number;
+            or something else than a CSV for a head that needs numbers.
     """
     needs = needs or Needs()
     found = [_found(Path(given), needs) for given in inputs]
@@ -63,7 +63,7 @@ def _found(given: Path, needs: Needs) -> tuple[int, Iterable[Wanted]]:
         return len(listed), listed
     if needs.columns.names:
         names = ", ".join(map(repr, needs.columns.names))
-        raise SourceError(f"{given}: the head {needs.head} needs {names} of each image: give a CSV with a path and these")
+        raise SourceError(f"{given}: {needs.head} needs {names} of each image: give a CSV of paths with these columns")
     if not given.is_dir():
         return 1, [Wanted(given)]
     images = sorted(Tree(given).images)

@@ -187,7 +187,7 @@ def probabilities(
     features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]],
     numbers: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
-    """Compute probabilities (N, classes) from the features of each backbone: per tap, (N, ...); and from numbers (N, C)."""
+    """Compute probabilities (N, classes) from features of each backbone: per tap, (N, ...); and numbers (N, C)."""
     parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
     parts += [] if numbers is None or not head.numeric else [numbers]
     return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
@@ -242,4 +242,3 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
             f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
         )
     return backbone
-

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 
 import numpy as np
@@ -32,7 +33,8 @@ def judge(family: JudgeOfFamily, designs: Sequence[HeadDesign], judging: Judging
         return
     found: dict[int, list[Judged]] = defaultdict(list)
 
-    def take(i: int, one: Judged | HeadError | Left) -> None:
+    def told(some: Sequence[int], place: int, one: Judged | HeadError | Left) -> None:
+        i = some[place]
         if isinstance(one, Judged):
             found[i].append(one)
             if len(found[i]) == division.folds:
@@ -47,7 +49,7 @@ def judge(family: JudgeOfFamily, designs: Sequence[HeadDesign], judging: Judging
         if some and not judging.over:
             turn = replace(
                 judging, division=division.alone(fold), deadline=shared(judging.deadline, division.folds - fold),
-                report=lambda i, one, some=some: take(some[i], one), falling=lambda path: False,
+                report=partial(told, some), falling=lambda path: False,
             )  # fmt: skip
             family([designs[i] for i in some], turn)
 

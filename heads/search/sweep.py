@@ -197,7 +197,7 @@ def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureT
         return {tap: load_features(path, tap)}
     stores = [FeatureStore(file) for file in find_files(path)]
     sources = each_tap(stores)
-    FeatureTable(Path(path), [source for _, some in sources for source in some])  # which refuses files of different rows
+    FeatureTable(Path(path), [each for _, some in sources for each in some])  # which refuses files of different rows
     several = len(stores) > 1
     return {
         f"{some[0][0].path.stem}.{name}" if several else name: FeatureTable(some[0][0].path, some)
