@@ -225,6 +225,7 @@ class DifferenceDocument(TypedDict):
     right: Count
     wrong: Count
     p_value: NotRequired[Number]
+    groups: NotRequired[Count]
 
 
 class SecondsDocument(TypedDict):

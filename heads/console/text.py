@@ -331,10 +331,11 @@ def finetune(found: dict[str, Any]) -> str:
     behind = f"behind {found['boundary']}, cached in" if found["boundary"] else "on pixels, read in"
     compared = []
     for name in ("frozen", "finetuned"):
-        bounds = " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"]["accuracy"])
+        bounds = " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"].get("accuracy", ())) or "too few groups"
         compared.append([name, found[name]["accuracy"], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
     p_value = change.get("p_value")
-    chance = "" if p_value is None else f" (p = {p_value:.2g}, McNemar's test)"  # runs of older versions
+    test = f"{change['groups']} groups" if change.get("groups") else "McNemar's test"
+    chance = "" if p_value is None else f" (p = {p_value:.2g}, {test})"  # runs of older versions
     lines = [
         table(["epoch", "training loss", "log loss", "accuracy", "seconds"], history),
         f"best: epoch {found['best_epoch']}",

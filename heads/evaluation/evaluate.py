@@ -17,7 +17,7 @@ from featurestore.system.results import Result
 from heads.feature_table import FeatureTable
 from heads.kinds.base import MODEL, WEIGHTS, too_large
 from heads.metrics.clustered import clustered, recall_effects, share_interval
-from heads.metrics.estimates import TOO_FEW, mcnemar, wilson
+from heads.metrics.estimates import TOO_FEW, mcnemar, sign_flips, wilson
 from heads.metrics.outcomes import Confusion, Outcomes
 from heads.metrics.shift import best_threshold, differences
 from heads.storage.record import CHOSEN, FITTED, note_measured
@@ -156,9 +156,11 @@ class PairedDifference(Result):
 
     Attributes:
         accuracy: how much more accurate the second one is.
-        interval: 95 % interval of that, by a paired bootstrap over the rows.
+        interval: 95 % interval of that, by a paired bootstrap over the rows, or over their groups.
         right, wrong: rows that the second one made right, and wrong.
-        p_value: how likely such numbers are by chance, see :func:`heads.metrics.estimates.mcnemar`.
+        p_value: how likely such numbers are by chance, see :func:`heads.metrics.estimates.mcnemar`, and for rows in
+            groups :func:`heads.metrics.estimates.sign_flips`.
+        groups: number of groups that the rows are of; None where each row is its own.
     """
 
     accuracy: float
@@ -166,10 +168,21 @@ class PairedDifference(Result):
     right: int
     wrong: int
     p_value: float
+    groups: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, without ``groups`` where there are none."""
+        return {name: value for name, value in super().to_dict().items() if name != "groups" or value is not None}
 
 
 def paired_difference(
-    y: NDArray[np.intp], before: Array, after: Array, *, resamples: int = 10_000, seed: int = 0
+    y: NDArray[np.intp],
+    before: Array,
+    after: Array,
+    *,
+    groups: NDArray[np.intp] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> PairedDifference:
     """Measure how much more accurate other predictions of the same rows are.
 
@@ -179,16 +192,28 @@ def paired_difference(
     Args:
         y: true classes, int (N,).
         before, after: probabilities, float (N, C).
+        groups: which rows belong together, such as patients (N,); these are resampled then. None where none do.
         resamples: how many resamples the interval is taken from.
         seed: of the resampling.
     """
     hits_before, hits_after = before.argmax(axis=1) == y, after.argmax(axis=1) == y
     right, wrong = int((hits_after & ~hits_before).sum()), int((hits_before & ~hits_after).sum())
-    # A resample draws rows, of which only these three kinds differ: their numbers are multinomial.
-    shares = np.array([right, wrong, len(y) - right - wrong]) / len(y)
-    drawn = np.random.default_rng(seed).multinomial(len(y), shares, size=resamples)
-    interval = np.percentile((drawn[:, 0] - drawn[:, 1]) / len(y), _TAILS).tolist()
-    return PairedDifference((right - wrong) / len(y), interval, right, wrong, mcnemar(right, wrong))
+    changed, rng = hits_after.astype(np.intp) - hits_before, np.random.default_rng(seed)
+    if groups is None:
+        # A resample draws rows, of which only these three kinds differ: their numbers are multinomial.
+        shares = np.array([right, wrong, len(y) - right - wrong]) / len(y)
+        drawn = rng.multinomial(len(y), shares, size=resamples)
+        differences, chance = (drawn[:, 0] - drawn[:, 1]) / len(y), mcnemar(right, wrong)
+    else:
+        place = np.unique(groups, return_inverse=True)[1]
+        changes = np.bincount(place, changed).astype(np.intp)
+        # Groups of one size that changed alike are of one kind.
+        kinds, counts = np.unique(np.stack([changes, np.bincount(place)]), axis=1, return_counts=True)
+        drawn = rng.multinomial(len(changes), counts / len(changes), size=resamples)
+        differences, chance = drawn @ kinds[0] / (drawn @ kinds[1]), sign_flips(changes)
+    interval = np.percentile(differences, _TAILS).tolist()
+    together = None if groups is None else len(np.unique(groups))
+    return PairedDifference((right - wrong) / len(y), interval, right, wrong, chance, together)
 
 
 def evaluate(

@@ -70,7 +70,11 @@ def write_again(folder: Path, version: int) -> Path:
         views={file_format.ROW: [row for row, _ in views], file_format.NUMBER: [number for _, number in views]},
         failures=[("broken.jpg", "truncated"), ("empty.jpg", "empty file")],
         sources=[str(folder / "rows.journal")],
-        **({"numeric": COLUMNS, "tabular": [(i / 4 if i % 5 else nan, i % 2) for i in range(ROWS)]} if version == 3 else {}),
+        **(
+            {"numeric": COLUMNS, "tabular": [(i / 4 if i % 5 else nan, i % 2) for i in range(ROWS)]}
+            if version == 3
+            else {}
+        ),
     )
     with store_lock(folder) as lock:
         publish(publication, lock)
