@@ -121,6 +121,7 @@ class SettingsDocument(TypedDict):
     ensemble: NotRequired[Count]
     smallest: NotRequired[bool]
     exhaustive: NotRequired[bool]
+    group_near_duplicates: NotRequired[Number]
 
 
 class CalibrationDocument(TypedDict):

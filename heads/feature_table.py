@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +102,7 @@ class FeatureTable:
         self._views = [_flat(store.views(tap)) for store, tap in sources]
         self._stores = stores
         self.path, self.files = path, tuple(store.path for store in stores)
+        self._alike: NDArray[np.str_] | None = None
         self.dataset, self.class_names = first.dataset, first.class_names
         self.y, self.splits = first.labels, first.splits
 
@@ -235,15 +237,26 @@ class FeatureTable:
 
         Where an image stands in two groups of the source, both are one.
         """
-        images = np.unique(self.digest_bytes[rows].astype(_KEY), return_inverse=True)[1]
-        if not self.grouped:
-            return images
-        return joined(images, self._stores[0].groups[rows])
+        found = np.unique(self.digest_bytes[rows].astype(_KEY), return_inverse=True)[1]
+        if self._stores[0].grouped:
+            found = joined(found, self._stores[0].groups[rows])
+        return found if self._alike is None else joined(found, self._alike[rows])
 
     @property
     def grouped(self) -> bool:
-        """Whether the source has said which images are a group."""
-        return self._stores[0].grouped
+        """Whether it is known which images are a group, from the source or by :meth:`grouped_by`."""
+        return self._stores[0].grouped or self._alike is not None
+
+    @property
+    def group_names(self) -> NDArray[np.str_]:
+        """The name of each row's group in the source, str (N,); "" for none."""
+        return self._stores[0].groups
+
+    def grouped_by(self, names: NDArray[np.str_]) -> "FeatureTable":
+        """Return the table with further groups, whose names are str (N,), "" for none."""
+        made = copy(self)
+        made._alike = names
+        return made
 
     def split_counts(self) -> dict[str, int]:
         """Return the number of rows of each split."""

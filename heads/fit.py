@@ -13,6 +13,7 @@ import numpy as np
 from featurestore.errors import HeadError
 from featurestore.system.machine import version_of
 from heads.documents import MOST_CLASSES
+from heads.evaluation.alike import grouped_by_likeness
 from heads.feature_table import FeatureTable, Labels, load_features
 from heads.kinds.base import Head
 from heads.kinds.design import HeadDesign, head_class
@@ -36,6 +37,8 @@ def fit_head(
     views: bool = True,
     seed: int = 0,
     max_memory: int | None = None,
+    group_near_duplicates: float | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> FittedHead:
     """Fit a head on the train rows of a feature file. Test rows are not read.
 
@@ -53,6 +56,9 @@ def fit_head(
         seed: of all that is random in the fit.
         max_memory: bytes that the fit may use, without those that this process has before, and without the pages of
             the feature file, which the kernel keeps for as long as there is room. By default half of the machine's.
+        group_near_duplicates: rows whose features have at least this cosine are one group, and held out together
+            wherever the fit holds rows out, see :func:`heads.evaluation.alike.find_alike`; None for no such groups.
+        note: is called with a sentence on these groups.
 
     Returns:
         The head, with its metrics on the train and validation rows. (A dense head chose its best epoch on the latter.)
@@ -76,6 +82,7 @@ def fit_head(
     if out is not None:
         check_target(out)
     table = features if isinstance(features, FeatureTable) else load_features(features, tap)
+    table = grouped_by_likeness(table, group_near_duplicates, note)
     fitted = _with_metrics(table, fit_table(table, design, seed=seed, views=views, max_memory=max_memory))
     return fitted if out is None else save_head(out, fitted)
 

@@ -99,6 +99,14 @@ MaxMemory = Annotated[
     int | None,
     option("Memory to use; half of the machine's by default: 500MB, 4GB.", "--max-memory", metavar="SIZE", parser=size),
 ]
+GroupNearDuplicates = Annotated[
+    float | None,
+    option(
+        "Keep rows together whose features are so alike, such as 0.9: copies, series, frames of a film.",
+        "--group-near-duplicates",
+        metavar="SIMILARITY",
+    ),
+]
 HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
 FileOrDir = Annotated[
     str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")

@@ -331,7 +331,9 @@ def finetune(found: dict[str, Any]) -> str:
     behind = f"behind {found['boundary']}, cached in" if found["boundary"] else "on pixels, read in"
     compared = []
     for name in ("frozen", "finetuned"):
-        bounds = " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"].get("accuracy", ())) or "too few groups"
+        bounds = (
+            " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"].get("accuracy", ())) or "too few groups"
+        )
         compared.append([name, found[name]["accuracy"], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
     p_value = change.get("p_value")
     test = f"{change['groups']} groups" if change.get("groups") else "McNemar's test"

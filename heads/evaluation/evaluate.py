@@ -1,7 +1,7 @@
 """Measure how good a head is on rows that it was not fitted on, with NumPy alone."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from featurestore.errors import HeadError, StoreError, suggest
 from featurestore.store.file_format import TABULAR
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.results import Result
+from heads.evaluation.alike import grouped_by_likeness
 from heads.feature_table import FeatureTable
 from heads.kinds.base import MODEL, WEIGHTS, too_large
 from heads.metrics.clustered import clustered, recall_effects, share_interval
@@ -222,6 +223,8 @@ def evaluate(
     split: str = "test",
     *,
     max_memory: int | None = None,
+    group_near_duplicates: float | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Measure a saved head on one split of a feature file. Classes are matched by name.
 
@@ -233,6 +236,7 @@ def evaluate(
         features: feature file, or folder; files of the head's features are found by their fingerprint.
         split: which rows.
         max_memory: bytes that may be used, see :func:`heads.fit.fit_head`.
+        group_near_duplicates, note: see :func:`heads.fit.fit_head`; intervals are wider for groups.
 
     Raises:
         HeadError: no readable head, or one that takes more memory; a class that it does not know, or no such rows.
@@ -251,7 +255,9 @@ def evaluate(
     needed = _COPIES * sum(file.stat().st_size for file in files if file.is_file())
     if why := too_large(needed, max_memory, "its arrays take", "a smaller head"):
         raise HeadError(f"{head}: {why}")
-    return answers(load_head(head), features, split).measured(Path(head))
+    fitted = load_head(head)
+    table = grouped_by_likeness(_features_for(fitted, features), group_near_duplicates, note)
+    return answers(fitted, table, split).measured(Path(head))
 
 
 @dataclass(frozen=True, eq=False)

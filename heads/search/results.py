@@ -37,6 +37,7 @@ class SweepSettings:
         smallest: whether the smallest head that is as good as the best was taken.
         exhaustive: whether all designs were judged on all rows, however many there are, see
             :mod:`heads.search.halving`.
+        group_near_duplicates: least similarity of rows that were kept together; None where none were.
     """
 
     features: str | None
@@ -49,6 +50,7 @@ class SweepSettings:
     ensemble: int = 1
     smallest: bool = False
     exhaustive: bool = False
+    group_near_duplicates: float | None = None
 
     @classmethod
     def from_document(cls, values: SettingsDocument) -> "SweepSettings":
@@ -56,8 +58,11 @@ class SweepSettings:
         return cls(**{"features": None, "sampler": None, "exhaustive": True} | values)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self)
+        """Return plain JSON types, without groups of near-duplicates where there are none."""
+        values = asdict(self)
+        if self.group_near_duplicates is None:
+            del values["group_near_duplicates"]
+        return values
 
     def of_trials(self) -> dict[str, Any]:
         """Return the settings that the trials depend on, as the first line of ``trials.jsonl`` holds them."""

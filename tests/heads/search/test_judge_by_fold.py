@@ -59,7 +59,9 @@ def test_what_is_held_out_has_no_part_in_its_fold(digits):
             before[kind].scores[others], after[kind].scores[others], 0, tolerances.get(kind, 2e-4), err_msg=kind
         )
         rest = np.setdiff1d(np.arange(len(division.judged)), place)  # of these folds it is a training row
-        assert np.abs(before[kind].scores[rest] - after[kind].scores[rest]).max() > (1e-5 if kind == "svm" else 1e-3), kind
+        assert np.abs(before[kind].scores[rest] - after[kind].scores[rest]).max() > (1e-5 if kind == "svm" else 1e-3), (
+            kind
+        )
 
 
 @pytest.mark.parametrize("streamed", [False, True])
