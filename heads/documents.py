@@ -121,7 +121,7 @@ class SettingsDocument(TypedDict):
     ensemble: NotRequired[Count]
     smallest: NotRequired[bool]
     exhaustive: NotRequired[bool]
-    group_near_duplicates: NotRequired[Number]
+    group_near_duplicates: NotRequired[Number | None]
 
 
 class CalibrationDocument(TypedDict):

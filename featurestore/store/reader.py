@@ -344,8 +344,10 @@ def _columns(attributes: Mapping[str, str]) -> tuple[file_format.Column, ...]:
     if file_format.COLUMNS_ATTRIBUTE not in attributes:
         return ()
     found = tuple(_typed(file_format.COLUMNS_ATTRIBUTE, attributes, list[file_format.Column]))
-    if not found or len({column.name for column in found}) < len(found) or any(len(set(c.codes)) > 2 for c in found):
+    if not found or len({column.name for column in found}) < len(found):
         raise CorruptFileError("its numeric columns are not each of another name: the file was altered")
+    if any(len(column.codes) > 2 or len(set(column.codes)) < len(column.codes) for column in found):
+        raise CorruptFileError("its numeric columns have codes that are not two texts: the file was altered")
     return found
 
 

@@ -58,11 +58,8 @@ class SweepSettings:
         return cls(**{"features": None, "sampler": None, "exhaustive": True} | values)  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without groups of near-duplicates where there are none."""
-        values = asdict(self)
-        if self.group_near_duplicates is None:
-            del values["group_near_duplicates"]
-        return values
+        """Return plain JSON types."""
+        return asdict(self)
 
     def of_trials(self) -> dict[str, Any]:
         """Return the settings that the trials depend on, as the first line of ``trials.jsonl`` holds them."""

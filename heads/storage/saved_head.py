@@ -171,8 +171,10 @@ def _read_document(path: Path) -> HeadDocument:
     if ("fitted_on" in values) != ("chosen_by" in values):
         raise ValueError("fitted_on stands there without chosen_by, or the other way round")
     numeric = len(values.get("numeric", []))
-    if bool(numeric) != (version["format_version"] >= NUMERIC) or not (values["inputs"] or numeric):
-        raise ValueError("its numeric columns do not fit its version")
+    if bool(numeric) != (version["format_version"] >= NUMERIC):
+        raise ValueError(f"version {version['format_version']} with {numeric} numeric columns")
+    if not (values["inputs"] or numeric):
+        raise ValueError("no inputs, and no numeric columns")
     if numeric > values["width"] or len({each["name"] for each in values.get("numeric", [])}) < numeric:
         raise ValueError("it has more numeric columns than features, or two of one name")
     return values

@@ -88,7 +88,7 @@ def test_folds_and_intervals_keep_them_together(frames, tmp_path):
         next(trial.mean for trial in run.trials if trial.design.kind == "knn") for run in (plain, kept)
     ]  # a film's other frames tell the class
     assert knn[0] > knn[1] + 0.1
-    assert "group_near_duplicates" not in plain.settings.to_dict()
+    assert plain.settings.to_dict()["group_near_duplicates"] is None
     assert kept.settings.to_dict()["group_near_duplicates"] == 0.95 and kept.test.groups < kept.test.rows
     with pytest.raises(HeadError, match="another sweep"):
         sweep(frames, tmp_path / "kept", **options)
