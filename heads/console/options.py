@@ -102,9 +102,9 @@ MaxMemory = Annotated[
 GroupNearDuplicates = Annotated[
     float | None,
     option(
-        "Keep rows together whose features are so alike, such as 0.9: copies, series, frames of a film.",
+        "Keep rows together whose features are so alike, such as 0.9.",
         "--group-near-duplicates",
-        metavar="SIMILARITY",
+        metavar="0..1",
     ),
 ]
 HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
@@ -127,7 +127,8 @@ def _open(
         str | None, option("Finds groups in paths, such as 'person\\d+'.", metavar="REGEX", group=SOURCE)
     ] = None,
     column: Annotated[
-        list[str] | None, option("Manifest column of numbers: the tap `tabular`; repeatable.", group=SOURCE)
+        list[str] | None,
+        option("Manifest column of numbers, for the tap `tabular`; repeatable.", metavar="NAME", group=SOURCE),
     ] = None,
     exclude: Annotated[list[str] | None, option("Class or folder to leave out; repeatable.", group=SOURCE)] = None,
     contained: Annotated[

@@ -129,6 +129,7 @@ def _file_text(file: dict[str, Any]) -> str:
         "features": features,
         "views": f"{file['views']['rows']} ({file['views']['augment']})" if file["views"]["rows"] else "none",
         "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),
+        **({"numeric": ", ".join(file["columns"])} if file.get("columns") else {}),
         **({"groups": f"{file['groups']:,}"} if file["groups"] else {}),
         "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {spec['resize']}",
         **{name: file["provenance"][name] for name in ("licence", "revision") if file["provenance"].get(name)},
