@@ -1,6 +1,6 @@
 """Images and labels in memory: which arrays serve, and the source that is made of them."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import SourceError
 from featurestore.images.picture import scale16
 from featurestore.sources.base import ImageData, Source
-from featurestore.sources.numeric import LARGEST, NO_COLUMNS, NumericColumns, check_names
+from featurestore.sources.numeric import NumericColumns, coded
 from featurestore.sources.samples import Dataset, Sample
 from featurestore.sources.split_names import split_named
 
@@ -25,8 +25,9 @@ class ArraySource(Source):
         splits: N words such as train, val, test; by default :func:`featurestore.extract` divides each class.
         ids: N distinct names; by default the index.
         groups: N names of groups whose images must not be divided, such as patients; "" for none. By default all are.
-        tabular: numbers (N, C) that belong to the images, such as age, NaN for missing ones: the tap ``tabular``.
-        columns: the C names of its columns; a data frame has its own, and by default they are ``column 0`` and so on.
+        tabular: numbers that belong to the images, such as ``{"age": [61, None, 48], "sex": ["F", "M", "M"]}`` or a
+            data frame: N of each name, of which None and NaN are missing; two texts become 0 and 1. They are the tap
+            ``tabular``.
 
     Raises:
         SourceError: shapes, types or values are others than these, or there is a single class.
@@ -51,8 +52,7 @@ class ArraySource(Source):
         splits: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
         groups: Sequence[object] | None = None,
-        tabular: ArrayLike | None = None,
-        columns: Sequence[str] | None = None,
+        tabular: Mapping[str, Iterable[object]] | None = None,
     ) -> None:
         self._images = checked_images(np.asarray(images), name)
         n = len(self._images)
@@ -60,16 +60,14 @@ class ArraySource(Source):
         keys = [str(i).zfill(len(str(n - 1))) for i in range(n)] if ids is None else [str(key) for key in ids]
         words = [""] * n if splits is None else [split_named(str(word), name) for word in splits]
         named = [""] * n if groups is None else [str(group) for group in groups]
-        numbers, numeric = _numbers(tabular, columns, name)
-        values = [tuple(row) for row in numbers.tolist()] if numeric.names else [()] * n
         counts: dict[str, Sized] = {"labels": index, "ids": keys, "splits": words, "groups": named}
-        counts |= {} if tabular is None else {"rows of numbers": numbers}
         if any(len(found) != n for found in counts.values()):
             told = ", ".join(f"{len(found)} {what}" for what, found in counts.items())
             raise SourceError(f"{name}: {n} images, {told}")
         self._rows = {key: i for i, key in enumerate(keys)}
         if len(self._rows) < n:
             raise SourceError(f"{name}: {n - len(self._rows)} ids stand twice: each image needs its own")
+        numeric, values = _numbers({} if tabular is None else tabular, name, n)
         samples = [
             Sample(id=key, path="", label=index[i], split=words[i], group=named[i], values=values[i])
             for key, i in sorted(self._rows.items())
@@ -110,33 +108,23 @@ def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _numbers(
-    tabular: ArrayLike | None, columns: Sequence[str] | None, name: str
-) -> tuple[NDArray[np.float32], NumericColumns]:
-    """Return the numbers (N, C) of the images, and the names of their columns.
+    tabular: Mapping[str, Iterable[object]], name: str, rows: int
+) -> tuple[NumericColumns, list[tuple[float, ...]]]:
+    """Return the numeric columns, and the numbers of each image; see :func:`featurestore.sources.numeric.coded`.
 
     Raises:
-        SourceError: they are no finite numbers, or there are not as many names as columns.
+        SourceError: a column has another length, or holds neither numbers nor two texts.
     """
-    if tabular is None:
-        if columns is not None:
-            raise SourceError(f"{name}: columns are named, but there are no numbers: give them as tabular")
-        return np.empty((0, 0), np.float32), NO_COLUMNS
-    try:
-        numbers = np.asarray(tabular, np.float32)
-    except (TypeError, ValueError) as error:
-        raise SourceError(f"{name}: tabular holds no numbers ({error}): code texts as 0 and 1") from error
-    if numbers.ndim != 2 or not numbers.shape[1]:
-        raise SourceError(f"{name}: tabular must have shape (N, C), not {numbers.shape}: give a column for each number")
-    if not (np.isnan(numbers) | (np.abs(numbers) <= LARGEST)).all():
-        raise SourceError(
-            f"{name}: tabular holds numbers beyond {LARGEST:g}: give finite ones, NaN where one is missing"
-        )
-    found = getattr(tabular, "columns", None) if columns is None else columns
-    names = [f"column {i}" for i in range(numbers.shape[1])] if found is None else [str(each) for each in found]
-    if len(names) != numbers.shape[1]:
-        raise SourceError(f"{name}: {len(names)} names for {numbers.shape[1]} columns of numbers: name each of them")
-    check_names(names, name)
-    return numbers, NumericColumns(tuple(names), ((),) * len(names))
+    columns = {str(key): [_cell(value) for value in values] for key, values in tabular.items()}
+    for key, cells in columns.items():
+        if len(cells) != rows:
+            raise SourceError(f"{name}: {rows} images, but {len(cells)} numbers in column {key!r}: give one for each")
+    found, numbers = coded([*columns], [*enumerate(zip(*columns.values(), strict=True))], name)
+    return found, numbers or [()] * rows
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _classes(labels: NDArray[Any], class_names: Sequence[str] | None, name: str) -> tuple[list[int], tuple[str, ...]]:

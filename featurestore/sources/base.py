@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import ImageError, SourceError, suggest
 from featurestore.images.decode import file_in_turn, hash_file, read_file
+from featurestore.sources.columns import Samples
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.numeric import NO_COLUMNS, NumericColumns
 from featurestore.sources.options import SourceOptions
@@ -95,10 +96,16 @@ class Source(ABC):
             raise SourceError(f"{self.name}: none of its {len(listed)} images can be read ({first_of(failures)})")
         return replace(self._listing, samples=samples, failures=_by_path(failures))
 
+    def narrowed(self, samples: Sequence[Sample]) -> Self:
+        """Return a source of some of the samples of :meth:`listing` only."""
+        narrowed = copy(self)
+        narrowed._listing = replace(self._listing, samples=samples)
+        return narrowed
+
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source that can read these samples in another process, and is small enough to be sent there."""
-        part = copy(self)
-        part._listing = replace(self._listing, samples=[], failures=[])
+        part = self.narrowed([])
+        part._listing = replace(part._listing, failures=[])
         return part
 
     def read(self, sample: Sample) -> ImageData:
@@ -166,6 +173,12 @@ class FileSource(Source):
         super().__init__(listing)
         self._root = str(root)
 
+    def narrowed(self, samples: Sequence[Sample]) -> Self:
+        """Return a source of some of the samples of :meth:`listing` only."""
+        narrowed = copy(self)
+        narrowed._listing = replace(self._listing, samples=samples)
+        return narrowed
+
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source as :meth:`Source.part`, which works from any working directory."""
         part = super().part(samples)
@@ -210,13 +223,16 @@ class Format:
 
 
 class Row(NamedTuple):
-    """One image as a folder or a table names it; split, group and values are empty where it names none."""
+    """One image as a folder or a table names it; split, group and values are empty where it names none, and the number
+    is -1 where the source finds it by its path.
+    """
 
     id: str
     path: str
     class_name: str
     split: str
     group: str = ""
+    number: int = -1
     values: tuple[float, ...] = ()
 
 
@@ -242,29 +258,27 @@ def listing_of(
     Raises:
         SourceError: no rows, or rows of a single class.
     """
-    rows, failures = sorted(rows), list(failures)
+    index: dict[str, int] = {}
+    samples = Samples.of(
+        Sample(
+            id=row.id, path=row.path, label=index.setdefault(row.class_name, len(index)), split=row.split,
+            group=row.group, index=row.number, values=row.values,
+        )
+        for row in rows
+    )  # fmt: skip
+    failures = list(failures)
     counts = dict(sorted((skipped or {}).items()))
-    if not rows:
+    if not samples:
         passed = [f"{n} {reason}" for reason, n in counts.items()] + ([first_of(failures)] if failures else [])
         raise SourceError(f"{where}: no images of a class (passed over: {', '.join(passed) or 'nothing'}): {remedy}")
-    class_names = tuple(sorted({row.class_name for row in rows}))
+    class_names = tuple(sorted(index))
     if len(class_names) == 1:
         raise SourceError(f"{where}: only one class, {class_names[0]!r}: {remedy}")
-    index = {class_name: i for i, class_name in enumerate(class_names)}
+    place = {class_name: i for i, class_name in enumerate(class_names)}
     return Dataset(
         name=name,
         class_names=class_names,
-        samples=[
-            Sample(
-                id=row.id,
-                path=row.path,
-                label=index[row.class_name],
-                split=row.split,
-                group=row.group,
-                values=row.values,
-            )
-            for row in rows
-        ],
+        samples=samples.relabelled(np.array([place[class_name] for class_name in index], np.int32)[samples.labels]),
         failures=_by_path(failures),
         skipped=counts,
         columns=numeric.names,

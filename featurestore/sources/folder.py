@@ -1,7 +1,7 @@
 """A folder of class folders, or of split folders that hold class folders."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from featurestore.errors import SourceError
@@ -37,14 +37,16 @@ class FolderSource(FileSource):
         folders = Counter(path.rpartition("/")[0] for path in tree.images)
         above = 1 if has_split_folders(folders, root) else 0
         known = {folder: _class_and_split(folder, above) for folder in folders}
-        rows: list[Row] = []
-        for path in tree.images:
-            if found := known[path.rpartition("/")[0]]:
-                rows.append(Row(path, path, *found))
-            else:
-                tree.skipped["without a class folder"] += 1
+
+        def rows() -> Iterator[Row]:
+            for path in tree.images:
+                if found := known[path.rpartition("/")[0]]:
+                    yield Row(path, path, *found)
+
+        if count := sum(folders[folder] for folder, found in known.items() if not found):
+            tree.skipped["without a class folder"] += count
         failures = [Failure(path=path, reason=reason) for path, reason in tree.failures]
-        super().__init__(root, listing_of(name, root, rows, failures, tree.skipped, _REMEDY))
+        super().__init__(root, listing_of(name, root, rows(), failures, tree.skipped, _REMEDY))
 
 
 def _open(where: str, name: str, options: SourceOptions) -> FolderSource:

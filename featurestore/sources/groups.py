@@ -9,6 +9,7 @@ from msgspec import structs
 
 from featurestore.errors import SourceError
 from featurestore.sources.base import Source
+from featurestore.sources.columns import Samples
 from featurestore.sources.samples import Sample
 
 
@@ -27,8 +28,10 @@ def grouped(source: Source, pattern: str) -> Source:
     except re.error as error:
         raise SourceError(f"{source.name}: group pattern {pattern!r} is no regular expression ({error})") from error
     listing = source.listing()
-    samples = [structs.replace(sample, group=_name(find(sample.path or sample.id))) for sample in listing.samples]
-    if not any(sample.group for sample in samples):
+    samples = Samples.of(
+        structs.replace(sample, group=_name(find(sample.path or sample.id))) for sample in listing.samples
+    )
+    if not any(samples.groups.names):
         first = samples[0].path or samples[0].id
         raise SourceError(
             f"{source.name}: group pattern {pattern!r} is found in no path (the first is {first!r}): "

@@ -12,8 +12,8 @@ from featurestore.errors import SourceError
 
 MOST_COLUMNS, MOST_CHARACTERS = 1000, 200
 """Most numeric columns of a data set, and most characters of a column's name and of a text that is coded."""
-_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none"))
-LARGEST = 1e15
+_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "<na>"))
+_LARGEST = 1e15
 """Greatest number that heads take."""
 _SHOWN = 40
 """Characters of a cell that a message shows."""
@@ -75,7 +75,7 @@ def coded(
         >>> columns.codes, values
         (((), ('F', 'M')), [(61.0, 1.0), (nan, 0.0), (48.0, 1.0)])
     """
-    check_names(names, where)
+    _check_names(names, where)
     columns = NumericColumns(tuple(names), tuple(_codes(i, name, cells, where) for i, name in enumerate(names)))
     values = [
         tuple(columns.number(i, cell, f"{where}, line {line}") for i, cell in enumerate(row)) for line, row in cells
@@ -83,7 +83,7 @@ def coded(
     return columns, values
 
 
-def check_names(names: Sequence[str], where: str) -> None:
+def _check_names(names: Sequence[str], where: str) -> None:
     """Check the names of numeric columns.
 
     Raises:
@@ -125,4 +125,4 @@ def _number(cell: str) -> float | None:
         value = float(cell)
     except ValueError:
         return None
-    return value if isfinite(value) and abs(value) <= LARGEST else None
+    return value if isfinite(value) and abs(value) <= _LARGEST else None

@@ -1,5 +1,6 @@
 """What a source holds, as plain data: its samples, the inputs that gave none, and both together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -48,7 +49,8 @@ class Dataset:
     Attributes:
         name: of the data set.
         class_names: class `i` is ``class_names[i]``.
-        samples: sorted by their ids.
+        samples: sorted by their ids. With digests it is a list; what the names alone tell may be
+            :class:`featurestore.sources.columns.Samples`.
         failures: sorted by their paths.
         skipped: how many files were passed over, by reason.
         columns: names of the numeric columns, such as ``age``.
@@ -58,7 +60,7 @@ class Dataset:
 
     name: str
     class_names: tuple[str, ...]
-    samples: list[Sample]
+    samples: Sequence[Sample]
     failures: list[Failure] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     partial: bool = False

@@ -115,6 +115,8 @@ PADDED_BYTES = 64 * 2**20
 """Most bytes of a str array, see above."""
 
 SUFFIX = ".h5"
+SHARDS = ".shards"
+"""End of the name of a folder of feature files that are one, see :mod:`featurestore.store.shards`."""
 
 MAX_STEM = 240
 """Bytes of a feature file's name without its suffix: a file system takes 255, with what is behind those of drafts."""

@@ -1,42 +1,33 @@
-"""Reading a feature file: the only code that opens HDF5 for reading.
-
-A file may come from anybody, so :mod:`featurestore.store.structure` checks it before a value is read.
-"""
+"""Reading what was extracted: a feature file, or a folder of shards."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.errors import CorruptFileError, StoreError
+from featurestore.errors import StoreError
 from featurestore.sources.samples import Sample
-from featurestore.spec import ExtractionSpec
-from featurestore.store import file_format, structure
+from featurestore.store import feature_file, file_format, shards
 from featurestore.store.remote import is_remote, local_copy
-from featurestore.system.documents import parse
-from featurestore.system.files import check_filled, why
+from featurestore.system.files import why
 from featurestore.system.printing import printable
 from featurestore.system.results import Result
 
-T = TypeVar("T")
-
 
 class FeatureStore:
-    """One feature file, checked and open for reading.
+    """One feature file, or a folder of shards (:mod:`featurestore.store.shards`), checked and open for reading.
 
     Features are memory-mapped, read-only, and so are texts until they are asked for; everything else is read on
     opening. No handle to HDF5 stays open, so a later extraction can replace the file while this object goes on showing
     the old one.
 
     Attributes:
-        path: the file.
+        path: the file, or the folder.
         dataset: name of the data set.
         spec: how the features were made.
         class_names: class `i` is ``class_names[i]``.
@@ -65,43 +56,20 @@ class FeatureStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        with _open(self.path) as file:
-            attributes = structure.check_attributes(file)
-            self.spec = ExtractionSpec.from_json(attributes["spec"])
-            if self.spec.fingerprint != attributes["fingerprint"]:
-                raise CorruptFileError("its fingerprint does not match its spec: the file was altered")
-            version = int(attributes[file_format.VERSION_ATTRIBUTE])
-            structure.check_datasets(file, self.spec, version)
-            self.dataset = attributes["dataset"]
-            self.augment = attributes["augment"]
-            self.class_names = _class_names(attributes)
-            self.columns = _columns(attributes)
-            self.provenance: dict[str, Any] = asdict(_typed("provenance", attributes, file_format.Provenance))
-            self.content_digest = attributes["content_digest"]
-            structure.check_values(file, len(self.class_names))
-            self.labels: NDArray[np.int32] = file[file_format.LABEL][()]
-            self.view_rows: NDArray[np.int32] = file[file_format.VIEWS][file_format.ROW][()]
-            self.view_numbers: NDArray[np.int32] = file[file_format.VIEWS][file_format.NUMBER][()]
-            failed = [
-                file_format.decode(file[file_format.FAILURES][name][()]).tolist()
-                for name in file_format.FAILURE_COLUMNS
-            ]
-            self.failures: tuple[tuple[str, str], ...] = tuple(zip(*failed, strict=True))
-            there = [name for name in file_format.TEXT_COLUMNS if name in file_format.columns(version)]
-            self._texts = {name: _map(self.path, file[name]) for name in there}
-            # A file of version 3 has the column in any case.
-            self.grouped = file_format.GROUP in self._texts and bool((self._texts[file_format.GROUP] != b"").any())
-            # Of a file without groups these texts are one, shown N times.
-            self._texts.setdefault(file_format.GROUP, np.broadcast_to(np.bytes_(b""), self.labels.shape))
-            self._features, self._views = (
-                {tap: _map(self.path, file[name]) for tap, name in file_format.feature_names(self.taps, group).items()}
-                for group in ("", file_format.VIEWS)
-            )
-            self._numbers = None
-            if self.columns:
-                self._numbers = _map(self.path, file[file_format.TABULAR])
-                if self._numbers.shape[1] != len(self.columns):
-                    raise CorruptFileError("its numbers have other columns than are named: the file was altered")
+        found = shards.read(self.path) if shards.is_sharded(self.path) else feature_file.read(self.path)
+        self.spec, self.dataset, self.class_names = found.spec, found.dataset, found.class_names
+        self.augment, self.provenance, self.failures = found.augment, found.provenance, found.failures
+        self.labels, self.view_rows, self.view_numbers = found.labels, found.view_rows, found.view_numbers
+        self.content_digest = shards.content_digest(found)
+        self.columns, self._numbers = found.columns, found.numbers
+        # A file of version 3 has the texts in any case.
+        self.grouped = file_format.GROUP in found.texts and not (
+            self.columns and _is_empty(found.texts[file_format.GROUP])
+        )
+        self._files, self._features, self._views = found.files, found.features, found.views
+        # Of a file without groups these texts are one, shown N times.
+        nothing = np.broadcast_to(np.bytes_(b""), self.labels.shape)
+        self._texts = {file_format.GROUP: nothing} | found.texts
 
     def close(self) -> None:
         """Let go of the file, as soon as no array of it is left. Its features can then no longer be asked for."""
@@ -207,24 +175,26 @@ class FeatureStore:
     def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
         """Return the samples of these rows, by default of all."""
         names: tuple[str, ...] = ("id", "path", "digest", "label", "split", "group")
+        numbers = self._numbers
         if rows is None:
             lists = [self.labels.tolist() if name == "label" else list(self.texts(name)) for name in names]
-            numbers = self._numbers
         else:
             columns = (self.ids, self.paths, self.digests, self.labels, self.splits, self.groups)
             lists = [column[list(rows)].tolist() for column in columns]
-            numbers = None if self._numbers is None else self._numbers[list(rows)]
+            numbers = None if numbers is None else numbers[list(rows)]
         if numbers is not None:
-            names, lists = (*names, "values"), [*lists, list(map(tuple, numbers.tolist()))]
+            names, lists = (*names, "values"), [*lists, list(map(tuple, np.asarray(numbers).tolist()))]
         return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
     def summary(self) -> dict[str, Any]:
         """Return what ``featurestore info`` shows, as plain JSON types."""
         splits, counts = np.unique(self.splits, return_counts=True)
         shapes = {tap: [str(array.dtype), *array.shape[1:]] for tap, array in self._features.items()}
+        shard_count = {"shards": len(self._files)} if self.path.is_dir() else {}
         return {
             "path": str(self.path),
             "dataset": self.dataset,
+            **shard_count,
             "rows": len(self),
             "features": shapes,
             "views": {"rows": len(self.view_rows), "augment": self.augment},
@@ -238,31 +208,29 @@ class FeatureStore:
             **({"columns": [column.name for column in self.columns]} if self.columns else {}),
             "groups": len(set(self.texts(file_format.GROUP)) - {""}) if self.grouped else 0,
             "failures": [list(failure) for failure in self.failures],
-            "bytes": self.path.stat().st_size,
+            "bytes": sum(path.stat().st_size for path in self._files),
             "fingerprint": self.fingerprint,
             "spec": self.spec.to_dict(),
             "provenance": self.provenance,
         }
 
     def verify(self) -> None:
-        """Read the whole file and compare its content digest.
+        """Read all files whole and compare their content digests.
 
         Raises:
             CorruptFileError: the content is not what was written.
         """
-        with _open(self.path) as file:
-            version = int(structure.check_attributes(file)[file_format.VERSION_ATTRIBUTE])
-            structure.check_datasets(file, self.spec, version)
-            actual = file_format.content_digest(file, self.taps)
-        if actual != self.content_digest:
-            raise CorruptFileError(
-                f"{self.path}: content digest {actual[:12]}… differs from the recorded {self.content_digest[:12]}…: "
-                "the file was damaged or altered; extract it again, or copy it anew"
-            )
+        for path, content_digest in self._files.items():
+            feature_file.verify(path, self.spec, content_digest)
+
+
+def _is_empty(column: NDArray[np.bytes_]) -> bool:
+    return not any((column[block] != b"").any() for block in file_format.blocks(len(column), column.dtype.itemsize))
 
 
 def find_files(path: str | os.PathLike[str]) -> list[Path]:
-    """Return the feature file at `path`, or all feature files in the folder `path`, sorted.
+    """Return the feature file at `path`, or all feature files in the folder `path`, sorted; those of a folder of shards
+    are one.
 
     Args:
         path: or the ``https://`` or ``s3://`` address of a feature file, see :mod:`featurestore.store.remote`. What a
@@ -275,6 +243,8 @@ def find_files(path: str | os.PathLike[str]) -> list[Path]:
     if is_remote(path):
         return [local_copy(path, _verified)]
     path = Path(path)
+    if shards.is_sharded(path):
+        return [path]
     try:
         names = os.listdir(path)  # noqa: PTH208 (Path.glob passes over a folder that it may not read)
     except NotADirectoryError:
@@ -283,7 +253,9 @@ def find_files(path: str | os.PathLike[str]) -> list[Path]:
         raise StoreError(f"{path}: no such file or folder: run  featurestore extract  first") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({why(error)}): give a folder that you may read") from error
-    found = sorted(path / name for name in names if name.endswith(file_format.SUFFIX))
+    whole = [path / name for name in names if name.endswith(file_format.SUFFIX)]
+    divided = [path / name for name in names if name.endswith(file_format.SHARDS)]
+    found = sorted([*whole, *(folder for folder in divided if shards.has_index(folder))])
     if not found:
         raise StoreError(
             f"{path}: no feature file (*{file_format.SUFFIX}) in this folder: run  featurestore extract  first"
@@ -331,61 +303,3 @@ def _verified(path: Path) -> str:
     store = FeatureStore(path)
     store.verify()
     return store.content_digest
-
-
-def _class_names(attributes: Mapping[str, str]) -> tuple[str, ...]:
-    names = _typed("class_names", attributes, list[str])
-    if len(set(names)) < len(names):
-        raise CorruptFileError("its class names are not each of another class: the file was altered")
-    return tuple(names)
-
-
-def _columns(attributes: Mapping[str, str]) -> tuple[file_format.Column, ...]:
-    if file_format.COLUMNS_ATTRIBUTE not in attributes:
-        return ()
-    found = tuple(_typed(file_format.COLUMNS_ATTRIBUTE, attributes, list[file_format.Column]))
-    if not found or len({column.name for column in found}) < len(found):
-        raise CorruptFileError("its numeric columns are not each of another name: the file was altered")
-    if any(len(column.codes) > 2 or len(set(column.codes)) < len(column.codes) for column in found):
-        raise CorruptFileError("its numeric columns have codes that are not two texts: the file was altered")
-    return found
-
-
-def _typed(name: str, attributes: Mapping[str, str], kind: type[T]) -> T:
-    try:
-        return parse(attributes[name], kind)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading; whatever is found wrong with it becomes an error that names it."""
-    try:
-        check_filled(path)
-        before = path.stat()
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: no such feature file: run  featurestore extract  first") from error
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({why(error)}): give a feature file that you may read") from error
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except CorruptFileError as error:
-        raise type(error)(f"{path}: {error}") from error
-    except Exception as error:  # a file that somebody else made can break HDF5 and h5py in any way
-        reason = printable(" ".join(str(error).split()))
-        raise CorruptFileError(
-            f"{path}: not a readable feature file ({reason}): it is truncated, damaged or something else; "
-            "copy it anew, or extract again"
-        ) from error
-    # The features are mapped by name: they must be those of the file whose attributes were read.
-    if path.stat().st_ino != before.st_ino:
-        raise StoreError(f"{path}: replaced by an extraction while it was being opened: try again")
-
-
-def _map(path: Path, dataset: h5py.Dataset) -> NDArray[Any]:
-    """Memory-map one contiguous dataset (an empty one has nothing to map)."""
-    if not dataset.size:
-        return np.empty(dataset.shape, dataset.dtype)
-    return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)

@@ -99,18 +99,23 @@ def test_columns_that_a_manifest_lacks_and_sources_without_columns(images, tmp_p
 
 def test_numbers_of_arrays():
     images, labels = np.zeros((4, 8, 8), np.uint8), [0, 1, 0, 1]
-    source = ArraySource(images, labels, name="x", tabular=[[1, nan], [2, 0], [3, 1], [4, 0]], columns=["age", "sex"])
-    listing = source.listing()
-    assert listing.columns == ("age", "sex") and listing.codes == ((), ())
-    assert [sample.values[0] for sample in listing.samples] == [1, 2, 3, 4]
-    assert ArraySource(images, labels, name="x", tabular=np.ones((4, 1))).listing().columns == ("column 0",)
+    tabular = {"age": np.array([1, nan, 3, 4]), "sex": ["M", None, "F", "M"], "smokes": [True, False, True, True]}
+    listing = ArraySource(images, labels, name="x", tabular=tabular).listing()
+    assert listing.columns == ("age", "sex", "smokes") and listing.codes == ((), ("F", "M"), ("False", "True"))
+    assert [sample.values for sample in listing.samples][2:] == [(3, 0, 1), (4, 1, 1)]
+    assert [isnan(value) for value in listing.samples[1].values] == [True, True, False]
+    assert ArraySource(images, labels, name="x").listing().samples[0].values == ()
     for wrong, words in [
-        ({"tabular": np.ones((3, 1))}, "4 images, 4 labels, 4 ids, 4 splits, 4 groups, 3 rows of numbers"),
-        ({"tabular": np.ones(4)}, r"must have shape \(N, C\)"),
-        ({"tabular": [["a"]] * 4}, "holds no numbers"),
-        ({"tabular": [[np.inf]] * 4}, "beyond 1e"),
-        ({"tabular": np.ones((4, 2)), "columns": ["a"]}, "1 names for 2 columns"),
-        ({"columns": ["a"]}, "there are no numbers"),
+        ({"a": [1, 2, 3]}, "x: 4 images, but 3 numbers in column 'a': give one for each"),
+        ({"a": [1, 2, "b", 4]}, "x: column 'a' holds 'b' in line 2 among numbers"),
+        ({"a": [1, 2, np.inf, 4]}, "holds 'inf' in line 2 among numbers"),
     ]:
         with pytest.raises(SourceError, match=words):
-            ArraySource(images, labels, name="x", **wrong)
+            ArraySource(images, labels, name="x", tabular=wrong)
+
+
+def test_a_data_frame_has_the_names_of_its_columns():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"age": [1.5, nan], "sex": ["F", "M"]})
+    listing = ArraySource(np.zeros((2, 8, 8), np.uint8), [0, 1], name="x", tabular=frame).listing()
+    assert listing.columns == ("age", "sex") and listing.samples[0].values == (1.5, 0)
