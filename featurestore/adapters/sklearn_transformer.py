@@ -15,8 +15,9 @@ from featurestore.backbones import DEFAULT, Request
 from featurestore.backbones.network_cache import NetworkCache
 from featurestore.engines import AUTO
 from featurestore.errors import ImageError, NoImagesError, SourceError, StoreError, StoreLockedError
-from featurestore.extraction.extract import digested, extract
+from featurestore.extraction.extract import extract
 from featurestore.extraction.publishing import Extraction
+from featurestore.extraction.runner import digested
 from featurestore.images.decode import read_file
 from featurestore.sources.arrays import checked_images, to_uint8
 from featurestore.sources.base import ImageData, Source

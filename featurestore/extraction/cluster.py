@@ -122,7 +122,7 @@ def compute_on(
         return tallies
     for _ in range(TRIES):
         try:
-            with _backend(cluster) as workers:
+            with backend(cluster) as workers:
                 shards = _shards(works, requests, source, workers)
                 _run(works, shards, tallies, report)
             return tallies
@@ -170,7 +170,7 @@ def _run(works: Mapping[Job, Work], shards: Iterator[Shard], tallies: Sequence[T
 
 
 @contextmanager
-def _backend(cluster: str) -> Iterator[int]:
+def backend(cluster: str) -> Iterator[int]:
     """Make joblib use a cluster, and give the number of its workers."""
     from joblib import parallel_config
 

@@ -36,6 +36,7 @@ class Job:
         backbone: the network; or only its outline, if nothing is to be computed.
         spec: how its features are made.
         plan: what is there, and what is missing.
+        lock: handle of the lock under which the file is written.
         failures: reasons of images that were tried while the run was planned and gave no row, by digest.
         engine: that earlier runs have chosen for the network, if any.
         keep: for the runs to come.
@@ -44,6 +45,7 @@ class Job:
     backbone: backbones.Outline
     spec: ExtractionSpec
     plan: Plan
+    lock: int
     failures: Mapping[str, str] = field(default_factory=dict)
     engine: str | None = None
     keep: Keep | None = None

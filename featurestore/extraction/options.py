@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from featurestore import engines
 from featurestore.backbones import Request
-from featurestore.errors import BackboneError, suggest
+from featurestore.errors import BackboneError, FeatureStoreError, suggest
 from featurestore.extraction.cluster import check_cluster
 from featurestore.images import augment as augmentation
 from featurestore.images import decode
@@ -45,6 +45,10 @@ class ExtractionOptions:
         rehash: read all files, also those that look unchanged by their size, times and inode, and build every network.
         cluster: a number of processes on this machine, or the address of a Dask scheduler, see
             :mod:`featurestore.extraction.cluster`; None for this process alone.
+        shard_rows: most images of one feature file; a data set of more becomes a folder of such files, see
+            :mod:`featurestore.store.shards`. None for a million, or for what the folder that is there was made with.
+        shard: ``I/N``: compute only those of the files whose turn it is for part I (from 1) of N, such as a task of a
+            Slurm array; all tasks see the same store. None for all of them.
 
     Raises:
         BackboneError: a value that is none of these.
@@ -69,6 +73,8 @@ class ExtractionOptions:
     prune: bool
     rehash: bool
     cluster: str | None
+    shard_rows: int | None
+    shard: str | None
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -85,8 +91,22 @@ class ExtractionOptions:
             raise BackboneError(f"views {self.views}: it must be 0 to {file_format.MOST_VIEWS:,}")
         if self.augment is not None:
             augmentation.check(self.augment)
+        if self.shard_rows is not None and self.shard_rows < 1:
+            raise FeatureStoreError(f"shard rows {self.shard_rows}: it must be at least 1")
         if self.cluster is not None:
             check_cluster(self.cluster)
+        if self.shard is not None and self.cluster is not None:
+            raise FeatureStoreError("shard and cluster both divide the work: give one of them")
+        self.turn()
+
+    def turn(self) -> tuple[int, int]:
+        """Return which part of how many is to be computed, counted from 0."""
+        if self.shard is None:
+            return 0, 1
+        number, slash, count = self.shard.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise FeatureStoreError(f"shard {self.shard!r}: write I/N, such as 1/8 for the first of eight")
+        return int(number) - 1, int(count)
 
     def requests(self, networks: Mapping[str, str]) -> list[Request]:
         """Return how each network is built; `networks` are names of backbones, each with its weights."""

@@ -91,22 +91,29 @@ class Plan:
 
 
 def make_plan(
+    target: Path,
     folder: Path,
     dataset: Dataset,
     spec: ExtractionSpec,
-    *,
     prune: bool = False,
     views: int | None = None,
     augment: str | None = None,
 ) -> Plan:
-    """Look at the store and plan the rest. The caller holds the store's lock and closes ``plan.rows``.
+    """Look at the store and plan the rest. The caller holds the lock of the target and closes ``plan.rows``.
+
+    Args:
+        target: the feature file to be.
+        folder: the store, whose other files may have rows of the same images.
+        dataset: all images.
+        spec: how their rows are made.
+        prune: drop rows of images that the data set no longer holds.
+        views, augment: see :class:`featurestore.extraction.options.ExtractionOptions`.
 
     Raises:
         StoreError: rows would be lost, and `prune` does not allow it; or the file has views of another preset.
         SpecMismatchError: the target holds features of another spec.
         CorruptFileError: the target or its journal is damaged.
     """
-    target = file_format.file_in(folder, dataset.name, spec)
     previous = _previous(target, spec)
     rows = FinishedRows()
     digests: list[str] = []

@@ -1,6 +1,7 @@
 """From finished rows to the feature file, and what a run says of it."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -63,7 +64,7 @@ class Extraction(Result):
 
 
 def finish(
-    job: Job, tally: Tally, dataset: Dataset, lock: int, started: float, timing: dict[str, float], networks: int
+    job: Job, tally: Tally, dataset: Dataset, started: float, timing: dict[str, float], networks: int
 ) -> Extraction:
     """Publish what a job has, if that is anything new, and report.
 
@@ -71,7 +72,6 @@ def finish(
         job: all of whose rows are in its plan's files and journals now.
         tally: what this run has computed of it.
         dataset: all images.
-        lock: see :func:`featurestore.store.writer.publish`.
         started: when the run began, by :func:`time.monotonic`.
         timing: for the result.
         networks: number of those that computed rows in this run.
@@ -84,7 +84,7 @@ def finish(
     in_journals = sum(plan.rows.in_journals(item.key) for item in plan.order)
     plan.rows.close()
     if written:
-        publish(publication, lock)
+        publish(publication, job.lock)
     for path in worker_journals(plan.target):
         path.unlink()
     journal_path(plan.target).unlink(missing_ok=True)
@@ -106,6 +106,29 @@ def finish(
     log(plan.target, "end", rows=result.rows, computed=tally.rows, seconds=result.seconds, timing=timing,
         networks=networks, written=written)  # fmt: skip
     return result
+
+
+def together(results: Sequence[Extraction], path: Path) -> Extraction:
+    """Return what the extractions of parts of one data set, which lie in the folder `path`, have done together."""
+    classes = {name: Counter(counts) for name, counts in results[0].classes.items()}
+    for result in results[1:]:
+        for name, counts in result.classes.items():
+            classes[name].update(counts)
+    numbers = {
+        name: sum(getattr(result, name) for result in results)
+        for name in ("rows", "views", "computed", "resumed", "copied", "seconds")
+    }
+    columns = [split for split in file_format.FILE_SPLITS if any(split in counts for counts in classes.values())]
+    return Extraction(
+        path=path,
+        failures=[failure for result in results for failure in result.failures],
+        skipped=dict(sum((Counter(result.skipped) for result in results), Counter())),
+        notes=list(dict.fromkeys(note for result in results for note in result.notes)),
+        classes={name: {split: counts[split] for split in columns} for name, counts in classes.items()},
+        timing={key: round(sum(result.timing[key] for result in results), 3) for key in results[0].timing},
+        written=any(result.written for result in results),
+        **numbers,
+    )
 
 
 def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequence[Sample]) -> Publication:

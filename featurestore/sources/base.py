@@ -96,17 +96,15 @@ class Source(ABC):
             raise SourceError(f"{self.name}: none of its {len(listed)} images can be read ({first_of(failures)})")
         return replace(self._listing, samples=samples, failures=_by_path(failures))
 
-    def narrowed(self, samples: Sequence[Sample]) -> Self:
-        """Return a source of some of the samples of :meth:`listing` only."""
-        narrowed = copy(self)
-        narrowed._listing = replace(self._listing, samples=samples)
+    def narrowed(self, samples: Sequence[Sample], *, rest: bool) -> Self:
+        """Return a source of some of the samples of :meth:`listing` only, with or without what gave no sample."""
+        narrowed, listing = copy(self), replace(self._listing, samples=samples)
+        narrowed._listing = listing if rest else replace(listing, failures=[], skipped={})
         return narrowed
 
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source that can read these samples in another process, and is small enough to be sent there."""
-        part = self.narrowed([])
-        part._listing = replace(part._listing, failures=[])
-        return part
+        return self.narrowed([], rest=False)
 
     def read(self, sample: Sample) -> ImageData:
         """Return the data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode.decode` takes them. Many
@@ -173,12 +171,6 @@ class FileSource(Source):
         super().__init__(listing)
         self._root = str(root)
 
-    def narrowed(self, samples: Sequence[Sample]) -> Self:
-        """Return a source of some of the samples of :meth:`listing` only."""
-        narrowed = copy(self)
-        narrowed._listing = replace(self._listing, samples=samples)
-        return narrowed
-
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source as :meth:`Source.part`, which works from any working directory."""
         part = super().part(samples)
@@ -238,22 +230,24 @@ class Row(NamedTuple):
 
 def listing_of(
     name: str,
-    where: Path,
+    where: str | Path,
     rows: Iterable[Row],
     failures: Sequence[Failure] = (),
     skipped: Mapping[str, int] | None = None,
     remedy: str = "list images of two classes or more",
+    class_names: Sequence[str] | None = None,
     numeric: NumericColumns = NO_COLUMNS,
 ) -> Dataset:
-    """Return the data set of `rows`, without digests. The classes are the distinct names, sorted.
+    """Return the data set of `rows`, without digests.
 
     Args:
         name: of the data set.
         where: the folder or file that names the rows, for messages.
         rows: in any order.
-        failures, skipped: see :class:`featurestore.sources.samples.Dataset`.
-        numeric: the columns of the rows' values.
+        failures, skipped: see :class:`featurestore.sources.samples.Dataset`; they may grow while the rows are taken.
         remedy: what the user can do about a data set without images, or of one class.
+        class_names: in their order; by default the distinct ones of the rows, sorted.
+        numeric: the columns of the rows' values.
 
     Raises:
         SourceError: no rows, or rows of a single class.
@@ -271,9 +265,9 @@ def listing_of(
     if not samples:
         passed = [f"{n} {reason}" for reason, n in counts.items()] + ([first_of(failures)] if failures else [])
         raise SourceError(f"{where}: no images of a class (passed over: {', '.join(passed) or 'nothing'}): {remedy}")
-    class_names = tuple(sorted(index))
-    if len(class_names) == 1:
-        raise SourceError(f"{where}: only one class, {class_names[0]!r}: {remedy}")
+    if len(index) == 1:
+        raise SourceError(f"{where}: only one class, {next(iter(index))!r}: {remedy}")
+    class_names = tuple(sorted(index) if class_names is None else class_names)
     place = {class_name: i for i, class_name in enumerate(class_names)}
     return Dataset(
         name=name,
@@ -286,7 +280,7 @@ def listing_of(
     )
 
 
-def check_known(exclude: Iterable[str], known: Iterable[str], where: Path) -> None:
+def check_known(exclude: Iterable[str], known: Iterable[str], where: str | Path) -> None:
     """Check that each name to be left out is there.
 
     Raises:

@@ -108,7 +108,7 @@ class ManifestSource(FileSource):
         found, numbers = coded(numeric, cells, str(manifest))
         if numeric:
             rows = [row._replace(values=values) for row, values in zip(rows, numbers, strict=True)]
-        super().__init__(root, listing_of(name, manifest, rows, failures, skipped, _REMEDY, found))
+        super().__init__(root, listing_of(name, manifest, rows, failures, skipped, _REMEDY, numeric=found))
 
 
 class Line(NamedTuple):

@@ -36,7 +36,7 @@ class FolderSource(FileSource):
         check_known(exclude, tree.names, root)
         folders = Counter(path.rpartition("/")[0] for path in tree.images)
         above = 1 if has_split_folders(folders, root) else 0
-        known = {folder: _class_and_split(folder, above) for folder in folders}
+        known = {folder: class_and_split(folder, above) for folder in folders}
 
         def rows() -> Iterator[Row]:
             for path in tree.images:
@@ -61,7 +61,7 @@ FORMAT = Format(
 )
 
 
-def _class_and_split(folder: str, above: int) -> tuple[str, str] | None:
+def class_and_split(folder: str, above: int) -> tuple[str, str] | None:
     """Return what images directly in a folder are; None where they have no class.
 
     Args:
@@ -74,7 +74,7 @@ def _class_and_split(folder: str, above: int) -> tuple[str, str] | None:
     return parts[above], (split_of(parts[0]) or "") if above else ""
 
 
-def has_split_folders(folders: Mapping[str, int], root: Path) -> bool:
+def has_split_folders(folders: Mapping[str, int], root: str | Path) -> bool:
     """Tell whether the top folders are splits rather than classes. Folders without images do not count.
 
     Args:

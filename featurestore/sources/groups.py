@@ -75,12 +75,16 @@ def units(samples: Sequence[Sample]) -> list[int]:
     return [root(i) for i in range(len(samples))]
 
 
-def divided(samples: Iterable[Sample]) -> list[str]:
-    """Return a note about the groups whose images stand in several splits; none if there are none."""
+def divided(placed: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a note about the groups whose images stand in several splits; none if there are none.
+
+    Args:
+        placed: the group of each image, "" for none, and its split.
+    """
     splits: dict[str, Counter[str]] = {}
-    for sample in samples:
-        if sample.group:
-            splits.setdefault(sample.group, Counter())[sample.split] += 1
+    for group, split in placed:
+        if group:
+            splits.setdefault(group, Counter())[split] += 1
     broken = {name: found for name, found in splits.items() if len(found) > 1}
     if not broken:
         return []

@@ -5,13 +5,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.sources import csv_table, folder, npz
+from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, tar_shards, tfds
 from featurestore.sources.base import Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
 from featurestore.system.files import why
 
 FORMATS: list[Format] = [
+    tfds.FORMAT,
+    keras_sets.FORMAT,
+    tar_shards.FORMAT,
+    parquet.FORMAT,
     folder.FORMAT,
     csv_table.FORMAT,
     npz.FORMAT,
@@ -78,7 +82,7 @@ def source_at(path: str, options: SourceOptions) -> Source:
     if any(options.columns) and not (form and form.has_columns):
         raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
     if options.numeric and not (form and form.has_numbers):
-        raise SourceError(f"{path}: --column names numeric columns of a CSV, but there is none: add --labels FILE")
+        raise SourceError(f"{path}: numeric columns are taken from a CSV: add --labels FILE, or leave out --column")
     if options.group_column and options.group_pattern:
         raise SourceError(f"{path}: --group-column and --group-pattern both say what the groups are: give one of them")
     if form is None:

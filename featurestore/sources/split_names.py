@@ -42,6 +42,19 @@ def split_of(word: str) -> str | None:
     return SPLIT_WORDS[found["word"].replace(" ", "-")] if found else None
 
 
+def split_in_file_name(name: str) -> str | None:
+    """Return the split that stands as a word in the name of a shard: in ``train-00000-of-00005``, ``imagenet_val_01``.
+
+    None if there is none, or there are two.
+
+    Example:
+        >>> split_in_file_name("imagenet-val-000.tar"), split_in_file_name("latest.tar")
+        ('validation', None)
+    """
+    found = {split for word in re.split(r"[^A-Za-z]+", name) if (split := SPLIT_WORDS.get(word.lower()))}
+    return found.pop() if len(found) == 1 else None
+
+
 def split_named(word: str, where: str) -> str:
     """Return the split as :func:`split_of`, for a word that must name one.
 

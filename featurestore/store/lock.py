@@ -26,8 +26,13 @@ class _Holder:
 
 
 @contextmanager
-def store_lock(folder: Path) -> Iterator[int]:
+def store_lock(folder: Path, name: str = LOCK_NAME, patience: float = PATIENCE_SECONDS) -> Iterator[int]:
     """Create `folder` if need be, hold its lock, and give the handle that holds it.
+
+    Args:
+        folder: the store, or a folder of shards in it.
+        name: of the lock's file; each shard has one of its own.
+        patience: seconds to wait for another process.
 
     Raises:
         StoreLockedError: another process holds it; the message names that process.
@@ -35,11 +40,11 @@ def store_lock(folder: Path) -> Iterator[int]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = open_own(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT)
+        handle = open_own(folder / name, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise write_error(folder / LOCK_NAME, error) from error
+        raise write_error(folder / name, error) from error
     try:
-        _acquire(handle, folder)
+        _acquire(handle, folder, patience)
         # Only a hint for the message above: the lock itself is the system's.
         with suppress(OSError):
             os.ftruncate(handle, 0)
@@ -50,8 +55,8 @@ def store_lock(folder: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def _acquire(handle: int, folder: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _acquire(handle: int, folder: Path, patience: float) -> None:
+    deadline = time.monotonic() + patience
     while not lock_handle(handle):
         if time.monotonic() > deadline:
             raise StoreLockedError(

@@ -213,8 +213,8 @@ def shard_path(folder: Path, number: int) -> Path:
     return folder / f"{number:05d}{file_format.SUFFIX}"
 
 
-def write_index(folder: Path, count: int) -> Contents:
-    """Make the index of a folder that holds all its shards, and open them.
+def write_index(folder: Path, count: int) -> int:
+    """Make the index of a folder that holds all its shards, and return the number of :func:`repeats`.
 
     Args:
         folder: of the shards.
@@ -232,7 +232,7 @@ def write_index(folder: Path, count: int) -> Contents:
     entries = [Entry(path.name, len(shard.labels), digest) for shard in shards for path, digest in shard.files.items()]
     index = Index(entries, rows.tolist() if len(rows) <= _MOST_LISTED else None)
     write_whole(folder / INDEX, json.dumps(asdict(index), indent=1).encode())
-    return _as_one(shards, rows)
+    return len(rows)
 
 
 def repeats(shards: Sequence[Contents]) -> NDArray[np.intp]:

@@ -100,12 +100,12 @@ def publish(publication: Publication, lock: int) -> None:
         process.kill()
         process.wait()
         process.stdin.close()
-        remove_drafts(target.parent)
+        remove_drafts(target.parent, target.stem)
 
 
-def remove_drafts(folder: Path) -> None:
-    """Delete what a killed run left half-written. The caller holds the store's lock."""
-    for pattern in (f"*{file_format.SUFFIX}{DRAFT}", f"*{_OLD_DRAFT}"):
+def remove_drafts(folder: Path, stem: str = "*") -> None:
+    """Delete what killed runs left half-written of a feature file, or of all. The caller holds the lock of these."""
+    for pattern in (f"{stem}{file_format.SUFFIX}{DRAFT}", f"{stem}{_OLD_DRAFT}"):
         for draft in folder.glob(pattern):
             if not draft.is_dir():
                 draft.unlink(missing_ok=True)

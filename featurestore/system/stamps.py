@@ -8,6 +8,9 @@ import os
 import struct
 import time
 
+import numpy as np
+from numpy.typing import NDArray
+
 MARGIN_NS = 2 * 10**9
 """Coarsest clock of a file system in use (FAT's), in nanoseconds."""
 
@@ -18,10 +21,36 @@ STAMP = struct.Struct("<QQQqq")
 def stamp(path: str | os.PathLike[str]) -> bytes:
     """The stamp of the file at `path`, through symlinks; empty if it has none."""
     try:
-        found = os.stat(path)  # noqa: PTH116 (twice as fast as a Path)
+        return stamp_of(os.stat(path))  # noqa: PTH116 (twice as fast as a Path)
     except OSError:
         return b""
+
+
+def stamp_of(found: os.stat_result) -> bytes:
+    """The stamp of a file by its status."""
     return STAMP.pack(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def part_stamps(stamp: bytes, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[bytes]:
+    """The stamps of parts of a file, such as the members of an archive: that of the file, with place and size of the
+    part in it.
+
+    Args:
+        stamp: of the file; if it is empty, so are those of its parts.
+        starts, sizes: (N,), of the parts in bytes.
+    """
+    if not stamp:
+        return [b""] * len(starts)
+    device, inode, _, changed, altered = STAMP.unpack(stamp)
+    parts = np.empty((len(starts), 5), np.uint64)
+    parts[:, 0], parts[:, 2] = device, sizes
+    parts[:, 3:] = np.array([changed, altered], np.int64).view(np.uint64)
+    mixed = np.uint64(inode) + (starts.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64: no two places give one
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    parts[:, 1] = mixed ^ (mixed >> np.uint64(31))
+    raw = parts.astype("<u8").tobytes()
+    return [raw[at : at + STAMP.size] for at in range(0, len(raw), STAMP.size)]
 
 
 def horizon() -> int:

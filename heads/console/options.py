@@ -87,6 +87,22 @@ Resize = Annotated[
     spec.Resize | None, option("How an image becomes a square; the backbone's way by default.", group=NETWORK)
 ]
 Interpolation = Annotated[spec.Interpolation | None, option("Of the resizing.", group=NETWORK)]
+Dtype = Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)]
+Precision = Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)]
+Engine = Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)]
+BatchSize = Annotated[
+    int | None, option("Images per forward pass; what suits the machine by default.", group=COMPUTING)
+]
+Cluster = Annotated[
+    str | None, option("Processes to use, or a Dask scheduler: tcp://host:8786.", metavar="N|ADDRESS", group=COMPUTING)
+]
+ShardRows = Annotated[
+    int | None, option("Images of one file; more become a folder of files. A million by default.", group=COMPUTING)
+]
+Shard = Annotated[
+    str | None,
+    option("Only the files of part I of N, as in a Slurm array; the store is shared.", metavar="I/N", group=COMPUTING),
+]
 Decoder = Annotated[
     spec.Decoder, option("turbo: faster; draft: large JPEGs at less than their resolution.", group=COMPUTING)
 ]

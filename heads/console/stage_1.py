@@ -9,7 +9,6 @@ from featurestore import spec
 from heads.console import options, terminal, text
 from heads.console.app import FAILURES_LISTED, command
 from heads.console.options import (
-    COMPUTING,
     NETWORK,
     SOURCE,
     VIEWS,
@@ -51,17 +50,14 @@ def extract(
     crop_share: options.CropShare = None,
     views: Annotated[int | None, option("Augmented versions of each training image to keep too.", group=VIEWS)] = None,
     augment: Annotated[spec.Augment | None, option("What they look like; by default mild.", group=VIEWS)] = None,
-    dtype: Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)] = "float32",
-    precision: Annotated[spec.Precision, option("Type to compute in.", group=COMPUTING)] = "float32",
+    dtype: options.Dtype = "float32",
+    precision: options.Precision = "float32",
     decoder: options.Decoder = "pillow",
-    engine: Annotated[spec.Engine, option("What runs the network; auto: the faster one.", group=COMPUTING)] = "auto",
-    batch_size: Annotated[
-        int | None, option("Images per forward pass; what suits the machine by default.", group=COMPUTING)
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        option("Processes to use, or a Dask scheduler: tcp://host:8786.", metavar="N|ADDRESS", group=COMPUTING),
-    ] = None,
+    engine: options.Engine = "auto",
+    batch_size: options.BatchSize = None,
+    cluster: options.Cluster = None,
+    shard_rows: options.ShardRows = None,
+    shard: options.Shard = None,
     prune: Annotated[bool, option("Drop rows of images that SOURCE no longer holds.", "--prune", group=SOURCE)] = False,
     rehash: Annotated[
         bool, option("Read every file again, also those that look unchanged.", "--rehash", group=SOURCE)
@@ -78,7 +74,7 @@ def extract(
         source, store, networks, size=size, pool=pool, taps=tap or ("last",), preprocessing=preprocessing,
         resize=resize, interpolation=interpolation, crop_share=crop_share, dtype=dtype, views=views, augment=augment,
         precision=precision, decoder=decoder, engine=engine, batch_size=batch_size, prune=prune, rehash=rehash,
-        cluster=cluster, progress=loud, note=terminal.note if loud else None,
+        cluster=cluster, shard_rows=shard_rows, shard=shard, progress=loud, note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(results[0] if len(results) == 1 else results, as_json, quiet, text.extraction)
     if any(result.failures for result in results):

@@ -126,6 +126,7 @@ def _file_text(file: dict[str, Any]) -> str:
     values = {
         "file": f"{file['path']} ({file['bytes'] / 2**20:.1f} MiB)",
         "data set": f"{file['dataset']}: {file['rows']} rows, {len(file['classes'])} classes",
+        **({"shards": file["shards"]} if "shards" in file else {}),
         "features": features,
         "views": f"{file['views']['rows']} ({file['views']['augment']})" if file["views"]["rows"] else "none",
         "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),

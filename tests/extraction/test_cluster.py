@@ -23,6 +23,7 @@ from featurestore.extraction import cluster
 from featurestore.extraction.extract import extract_all
 from featurestore.extraction.job import Job, prepare
 from featurestore.extraction.plan import make_plan
+from featurestore.store.file_format import file_in
 from featurestore.store.journal import Journal, journal_path
 
 OPTIONS = {"size": 96, "batch_size": 4, "views": 3, "engine": "keras"}
@@ -118,8 +119,9 @@ def shards(source: ArraySource | Path, store: Path, networks: dict[str, str], ba
     requests = [Request(name, weights, 32, "avg", ("last",), None) for name, weights in networks.items()]
     jobs = []
     for backbone in map(backbones.load, requests):
-        plan = make_plan(store, opened.dataset(), backbone.spec())
-        jobs.append(Job(backbone, backbone.spec(), plan))
+        dataset, spec = opened.dataset(), backbone.spec()
+        plan = make_plan(file_in(store, dataset.name, spec), store, dataset, spec)
+        jobs.append(Job(backbone, spec, plan, lock=-1))
     works = prepare(jobs, opened, batch_size, "keras")
     return pickle.loads(pickle.dumps(list(cluster._shards(works, requests, opened, workers=2))))
 

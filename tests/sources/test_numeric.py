@@ -89,7 +89,7 @@ def test_columns_of_a_manifest_go_into_the_file_and_new_numbers_cost_no_features
 def test_columns_that_a_manifest_lacks_and_sources_without_columns(images, tmp_path):
     with pytest.raises(SourceError, match="no column 'weight': its columns are 'path', 'label', 'age', 'sex'"):
         open_source(images, labels=manifest(images, tmp_path / "m.csv"), columns=["weight"])
-    with pytest.raises(SourceError, match="--column names numeric columns of a CSV, but there is none"):
+    with pytest.raises(SourceError, match="numeric columns are taken from a CSV: add --labels FILE"):
         open_source(images, columns=["age"])
     with pytest.raises(SourceError, match="holds 'x' in line 3 among numbers"):
         open_source(

@@ -12,7 +12,7 @@ from featurestore.sources.opener import open_source
 
 def test_no_source(tmp_path):
     assert "no such file" in refused(tmp_path / "gone")
-    assert "neither a folder" in refused(put(tmp_path / "picture.jpg"))
+    assert "nor a folder" in refused(put(tmp_path / "picture.jpg"))
     assert "symlink loop" in refused(link(tmp_path / "loop", "loop"))
     assert "no CSV" in refused(tree(tmp_path / "x", "a/1.jpg", "b/2.jpg"), label_column="breed")
 

@@ -1,0 +1,329 @@
+"""Data sets of more images than one feature file should have: shard by shard, here or on a cluster.
+
+Each shard is a data set of its own: it is read, planned, computed, resumed and published like any other, under a lock
+of its own, so that memory does not grow with the whole, and tasks on several machines need nothing but the store. What
+concerns all images is decided without a look at the others: the partition says which shard an image belongs to, and a
+hash of its group or content says its split. The index of the folder is written by whoever publishes the last shard.
+"""
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featurestore import backbones
+from featurestore.backbones import Request
+from featurestore.errors import SourceError, StoreError
+from featurestore.extraction import partition
+from featurestore.extraction.cluster import TRIES, backend
+from featurestore.extraction.options import ExtractionOptions
+from featurestore.extraction.partition import SHARD_ROWS, Partition
+from featurestore.extraction.publishing import Extraction, together
+from featurestore.extraction.runner import Runner, digested
+from featurestore.sources.base import Source
+from featurestore.sources.columns import Samples
+from featurestore.sources.groups import divided
+from featurestore.sources.samples import Dataset
+from featurestore.sources.splits import DUPLICATE, hashed_splits
+from featurestore.spec import ExtractionSpec
+from featurestore.store import file_format, shards
+from featurestore.store.lock import PATIENCE_SECONDS, store_lock
+from featurestore.store.reader import FeatureStore
+from featurestore.store.writer import remove_drafts
+from featurestore.system.progress import Progress
+
+CLUSTER_PATIENCE = 600.0
+"""Seconds that a worker waits for one that still computes the same shard for a run whose client is gone."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One shard to be computed.
+
+    Attributes:
+        run_id: the same for all shards of a run.
+        source: that lists the images of the shard.
+        number: of the shard.
+        folder: the store.
+        requests: how each network is built.
+        options: of the run.
+        known: splits that images and groups have already, by digest and by group; None if the source gives the splits.
+        patience: seconds to wait for whoever else computes the shard.
+    """
+
+    run_id: str
+    source: Source
+    number: int
+    folder: Path
+    requests: list[Request]
+    options: ExtractionOptions
+    known: Mapping[str, str] | None
+    patience: float = PATIENCE_SECONDS
+
+
+def is_divided(source: Source, folder: Path, options: ExtractionOptions) -> bool:
+    """Tell whether a data set is to be a folder of shards: since it is too large for one file, or is one already."""
+    listing = source.listing()
+    if listing.partial:
+        return False
+    many = len(listing.samples) > (options.shard_rows or SHARD_ROWS)
+    return many or options.shard is not None or _partition_path(folder, listing).is_file()
+
+
+def extract_shards(
+    source: Source,
+    folder: Path,
+    options: ExtractionOptions,
+    requests: Sequence[Request],
+    runner: Runner,
+    report: Progress | None,
+) -> list[Extraction]:
+    """Do as :func:`featurestore.extract_all`, for a data set that is a folder of shards.
+
+    Raises:
+        SourceError: no image can be read.
+        StoreError: rows would be lost, and the options do not allow it.
+    """
+    listing = source.listing()
+    samples = listing.samples if isinstance(listing.samples, Samples) else Samples.of(listing.samples)
+    with store_lock(folder):
+        whole, numbers = _divided(folder, listing, samples, options)
+    part, parts = options.turn()
+    wanted = np.unique(numbers).tolist()
+    order, ordered, run_id = np.argsort(numbers, kind="stable"), np.sort(numbers), uuid.uuid4().hex
+    kept = None if any(samples.splits.names) else _kept_splits(folder, listing.name, whole)
+
+    def tasks() -> Iterator[Task]:
+        for number in (each for each in wanted if each % parts == part):
+            places = order[slice(*np.searchsorted(ordered, [number, number + 1]))]
+            some = source.narrowed(samples.take(places), rest=number == wanted[0])
+            yield Task(run_id, some, number, folder, list(requests), options, kept)
+
+    if options.cluster is None:
+        results = _here(tasks(), runner, len(samples), report)
+    else:
+        results = _on(options.cluster, lambda: map(_elsewhere, tasks()), len(samples), report)
+    gone = sorted(set(range(whole.count)) - set(wanted))
+    found = []
+    for of_one in zip(*results, strict=True):
+        places = {result.path.parent for result in of_one}
+        if len(places) > 1:
+            raise StoreError(f"{folder}: workers have other weights: {', '.join(str(each) for each in sorted(places))}")
+        notes = _indexed(places.pop(), wanted, gone, options)
+        result = together(of_one, of_one[0].path.parent)
+        found.append(replace(result, notes=[*result.notes, *notes]))
+    return found
+
+
+def _divided(
+    folder: Path, listing: Dataset, samples: Samples, options: ExtractionOptions
+) -> tuple[Partition, NDArray[np.int64]]:
+    """Give each image its shard. The caller holds the store's lock.
+
+    Returns:
+        The partition, which is saved, and the number of each sample's shard (N,).
+    """
+    path = _partition_path(folder, listing)
+    found = partition.read(path) or _taken_over(folder, listing, options.shard_rows or SHARD_ROWS)
+    if options.shard_rows:
+        found = replace(found, shard_rows=options.shard_rows)
+    keys = partition.hashes(samples.ids)
+    grown = found.with_images(keys)
+    if (parts := options.turn()[1]) > grown.count:
+        raise StoreError(
+            f"{folder}: {len(samples):,} images are {grown.count} files of up to {grown.shard_rows:,}, fewer than "
+            f"{parts} parts: pass --shard-rows {max(1, -(-len(samples) // parts))}, or divide the work less"
+        )
+    grown.save(path)
+    return grown, grown.find(keys)[0]
+
+
+def _partition_path(folder: Path, listing: Dataset) -> Path:
+    stem = file_format.shortened(file_format.safe_name(listing.name), file_format.MAX_STEM)
+    return folder / f"{stem}.partition"
+
+
+def _taken_over(folder: Path, listing: Dataset, shard_rows: int) -> Partition:
+    """Make the files of a data set that was undivided so far the first shards, and return the partition of it.
+
+    Files of other rows than the first one's stay as they are; their rows are found by their digests.
+    """
+    ids: list[str] | None = None
+    for path in sorted(folder.glob(f"{file_format.safe_name(listing.name)}--*{file_format.SUFFIX}")):
+        file = FeatureStore(path)
+        if file.dataset != listing.name or ids not in (None, file.ids.tolist()):
+            continue
+        ids = file.ids.tolist()
+        file.close()
+        target = shards.shard_path(path.with_name(path.name.removesuffix(file_format.SUFFIX) + file_format.SHARDS), 0)
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
+    return Partition(shard_rows) if ids is None else partition.taken_over(ids, shard_rows)
+
+
+def _kept_splits(folder: Path, name: str, whole: Partition) -> Mapping[str, str]:
+    """Return the splits that images and groups had while the data set was one file, by digest and by group."""
+    kept: dict[str, str] = {}
+    for path in sorted(folder.glob(f"*{file_format.SHARDS}/{shards.shard_path(Path(), 0)}")) if whole.taken else ():
+        file = FeatureStore(path)
+        if file.dataset == name:
+            columns = map(file.texts, (file_format.DIGEST, file_format.GROUP, file_format.SPLIT))
+            for digest, group, split in zip(*columns, strict=True):
+                if split != DUPLICATE:
+                    kept[digest] = split
+                    kept[group] = split
+            break
+    kept.pop("", None)
+    return kept
+
+
+# ------------------------------------------------------------------------------------------------------ computing
+
+
+def compute_shard(task: Task, runner: Runner, report: Progress | None = None) -> list[Extraction]:
+    """Compute and publish one shard, for each network.
+
+    Raises:
+        SourceError: none of its images can be read.
+        StoreLockedError: somebody else computes it.
+    """
+    dataset = digested(task.source, task.folder, report, trust=not task.options.rehash, part=f".{task.number:05d}")
+    if task.known is not None:
+        dataset = replace(dataset, samples=hashed_splits(dataset.samples, task.known))
+    with ExitStack() as locks:
+
+        def placed(spec: ExtractionSpec) -> tuple[Path, int]:
+            folder = task.folder / f"{file_format.file_stem(dataset.name, spec)}{file_format.SHARDS}"
+            target = shards.shard_path(folder, task.number)
+            lock = locks.enter_context(store_lock(folder, f"{target.stem}.lock", task.patience))
+            remove_drafts(folder, target.stem)
+            return target, lock
+
+        return runner.run(task.source, dataset, placed, report)
+
+
+def _here(tasks: Iterator[Task], runner: Runner, total: int, report: Progress | None) -> list[list[Extraction]]:
+    """Compute shards one after the other. One whose images can all not be read is passed over: the next run tries it
+    again.
+    """
+    results: list[list[Extraction]] = []
+    unreadable: list[str] = []
+    before = 0
+    for task in tasks:
+        count = len(task.source.listing().samples)
+        try:
+            results.append(compute_shard(task, runner, report and _after(report, before, total)))
+        except SourceError as error:
+            unreadable.append(str(error))
+        before += count
+    if unreadable and results:
+        first = results[0][0]
+        results[0] = [replace(first, notes=[*first.notes, *unreadable]), *results[0][1:]]
+    elif unreadable:
+        raise SourceError(unreadable[0])
+    return results
+
+
+def _after(report: Progress, before: int, total: int) -> Progress:
+    """Count what is done of one shard as done of the whole."""
+    return lambda stage, done, _: report(stage, before + done, total)
+
+
+def _on(
+    cluster: str, tasks: Callable[[], Iterator[Task]], total: int, report: Progress | None
+) -> list[list[Extraction]]:
+    """Compute shards on a cluster, in whatever order. What a worker has finished of a shard stays in its journal."""
+    from joblib import Parallel, delayed
+
+    for _ in range(TRIES):
+        results: list[list[Extraction]] = []
+        done = 0
+        try:
+            with backend(cluster):
+                parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="n_jobs")
+                for count, result in parallel(delayed(_on_worker)(task) for task in tasks()):
+                    results.append(result)
+                    done += count
+                    if report:
+                        report("extracting", done, total)
+            return results
+        except BrokenExecutor:
+            continue
+    raise StoreError(
+        f"{cluster}: processes died {TRIES} times (out of memory?): what is finished is kept; run the same command "
+        "again with fewer of them"
+    )
+
+
+def _elsewhere(task: Task) -> Task:
+    """Return a task that another process, or machine, can compute."""
+    listed, source = task.source.listing(), task.source
+    part = source.part(list(listed.samples))
+    part.relist(listed)
+    return replace(
+        task,
+        source=part,
+        folder=task.folder.absolute(),
+        requests=[backbones.anywhere(request) for request in task.requests],
+        options=replace(task.options, cluster=None),
+        patience=CLUSTER_PATIENCE,
+    )
+
+
+_runners: dict[str, Runner] = {}
+"""What this process has built for the run that it works for."""
+_one_at_a_time = threading.Lock()  # each shard uses all cores
+
+
+def _on_worker(task: Task) -> tuple[int, list[Extraction]]:
+    """Compute a shard that another process has asked for, and tell how many images it has."""
+    with _one_at_a_time:
+        if task.run_id not in _runners:
+            _runners.clear()
+            _runners[task.run_id] = Runner(task.folder, task.requests, task.options)
+        result = compute_shard(task, _runners[task.run_id])
+    return len(task.source.listing().samples), result
+
+
+# ------------------------------------------------------------------------------------------------------ the index
+
+
+def _indexed(folder: Path, wanted: Sequence[int], gone: Sequence[int], options: ExtractionOptions) -> list[str]:
+    """Write the index of a folder, if all its shards are there, and return notes for people.
+
+    Args:
+        folder: of the shards.
+        wanted: numbers of all shards that have images.
+        gone: numbers of those whose images the source no longer holds.
+        options: of the run.
+
+    Raises:
+        StoreError: a shard has rows of images that are gone, and they may not be dropped.
+    """
+    with store_lock(folder, "index.lock"):
+        for path in (shards.shard_path(folder, number) for number in gone):
+            if path.exists() and not options.prune:
+                raise StoreError(
+                    f"{path}: the source holds none of its images any more: pass --prune to drop it, or --name to "
+                    "write another folder"
+                )
+            path.unlink(missing_ok=True)
+        missing = [number for number in wanted if not shards.shard_path(folder, number).exists()]
+        if missing and options.shard:
+            return [f"{len(wanted) - len(missing)} of {len(wanted)} files are there: the folder is read when all are"]
+        repeated = shards.write_index(folder, max(wanted) + 1)
+    file = FeatureStore(folder)
+    notes = (
+        divided(zip(file.texts(file_format.GROUP), file.texts(file_format.SPLIT), strict=True)) if file.grouped else []
+    )
+    if repeated:
+        notes.append(
+            f"{repeated:,} images also stand in a stronger split of another shard: left out (split 'duplicate')"
+        )
+    return notes
