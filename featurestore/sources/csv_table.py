@@ -13,6 +13,7 @@ from typing import NamedTuple, TextIO
 
 from featurestore.errors import SourceError
 from featurestore.sources.base import FileSource, Format, Row, check_known, first_of, listing_of
+from featurestore.sources.numeric import coded
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Failure
 from featurestore.sources.split_names import split_named
@@ -54,6 +55,7 @@ class ManifestSource(FileSource):
         root: the folder.
         name: of the data set.
         columns: names of the path, label, split and group columns; None to look for the usual ones, but for groups.
+        numeric: names of columns of numbers, see :mod:`featurestore.sources.numeric`.
         exclude: classes to leave out.
         contained: see :class:`featurestore.sources.options.SourceOptions`.
 
@@ -68,16 +70,18 @@ class ManifestSource(FileSource):
         *,
         name: str,
         columns: Sequence[str | None] = (None, None, None, None),
+        numeric: Sequence[str] = (),
         exclude: Iterable[str] = (),
         contained: bool = False,
     ) -> None:
         exclude, finder, skipped = frozenset(exclude), Finder(root, contained=contained), Counter[str]()
         stays = inside(root) if contained else None
         rows: list[Row] = []
+        cells: list[tuple[int, tuple[str, ...]]] = []
         failures: list[Failure] = []
         lines: dict[str, int] = {}
         labels: set[str] = set()
-        for number, cell, label, word, group in read_manifest(manifest, columns):
+        for number, cell, label, word, group, values in read_manifest(manifest, columns, numeric):
             where = f"{manifest}, line {number}"
             if lines.setdefault(cell, number) != number:
                 raise SourceError(f"{where}: {cell!r} stands in line {lines[cell]} too: keep one of them")
@@ -89,6 +93,8 @@ class ManifestSource(FileSource):
                 failed = "no such file"
             elif stays is None or stays(path):
                 rows.append(Row(id=cell, path=path, class_name=label, split=split, group=group))
+                if numeric:
+                    cells.append((number, values))
             else:
                 failed = OUTSIDE
             if failed:
@@ -99,25 +105,35 @@ class ManifestSource(FileSource):
                 f"{manifest}: none of its {len(failures)} images is in {root} ({first_of(failures)}): "
                 "give the folder of the images as the source, and this file with --labels"
             )
-        super().__init__(root, listing_of(name, manifest, rows, failures, skipped, _REMEDY))
+        found, numbers = coded(numeric, cells, str(manifest))
+        if numeric:
+            rows = [row._replace(values=values) for row, values in zip(rows, numbers, strict=True)]
+        super().__init__(root, listing_of(name, manifest, rows, failures, skipped, _REMEDY, numeric=found))
 
 
 class Line(NamedTuple):
-    """One row: the number of its line, and its cells; the split is None without such a column, the group empty."""
+    """One row: the number of its line, and its cells; the split is None without such a column, the group empty, and so
+    are the numeric cells that have no text.
+    """
 
     number: int
     path: str
     label: str
     split: str | None
     group: str
+    values: tuple[str, ...] = ()
 
 
-def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line]:
+def read_manifest(
+    manifest: Path, chosen: Sequence[str | None], numeric: Sequence[str] = (), *, labelled: bool = True
+) -> Iterator[Line]:
     """Give the rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
 
     Args:
         manifest: the file.
         chosen: names of the path, label, split and group columns; None to look for the usual ones.
+        numeric: names of further columns, whose cells are given as they are.
+        labelled: whether each row must have a label; if not, none is looked for, and labels are empty.
 
     Raises:
         SourceError: not such a file, columns that are not there, or an empty cell, with its line.
@@ -134,13 +150,14 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
             delimiter = max(",;\t", key=first.count)
             table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(table, [])]
-            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest)
+            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest, labelled)
+            numeric_at = _numeric_columns(header, numeric, manifest)
             for cells in table:
                 number = table.line_num
                 row = {i: text for i, cell in enumerate(cells) if (text := cell.strip())}
                 if not row:
                     continue
-                if not {path_at, label_at} <= row.keys():
+                if not {path_at, label_at} - {None} <= row.keys():
                     missing = "label" if path_at in row else "path"
                     raise SourceError(f"{manifest}, line {number}: no {missing}: fill in the cell or drop the line")
                 if (rows := rows + 1) > MAX_ROWS:
@@ -149,7 +166,9 @@ def read_manifest(manifest: Path, chosen: Sequence[str | None]) -> Iterator[Line
                     )
                 split = None if split_at is None else row.get(split_at, "")
                 group = "" if group_at is None else row.get(group_at, "")
-                yield Line(number, row[path_at], row[label_at], split, group)
+                values = tuple(row.get(at, "") for at in numeric_at)
+                label = "" if label_at is None else row[label_at]
+                yield Line(number, row[path_at], label, split, group, values)
     except OSError as error:
         raise SourceError(f"{manifest}: {why(error)}") from error
     except csv.Error as error:
@@ -168,10 +187,9 @@ def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
 
 
 def _columns(
-    header: list[str], chosen: Sequence[str | None], manifest: Path
-) -> tuple[int, int, int | None, int | None]:
-    more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
-    there = f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
+    header: list[str], chosen: Sequence[str | None], manifest: Path, labelled: bool
+) -> tuple[int, int | None, int | None, int | None]:
+    there = _there(header)
     lower = [name.lower().replace(" ", "_") for name in header]
     found: dict[str, int] = {}
     for (role, usual), choice in zip(_USUAL.items(), chosen, strict=True):
@@ -180,9 +198,21 @@ def _columns(
         likely = [lower.index(name) for name in usual.split() if name in lower]
         if choice is not None or likely:
             found[role] = likely[0] if choice is None else header.index(choice)
-        elif role in ("path", "label"):
+        elif role == "path" or (role == "label" and labelled):
             raise SourceError(f"{manifest}: choose the {role} column with --{role}-column: {there}")
-    return found["path"], found["label"], found.get("split"), found.get("group")
+    return found["path"], found["label"] if labelled else None, found.get("split"), found.get("group")
+
+
+def _numeric_columns(header: list[str], names: Sequence[str], manifest: Path) -> list[int]:
+    for name in names:
+        if name not in header:
+            raise SourceError(f"{manifest}: no column {name!r}: {_there(header)}")
+    return [header.index(name) for name in names]
+
+
+def _there(header: list[str]) -> str:
+    more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
+    return f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
 
 
 class Finder:
@@ -240,8 +270,9 @@ def _open(where: str, name: str, options: SourceOptions) -> ManifestSource:
         raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
     manifest, root = (path, path.parent) if options.labels is None else (options.labels, path)
     return ManifestSource(
-        manifest, root, name=name, columns=options.columns, exclude=options.exclude, contained=options.contained
-    )
+        manifest, root, name=name, columns=options.columns, numeric=options.numeric, exclude=options.exclude,
+        contained=options.contained,
+    )  # fmt: skip
 
 
 FORMAT = Format(
@@ -249,5 +280,6 @@ FORMAT = Format(
     recognises=lambda where, options: options.labels is not None or where.lower().endswith((".csv", ".tsv")),
     open=_open,
     has_columns=True,
+    has_numbers=True,
     can_exclude=True,
 )

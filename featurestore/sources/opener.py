@@ -33,6 +33,7 @@ def open_source(
     split_column: str | None = None,
     group_column: str | None = None,
     group_pattern: str | None = None,
+    columns: Iterable[str] = (),
     exclude: Iterable[str] = (),
     name: str | None = None,
     contained: bool = False,
@@ -47,6 +48,8 @@ def open_source(
             :mod:`featurestore.sources.keras_sets`.
         labels, path_column, label_column, split_column, group_column, group_pattern, exclude, name, contained: see
             :class:`featurestore.sources.options.SourceOptions`.
+        columns: names of numeric columns of the manifest, such as age: they become the tap ``tabular``. A column of two
+            texts, such as F and M, is coded as 0 and 1; an empty cell is a missing value.
 
     Raises:
         SourceError: it is none of these, or cannot serve.
@@ -64,6 +67,7 @@ def open_source(
         split_column=split_column,
         group_column=group_column,
         group_pattern=group_pattern,
+        numeric=tuple(columns),
         exclude=tuple(exclude),
         name=name,
         contained=contained,
@@ -113,6 +117,8 @@ def source_at(path: str, options: SourceOptions) -> Source:
             raise SourceError(f"{path}: {why(error)}") from error
     if any(options.columns) and not (form and form.has_columns):
         raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
+    if options.numeric and not (form and form.has_numbers):
+        raise SourceError(f"{path}: numeric columns are taken from a CSV: add --labels FILE, or leave out --column")
     if options.group_column and options.group_pattern:
         raise SourceError(f"{path}: --group-column and --group-pattern both say what the groups are: give one of them")
     if form is None:
