@@ -20,6 +20,7 @@ from heads.console.options import (
     VIEWS,
     BackboneWeights,
     FileOrDir,
+    GroupNearDuplicates,
     HeadDir,
     Json,
     MaxMemory,
@@ -50,6 +51,7 @@ def fit_head(
     settings: Annotated[list[str] | None, option("Hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")] = None,
     plain: Plain = False,
     max_memory: MaxMemory = None,
+    group_near_duplicates: GroupNearDuplicates = None,
     seed: Annotated[int, option("Of everything random in the fit.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -58,8 +60,9 @@ def fit_head(
     from heads.fit import fit_head as run
 
     fitted = run(
-        path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain, max_memory=max_memory
-    )
+        path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain, max_memory=max_memory,
+        group_near_duplicates=group_near_duplicates, note=None if quiet or as_json else terminal.note,
+    )  # fmt: skip
     terminal.show(fitted.to_dict(), as_json, quiet, text.fit)
 
 
@@ -99,6 +102,7 @@ def sweep(
         float | None, option("Begin no head after: 60s, 5m, 1h.", metavar="TIME", parser=options.seconds)
     ] = None,
     max_memory: MaxMemory = None,
+    group_near_duplicates: GroupNearDuplicates = None,
     track: Annotated[
         list[str] | None, option("tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.", metavar="ADDRESS")
     ] = None,
@@ -114,6 +118,7 @@ def sweep(
         path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
         max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
         ensemble=ensemble, smallest=smallest, exhaustive=exhaustive, seed=seed, progress=loud,
+        group_near_duplicates=group_near_duplicates,
         note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
@@ -124,12 +129,16 @@ def probe(
     path: FileOrDir,
     seed: Annotated[int, option("Of the folds, where a file has no validation rows.")] = 0,
     max_memory: MaxMemory = None,
+    group_near_duplicates: GroupNearDuplicates = None,
     as_json: Json = False,
 ) -> None:
     """Compare the taps of a feature file by a quick linear head. In a folder, those of all files."""
     from heads.search.probe import probe as run
 
-    found = run(path, seed=seed, progress=not as_json, max_memory=max_memory)
+    found = run(
+        path, seed=seed, progress=not as_json, max_memory=max_memory, group_near_duplicates=group_near_duplicates,
+        note=None if as_json else terminal.note,
+    )  # fmt: skip
     terminal.show(found, as_json, False, text.probe)
 
 
@@ -139,22 +148,29 @@ def evaluate(
     path: FileOrDir,
     split: Annotated[choices.Split, option("Rows to measure on.")] = "test",
     max_memory: MaxMemory = None,
+    group_near_duplicates: GroupNearDuplicates = None,
     as_json: Json = False,
 ) -> None:
     """Measure a saved head on one split of a feature file. Each figure has its 95 % interval."""
     from heads.evaluation.evaluate import evaluate as run
 
-    terminal.show(run(head_dir, path, split, max_memory=max_memory), as_json, False, text.evaluation)
+    found = run(
+        head_dir, path, split, max_memory=max_memory, group_near_duplicates=group_near_duplicates,
+        note=None if as_json else terminal.note,
+    )  # fmt: skip
+    terminal.show(found, as_json, False, text.evaluation)
 
 
 @command()
 def predict(
     head_dir: HeadDir,
     inputs: Annotated[
-        list[str], typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images; folders or tars of them; addresses.")
+        list[str],
+        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images; folders, tars or CSVs of them; addresses."),
     ],
     weights: BackboneWeights = None,
     top: Annotated[int | None, option("Name only so many classes, the likeliest first.", min=1)] = None,
+    path_column: Annotated[str | None, option("Column of a CSV that names the images.")] = None,
     out: Annotated[
         Path | None, option("Write a .csv or .json file, as the images come, and not print.", metavar="FILE")
     ] = None,
@@ -165,7 +181,11 @@ def predict(
     from heads.prediction.writers import write_predictions
 
     form = "csv" if as_csv else "json" if as_json else None
-    if write_predictions(head_dir, inputs, form=form, out=out, top=top, weights=weights, progress=out is not None):
+    failures = write_predictions(
+        head_dir, inputs, form=form, out=out, top=top, weights=weights, path_column=path_column,
+        progress=out is not None,
+    )  # fmt: skip
+    if failures:
         raise typer.Exit(FAILURES_LISTED)
 
 

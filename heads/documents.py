@@ -8,6 +8,7 @@ from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
+from featurestore.sources.numeric import MOST_CHARACTERS, MOST_COLUMNS
 from heads.choices import Split
 
 Number = Annotated[float, Meta(ge=-1e100, le=1e100)]
@@ -38,6 +39,15 @@ class InputDocument(TypedDict):
     weights: str
 
 
+class NumericDocument(TypedDict):
+    """See :class:`heads.storage.numeric_input.NumericInput`."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=MOST_CHARACTERS)]
+    codes: Annotated[list[Annotated[str, Meta(max_length=MOST_CHARACTERS)]], Meta(max_length=2)]
+    mean: Annotated[float, Meta(ge=-1e30, le=1e30)]
+    scale: Annotated[float, Meta(ge=1e-30, le=1e30)]
+
+
 class HeadVersion(TypedDict):
     """The keys of a ``head.json`` that all versions have."""
 
@@ -52,7 +62,8 @@ class HeadDocument(DesignDocument):
     classes: Annotated[list[Count], Meta(min_length=2, max_length=MOST_CLASSES)]
     width: Annotated[int, Meta(ge=1, le=2**40)]
     temperature: Annotated[float, Meta(ge=1e-30, le=1e30)]
-    inputs: Annotated[list[InputDocument], Meta(min_length=1)]
+    inputs: list[InputDocument]
+    numeric: NotRequired[Annotated[list[NumericDocument], Meta(min_length=1, max_length=MOST_COLUMNS)]]
     history: NotRequired[dict[str, list[Number]]]
     dataset: str
     rows: dict[str, Count]
@@ -110,6 +121,7 @@ class SettingsDocument(TypedDict):
     ensemble: NotRequired[Count]
     smallest: NotRequired[bool]
     exhaustive: NotRequired[bool]
+    group_near_duplicates: NotRequired[Number | None]
 
 
 class CalibrationDocument(TypedDict):
@@ -214,6 +226,7 @@ class DifferenceDocument(TypedDict):
     right: Count
     wrong: Count
     p_value: NotRequired[Number]
+    groups: NotRequired[Count]
 
 
 class SecondsDocument(TypedDict):

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from featurestore.errors import HeadError, StoreError
 from featurestore.spec import ExtractionSpec
+from featurestore.store.file_format import TABULAR, Column
 from featurestore.store.reader import FeatureStore, find_file, find_files
-from heads.rows import Features, Floats, Labels, Rows, StreamedRows
+from heads.rows import Features, Floats, Labels, NumericScaling, Rows, StreamedRows
 
 __all__ = ["FeatureTable", "Features", "Floats", "Input", "LabelledRows", "Labels", "Rows", "load_features"]
 
@@ -75,7 +77,8 @@ class FeatureTable:
     Attributes:
         path: the file or folder that was asked for.
         files: the file of each input.
-        inputs: the origin of the columns, from left to right.
+        inputs: the origin of the columns that are features of images, from left to right.
+        numeric: the numeric columns, which stand behind these; () for none.
         dataset: the name of the data set.
         class_names: class `i` is ``class_names[i]``.
         y: the class of each row, int32 (N,), indices into `class_names`.
@@ -86,15 +89,20 @@ class FeatureTable:
     """
 
     def __init__(self, path: Path, sources: Sequence[StoreTap]) -> None:
-        stores = [store for store, _ in sources]
-        first = stores[0]
-        for other in stores[1:]:
+        first = sources[0][0]
+        for other, _ in sources[1:]:
             _check_same_rows(first, other)
+        numbers = [store for store, tap in sources if tap == TABULAR and store.columns][:1]
+        self._images = [(store, tap) for store, tap in sources if tap != TABULAR or not store.columns]
+        self.inputs = tuple(Input(s.spec, tap or s.taps[0], s.provenance["weights"]) for s, tap in self._images)
+        self.numeric: tuple[Column, ...] = numbers[0].columns if numbers else ()
+        sources = [*self._images, *((store, TABULAR) for store in numbers)]
+        stores = [store for store, _ in sources]
         self._parts = [_flat(store.features(tap)) for store, tap in sources]
         self._views = [_flat(store.views(tap)) for store, tap in sources]
         self._stores = stores
         self.path, self.files = path, tuple(store.path for store in stores)
-        self.inputs = tuple(Input(s.spec, tap or s.taps[0], s.provenance["weights"]) for s, tap in sources)
+        self._alike: NDArray[np.str_] | None = None
         self.dataset, self.class_names = first.dataset, first.class_names
         self.y, self.splits = first.labels, first.splits
 
@@ -135,26 +143,47 @@ class FeatureTable:
         """The number of features D."""
         return sum(part.shape[1] for part in self._parts)
 
-    def stream(self, source: NDArray[np.intp]) -> StreamedRows:
+    @property
+    def images(self) -> "FeatureTable":
+        """The table without its numeric columns; of a table of these alone, the file's first features."""
+        if not self.numeric:
+            return self
+        first = self._stores[0]
+        return FeatureTable(self.path, self._images or [(first, first.taps[0])])
+
+    def numbers(self, source: NDArray[np.intp]) -> Floats:
+        """Return the numeric columns (n, C) of some rows, NaN for missing values; `source` as in :meth:`stream`."""
+        rows = np.array(source)
+        views = rows >= len(self.y)
+        rows[views] = self.view_rows[rows[views] - len(self.y)] if views.any() else 0
+        return np.asarray(self._parts[-1][rows], np.float32)
+
+    def scaling(self, rows: NDArray[np.intp]) -> NumericScaling | None:
+        """Return how training rows scale the numeric columns, and fill missing values; None without such columns."""
+        return NumericScaling.of(self.numbers(rows)) if self.numeric else None
+
+    def stream(self, source: NDArray[np.intp], numeric: NumericScaling | None = None) -> StreamedRows:
         """Return rows that are read when they are used, at most a block of them at a time.
 
         Args:
             source: indices of rows (N,); N and an index of :attr:`view_rows` stands for an augmented view.
+            numeric: see :meth:`scaling`; by default numeric columns are as they are in the file, with NaN.
         """
-        return StreamedRows(tuple(zip(self._parts, self._views, strict=True)), source)
+        return StreamedRows(tuple(zip(self._parts, self._views, strict=True)), source, numeric=numeric)
 
     def select(self, *splits: str) -> tuple[Features, NDArray[np.int32]]:
         """Read the features (n, D) and labels (n,) of these splits into memory."""
         rows = self.rows(*splits)
         return _beside(self._parts, rows), self.y[rows]
 
-    def read(self, rows: NDArray[np.intp], views: NDArray[np.intp]) -> Features:
+    def read(self, rows: NDArray[np.intp], views: NDArray[np.intp], numeric: NumericScaling | None = None) -> Features:
         """Read the features of these rows, followed by those of these augmented views, into memory.
 
-        `views` are indices into :attr:`view_rows`.
+        `views` are indices into :attr:`view_rows`; for `numeric` see :meth:`stream`.
         """
         plain = _beside(self._parts, rows)
-        return np.concatenate([plain, _beside(self._views, views)]) if len(views) else plain
+        found = np.concatenate([plain, _beside(self._views, views)]) if len(views) else plain
+        return found if numeric is None else numeric.apply(found)
 
     @cached_property
     def view_rows(self) -> NDArray[np.int32]:
@@ -208,15 +237,26 @@ class FeatureTable:
 
         Where an image stands in two groups of the source, both are one.
         """
-        images = np.unique(self.digest_bytes[rows].astype(_KEY), return_inverse=True)[1]
-        if not self.grouped:
-            return images
-        return joined(images, self._stores[0].groups[rows])
+        found = np.unique(self.digest_bytes[rows].astype(_KEY), return_inverse=True)[1]
+        if self._stores[0].grouped:
+            found = joined(found, self._stores[0].groups[rows])
+        return found if self._alike is None else joined(found, self._alike[rows])
 
     @property
     def grouped(self) -> bool:
-        """Whether the source has said which images are a group."""
-        return self._stores[0].grouped
+        """Whether it is known which images are a group, from the source or by :meth:`grouped_by`."""
+        return self._stores[0].grouped or self._alike is not None
+
+    @property
+    def group_names(self) -> NDArray[np.str_]:
+        """The name of each row's group in the source, str (N,); "" for none."""
+        return self._stores[0].groups
+
+    def grouped_by(self, names: NDArray[np.str_]) -> "FeatureTable":
+        """Return the table with further groups, whose names are str (N,), "" for none."""
+        made = copy(self)
+        made._alike = names
+        return made
 
     def split_counts(self) -> dict[str, int]:
         """Return the number of rows of each split."""
@@ -253,7 +293,8 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
         tap: the name of the features; it may be left out for one file with one tap. Names joined by ``+`` are put side
             by side: taps of one file (``block4_pool+last``), or of files of one data set, with their backbones
             (``vgg16.block4_pool+efficientnet_lite0.last``; the tap may be left out for a file with one). The name of
-            a file without its suffix may stand for the backbone.
+            a file without its suffix may stand for the backbone. ``tabular`` are the numeric columns of the data set
+            (``last+tabular``), which come last in any case.
 
     Raises:
         StoreError: there is no file, there are several files or taps to choose from, there is no such tap, or the
@@ -279,6 +320,8 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
     sources: list[StoreTap] = []
     for part in _split(tap, known):
         found = known.get(part, [])
+        if part == TABULAR and found and all(store.columns for store, _ in found):
+            found = found[:1]  # files of the same rows have the same numbers
         if len(found) != 1:
             what = f"{part!r} is in {', '.join(store.path.name for store, _ in found)}" if found else f"no tap {part!r}"
             raise StoreError(f"{path}: {what}: name one of {', '.join(n for n in known if len(known[n]) == 1)}")
@@ -287,11 +330,26 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
     return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
 
 
+def each_tap(stores: Sequence[FeatureStore]) -> list[tuple[str, list[StoreTap]]]:
+    """Return what there is to be compared: each tap; with numeric columns, also each beside them, and them alone.
+
+    Returns:
+        The name of each within its file, and its sources.
+    """
+    found: list[tuple[str, list[StoreTap]]] = []
+    for store in stores:
+        numbers: list[StoreTap] = [(store, TABULAR)] if store.columns else []
+        found += [(tap, [(store, tap)]) for tap in store.taps]
+        found += [(f"{tap}+{TABULAR}", [(store, tap), *numbers]) for tap in store.taps if numbers]
+        found += [(TABULAR, numbers)] if numbers and store is stores[0] else []
+    return found
+
+
 def _names(stores: Sequence[FeatureStore]) -> dict[str, list[StoreTap]]:
     """Return the taps that each name may stand for."""
     known: dict[str, list[StoreTap]] = {}
     for store in stores:
-        for tap in store.taps:
+        for tap in (*store.taps, *([TABULAR] if store.columns else [])):
             names = {tap: None}
             for base in (store.spec.backbone, store.path.stem):
                 names |= {f"{base}.{tap}": None} | ({base: None} if len(store.taps) == 1 else {})
@@ -316,6 +374,12 @@ def _check_same_rows(one: FeatureStore, other: FeatureStore) -> None:
             raise StoreError(
                 f"{one.path} and {other.path}: differ in {name.removesuffix('_bytes').replace('_', ' ')}: "
                 "to use them together, extract the same source for both"
+            )
+    if one.columns and other.columns:
+        same = np.array_equal(one.features(TABULAR), other.features(TABULAR), equal_nan=True)
+        if one.columns != other.columns or not same:
+            raise StoreError(
+                f"{one.path} and {other.path}: differ in numeric columns: extract the same source for both again"
             )
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ import numpy as np
 from featurestore.errors import HeadError
 from featurestore.system.machine import version_of
 from heads.documents import MOST_CLASSES
+from heads.evaluation.alike import grouped_by_likeness
 from heads.feature_table import FeatureTable, Labels, load_features
 from heads.kinds.base import Head
 from heads.kinds.design import HeadDesign, head_class
 from heads.metrics.estimates import estimates_of
-from heads.rows import Rows, stay_on_disk
+from heads.rows import NumericScaling, Rows, stay_on_disk
 from heads.solvers.arrays import Extent
+from heads.storage.numeric_input import NumericInput
 from heads.storage.record import Record
 from heads.storage.saved_head import FittedHead, check_target, save_head
 
@@ -34,6 +37,8 @@ def fit_head(
     views: bool = True,
     seed: int = 0,
     max_memory: int | None = None,
+    group_near_duplicates: float | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> FittedHead:
     """Fit a head on the train rows of a feature file. Test rows are not read.
 
@@ -51,6 +56,9 @@ def fit_head(
         seed: of all that is random in the fit.
         max_memory: bytes that the fit may use, without those that this process has before, and without the pages of
             the feature file, which the kernel keeps for as long as there is room. By default half of the machine's.
+        group_near_duplicates: rows whose features have at least this cosine are one group, and held out together
+            wherever the fit holds rows out, see :func:`heads.evaluation.alike.find_alike`; None for no such groups.
+        note: is called with a sentence on these groups.
 
     Returns:
         The head, with its metrics on the train and validation rows. (A dense head chose its best epoch on the latter.)
@@ -74,6 +82,7 @@ def fit_head(
     if out is not None:
         check_target(out)
     table = features if isinstance(features, FeatureTable) else load_features(features, tap)
+    table = grouped_by_likeness(table, group_near_duplicates, note)
     fitted = _with_metrics(table, fit_table(table, design, seed=seed, views=views, max_memory=max_memory))
     return fitted if out is None else save_head(out, fitted)
 
@@ -103,13 +112,12 @@ def fit_table(
         HeadError: see :func:`fit_head`.
     """
     splits, none = ("train", "validation") if pooled else ("train",), np.arange(0)
-    rows = table.rows(*splits)
-    check_train(table, rows)
+    check_train(table, rows := table.rows(*splits))
     stops = none if pooled or not head_class(design.kind).stops_early else table.rows("validation")
     used, owners = table.shown(rows) if views else (none, none)
     model = design.build(seed)
     extent = Extent(len(rows) + len(used), len(rows), table.columns, len(np.unique(table.y[rows])))
-    read = reader_of(table, model, extent, max_memory)
+    read = reader_of(table, model, extent, max_memory, numeric := table.scaling(rows))
     start = time.perf_counter()
     with table.named():
         model.fit(
@@ -125,6 +133,7 @@ def fit_table(
         design=design,
         class_names=table.class_names,
         inputs=table.inputs,
+        numeric=NumericInput.of(table.numeric, numeric),
         dataset=table.dataset,
         rows=table.split_counts(),
         views=len(used),
@@ -141,7 +150,11 @@ def fit_table(
 
 
 def reader_of(
-    table: FeatureTable, model: Head, extent: Extent, max_memory: int | None
+    table: FeatureTable,
+    model: Head,
+    extent: Extent,
+    max_memory: int | None,
+    numeric: NumericScaling | None = None,
 ) -> Callable[[Labels, Labels], Rows]:
     """Return the function that gives some rows and views of a table to a fit: in memory, or as they are used.
 
@@ -150,6 +163,7 @@ def reader_of(
         model: the head that is to be fitted.
         extent: what it is fitted to.
         max_memory: see :func:`fit_head`.
+        numeric: how numeric columns are scaled.
 
     Raises:
         HeadError: the fit takes more memory in any case.
@@ -158,8 +172,8 @@ def reader_of(
         raise HeadError(f"{table.path}: such a head cannot be fitted: {why}")
     # In memory a fit has the rows as they are in the file, as float32, and standardised.
     if stay_on_disk(extent.rows, extent.columns, 3, max_memory):
-        return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]))
-    return table.read
+        return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]), numeric)
+    return partial(table.read, numeric=numeric)
 
 
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from featurestore.system.machine import memory_limit
 
@@ -15,8 +15,60 @@ Features = NDArray[np.floating[Any]]
 
 _SHARE = 2
 """Features in memory take at most one part of so many of what may be used: a fit needs some too."""
+_CONSTANT = 1e-6
+"""Numbers whose deviation is below this share of their mean are constant to rounding."""
 BLOCK = 1024
 """Number of rows that are read and multiplied at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class NumericScaling:
+    """How the last C columns of rows, which are numbers such as an age, become features beside those of the image.
+
+    They are standardised, whatever the head does with features, since their units say nothing; and a missing value
+    becomes the mean, which is 0 then.
+
+    Attributes:
+        mean, scale: of the values that are there, float32 (C,).
+
+    Example:
+        >>> import numpy as np
+        >>> from heads.rows import NumericScaling
+        >>> scaling = NumericScaling.of(np.array([[30.0], [np.nan], [50.0]]))
+        >>> scaling.apply(np.array([[0.5, 60.0], [0.7, np.nan]])).tolist()
+        [[0.5, 2.0], [0.699999988079071, 0.0]]
+    """
+
+    mean: Floats
+    scale: Floats
+
+    @classmethod
+    def of(cls, numbers: Features) -> "NumericScaling":
+        """Take the scaling from the numbers (n, C) of training rows; NaN is a missing value."""
+        values = np.asarray(numbers, np.float64)
+        there = np.isfinite(values)
+        count = np.maximum(there.sum(axis=0), 1)
+        mean = np.where(there, values, 0).sum(axis=0) / count
+        scale = np.sqrt((np.where(there, values - mean, 0) ** 2).sum(axis=0) / count)
+        constant = scale <= _CONSTANT * np.maximum(np.abs(mean), 1e-20)
+        return cls(mean.astype(np.float32), np.where(constant, 1, scale).astype(np.float32))
+
+    @classmethod
+    def none(cls, columns: int) -> "NumericScaling":
+        """Make the scaling that leaves numbers as they are, but for missing ones, which become 0."""
+        return cls(np.zeros(columns, np.float32), np.ones(columns, np.float32))
+
+    def of_numbers(self, numbers: Features) -> Floats:
+        """Return numbers (N, C) standardised, in a new array."""
+        found: Floats = (np.asarray(numbers, np.float32) - self.mean) / self.scale
+        return np.where(np.isnan(found), np.float32(0), found)
+
+    def apply(self, rows: ArrayLike) -> Floats:
+        """Return rows (N, D) with their last C columns standardised, in a new array."""
+        found = np.array(rows, np.float32)
+        first = found.shape[1] - len(self.mean)
+        found[:, first:] = self.of_numbers(found[:, first:])
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +83,7 @@ class StreamedRows:
         source: the place of each row in the parts (N,): an index of a row, or N' and an index of a view.
         scaling: mean and deviation, float32 (D,), by which rows are standardised as they are read; None for none.
         basis: float32 (D, k), by which they are multiplied then; None for none.
+        numeric: how the last columns are scaled before all that; None where they are features as others are.
 
     Example:
         >>> import numpy as np
@@ -45,6 +98,7 @@ class StreamedRows:
     source: Labels
     scaling: tuple[Floats, Floats] | None = None
     basis: Floats | None = None
+    numeric: NumericScaling | None = None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -66,7 +120,7 @@ class StreamedRows:
             blocks = self.taken(rows).blocks()
             return np.concatenate([block[:, columns] for block in blocks])
         raw = _beside([_read(*part, self.source[rows]) for part in self.parts])
-        read = self._scaled(raw)
+        read = self._scaled(raw if self.numeric is None else self.numeric.apply(raw))
         return read if self.basis is None else read @ self.basis
 
     def _scaled(self, raw: Features) -> Floats:

@@ -75,6 +75,7 @@ class Plan:
         order: the rows that `previous` lacks, each once. Batches are cut from this list, and it is the same for an
             interrupted run and for the one that resumes it.
         missing: keys of those rows in `order` whose features are nowhere yet.
+        numeric: the numeric columns of the samples.
     """
 
     target: Path
@@ -86,6 +87,7 @@ class Plan:
     views: ViewRule
     order: list[Item]
     missing: set[str]
+    numeric: list[file_format.Column]
 
 
 def make_plan(
@@ -134,7 +136,10 @@ def make_plan(
         rows.add_journal(interrupted)
         rows.adopt(worker_journals(target), interrupted.header)
     missing = {item.key for item in order if item.key not in rows}
-    return Plan(target, previous, rows, interrupted, samples, notes, rule, order, missing)
+    numeric = [*map(file_format.Column, dataset.columns, dataset.codes)]
+    if dataset.partial and previous is not None and not numeric:
+        numeric = [*previous.columns]
+    return Plan(target, previous, rows, interrupted, samples, notes, rule, order, missing, numeric)
 
 
 def _interrupted(target: Path, spec: ExtractionSpec) -> Journal | None:

@@ -5,9 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
+from math import nan
 from operator import eq
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from featurestore.backbones import Outline, licence_notes
 from featurestore.errors import SourceError
@@ -163,6 +166,8 @@ def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequ
         views={file_format.ROW: [row for row, _ in views], file_format.NUMBER: [item.number for _, item in views]},
         failures=sorted(failed),
         sources=[str(path) for path, *_ in plan.rows.origins() if path in used],
+        numeric=plan.numeric,
+        tabular=_numbers(kept, len(plan.numeric)),
     )
 
 
@@ -176,6 +181,12 @@ def _provenance(backbone: Outline, producers: list[dict[str, str]]) -> dict[str,
 def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
     names = [*file_format.COLUMNS, *([file_format.GROUP] if any(sample.group for sample in samples) else [])]
     return {name: [getattr(sample, name) for sample in samples] for name in names}
+
+
+def _numbers(samples: Sequence[Sample], columns: int) -> list[Sequence[float]]:
+    """Return the numbers of each sample; a row that the data set does not name may have none, and gets NaN."""
+    none = (nan,) * columns
+    return [sample.values or none for sample in samples] if columns else []
 
 
 def _views(plan: Plan, sample: Sample) -> list[Item]:
@@ -196,7 +207,13 @@ def _same(publication: Publication, file: FeatureStore) -> bool:
         publication.columns[file_format.LABEL] == file.labels.tolist()
         # As an array or a list, a column would be the largest thing in memory.
         and all(all(map(eq, column(name), file.texts(name))) for name in file_format.TEXT_COLUMNS)
+        and publication.numeric == list(file.columns)
+        and (not file.columns or _equal(publication.tabular, file))
         and publication.views == {name: values.tolist() for name, values in views.items()}
         and list(file.failures) == publication.failures
         and list(file.class_names) == publication.class_names
     )
+
+
+def _equal(numbers: Sequence[Sequence[float]], file: FeatureStore) -> bool:
+    return np.array_equal(np.array(numbers, np.float32), file.features(file_format.TABULAR), equal_nan=True)

@@ -1,6 +1,6 @@
 """Images and labels in memory: which arrays serve, and the source that is made of them."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, Self
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import SourceError
 from featurestore.images.picture import scale16
 from featurestore.sources.base import ImageData, Source
+from featurestore.sources.numeric import NumericColumns, coded
 from featurestore.sources.samples import Dataset, Sample
 from featurestore.sources.split_names import split_named
 
@@ -24,6 +25,9 @@ class ArraySource(Source):
         splits: N words such as train, val, test; by default :func:`featurestore.extract` divides each class.
         ids: N distinct names; by default the index.
         groups: N names of groups whose images must not be divided, such as patients; "" for none. By default all are.
+        tabular: numbers that belong to the images, such as ``{"age": [61, None, 48], "sex": ["F", "M", "M"]}`` or a
+            data frame: N of each name, of which None and NaN are missing; two texts become 0 and 1. They are the tap
+            ``tabular``.
 
     Raises:
         SourceError: shapes, types or values are others than these, or there is a single class.
@@ -48,6 +52,7 @@ class ArraySource(Source):
         splits: Sequence[str] | None = None,
         ids: Sequence[str] | None = None,
         groups: Sequence[object] | None = None,
+        tabular: Mapping[str, Iterable[object]] | None = None,
     ) -> None:
         self._images = checked_images(np.asarray(images), name)
         n = len(self._images)
@@ -62,11 +67,14 @@ class ArraySource(Source):
         self._rows = {key: i for i, key in enumerate(keys)}
         if len(self._rows) < n:
             raise SourceError(f"{name}: {n - len(self._rows)} ids stand twice: each image needs its own")
+        numeric, values = _numbers({} if tabular is None else tabular, name, n)
         samples = [
-            Sample(id=key, path="", label=index[i], split=words[i], group=named[i])
+            Sample(id=key, path="", label=index[i], split=words[i], group=named[i], values=values[i])
             for key, i in sorted(self._rows.items())
         ]
-        super().__init__(Dataset(name=name, class_names=names, samples=samples))
+        super().__init__(
+            Dataset(name=name, class_names=names, samples=samples, columns=numeric.names, codes=numeric.codes)
+        )
 
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source as :meth:`Source.part`, with these images only."""
@@ -97,6 +105,26 @@ def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:
     if image.dtype == np.uint8:
         return image
     return np.rint(image * 255).astype(np.uint8) if image.dtype.kind == "f" else scale16(image)
+
+
+def _numbers(
+    tabular: Mapping[str, Iterable[object]], name: str, rows: int
+) -> tuple[NumericColumns, list[tuple[float, ...]]]:
+    """Return the numeric columns, and the numbers of each image; see :func:`featurestore.sources.numeric.coded`.
+
+    Raises:
+        SourceError: a column has another length, or holds neither numbers nor two texts.
+    """
+    columns = {str(key): [_cell(value) for value in values] for key, values in tabular.items()}
+    for key, cells in columns.items():
+        if len(cells) != rows:
+            raise SourceError(f"{name}: {rows} images, but {len(cells)} numbers in column {key!r}: give one for each")
+    found, numbers = coded([*columns], [*enumerate(zip(*columns.values(), strict=True))], name)
+    return found, numbers or [()] * rows
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _classes(labels: NDArray[Any], class_names: Sequence[str] | None, name: str) -> tuple[list[int], tuple[str, ...]]:

@@ -26,6 +26,7 @@ from featurestore.errors import ImageError, SourceError, suggest
 from featurestore.images.decode import file_in_turn, hash_file, read_file
 from featurestore.sources.columns import Samples
 from featurestore.sources.digest_cache import DigestCache
+from featurestore.sources.numeric import NO_COLUMNS, NumericColumns
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
 from featurestore.system.parallel import ahead
@@ -220,6 +221,7 @@ class Format:
         recognises: from what the user wrote, a path or an address, and the options, to whether the format is this one.
         open: from the same, the name of the data set and the user's options to the source.
         has_columns: whether it takes the options that choose columns; any takes ``group_pattern``.
+        has_numbers: whether it takes numeric columns.
         can_exclude: whether it takes the option `exclude`.
         unlabelled: whether it gives images without labels too, if the options say so.
         name: from what the user wrote to the name of the data set; by default that of the folder, or of the file
@@ -230,14 +232,15 @@ class Format:
     recognises: Callable[[str, SourceOptions], bool]
     open: Callable[[str, str, SourceOptions], Source]
     has_columns: bool = False
+    has_numbers: bool = False
     can_exclude: bool = False
     unlabelled: bool = False
     name: Callable[[str], str] = path_name
 
 
 class Row(NamedTuple):
-    """One image as a folder or a table names it; split and group are "" where it names none, and the number is -1 where
-    the source finds it by its path.
+    """One image as a folder or a table names it; split, group and values are empty where it names none, and the number
+    is -1 where the source finds it by its path.
     """
 
     id: str
@@ -246,6 +249,7 @@ class Row(NamedTuple):
     split: str
     group: str = ""
     number: int = -1
+    values: tuple[float, ...] = ()
 
 
 def listing_of(
@@ -256,6 +260,7 @@ def listing_of(
     skipped: Mapping[str, int] | None = None,
     remedy: str = "list images of two classes or more",
     class_names: Sequence[str] | None = None,
+    numeric: NumericColumns = NO_COLUMNS,
 ) -> Dataset:
     """Return the data set of `rows`, without digests.
 
@@ -266,6 +271,7 @@ def listing_of(
         failures, skipped: see :class:`featurestore.sources.samples.Dataset`; they may grow while the rows are taken.
         remedy: what the user can do about a data set without images, or of one class.
         class_names: in their order; by default the distinct ones of the rows, sorted.
+        numeric: the columns of the rows' values.
 
     Raises:
         SourceError: no rows, or rows of a single class.
@@ -274,7 +280,7 @@ def listing_of(
     samples = Samples.of(
         Sample(
             id=row.id, path=row.path, label=index.setdefault(row.class_name, len(index)), split=row.split,
-            group=row.group, index=row.number,
+            group=row.group, index=row.number, values=row.values,
         )
         for row in rows
     )  # fmt: skip
@@ -293,6 +299,8 @@ def listing_of(
         samples=samples.relabelled(np.array([place[class_name] for class_name in index], np.int32)[samples.labels]),
         failures=_by_path(failures),
         skipped=counts,
+        columns=numeric.names,
+        codes=numeric.codes,
     )
 
 

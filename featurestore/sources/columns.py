@@ -89,6 +89,7 @@ class Samples(Sequence[Sample]):
         labels: int32 (N,).
         splits, groups: of the samples.
         indices: int64 (N,), see :class:`featurestore.sources.samples.Sample`.
+        values: float32 (N, C), see there; C is 0 where there are no numeric columns.
 
     Example:
         >>> from featurestore.sources.samples import Sample
@@ -105,14 +106,15 @@ class Samples(Sequence[Sample]):
         splits: Names,
         groups: Names,
         indices: NDArray[np.int64],
+        values: NDArray[np.float32],
     ) -> None:
         self.ids, self.paths, self.labels, self.indices = ids, paths, labels, indices
-        self.splits, self.groups = splits, groups
+        self.splits, self.groups, self.values = splits, groups, values
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Self:
         """Take in samples one by one, and put them in the order of their ids."""
-        ids, paths, labels, indices = Texts(), Texts(), array("i"), array("q")
+        ids, paths, labels, indices, values = Texts(), Texts(), array("i"), array("q"), array("f")
         splits, groups, known = array("i"), array("i"), (dict[str, int](), dict[str, int]())
         before, in_order = "", True
         for sample in samples:
@@ -123,6 +125,7 @@ class Samples(Sequence[Sample]):
                 paths.append(sample.path)
             labels.append(sample.label)
             indices.append(sample.index)
+            values.extend(sample.values)
             splits.append(known[0].setdefault(sample.split, len(known[0])))
             groups.append(known[1].setdefault(sample.group, len(known[1])))
             in_order, before = in_order and before <= sample.id, sample.id
@@ -133,6 +136,7 @@ class Samples(Sequence[Sample]):
             Names(np.array(splits, np.int32), list(known[0])),
             Names(np.array(groups, np.int32), list(known[1])),
             np.array(indices, np.int64),
+            np.array(values, np.float32).reshape(len(labels), -1 if len(labels) else 0),
         )
         if in_order:
             return made
@@ -149,11 +153,12 @@ class Samples(Sequence[Sample]):
             self.splits.take(places),
             self.groups.take(places),
             self.indices[places],
+            self.values[places],
         )
 
     def relabelled(self, labels: NDArray[np.int32]) -> Self:
         """Return the samples with other labels, int32 (N,)."""
-        return type(self)(self.ids, self.paths, labels, self.splits, self.groups, self.indices)
+        return type(self)(self.ids, self.paths, labels, self.splits, self.groups, self.indices, self.values)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -170,10 +175,11 @@ class Samples(Sequence[Sample]):
         columns = (
             ids, ids if self.paths is self.ids else self.paths[place], self.labels[place].tolist(),
             self.splits[place], self.groups[place], self.indices[place].tolist(),
+            map(tuple, self.values[place].tolist()),
         )  # fmt: skip
         return [
-            Sample(id=key, path=path, label=label, split=split, group=group, index=index)
-            for key, path, label, split, group, index in zip(*columns, strict=True)
+            Sample(id=key, path=path, label=label, split=split, group=group, index=index, values=values)
+            for key, path, label, split, group, index, values in zip(*columns, strict=True)
         ]
 
     def __iter__(self) -> Iterator[Sample]:

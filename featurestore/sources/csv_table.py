@@ -10,20 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from posixpath import basename, normpath, relpath, splitext
-from tempfile import TemporaryDirectory
 from typing import NamedTuple, TextIO
 
-from featurestore.errors import AddressError, ImageError, ServerError, SourceError
-from featurestore.sources.base import FileSource, Format, Row, Source, check_known, first_of, listing_of, path_name
-from featurestore.sources.options import SourceOptions
-from featurestore.sources.remote import AddressSource, address_name, below, folder_of
+from featurestore.errors import ImageError, SourceError
+from featurestore.sources.base import FileSource, Row, check_known, first_of, listing_of
+from featurestore.sources.numeric import coded
 from featurestore.sources.samples import Dataset, Failure
 from featurestore.sources.split_names import split_named
 from featurestore.sources.tree import OUTSIDE, Tree, inside
-from featurestore.system.addresses import check_address, is_address
 from featurestore.system.files import open_regular, why
 from featurestore.system.machine import machine_memory
-from featurestore.system.transfer import Downloads
 
 # Usual names of the columns, the likeliest first; in lower case, with "_" for a space.
 _USUAL = {
@@ -59,6 +55,7 @@ class ManifestSource(FileSource):
         root: the folder.
         name: of the data set.
         columns: names of the path, label, split and group columns; None to look for the usual ones, but for groups.
+        numeric: names of columns of numbers, see :mod:`featurestore.sources.numeric`.
         exclude: classes to leave out.
         contained: see :class:`featurestore.sources.options.SourceOptions`.
 
@@ -73,6 +70,7 @@ class ManifestSource(FileSource):
         *,
         name: str,
         columns: Sequence[str | None] = (None, None, None, None),
+        numeric: Sequence[str] = (),
         exclude: Iterable[str] = (),
         contained: bool = False,
     ) -> None:
@@ -87,9 +85,12 @@ class ManifestSource(FileSource):
             return path
 
         table = Table(
-            manifest, f"is in {root}", "give the folder of the images as the source, and this file with --labels"
+            manifest,
+            f"is in {root}",
+            "give the folder of the images as the source, and this file with --labels",
+            numeric,
         )
-        super().__init__(root, table.listing(read_manifest(manifest, columns), place, name, exclude))
+        super().__init__(root, table.listing(read_manifest(manifest, columns, numeric), place, name, exclude))
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,13 @@ class Table:
         manifest: its path or address.
         there: what holds of an image that is found.
         remedy: what to do if none is.
+        numeric: names of columns of numbers.
     """
 
     manifest: Path | str
     there: str
     remedy: str
+    numeric: Sequence[str] = ()
 
     def listing(
         self, lines: Iterable["Line"], place: Callable[[str, str], str], name: str, exclude: Iterable[str] = ()
@@ -122,10 +125,11 @@ class Table:
         """
         manifest, exclude, skipped = self.manifest, frozenset(exclude), Counter[str]()
         rows: list[Row] = []
+        cells: list[tuple[int, tuple[str, ...]]] = []
         failures: list[Failure] = []
         seen: dict[str, int] = {}
         labels: set[str] = set()
-        for number, cell, label, word, group in lines:
+        for number, cell, label, word, group, values in lines:
             where = f"{manifest}, line {number}"
             if seen.setdefault(cell, number) != number:
                 raise SourceError(f"{where}: {cell!r} stands in line {seen[cell]} too: keep one of them")
@@ -139,32 +143,48 @@ class Table:
             except ImageError as error:
                 reason = f"{error} ({basename(os.fspath(manifest))}, line {number})"
                 failures.append(Failure(path=cell, reason=reason))
+                continue
+            if self.numeric:
+                cells.append((number, values))
         check_known(exclude, labels, manifest)
         if failures and not rows:
             raise SourceError(
                 f"{manifest}: none of its {len(failures)} images {self.there} ({first_of(failures)}): {self.remedy}"
             )
-        return listing_of(name, manifest, rows, failures, skipped, _REMEDY)
+        found, numbers = coded(self.numeric, cells, str(manifest))
+        if self.numeric:
+            rows = [row._replace(values=values) for row, values in zip(rows, numbers, strict=True)]
+        return listing_of(name, manifest, rows, failures, skipped, _REMEDY, numeric=found)
 
 
 class Line(NamedTuple):
-    """One row: the number of its line, and its cells; the split is None without such a column, the group empty."""
+    """One row: the number of its line, and its cells; the split is None without such a column, the group empty, and so
+    are the numeric cells that have no text.
+    """
 
     number: int
     path: str
     label: str
     split: str | None
     group: str
+    values: tuple[str, ...] = ()
 
 
 def read_manifest(
-    manifest: Path | str, chosen: Sequence[str | None], copy: str | os.PathLike[str] | None = None
+    manifest: Path | str,
+    chosen: Sequence[str | None],
+    numeric: Sequence[str] = (),
+    *,
+    labelled: bool = True,
+    copy: str | os.PathLike[str] | None = None,
 ) -> Iterator[Line]:
     """Give the rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
 
     Args:
         manifest: the file, or its address.
         chosen: names of the path, label, split and group columns; None to look for the usual ones.
+        numeric: names of further columns, whose cells are given as they are.
+        labelled: whether each row must have a label; if not, none is looked for, and labels are empty.
         copy: the path of a copy, if `manifest` is an address.
 
     Raises:
@@ -182,13 +202,14 @@ def read_manifest(
             delimiter = max(",;\t", key=first.count)
             table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(table, [])]
-            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest)
+            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest, labelled)
+            numeric_at = _numeric_columns(header, numeric, manifest)
             for cells in table:
                 number = table.line_num
                 row = {i: text for i, cell in enumerate(cells) if (text := cell.strip())}
                 if not row:
                     continue
-                if not {path_at, label_at} <= row.keys():
+                if not {path_at, label_at} - {None} <= row.keys():
                     missing = "label" if path_at in row else "path"
                     raise SourceError(f"{manifest}, line {number}: no {missing}: fill in the cell or drop the line")
                 if (rows := rows + 1) > MAX_ROWS:
@@ -197,7 +218,9 @@ def read_manifest(
                     )
                 split = None if split_at is None else row.get(split_at, "")
                 group = "" if group_at is None else row.get(group_at, "")
-                yield Line(number, row[path_at], row[label_at], split, group)
+                values = tuple(row.get(at, "") for at in numeric_at)
+                label = "" if label_at is None else row[label_at]
+                yield Line(number, row[path_at], label, split, group, values)
     except OSError as error:
         raise SourceError(f"{manifest}: {why(error)}") from error
     except csv.Error as error:
@@ -216,10 +239,9 @@ def _lines(file: TextIO, manifest: Path | str) -> Iterator[str]:
 
 
 def _columns(
-    header: list[str], chosen: Sequence[str | None], manifest: Path | str
-) -> tuple[int, int, int | None, int | None]:
-    more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
-    there = f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
+    header: list[str], chosen: Sequence[str | None], manifest: Path | str, labelled: bool
+) -> tuple[int, int | None, int | None, int | None]:
+    there = _there(header)
     lower = [name.lower().replace(" ", "_") for name in header]
     found: dict[str, int] = {}
     for (role, usual), choice in zip(_USUAL.items(), chosen, strict=True):
@@ -228,9 +250,21 @@ def _columns(
         likely = [lower.index(name) for name in usual.split() if name in lower]
         if choice is not None or likely:
             found[role] = likely[0] if choice is None else header.index(choice)
-        elif role in ("path", "label"):
+        elif role == "path" or (role == "label" and labelled):
             raise SourceError(f"{manifest}: choose the {role} column with --{role}-column: {there}")
-    return found["path"], found["label"], found.get("split"), found.get("group")
+    return found["path"], found["label"] if labelled else None, found.get("split"), found.get("group")
+
+
+def _numeric_columns(header: list[str], names: Sequence[str], manifest: Path | str) -> list[int]:
+    for name in names:
+        if name not in header:
+            raise SourceError(f"{manifest}: no column {name!r}: {_there(header)}")
+    return [header.index(name) for name in names]
+
+
+def _there(header: list[str]) -> str:
+    more = f" and {len(header) - _NAMED} more" if len(header) > _NAMED else ""
+    return f"its columns are {', '.join(repr(name[:_NAMED]) for name in header[:_NAMED])}{more}"
 
 
 class Finder:
@@ -280,63 +314,3 @@ class Finder:
 
 def _stem(path: str) -> str:
     return splitext(basename(path))[0]
-
-
-def _open(where: str, name: str, options: SourceOptions) -> Source:
-    if is_address(where):
-        return _open_address(where, name, options)
-    path = Path(where)
-    if options.labels is not None and not path.is_dir():
-        raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
-    manifest, root = (path, path.parent) if options.labels is None else (options.labels, path)
-    first = None if options.labels else next(read_manifest(manifest, options.columns), None)
-    if first and is_address(first.path):
-        return _of_addresses(manifest, "", read_manifest(manifest, options.columns), name, options)
-    return ManifestSource(
-        manifest, root, name=name, columns=options.columns, exclude=options.exclude, contained=options.contained
-    )
-
-
-def _open_address(where: str, name: str, options: SourceOptions) -> AddressSource:
-    """Open a table at an address; or the folder of an address, with a table of this machine."""
-    check_address(where)
-    if options.labels is not None:
-        lines = read_manifest(options.labels, options.columns)
-        return _of_addresses(options.labels, where.rstrip("/") + "/", lines, name, options)
-    with TemporaryDirectory() as folder:
-        try:
-            Downloads().get(where, copy := f"{folder}/table.csv", MAX_BYTES)
-        except ServerError:
-            raise
-        except AddressError as error:
-            raise AddressError(
-                f"{where}: cannot be had ({error}): check the address, your access rights and the network"
-            ) from error
-        return _of_addresses(where, folder_of(where), read_manifest(where, options.columns, copy), name, options)
-
-
-def _of_addresses(
-    manifest: Path | str, root: str, lines: Iterable[Line], name: str, options: SourceOptions
-) -> AddressSource:
-    """Open the images that a table names by addresses, or by paths below that of a folder."""
-
-    def place(cell: str, where: str) -> str:
-        return below(root, cell, contained=options.contained)
-
-    table = Table(manifest, "has an address", "write addresses such as https://host/1.jpg, or s3://bucket/1.jpg")
-    return AddressSource(root, table.listing(lines, place, name, options.exclude))
-
-
-def _recognises(where: str, options: SourceOptions) -> bool:
-    path = where.partition("?")[0] if is_address(where) else where
-    return options.labels is not None or path.lower().endswith((".csv", ".tsv"))
-
-
-FORMAT = Format(
-    called="a .csv",
-    recognises=_recognises,
-    open=_open,
-    has_columns=True,
-    can_exclude=True,
-    name=lambda where: address_name(where) if is_address(where) else path_name(where),
-)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, remote_folder, tar_shards, tfds
+from featurestore.sources import csv_format, folder, keras_sets, npz, parquet, remote_folder, tar_shards, tfds
 from featurestore.sources.base import FileSource, Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
@@ -18,7 +18,7 @@ FORMATS: list[Format] = [
     tar_shards.FORMAT,
     parquet.FORMAT,
     folder.FORMAT,
-    csv_table.FORMAT,
+    csv_format.FORMAT,
     npz.FORMAT,
     tfds.FORMAT,
     keras_sets.FORMAT,
@@ -36,6 +36,7 @@ def open_source(
     split_column: str | None = None,
     group_column: str | None = None,
     group_pattern: str | None = None,
+    columns: Iterable[str] = (),
     exclude: Iterable[str] = (),
     name: str | None = None,
     contained: bool = False,
@@ -50,6 +51,8 @@ def open_source(
             :mod:`featurestore.sources.keras_sets`.
         labels, path_column, label_column, split_column, group_column, group_pattern, exclude, name, contained: see
             :class:`featurestore.sources.options.SourceOptions`.
+        columns: names of numeric columns of the manifest, such as age: they become the tap ``tabular``. A column of two
+            texts, such as F and M, is coded as 0 and 1; an empty cell is a missing value.
 
     Raises:
         SourceError: it is none of these, or cannot serve.
@@ -67,6 +70,7 @@ def open_source(
         split_column=split_column,
         group_column=group_column,
         group_pattern=group_pattern,
+        numeric=tuple(columns),
         exclude=tuple(exclude),
         name=name,
         contained=contained,
@@ -119,6 +123,8 @@ def source_at(path: str, options: SourceOptions) -> Source:
             raise SourceError(f"{path}: {why(error)}") from error
     if any(options.columns) and not (form and form.has_columns):
         raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
+    if options.numeric and not (form and form.has_numbers):
+        raise SourceError(f"{path}: numeric columns are taken from a CSV: add --labels FILE, or leave out --column")
     if options.group_column and options.group_pattern:
         raise SourceError(f"{path}: --group-column and --group-pattern both say what the groups are: give one of them")
     if form is None:

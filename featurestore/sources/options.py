@@ -14,6 +14,7 @@ class SourceOptions:
         group_column: name of the manifest's column of groups, whose images must not be divided: patients, say.
         group_pattern: regular expression that finds the name of an image's group in its path: what its brackets hold,
             or all of it. Images in whose paths it is not found are each for itself.
+        numeric: names of the manifest's numeric columns, such as age, which become the tap ``tabular``.
         exclude: names of folders or, of a manifest, of classes to leave out.
         name: of the data set; None for the base name of the path, without a file's suffix.
         contained: refuse files outside the source's folder, where a manifest's paths or symlinks may lead.
@@ -26,6 +27,7 @@ class SourceOptions:
     split_column: str | None = None
     group_column: str | None = None
     group_pattern: str | None = None
+    numeric: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     name: str | None = None
     contained: bool = False

@@ -7,7 +7,7 @@ of which the server says the same as in an earlier run is not fetched for its di
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -22,9 +22,9 @@ from featurestore.sources.base import PORTION, ImageData, Source
 from featurestore.sources.copies import Copies
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.samples import Dataset, Failure, Sample
-from featurestore.system.addresses import check_address, is_address
+from featurestore.system.addresses import check_address, is_address, server
 from featurestore.system.files import write_error
-from featurestore.system.transfer import STREAMS, Downloads
+from featurestore.system.transfer import DEAD_SERVERS, STREAMS, Downloads
 
 OUTSIDE = "is no address below that of the source"
 
@@ -46,8 +46,9 @@ class AddressSource(Source):
         super().__init__(listing)
         self._root, self._listed = root, stamps
         self._lost: dict[str, ImageError] = {}
-        # The host of a web address, the bucket of another.
-        self._servers = len({"/".join(sample.path.split("/", 3)[:3]) for sample in listing.samples}) if not root else 1
+        # The servers that the user has named, by an address or by a table; None for any.
+        addresses = {"/".join(sample.path.split("/", 3)[:3]) for sample in listing.samples if is_address(sample.path)}
+        self._named: frozenset[str] | None = frozenset(map(server, addresses | ({root} if root else set())))
 
     @cached_property
     def _copies(self) -> Copies:
@@ -55,7 +56,7 @@ class AddressSource(Source):
 
     @cached_property
     def _downloads(self) -> Downloads:
-        return Downloads(self._servers)
+        return Downloads(DEAD_SERVERS if self._named is None else len(self._named))
 
     def __getstate__(self) -> dict[str, Any]:
         """Each process has copies and connections of its own."""
@@ -144,7 +145,11 @@ class AddressSource(Source):
         return [*pool.map(stamp, part)]
 
     def _address(self, sample: Sample) -> str:
-        return sample.path if is_address(sample.path) else self._root + sample.path
+        """Return where an image is. A feature file tells the paths of samples too, and names no new server."""
+        address = sample.path if is_address(sample.path) else self._root + sample.path
+        if self._named is not None and server(address) not in self._named:
+            raise ImageError(f"not contacted, because only a file names this address: {address}")
+        return address
 
     def _key(self, sample: Sample) -> str:
         """Return the name of an image's copy; one of which no digest is known is fetched for this time only."""
@@ -171,10 +176,11 @@ class AddressSource(Source):
                 os.unlink(draft)  # noqa: PTH108
 
 
-def images_at(addresses: Iterable[str], name: str) -> AddressSource:
-    """Return a source of images at addresses of which no labels are known; it is read without digests."""
-    samples = [Sample(id=address, path=address, label=0, split="") for address in addresses]
-    return AddressSource("", Dataset(name=name, class_names=(), samples=samples))
+def images_at_addresses() -> AddressSource:
+    """Return a source that reads any address that a sample has, without digests: all are named by the user."""
+    source = AddressSource("", Dataset(name="images", class_names=(), samples=[]))
+    source._named = None
+    return source
 
 
 def fetch(downloads: Downloads, address: str, path: str) -> bytes:

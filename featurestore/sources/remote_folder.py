@@ -9,9 +9,10 @@ from featurestore.errors import AddressError, SourceError
 from featurestore.sources.base import Format, check_known, listing_of
 from featurestore.sources.folder import REMEDY, rows_of
 from featurestore.sources.options import SourceOptions
-from featurestore.sources.remote import AddressSource, address_name, images_at
+from featurestore.sources.remote import AddressSource, address_name
+from featurestore.sources.samples import Dataset, Sample
 from featurestore.sources.tree import no_image
-from featurestore.system.addresses import cannot_be_had, check_address, is_address, shared_file_system
+from featurestore.system.addresses import cannot_be_had, is_address, shared_file_system
 from featurestore.system.stamps import STAMP
 from featurestore.system.transfer import STREAMS, stamp_from
 
@@ -29,14 +30,11 @@ def globbed(pattern: str) -> list[str]:
         raise cannot_be_had(pattern, error) from error
 
 
-def _images(where: str, root: str) -> list[str]:
-    """Return the addresses of the images in a folder, which ends with a slash, or that of one image."""
-    if not where.endswith("/"):
-        check_address(where)
-        return [where]
+def _images(root: str) -> list[str]:
+    """Return the addresses of the images in a folder."""
     found = [root + path for path in sorted(_files(root)) if not no_image(path) and not _hidden(path)]
     if not found:
-        raise SourceError(f"{where}: no images in this folder: name images, or a folder of images")
+        raise SourceError(f"{root}: no images in this folder: name images, or a folder of images")
     return found
 
 
@@ -56,7 +54,8 @@ def _hidden(path: str) -> bool:
 def _open(where: str, name: str, options: SourceOptions) -> AddressSource:
     root = where.rstrip("/") + "/"
     if not options.labelled:
-        return images_at(_images(where, root), name)
+        samples = [Sample(id=path, path=path, label=0, split="") for path in _images(root)]
+        return AddressSource("", Dataset(name=name, class_names=(), samples=samples))
     skipped, names, exclude = Counter[str](), set[str](), frozenset(options.exclude)
     images: dict[str, int] = {}
     stamps = bytearray()

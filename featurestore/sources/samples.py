@@ -21,6 +21,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         split: train, validation, test, duplicate, or "" while none is assigned.
         group: name of the group whose images must not be divided, such as a patient; "" for none.
         index: number of the image in its source, where the source finds it by number; else -1.
+        values: its numbers in the data set's numeric columns, NaN where there is none; () if there are no such columns.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     split: str
     group: str = ""
     index: int = -1
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,8 @@ class Dataset:
             :class:`featurestore.sources.columns.Samples`.
         failures: sorted by their paths.
         skipped: how many files were passed over, by reason.
+        columns: names of the numeric columns, such as ``age``.
+        codes: for each numeric column the two texts that its 0 and 1 stand for, such as F and M; () for plain numbers.
         partial: whether the data set only adds to a feature file: rows of images that it does not name stay there.
     """
 
@@ -60,3 +64,5 @@ class Dataset:
     failures: list[Failure] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     partial: bool = False
+    columns: tuple[str, ...] = ()
+    codes: tuple[tuple[str, ...], ...] = ()

@@ -33,6 +33,8 @@ class Contents:
         labels, view_rows, view_numbers, failures: see there.
         texts: each column of texts that is there, as bytes (N,).
         features, views: by tap, (N, ...) and (M, ...).
+        columns: the numeric columns; () for none.
+        numbers: their values, float32 (N, C); None for none.
     """
 
     files: dict[Path, str]
@@ -48,6 +50,8 @@ class Contents:
     texts: dict[str, NDArray[np.bytes_]]
     features: dict[str, NDArray[Any]]
     views: dict[str, NDArray[Any]]
+    columns: tuple[file_format.Column, ...] = ()
+    numbers: NDArray[np.float32] | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -95,6 +99,8 @@ def read(path: Path) -> Contents:
             texts={name: _map(path, file[name]) for name in there},
             features=features,
             views=views,
+            columns=_columns(attributes),
+            numbers=_numbers(path, file, len(_columns(attributes))),
         )
 
 
@@ -120,6 +126,26 @@ def _class_names(attributes: Mapping[str, str]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise CorruptFileError("its class names are not each of another class: the file was altered")
     return tuple(names)
+
+
+def _columns(attributes: Mapping[str, str]) -> tuple[file_format.Column, ...]:
+    if file_format.COLUMNS_ATTRIBUTE not in attributes:
+        return ()
+    found = tuple(_typed(file_format.COLUMNS_ATTRIBUTE, attributes, list[file_format.Column]))
+    if not found or len({column.name for column in found}) < len(found):
+        raise CorruptFileError("its numeric columns are not each of another name: the file was altered")
+    if any(len(column.codes) > 2 or len(set(column.codes)) < len(column.codes) for column in found):
+        raise CorruptFileError("its numeric columns have codes that are not two texts: the file was altered")
+    return found
+
+
+def _numbers(path: Path, file: h5py.File, columns: int) -> NDArray[np.float32] | None:
+    if not columns:
+        return None
+    found = _map(path, file[file_format.TABULAR])
+    if found.shape[1] != columns:
+        raise CorruptFileError("its numbers have other columns than are named: the file was altered")
+    return found
 
 
 def _typed(name: str, attributes: Mapping[str, str], kind: type[T]) -> T:

@@ -1,4 +1,4 @@
-"""The feature file, format versions 1 and 2. This text is the specification; every name in a file stands below it.
+"""The feature file, format versions 1 to 3. This text is the specification; every name in a file stands below it.
 
 One HDF5 file per data set and extraction spec. All datasets are contiguous, unfiltered and little-endian, so that
 a reader can memory-map them; there are hard links only, no external storage, no virtual datasets, no
@@ -18,8 +18,10 @@ Datasets, all of one length N (samples in the order of their ids):
 ``views/row``             int32 (M,)            index of the row that it is a version of
 ``views/number``          int32 (M,)            its number among them, from 1 to 1,000: see
                                                 :mod:`featurestore.images.augment`
-``group``                 fixed UTF-8           version 2 only: name of the group whose images must not be
+``group``                 fixed UTF-8           from version 2 on: name of the group whose images must not be
                                                 divided, such as a patient; empty for none
+``tabular``               float32 (N, C)        version 3 only: numbers of the sample, such as its patient's age; NaN
+                                                for a missing value. C is 1 at least
 ``failures/path``         fixed UTF-8 (F,)      inputs that gave no row
 ``failures/reason``       fixed UTF-8 (F,)      and why
 ========================  ====================  ==============================================================
@@ -40,13 +42,14 @@ Root attributes, fixed-length strings except the second:
 
 ========================  ==================================================================================
 ``format``                ``featurestore``
-``format_version``        int64: 2 if a row has a group, else 1
+``format_version``        int64: 3 if rows have numbers, else 2 if a row has a group, else 1
 ``dataset``               name of the data set
 ``spec``                  canonical JSON of :class:`featurestore.spec.ExtractionSpec`
 ``fingerprint``           SHA-256 of ``spec``, in hexadecimal
 ``class_names``           JSON list, each name once
 ``augment``               preset of all views, or ``none``
 ``provenance``            JSON, see :class:`Provenance`
+``columns``               version 3 only: JSON list of :class:`Column`, one for each column of ``tabular``
 ``content_digest``        SHA-256 over all of the above, see :func:`content_digest`
 ========================  ==================================================================================
 
@@ -72,12 +75,16 @@ from featurestore.sources.splits import DUPLICATE, SPLITS
 from featurestore.spec import ExtractionSpec
 
 FORMAT = "featurestore"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 GROUPED = 2
 """The version from which on rows have groups."""
+NUMERIC = 3
+"""The version from which on rows have numbers."""
 
 FEATURES = "features"
 ID, DIGEST, LABEL, SPLIT, PATH, GROUP = "id", "digest", "label", "split", "path", "group"
+TABULAR = "tabular"
+"""Dataset of the numbers, and the name of the tap that they are."""
 COLUMNS = (ID, DIGEST, LABEL, SPLIT, PATH)
 """Of every version."""
 TEXT_COLUMNS = (ID, DIGEST, SPLIT, PATH, GROUP)
@@ -94,7 +101,9 @@ ATTRIBUTES = {
     "format": 64, "dataset": 4096, "spec": 2**22, "fingerprint": 64, "class_names": 2**24, "augment": 64,
     "provenance": 2**22, "content_digest": 64,
 }  # fmt: skip
-"""Name -> most bytes."""
+"""Name -> most bytes, of every version."""
+COLUMNS_ATTRIBUTE, COLUMNS_BYTES = "columns", 2**21
+"""Name of the attribute of version 3, and its most bytes."""
 VERSION_ATTRIBUTE = "format_version"
 DIGEST_CHARS = 64
 
@@ -133,6 +142,19 @@ class Provenance:
     revision: str = ""
 
 
+@dataclass(frozen=True)
+class Column:
+    """A numeric column.
+
+    Attributes:
+        name: of the column in the source.
+        codes: the texts that 0 and 1 stand for, one or two; () for plain numbers.
+    """
+
+    name: str
+    codes: tuple[str, ...] = ()
+
+
 def feature_names(taps: Sequence[str], group: str = "") -> dict[str, str]:
     """Return the name of each tap's dataset in the file, or in `group`."""
     base = f"{group}/{FEATURES}".lstrip("/")
@@ -140,8 +162,13 @@ def feature_names(taps: Sequence[str], group: str = "") -> dict[str, str]:
 
 
 def columns(version: int) -> tuple[str, ...]:
-    """Return the columns that the rows of a file have, beside their features."""
+    """Return the columns of labels and texts that the rows of a file have."""
     return (*COLUMNS, GROUP) if version >= GROUPED else COLUMNS
+
+
+def attributes(version: int) -> dict[str, int]:
+    """Return the attributes that are texts of a file: name -> most bytes."""
+    return ATTRIBUTES | ({COLUMNS_ATTRIBUTE: COLUMNS_BYTES} if version >= NUMERIC else {})
 
 
 def schema(taps: Sequence[str], version: int) -> dict[str, tuple[str, str]]:
@@ -149,6 +176,7 @@ def schema(taps: Sequence[str], version: int) -> dict[str, tuple[str, str]]:
     return {
         **dict.fromkeys(feature_names(taps).values(), ("f", "rows")),
         **{name: ("i" if name == LABEL else "S", "rows") for name in columns(version)},
+        **({TABULAR: ("f", "rows")} if version >= NUMERIC else {}),
         **dict.fromkeys(feature_names(taps, VIEWS).values(), ("f", "views")),
         **{f"{VIEWS}/{name}": ("i", "views") for name in VIEW_COLUMNS},
         **{f"{FAILURES}/{name}": ("S", "failures") for name in FAILURE_COLUMNS},
@@ -229,9 +257,10 @@ def content_digest(file: h5py.File, taps: Sequence[str]) -> str:
     NumPy type string, NUL, shape as text, NUL, then its bytes in C order.
     """
     digest = hashlib.sha256()
-    for name in sorted({*ATTRIBUTES, VERSION_ATTRIBUTE} - {"content_digest"}):
+    version = int(file.attrs[VERSION_ATTRIBUTE])
+    for name in sorted({*attributes(version), VERSION_ATTRIBUTE} - {"content_digest"}):
         digest.update(f"{name}\0{attribute_text(file.attrs[name])}\0".encode("utf-8", "surrogateescape"))
-    for name in sorted(schema(taps, int(file.attrs[VERSION_ATTRIBUTE]))):
+    for name in sorted(schema(taps, version)):
         dataset = file[name]
         digest.update(f"{dataset.name}\0{dataset.dtype.str}\0{dataset.shape}\0".encode("utf-8", "surrogateescape"))
         for block in _pieces(dataset):

@@ -35,6 +35,7 @@ class FeatureStore:
         augment: preset of the views, or ``none``.
         view_rows, view_numbers: int32 arrays (M,), see :meth:`views`.
         grouped: whether rows have :attr:`groups`.
+        columns: the numeric columns, such as age, which are the tap ``tabular``; () for none.
         failures: pairs (path, reason), inputs that gave no row.
         provenance: weights as the user named them, engines and library versions.
         content_digest: SHA-256 of the content, compared by :meth:`verify`.
@@ -60,7 +61,11 @@ class FeatureStore:
         self.augment, self.provenance, self.failures = found.augment, found.provenance, found.failures
         self.labels, self.view_rows, self.view_numbers = found.labels, found.view_rows, found.view_numbers
         self.content_digest = shards.content_digest(found)
-        self.grouped = file_format.GROUP in found.texts
+        self.columns, self._numbers = found.columns, found.numbers
+        # A file of version 3 has the texts in any case.
+        self.grouped = file_format.GROUP in found.texts and not (
+            self.columns and _is_empty(found.texts[file_format.GROUP])
+        )
         self._files, self._features, self._views = found.files, found.features, found.views
         # Of a file without groups these texts are one, shown N times.
         nothing = np.broadcast_to(np.bytes_(b""), self.labels.shape)
@@ -68,7 +73,7 @@ class FeatureStore:
 
     def close(self) -> None:
         """Let go of the file, as soon as no array of it is left. Its features can then no longer be asked for."""
-        self._features, self._views, self._texts = {}, {}, {}
+        self._features, self._views, self._texts, self._numbers = {}, {}, {}, None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -128,11 +133,14 @@ class FeatureStore:
         """Return the features of one tap: a read-only, memory-mapped float16 or float32 array (N, ...).
 
         Args:
-            tap: may be left out when the file has one tap.
+            tap: may be left out when the file has one tap; ``tabular`` for its numeric columns, float32 (N, C), NaN for
+                missing values.
 
         Raises:
             StoreError: the file has no such tap, or several and none was named.
         """
+        if tap == file_format.TABULAR and self._numbers is not None:
+            return self._numbers
         return self._features[self._tap(tap)]
 
     def views(self, tap: str | None = None) -> NDArray[np.floating[Any]]:
@@ -140,6 +148,8 @@ class FeatureStore:
 
         View `i` is a version of row ``view_rows[i]``, and number ``view_numbers[i]`` among these.
         """
+        if tap == file_format.TABULAR and self._numbers is not None:
+            return np.asarray(self._numbers[self.view_rows])
         return self._views[self._tap(tap)]
 
     def _tap(self, tap: str | None) -> str:
@@ -149,7 +159,8 @@ class FeatureStore:
             return self.taps[0]
         if tap not in self.taps:
             what = "name a tap" if tap is None else f"no tap {tap!r}"
-            raise StoreError(f"{self.path}: {what}: it has {printable(', '.join(self.taps))}")
+            there = [*self.taps, *([file_format.TABULAR] if self.columns else [])]
+            raise StoreError(f"{self.path}: {what}: it has {printable(', '.join(there))}")
         return tap
 
     @property
@@ -163,12 +174,16 @@ class FeatureStore:
 
     def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
         """Return the samples of these rows, by default of all."""
-        names = ("id", "path", "digest", "label", "split", "group")
+        names: tuple[str, ...] = ("id", "path", "digest", "label", "split", "group")
+        numbers = self._numbers
         if rows is None:
             lists = [self.labels.tolist() if name == "label" else list(self.texts(name)) for name in names]
         else:
             columns = (self.ids, self.paths, self.digests, self.labels, self.splits, self.groups)
             lists = [column[list(rows)].tolist() for column in columns]
+            numbers = None if numbers is None else numbers[list(rows)]
+        if numbers is not None:
+            names, lists = (*names, "values"), [*lists, list(map(tuple, np.asarray(numbers).tolist()))]
         return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
     def summary(self) -> dict[str, Any]:
@@ -190,6 +205,7 @@ class FeatureStore:
                     self.class_names, np.bincount(self.labels, minlength=len(self.class_names)), strict=True
                 )
             },
+            **({"columns": [column.name for column in self.columns]} if self.columns else {}),
             "groups": len(set(self.texts(file_format.GROUP)) - {""}) if self.grouped else 0,
             "failures": [list(failure) for failure in self.failures],
             "bytes": sum(path.stat().st_size for path in self._files),
@@ -206,6 +222,10 @@ class FeatureStore:
         """
         for path, content_digest in self._files.items():
             feature_file.verify(path, self.spec, content_digest)
+
+
+def _is_empty(column: NDArray[np.bytes_]) -> bool:
+    return not any((column[block] != b"").any() for block in file_format.blocks(len(column), column.dtype.itemsize))
 
 
 def find_files(path: str | os.PathLike[str]) -> list[Path]:

@@ -198,6 +198,7 @@ def _as_one(shards: Sequence[Contents], left_out: NDArray[np.intp]) -> Contents:
         texts=texts,
         features={tap: _joined([shard.features[tap] for shard in shards]) for tap in first.features},
         views={tap: _joined([shard.views[tap] for shard in shards]) for tap in first.views},
+        numbers=_joined([shard.numbers for shard in shards if shard.numbers is not None]) if first.columns else None,
     )
 
 
@@ -297,11 +298,11 @@ def _check_fit(folder: Path, shards: Sequence[Contents]) -> None:
     first = shards[0]
     presets = {shard.augment for shard in shards if len(shard.view_rows)}
     for other in shards[1:]:
-        one, two = ((each.spec.fingerprint, each.class_names, each.shapes) for each in (first, other))
+        one, two = ((each.spec.fingerprint, each.class_names, each.shapes, each.columns) for each in (first, other))
         if one != two:
             names = " and ".join(path.name for each in (first, other) for path in each.files)
             raise StoreError(
-                f"{folder}: {names} are not of one spec and the same classes: an "
+                f"{folder}: {names} are not of one spec, the same classes and numeric columns: an "
                 "extraction was interrupted, or a file is of another folder: run  featurestore extract  again"
             )
     if len(presets) > 1:

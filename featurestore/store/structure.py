@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptFileError, UnsafeFileError
+from featurestore.sources.numeric import MOST_COLUMNS
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format
 from featurestore.system.printing import printable
@@ -29,12 +30,7 @@ def check_attributes(file: h5py.File) -> dict[str, str]:
         raise CorruptFileError("an HDF5 file, but not one written by featurestore extract")
     texts = {}
     for name, most in file_format.ATTRIBUTES.items():
-        kind = file.attrs.get_id(name)
-        if kind.shape != () or kind.dtype.kind != "S":
-            raise UnsafeFileError(f"attribute {name!r} is not a fixed-length string: file refused")
-        if kind.dtype.itemsize > most:
-            raise UnsafeFileError(f"attribute {name!r} has {kind.dtype.itemsize:,} bytes, of {most:,}: file refused")
-        texts[name] = file_format.attribute_text(file.attrs[name])
+        texts[name] = _attribute(file, name, most)
     if not re.fullmatch("[0-9a-f]{64}", texts["content_digest"]):
         raise CorruptFileError("its content digest is no SHA-256: the file was altered")
     version = file.attrs.get_id(file_format.VERSION_ATTRIBUTE)
@@ -46,7 +42,18 @@ def check_attributes(file: h5py.File) -> dict[str, str]:
             f"format {texts['format']!r} version {number}, this program reads "
             f"{file_format.FORMAT!r} from 1 to {file_format.FORMAT_VERSION}: upgrade featurestore"
         )
+    for name, most in file_format.attributes(number).items() - file_format.ATTRIBUTES.items():
+        texts[name] = _attribute(file, name, most)
     return texts | {file_format.VERSION_ATTRIBUTE: str(number)}
+
+
+def _attribute(file: h5py.File, name: str, most: int) -> str:
+    kind = file.attrs.get_id(name)
+    if kind.shape != () or kind.dtype.kind != "S":
+        raise UnsafeFileError(f"attribute {name!r} is not a fixed-length string: file refused")
+    if kind.dtype.itemsize > most:
+        raise UnsafeFileError(f"attribute {name!r} has {kind.dtype.itemsize:,} bytes, of {most:,}: file refused")
+    return file_format.attribute_text(file.attrs[name])
 
 
 def _check_overhead(file: h5py.File) -> None:
@@ -80,6 +87,8 @@ def check_datasets(file: h5py.File, spec: ExtractionSpec, version: int) -> None:
     if any(len(found) != 1 for found in lengths.values()):
         raise CorruptFileError(f"its datasets are not of one length: {lengths}")
     _check_features(file, spec)
+    if version >= file_format.NUMERIC:
+        _check_numbers(file[file_format.TABULAR])
     columns = sum(datasets[name].nbytes for name, (kind, _) in schema.items() if kind != "f")
     allowed = file_format.SPARE_BYTES + file_format.ROW_BYTES * sum(min(found) for found in lengths.values())
     if columns > allowed:
@@ -132,6 +141,13 @@ def _check_features(file: h5py.File, spec: ExtractionSpec) -> None:
             raise CorruptFileError(f"{printable(rows.name)} has no columns: the file was altered")
         if file[views[tap]].shape[1:] != rows.shape[1:]:
             raise CorruptFileError(f"views of {printable(tap)!r} have another shape than rows: the file was altered")
+
+
+def _check_numbers(numbers: h5py.Dataset) -> None:
+    if numbers.ndim != 2 or numbers.dtype != np.float32 or not 1 <= numbers.shape[1] <= MOST_COLUMNS:
+        raise CorruptFileError(
+            f"its numbers are {numbers.dtype} {numbers.shape}, no float32 (N, C): the file was altered"
+        )
 
 
 def check_values(file: h5py.File, classes: int) -> None:

@@ -37,7 +37,8 @@ _OLD_DRAFT = ".tmp"
 @dataclass(frozen=True)
 class Publication:
     """All that goes into a feature file. The columns are of one length, and so are those of `views`; `sources` hold
-    every row and view among them. There is a column of groups only if a row has one.
+    every row and view among them. There is a column of groups only if a row has one, and `tabular`, the rows of
+    numbers, only if the data set has numeric columns.
     """
 
     target: str
@@ -51,12 +52,15 @@ class Publication:
     views: dict[str, list[int]]
     failures: list[tuple[str, str]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
+    numeric: list[file_format.Column] = field(default_factory=list)
+    tabular: list[Sequence[float]] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
         """The approximate size of the file in bytes."""
         widths = [max(len(os.fsencode(str(value))) for value in column) for column in self.columns.values()]
         rows, views = len(self.columns[file_format.ID]), len(self.views[file_format.ROW])
+        widths.append(4 * len(self.numeric))
         return rows * sum(widths) + views * 8 + (rows + views) * sum(tap.row_bytes for tap in self.taps) + 2**20
 
 
@@ -156,13 +160,16 @@ def _new_group(file: h5py.File, name: str) -> None:
 def _fill(file: h5py.File, publication: Publication, rows: FinishedRows) -> None:
     columns, views = publication.columns, publication.views
     taps = [tap.name for tap in publication.taps]
-    version = file_format.GROUPED if file_format.GROUP in columns else 1
+    version = file_format.NUMERIC if publication.numeric else file_format.GROUPED if file_format.GROUP in columns else 1
     for group in file_format.children(file_format.schema(taps, version)):
         if group != "/":
             _new_group(file, group)
     for name in file_format.columns(version):
         is_label = name == file_format.LABEL
-        file[name] = np.array(columns[name], np.int32) if is_label else file_format.encode(columns[name])
+        values = columns.get(name) or [""] * len(columns[file_format.ID])  # without groups, in version 3
+        file[name] = np.array(values, np.int32) if is_label else file_format.encode(values)
+    if publication.numeric:
+        file[file_format.TABULAR] = np.array(publication.tabular, np.float32)
     for name in file_format.VIEW_COLUMNS:
         file[f"{file_format.VIEWS}/{name}"] = np.array(views[name], np.int32)
     for i, name in enumerate(file_format.FAILURE_COLUMNS):
@@ -181,6 +188,8 @@ def _fill(file: h5py.File, publication: Publication, rows: FinishedRows) -> None
         "augment": publication.augment,
         "provenance": json.dumps(publication.provenance, sort_keys=True),
     }
+    if publication.numeric:
+        attributes[file_format.COLUMNS_ATTRIBUTE] = json.dumps([asdict(column) for column in publication.numeric])
     for name, text in attributes.items():
         file.attrs[name] = np.bytes_(os.fsencode(text))
     file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(version)
@@ -205,6 +214,7 @@ def _main() -> None:
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(1)), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     values["taps"] = [TapLayout(tap["name"], tuple(tap["shape"]), tap["dtype"]) for tap in values["taps"]]
+    values["numeric"] = [file_format.Column(each["name"], tuple(each["codes"])) for each in values["numeric"]]
     try:
         write(Publication(**values))
     except FeatureStoreError as error:

@@ -10,7 +10,7 @@ from random import uniform
 from typing import Any, BinaryIO
 
 from featurestore.errors import AddressError, ServerError
-from featurestore.system.addresses import Answer, patiently, server, shared_file_system, understood
+from featurestore.system.addresses import Answer, check_address, patiently, server, shared_file_system, understood
 from featurestore.system.files import is_full, size_text
 from featurestore.system.stamps import version_stamp
 
@@ -150,6 +150,7 @@ class Downloads:
 
     def _asked(self, address: str, attempt: Callable[[Any], Any]) -> Any:
         """Try, and try again where it may help."""
+        check_address(address)
         who = server(address)
         with self._turn:
             health = self._health.setdefault(who, _Health())

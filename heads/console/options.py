@@ -115,6 +115,14 @@ MaxMemory = Annotated[
     int | None,
     option("Memory to use; half of the machine's by default: 500MB, 4GB.", "--max-memory", metavar="SIZE", parser=size),
 ]
+GroupNearDuplicates = Annotated[
+    float | None,
+    option(
+        "Keep rows together whose features are so alike, such as 0.9.",
+        "--group-near-duplicates",
+        metavar="0..1",
+    ),
+]
 HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
 FileOrDir = Annotated[
     str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")
@@ -137,6 +145,10 @@ def _open(
     group_pattern: Annotated[
         str | None, option("Finds groups in paths, such as 'person\\d+'.", metavar="REGEX", group=SOURCE)
     ] = None,
+    column: Annotated[
+        list[str] | None,
+        option("Manifest column of numbers, for the tap `tabular`; repeatable.", metavar="NAME", group=SOURCE),
+    ] = None,
     exclude: Annotated[list[str] | None, option("Class or folder to leave out; repeatable.", group=SOURCE)] = None,
     contained: Annotated[
         bool, option("Refuse files to which paths or links lead elsewhere.", "--contained", group=SOURCE)
@@ -148,7 +160,8 @@ def _open(
 
     return open_source(
         source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        group_column=group_column, group_pattern=group_pattern, exclude=exclude or (), contained=contained, name=name,
+        group_column=group_column, group_pattern=group_pattern, columns=column or (), exclude=exclude or (),
+        contained=contained, name=name,
     )  # fmt: skip
 
 

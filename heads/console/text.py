@@ -130,6 +130,7 @@ def _file_text(file: dict[str, Any]) -> str:
         "features": features,
         "views": f"{file['views']['rows']} ({file['views']['augment']})" if file["views"]["rows"] else "none",
         "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),
+        **({"numeric": ", ".join(file["columns"])} if file.get("columns") else {}),
         **({"groups": f"{file['groups']:,}"} if file["groups"] else {}),
         "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {spec['resize']}",
         **{name: file["provenance"][name] for name in ("licence", "revision") if file["provenance"].get(name)},
@@ -332,10 +333,13 @@ def finetune(found: dict[str, Any]) -> str:
     behind = f"behind {found['boundary']}, cached in" if found["boundary"] else "on pixels, read in"
     compared = []
     for name in ("frozen", "finetuned"):
-        bounds = " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"]["accuracy"])
+        bounds = (
+            " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"].get("accuracy", ())) or "too few groups"
+        )
         compared.append([name, found[name]["accuracy"], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
     p_value = change.get("p_value")
-    chance = "" if p_value is None else f" (p = {p_value:.2g}, McNemar's test)"  # runs of older versions
+    test = f"{change['groups']} groups" if change.get("groups") else "McNemar's test"
+    chance = "" if p_value is None else f" (p = {p_value:.2g}, {test})"  # runs of older versions
     lines = [
         table(["epoch", "training loss", "log loss", "accuracy", "seconds"], history),
         f"best: epoch {found['best_epoch']}",

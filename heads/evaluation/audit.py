@@ -151,6 +151,7 @@ def audit(table: FeatureTable) -> Audit:
         HeadError: NaN or infinity in the features.
     """
     none = np.arange(0)
+    table = table.images
     most = min(LARGEST, _VALUES // max(1, table.read(none, none).shape[1]))
     rows = np.argsort(table.digests, kind="stable")[:most]
     Z, _ = standardise(as_features(table.read(rows, none)))

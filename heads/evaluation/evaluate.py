@@ -1,7 +1,7 @@
 """Measure how good a head is on rows that it was not fitted on, with NumPy alone."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, StoreError, suggest
+from featurestore.store.file_format import TABULAR
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.results import Result
+from heads.evaluation.alike import grouped_by_likeness
 from heads.feature_table import FeatureTable
 from heads.kinds.base import MODEL, WEIGHTS, too_large
 from heads.metrics.clustered import clustered, recall_effects, share_interval
-from heads.metrics.estimates import TOO_FEW, mcnemar, wilson
+from heads.metrics.estimates import TOO_FEW, mcnemar, sign_flips, wilson
 from heads.metrics.outcomes import Confusion, Outcomes
 from heads.metrics.shift import best_threshold, differences
 from heads.storage.record import CHOSEN, FITTED, note_measured
@@ -155,9 +157,11 @@ class PairedDifference(Result):
 
     Attributes:
         accuracy: how much more accurate the second one is.
-        interval: 95 % interval of that, by a paired bootstrap over the rows.
+        interval: 95 % interval of that, by a paired bootstrap over the rows, or over their groups.
         right, wrong: rows that the second one made right, and wrong.
-        p_value: how likely such numbers are by chance, see :func:`heads.metrics.estimates.mcnemar`.
+        p_value: how likely such numbers are by chance, see :func:`heads.metrics.estimates.mcnemar`, and for rows in
+            groups :func:`heads.metrics.estimates.sign_flips`.
+        groups: number of groups that the rows are of; None where each row is its own.
     """
 
     accuracy: float
@@ -165,10 +169,21 @@ class PairedDifference(Result):
     right: int
     wrong: int
     p_value: float
+    groups: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, without ``groups`` where there are none."""
+        return {name: value for name, value in super().to_dict().items() if name != "groups" or value is not None}
 
 
 def paired_difference(
-    y: NDArray[np.intp], before: Array, after: Array, *, resamples: int = 10_000, seed: int = 0
+    y: NDArray[np.intp],
+    before: Array,
+    after: Array,
+    *,
+    groups: NDArray[np.intp] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
 ) -> PairedDifference:
     """Measure how much more accurate other predictions of the same rows are.
 
@@ -178,16 +193,28 @@ def paired_difference(
     Args:
         y: true classes, int (N,).
         before, after: probabilities, float (N, C).
+        groups: which rows belong together, such as patients (N,); these are resampled then. None where none do.
         resamples: how many resamples the interval is taken from.
         seed: of the resampling.
     """
     hits_before, hits_after = before.argmax(axis=1) == y, after.argmax(axis=1) == y
     right, wrong = int((hits_after & ~hits_before).sum()), int((hits_before & ~hits_after).sum())
-    # A resample draws rows, of which only these three kinds differ: their numbers are multinomial.
-    shares = np.array([right, wrong, len(y) - right - wrong]) / len(y)
-    drawn = np.random.default_rng(seed).multinomial(len(y), shares, size=resamples)
-    interval = np.percentile((drawn[:, 0] - drawn[:, 1]) / len(y), _TAILS).tolist()
-    return PairedDifference((right - wrong) / len(y), interval, right, wrong, mcnemar(right, wrong))
+    changed, rng = hits_after.astype(np.intp) - hits_before, np.random.default_rng(seed)
+    if groups is None:
+        # A resample draws rows, of which only these three kinds differ: their numbers are multinomial.
+        shares = np.array([right, wrong, len(y) - right - wrong]) / len(y)
+        drawn = rng.multinomial(len(y), shares, size=resamples)
+        differences, chance = (drawn[:, 0] - drawn[:, 1]) / len(y), mcnemar(right, wrong)
+    else:
+        place = np.unique(groups, return_inverse=True)[1]
+        changes = np.bincount(place, changed).astype(np.intp)
+        # Groups of one size that changed alike are of one kind.
+        kinds, counts = np.unique(np.stack([changes, np.bincount(place)]), axis=1, return_counts=True)
+        drawn = rng.multinomial(len(changes), counts / len(changes), size=resamples)
+        differences, chance = drawn @ kinds[0] / (drawn @ kinds[1]), sign_flips(changes)
+    interval = np.percentile(differences, _TAILS).tolist()
+    together = None if groups is None else len(np.unique(groups))
+    return PairedDifference((right - wrong) / len(y), interval, right, wrong, chance, together)
 
 
 def evaluate(
@@ -196,6 +223,8 @@ def evaluate(
     split: str = "test",
     *,
     max_memory: int | None = None,
+    group_near_duplicates: float | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Measure a saved head on one split of a feature file. Classes are matched by name.
 
@@ -207,6 +236,7 @@ def evaluate(
         features: feature file, or folder; files of the head's features are found by their fingerprint.
         split: which rows.
         max_memory: bytes that may be used, see :func:`heads.fit.fit_head`.
+        group_near_duplicates, note: see :func:`heads.fit.fit_head`; intervals are wider for groups.
 
     Raises:
         HeadError: no readable head, or one that takes more memory; a class that it does not know, or no such rows.
@@ -225,7 +255,9 @@ def evaluate(
     needed = _COPIES * sum(file.stat().st_size for file in files if file.is_file())
     if why := too_large(needed, max_memory, "its arrays take", "a smaller head"):
         raise HeadError(f"{head}: {why}")
-    return answers(load_head(head), features, split).measured(Path(head))
+    fitted = load_head(head)
+    table = grouped_by_likeness(_features_for(fitted, features), group_near_duplicates, note)
+    return answers(fitted, table, split).measured(Path(head))
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,7 +335,8 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
 
 def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
     """Find the features that a head takes. Where several files fit, those of the head's data set are taken."""
-    stores, sources = [FeatureStore(file) for file in find_files(path)], []
+    stores = [FeatureStore(file) for file in find_files(path)]
+    sources: list[tuple[FeatureStore, str | None]] = []
     for wanted in fitted.inputs:
         found = [store for store in stores if store.fingerprint == wanted.fingerprint]
         found = [store for store in found if store.dataset == fitted.dataset] or found
@@ -313,6 +346,10 @@ def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTa
             nearest = min(stores, key=lambda store: len(store.spec.differences(wanted.spec)))
             fitted.check_input(wanted, nearest.path, nearest.spec)
         sources.append((found[0], wanted.tap))
+    if fitted.numeric:
+        with_numbers = [store for store in (*(s for s, _ in sources), *stores) if store.columns]
+        fitted.check_columns(Path(path), with_numbers[0].columns if with_numbers else ())
+        sources.append((with_numbers[0], TABULAR))
     return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
 
 

@@ -28,6 +28,7 @@ from heads.exporting.joined_onnx import join_onnx
 from heads.exporting.result import Export
 from heads.feature_table import Features
 from heads.prediction.predictor import load_networks, probabilities, weights_of
+from heads.storage.numeric_input import names_of
 from heads.storage.saved_head import FittedHead, load_head
 
 Pixels = NDArray[np.uint8]
@@ -81,6 +82,11 @@ def export(
     folder = (source.path or Path(source.design.kind)) if isinstance(source, FittedHead) else Path(source)
     path = _target(folder, out, FORMATS[form])
     head = source if isinstance(source, FittedHead) else load_head(source)
+    if head.numeric:
+        raise ExportError(
+            f"{folder}: takes the numeric columns {names_of(head.numeric)} beside the image, and a model has one "
+            "input, the pixels: use  featurestore predict,  or fit a head without tabular"
+        )
     chosen = usable(form, onnx=_of_onnx(head, weights))
     return _export_model(head, chosen, path, weights, check)
 

@@ -269,8 +269,9 @@ class _Setup:
             joined.assign(values)
             proba.append(np.zeros((len(y), len(fitted.class_names))))
             proba[-1][:, fitted.head.classes_] = softmax(training.logits(roles.judge) / divisor)
-        frozen, finetuned = (measure(y, each, fitted.class_names, split=roles.split) for each in proba)
-        return frozen, finetuned, paired_difference(y, *proba)
+        groups = training.images.groups[roles.judge] if training.images.grouped else None
+        frozen, finetuned = (measure(y, each, fitted.class_names, split=roles.split, groups=groups) for each in proba)
+        return frozen, finetuned, paired_difference(y, *proba, groups=groups)
 
     def _saved(self, training: Training, temperature: float, seconds: float) -> Path:
         """Save backbone and head, and return the head's folder."""

@@ -18,6 +18,7 @@ from heads.feature_table import Floats
 from heads.kinds.base import Head
 from heads.kinds.design import kinds_of_layers
 from heads.solvers.arrays import Scaling, standardise
+from heads.storage.numeric_input import names_of
 from heads.storage.saved_head import FittedHead
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ def check_joinable(fitted: FittedHead) -> None:
         raise HeadError(
             f"{fitted.path}: a head of kind {fitted.design.kind!r} cannot be trained together with its backbone: "
             f"fit one of {', '.join(kinds_of_layers())}"
+        )
+    if fitted.numeric:
+        raise HeadError(
+            f"{fitted.path}: takes the numeric columns {names_of(fitted.numeric)} beside the image, and only a head on "
+            "features of the image alone can be trained together with its backbone: fit one without tabular"
         )
     if len(fitted.inputs) > 1:
         raise HeadError(

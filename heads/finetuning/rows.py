@@ -40,6 +40,7 @@ class ImageRows:
         splits, digests: str (N,).
         groups: number of each row's group, see :meth:`heads.feature_table.FeatureTable.groups` (N,).
         failures: (path, reason) of each image that gave no row.
+        grouped: whether the source has said which images are a group.
     """
 
     plain: NDArray[Any]
@@ -50,6 +51,7 @@ class ImageRows:
     digests: NDArray[Any]
     groups: Labels
     failures: list[tuple[str, str]]
+    grouped: bool = False
 
     def draw(self, rows: Labels, rng: np.random.Generator) -> Labels:
         """Draw for each row one of its versions: the index of a view, or -1 for the row itself."""
@@ -140,7 +142,7 @@ def from_cache(
     return ImageRows(
         file.features(), file.views(), view_rows, file.labels.astype(np.intp), file.splits, file.digests,
         _groups(file.digests, file.groups),
-        list(file.failures),
+        list(file.failures), file.grouped,
     )  # fmt: skip
 
 
@@ -213,6 +215,7 @@ def _of_samples(
         digests,
         _groups(digests, np.array([sample.group for sample in samples])),
         failures,
+        any(sample.group for sample in samples),
     )
 
 

@@ -127,6 +127,34 @@ def mcnemar(right: int, wrong: int) -> float:
     return float(min(1.0, 2 * tail / 2**rows))  # whole numbers: no rounding before the division
 
 
+def sign_flips(changes: NDArray[np.intp]) -> float:
+    """Return the two-sided p-value of changes that may have been the other way round, exact: McNemar's test of groups.
+
+    Under the null hypothesis each group of rows, such as the images of one patient, is as likely to have changed by the
+    same number the other way, whatever its rows have in common; for groups of one row that is McNemar's test. (R. A.
+    Fisher, "The design of experiments", 1935, section 21.)
+
+    Args:
+        changes: for each group (G,) the rows that became right minus those that became wrong.
+
+    Example:
+        >>> import numpy as np
+        >>> sign_flips(np.array([1, 1, 1, 1])), sign_flips(np.array([4])), sign_flips(np.array([2, 2, -1, 0]))
+        (0.125, 1.0, 0.5)
+    """
+    sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
+    most = int(sizes @ counts)
+    chance = np.ones(1)  # of each sum from -s to s, where s is the sum of the groups so far; only every second occurs
+    for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
+        for _ in range(count):
+            longer = np.zeros(len(chance) + size)
+            longer[:-size] += chance / 2
+            longer[size:] += chance / 2
+            chance = longer
+    sums = 2 * np.arange(most + 1) - most
+    return float(min(1.0, chance[np.abs(sums) >= abs(int(changes.sum()))].sum()))
+
+
 def _accuracy(confusion: Confusion) -> Estimate:
     hits, rows = int(confusion.hits.sum()), int(confusion.rows.sum())
     smooth = (hits + 2) / (rows + 4)

@@ -2,33 +2,23 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork, load_backbone, named
 from featurestore.engines import Compute, compile_backbone
-from featurestore.errors import ImageError, SourceError, SpecMismatchError
+from featurestore.errors import ImageError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
-from featurestore.images.decode import decode_framings, file_in_turn, read_file
-from featurestore.sources import remote_folder
-from featurestore.sources.base import ImageData, Source
-from featurestore.sources.opener import recognised, unlabelled
-from featurestore.sources.options import SourceOptions
-from featurestore.sources.remote import AddressSource, images_at
-from featurestore.sources.samples import Sample
-from featurestore.sources.tree import Tree
+from featurestore.images.decode import decode_framings
 from featurestore.spec import ExtractionSpec
-from featurestore.system.addresses import check_address
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result
+from heads.prediction.inputs import Needs, Wanted, find_images, here
+from heads.storage.numeric_input import columns_of
 from heads.storage.saved_head import FittedHead, load_head
 
 BATCH_SIZE = 32
@@ -68,8 +58,8 @@ def predict(
 
     Args:
         head: a saved head, or its folder.
-        images: a file or a folder of images, a tar or Parquet file or ``tfds:NAME``, the address of one of these (a
-            folder's ends with a slash), or several of them.
+        images: a file or a folder of images, a tar or Parquet file or ``tfds:NAME``, a CSV that names some (and has the
+            numbers of a head on numeric columns, see :mod:`heads.prediction.inputs`), an address, or several of them.
         top: name only so many classes of each image, the likeliest first.
         weights: of the backbone, see :class:`Predictor`.
         progress: see :func:`featurestore.system.progress.reporting`.
@@ -78,7 +68,7 @@ def predict(
         For each image its prediction; one that cannot be read has the reason in ``error``.
 
     Raises:
-        SourceError: a folder without any image.
+        SourceError: a folder without any image, or a CSV that does not fit.
         FeatureStoreError: see :class:`Predictor`.
 
     Example:
@@ -94,28 +84,6 @@ def predict(
     given = [images] if isinstance(images, str | os.PathLike) else images
     with reporting(progress) as report:
         return list(Predictor(head, weights=weights).predict(given, top=top, progress=report))
-
-
-class Given(NamedTuple):
-    """One image to classify: a file, or a sample of a source."""
-
-    path: str
-    source: Source | None = None
-    sample: Sample | None = None
-
-    @contextmanager
-    def reading(self) -> Iterator[ImageData]:
-        """Give its data for as long as they are needed.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
-        if self.source and self.sample:
-            with self.source.reading(self.sample) as data:
-                yield data
-        else:
-            with file_in_turn(self.path):
-                yield read_file(self.path)
 
 
 class Predictor:
@@ -149,28 +117,35 @@ class Predictor:
         inputs: Iterable[str | os.PathLike[str]],
         *,
         top: int | None = None,
+        path_column: str | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Prediction]:
         """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
-            inputs: files and folders, and whatever else holds images: see :func:`find_images`. Of any number of images,
-                only the names are kept in memory.
+            inputs: files, folders, and whatever else holds or names images: see
+                :func:`heads.prediction.inputs.find_images`. Of any number of images, only the names are kept in memory.
             top: name only so many classes of each image, the likeliest first.
+            path_column: that of the CSVs; by default the usual names are looked for.
             progress: called after each image with ``predicting``, the number of those done, and of all.
 
         Raises:
-            SourceError: a folder without any image.
+            SourceError: see :func:`heads.prediction.inputs.find_images`.
         """
-        (total, paths), done = find_images(inputs), 0
-        for portion in batched(paths, _PORTION):
+        needs = Needs(str(self._head.path or ""), columns_of(self._head.numeric), path_column)
+        (total, images), done = find_images(inputs, needs), 0
+        for portion in batched(images, _PORTION):
             for prediction in self._portion(list(enumerate(portion)), top):
                 done += 1
                 if progress:
                     progress("predicting", done, total)
                 yield prediction
 
-    def _portion(self, items: list[tuple[int, Given]], top: int | None) -> Iterator[Prediction]:
+    def _portion(self, items: list[tuple[int, Wanted]], top: int | None) -> Iterator[Prediction]:
+        if not self._networks:  # a head on numeric columns alone looks at no image
+            rows = self._head.predict_proba(np.array([wanted.values for _, wanted in items], np.float32))
+            yield from (self._prediction(wanted.path, row, top) for (_, wanted), row in zip(items, rows, strict=True))
+            return
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
             Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
@@ -178,7 +153,7 @@ class Predictor:
         ]
         outcomes = (
             [batch() for batch in started]
-            for item, pixels in ahead(_here(items), lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
+            for item, pixels in ahead(here(items), lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
             # All lanes have the same batches: each gives its outcome at the same item.
             for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
@@ -186,7 +161,8 @@ class Predictor:
             found = {item: Prediction(item[1].path, None, {}, reason) for item, reason in parts[0].failures}
             if parts[0].items:
                 made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
-                for item, row in zip(parts[0].items, probabilities(self._head, made), strict=True):
+                numbers = np.array([item[1].values for item in parts[0].items], np.float32)
+                for item, row in zip(parts[0].items, probabilities(self._head, made, numbers), strict=True):
                     found[item] = self._prediction(item[1].path, row, top)
             yield from (found[item] for item in batch)
 
@@ -195,33 +171,24 @@ class Predictor:
         shown = range(len(row)) if top is None else order[:top].tolist()
         return Prediction(path, self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
-    def _pixels(self, given: Given) -> list[Pixels]:
+    def _pixels(self, wanted: Wanted) -> list[Pixels]:
         """Decode an image once for all backbones; return its pixels for each."""
         try:
-            with given.reading() as data:
+            with wanted.reading() as data:
                 found = decode_framings(data, {spec.framing for spec in self._networks})
         except ImageError as error:
             return [error.alone()] * len(self._networks)
         return [found[spec.framing] for spec in self._networks]
 
 
-def _here(items: list[tuple[int, Given]]) -> Iterable[tuple[int, Given]]:
-    """Give items as soon as their images are on this machine, see :func:`featurestore.sources.base.brought`."""
-
-    def bring(item: tuple[int, Given]) -> None:
-        given = item[1]
-        if given.source and given.sample:
-            given.source.bring(given.sample)
-
-    readers = max((given.source.readers for _, given in items if given.source), default=0)
-    return (item for item, _ in ahead(items, bring, 8 * readers, ThreadPoolExecutor(readers))) if readers else items
-
-
 def probabilities(
-    head: FittedHead, features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]]
+    head: FittedHead,
+    features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]],
+    numbers: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
-    """Compute probabilities (N, classes) from the features of each backbone: per tap, (N, ...)."""
+    """Compute probabilities (N, classes) from features of each backbone: per tap, (N, ...); and numbers (N, C)."""
     parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
+    parts += [] if numbers is None or not head.numeric else [numbers]
     return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
 
 
@@ -274,41 +241,3 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
             f"({'; '.join(differences)}): pass the weights it was extracted with as --weights"
         )
     return backbone
-
-
-def find_images(inputs: Iterable[str | os.PathLike[str]]) -> tuple[int, Iterator[Given]]:
-    """Find all images: each input that is a file, the files below each that is a folder, sorted, and the images, with
-    labels or without, in tars, Parquet files and data sets of ``tfds:``.
-
-    Returns:
-        How many there are, and an iterator over them.
-
-    Raises:
-        SourceError: a folder without any image.
-    """
-    texts = [os.fspath(given) for given in inputs]
-    # All that are addresses of one image share connections.
-    alone = images_at([text for text in texts if _is_one_address(text)], "images")
-    found = [_images_at(text, alone) for text in texts]
-    return sum(count for count, _ in found), chain.from_iterable(images for _, images in found)
-
-
-def _is_one_address(given: str) -> bool:
-    return not given.endswith("/") and recognised(given, SourceOptions(labelled=False)) is remote_folder.FORMAT
-
-
-def _images_at(given: str, alone: AddressSource) -> tuple[int, Iterable[Given]]:
-    """Return how many images a user means by a path or an address, and an iterable of them."""
-    if _is_one_address(given):
-        check_address(given)
-        return 1, [Given(given, alone, Sample(id=given, path=given, label=0, split=""))]
-    if source := unlabelled(given):
-        samples = source.listing().samples
-        return len(samples), (Given(sample.path, source, sample) for sample in samples)
-    path = Path(given)
-    if not path.is_dir():
-        return 1, [Given(str(path))]
-    names = sorted(Tree(path).images)
-    if not names:
-        raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
-    return len(names), (Given(str(path / name)) for name in names)

@@ -25,12 +25,13 @@ def write_predictions(
     out: str | os.PathLike[str] | None = None,
     top: int | None = None,
     weights: str | None = None,
+    path_column: str | None = None,
     progress: bool | Progress = True,
 ) -> int:
     """Classify images, and write what is found while the rest is still being read.
 
     Args:
-        head_dir, inputs, weights: see :class:`heads.prediction.predictor.Predictor` and its ``predict``.
+        head_dir, inputs, weights, path_column: see :class:`heads.prediction.predictor.Predictor` and its ``predict``.
         progress: see :func:`featurestore.system.progress.reporting`.
         form: ``text``, ``csv`` or ``json``; by default what the suffix of `out` says, else text.
         out: file to write; until it is complete, ``.part`` follows its name. By default, standard output.
@@ -52,7 +53,7 @@ def write_predictions(
 
     def counted(report: Progress | None) -> Iterator[Prediction]:
         nonlocal failures
-        for prediction in predictor.predict(inputs, top=top, progress=report):
+        for prediction in predictor.predict(inputs, top=top, path_column=path_column, progress=report):
             failures += prediction.error is not None
             yield prediction
 

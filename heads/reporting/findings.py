@@ -37,6 +37,7 @@ class Findings:
         origin: what the head was made with: pairs of a name and a text.
         commands: the commands that make it again.
         notes: sentences about how the rest was found.
+        groups: how many groups the source has named, see :func:`count_groups`; None where it has named none.
     """
 
     run: RunFolder
@@ -53,6 +54,7 @@ class Findings:
     origin: list[list[str]] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    groups: dict[str, int] | None = None
 
 
 def gather(run: RunFolder, features: Any, *, required: bool) -> Findings:
@@ -87,6 +89,7 @@ def gather(run: RunFolder, features: Any, *, required: bool) -> Findings:
         suspects=_suspects(judged.table, seen),
         origin=origin(run, stores),
         notes=notes + said,
+        groups=count_groups(judged.table),
     )
 
 
@@ -163,6 +166,24 @@ def _suspects(table: FeatureTable, seen: Audit) -> list[dict[str, Any]]:
         _row(table, row) | {"neighbours": table.class_names[label], "share": share}
         for row, label, share in seen.suspects
     ]
+
+
+def count_groups(table: FeatureTable) -> dict[str, int] | None:
+    """Count the groups that the source has named: ``groups``, rows of the ``largest``, and rows ``without`` one.
+
+    Those that stand in several splits are ``divided``. None where no row has a group.
+    """
+    if not (table.group_names != "").any():
+        return None
+    named = table.group_names != ""
+    _, place = np.unique(table.group_names[named], return_inverse=True)
+    sizes = np.bincount(place)
+    splits = np.unique(table.splits[named], return_inverse=True)[1]
+    parts = np.bincount(np.unique(np.stack([place, splits]), axis=1)[0])
+    return {
+        "groups": len(sizes), "largest": int(sizes.max()), "without": int((~named).sum()),
+        "divided": int((parts > 1).sum()),
+    }  # fmt: skip
 
 
 def class_counts(table: FeatureTable) -> list[tuple[str, dict[str, int]]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.backbones import is_outside, named
+from featurestore.store.file_format import TABULAR
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
 from heads.reporting.run_folder import RunFolder
@@ -33,6 +34,9 @@ def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
         how = f"{spec.size} px, {spec.resize}, {spec.interpolation}, {spec.preprocessing}, {spec.dtype}"
         weights = f"weights {item.weights} ({spec.weights_digest[:16]}…)"
         found.append(["features", f"{spec.backbone}.{item.tap}: {how}, {weights}, fingerprint {item.fingerprint}"])
+    for each in fitted.numeric:
+        coded = "".join(f", {code} = {i}" for i, code in enumerate(each.column.codes))
+        found.append(["numeric", f"{each.column.name}: mean {each.mean:.6g}, deviation {each.scale:.6g}{coded}"])
     sweep, tuning = run.sweep and run.sweep.settings.to_dict(), run.tuning and run.tuning["settings"]
     for name, settings in (("sweep", sweep), ("fine-tuning", tuning)):
         if settings:
@@ -57,8 +61,9 @@ def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], sour
     fitted, where = run.fitted, str(run.fitted.path or "head")
     views = {store.fingerprint: store for store in stores}
     folder = str(Path(features).parent if stores and Path(features) == stores[0].path else features)
+    numbers = [part for column in (stores[0].columns if stores else ()) for part in ("--column", column.name)]
     lines = [
-        ["extract", source, "--store", folder, *_extraction(item, views.get(fingerprint))]
+        ["extract", source, "--store", folder, *_extraction(item, views.get(fingerprint)), *numbers]
         for fingerprint, item in {item.fingerprint: item for item in fitted.inputs}.items()
     ]
     if run.tuning:
@@ -81,9 +86,10 @@ def commands(run: RunFolder, features: str, stores: Sequence[FeatureStore], sour
 def _chosen(fitted: FittedHead) -> list[str]:
     """Name the taps of a head, where its files have others too."""
     several = len({item.fingerprint for item in fitted.inputs}) > 1
-    if not several and all(len(item.spec.taps) == 1 for item in fitted.inputs):
+    if not several and not fitted.numeric and all(len(item.spec.taps) == 1 for item in fitted.inputs):
         return []
-    return ["--features", "+".join(f"{i.spec.backbone}.{i.tap}" if several else i.tap for i in fitted.inputs)]
+    names = [f"{item.spec.backbone}.{item.tap}" if several else item.tap for item in fitted.inputs]
+    return ["--features", "+".join([*names, *([TABULAR] if fitted.numeric else [])])]
 
 
 def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
@@ -114,6 +120,8 @@ def _sweep(settings: SweepSettings) -> list[str]:
     parts += ["--ensemble", str(settings.ensemble)] if settings.ensemble > 1 else []
     parts += ["--smallest"] if settings.smallest else []
     parts += ["--exhaustive"] if settings.exhaustive else []
+    if settings.group_near_duplicates is not None:
+        parts += ["--group-near-duplicates", f"{settings.group_near_duplicates:g}"]
     parts += [] if settings.views else ["--plain"]
     return parts + _seed(settings.seed)
 

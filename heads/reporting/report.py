@@ -47,6 +47,8 @@ class Report(Result):
         origin: what the head was made with: pairs of a name and a text.
         commands: the commands that make it again.
         notes: sentences about how the rest was found.
+        groups: how many ``groups`` the source has named, rows of the ``largest``, rows ``without`` one, and groups that
+            are ``divided`` between splits; None without groups.
     """
 
     path: str
@@ -63,6 +65,7 @@ class Report(Result):
     origin: list[list[str]]
     commands: list[str]
     notes: list[str]
+    groups: dict[str, int] | None = None
 
 
 def report(
@@ -118,7 +121,7 @@ def report(
     return Report(
         str(file), file.stat().st_size, [chart.id for chart in drawn], files, findings.evaluation,
         findings.calibration, findings.rates, findings.base, findings.mistakes, findings.alike, findings.suspects,
-        findings.origin, findings.commands, findings.notes,
+        findings.origin, findings.commands, findings.notes, findings.groups,
     )  # fmt: skip
 
 

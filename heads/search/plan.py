@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import HeadError
 from heads.feature_table import FeatureTable, Floats, Labels
 from heads.fit import check_train
-from heads.rows import stay_on_disk
+from heads.rows import NumericScaling, stay_on_disk
 from heads.solvers.arrays import UNUSABLE, Extent, unusable
 from heads.solvers.calibration import held_most, stratified_folds, thinned
 from heads.solvers.folds import Division, scratch
@@ -155,7 +155,10 @@ class SweepPlan:
         """Yield the rows: in a file in `folder` that several processes can map, or as they are read from the table."""
         streamed = self._table.stream(self._source)
         weights = None if self._plain.all() else 1 / np.bincount(self._image)[self._image]
-        whole = Division(streamed, self._codes, self._fold, self._image, self._plain, weights, self._groups)
+        whole = Division(
+            streamed, self._codes, self._fold, self._image, self._plain, weights, self._groups,
+            numeric=self._table.numbers(self._source) if self._table.numeric else None,
+        )  # fmt: skip
         if stay_on_disk(*streamed.shape, 1, max_memory):
             for block in streamed.blocks():
                 self._check(block)
@@ -170,6 +173,8 @@ class SweepPlan:
             yield replace(whole, X=X)
 
     def _check(self, block: Floats) -> None:
+        if columns := len(self._table.numeric):
+            block = NumericScaling.none(columns).apply(block)
         if unusable(block).any():
             raise HeadError(f"{self._table.path}: {UNUSABLE}: leave these rows out, or extract again")
 

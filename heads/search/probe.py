@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,7 +10,8 @@ from featurestore.errors import HeadError
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.store.run_log import images_per_second
 from featurestore.system.progress import Progress, reporting
-from heads.feature_table import FeatureTable
+from heads.evaluation.alike import Alike, find_alike
+from heads.feature_table import FeatureTable, StoreTap, each_tap
 from heads.fit import check_train, reader_of
 from heads.kinds.linear import LogisticHead
 from heads.metrics.estimates import estimates_of
@@ -28,6 +30,8 @@ def probe(
     seed: int = 0,
     progress: bool | Progress | None = True,
     max_memory: int | None = None,
+    group_near_duplicates: float | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[ProbeResult]:
     """Fit a logistic head on each tap of a feature file, or of all files in a folder. Test rows are not read.
 
@@ -38,6 +42,7 @@ def probe(
         seed: of the folds.
         progress: see :func:`featurestore.system.progress.reporting`.
         max_memory: bytes that each fit may use, see :func:`heads.fit.fit_head`.
+        group_near_duplicates, note: see :func:`heads.fit.fit_head`; found in the first features, for all.
 
     Returns:
         One result for each tap, the best first.
@@ -51,18 +56,26 @@ def probe(
         >>> found.tap, found.width, found.accuracy > 0.8
         ('last', 64, True)
     """
-    taps = [(store, tap) for store in map(FeatureStore, find_files(path)) for tap in store.taps]
+    taps = each_tap([*map(FeatureStore, find_files(path))])
+    groups = None
+    if group_near_duplicates is not None:
+        first = taps[0][1]
+        groups = find_alike(FeatureTable(first[0][0].path, first), group_near_duplicates, note)
     found: list[ProbeResult] = []
     with reporting(progress) as told:
-        for store, tap in taps:
-            found.append(_judge(store, tap, seed, max_memory))
+        for tap, sources in taps:
+            found.append(_judge(tap, sources, groups, seed, max_memory))
             if told:
                 told("taps", len(found), len(taps), f"{tap}: accuracy {found[-1].accuracy:.3f}")
     return sorted(found, key=lambda row: (-row.accuracy, -row.macro_f1))
 
 
-def _judge(store: FeatureStore, tap: str, seed: int, max_memory: int | None) -> ProbeResult:
-    table = FeatureTable(store.path, [(store, tap)])
+def _judge(
+    tap: str, sources: Sequence[StoreTap], groups: Alike | None, seed: int, max_memory: int | None
+) -> ProbeResult:
+    store = sources[0][0]
+    table = FeatureTable(store.path, sources)
+    table = table if groups is None else table.grouped_by(groups.names)
     train, validation, none = table.rows("train"), table.rows("validation"), np.arange(0)
     check_train(table, train)
     if len(validation):
@@ -74,15 +87,16 @@ def _judge(store: FeatureStore, tap: str, seed: int, max_memory: int | None) -> 
         trials = [(train[folds != i], train[folds == i]) for i in range(folds.max() + 1)]
     head = LogisticHead(random_state=seed)
     extent = Extent(len(train), len(train), table.columns, len(np.unique(table.y[train])))
-    read = reader_of(table, head, extent, max_memory)
     started, parts = time.perf_counter(), []
     for fitted, held in trials:
+        numeric = table.scaling(fitted)
+        read = reader_of(table, head, extent, max_memory, numeric)
         with table.named():
             head.fit(read(fitted, none), table.y[fitted], temperature=1.0)
-            parts.append(head.outcomes(table.stream(held), table.y[held], len(table.class_names)))
+            parts.append(head.outcomes(table.stream(held, numeric), table.y[held], len(table.class_names)))
     seconds = time.perf_counter() - started
     found = estimates_of(Outcomes.joined(parts))
-    flops = store.provenance.get("flops", {}).get(tap)
+    flops = store.provenance.get("flops", {}).get(sources[0][1])
     return ProbeResult(
         file=str(store.path),
         backbone=store.spec.backbone,

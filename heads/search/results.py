@@ -37,6 +37,7 @@ class SweepSettings:
         smallest: whether the smallest head that is as good as the best was taken.
         exhaustive: whether all designs were judged on all rows, however many there are, see
             :mod:`heads.search.halving`.
+        group_near_duplicates: least similarity of rows that were kept together; None where none were.
     """
 
     features: str | None
@@ -49,6 +50,7 @@ class SweepSettings:
     ensemble: int = 1
     smallest: bool = False
     exhaustive: bool = False
+    group_near_duplicates: float | None = None
 
     @classmethod
     def from_document(cls, values: SettingsDocument) -> "SweepSettings":

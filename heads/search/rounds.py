@@ -16,6 +16,7 @@ from featurestore.system.progress import Progress
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
 from heads.search.halving import falls, promoted, shares
+from heads.search.judge_by_fold import judge
 from heads.search.judges import batches
 from heads.search.judging import Judged, Judging, Left, Limits, Report
 from heads.search.plan import SweepPlan
@@ -169,8 +170,8 @@ def _scores_again(trial: Trial, division: Division, settings: SweepSettings, lim
     def report(_: int, one: Judged | HeadError | Left) -> None:
         found.append(one)
 
-    for judge, batch in batches([trial.design]):
-        judge(batch, Judging(division, settings.seed, report, max_memory=limits.max_memory))
+    for family, batch in batches([trial.design]):
+        judge(family, batch, Judging(division, settings.seed, report, max_memory=limits.max_memory))
     if isinstance(found[0], HeadError):
         raise found[0]
     assert isinstance(found[0], Judged)  # a path of one step does not fall
@@ -295,7 +296,7 @@ class _Rounds:
         again, judged = True, -1
         while len(known) > judged and (todo := list(batches(designs, known.keys(), again=again))):
             again, judged = False, len(known)
-            for left, (judge, batch) in zip(range(len(todo), 0, -1), todo, strict=True):
+            for left, (family, batch) in zip(range(len(todo), 0, -1), todo, strict=True):
                 if time.monotonic() >= limits.deadline:
                     return
                 path = partial(self._falling, batch, known)
@@ -304,7 +305,7 @@ class _Rounds:
                     metric=self._settings.metric, alive=self._board.alive, falling=path,
                     **limits.share(left)._asdict(),
                 )  # fmt: skip
-                judge(batch, judging)
+                judge(family, batch, judging)
 
     def _falling(self, designs: Sequence[HeadDesign], known: Mapping[HeadDesign, Trial], path: Sequence[int]) -> bool:
         return falls([known[designs[i]] for i in path], self._settings.metric)

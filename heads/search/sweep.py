@@ -25,8 +25,9 @@ from featurestore.store.reader import FeatureStore, find_files
 from featurestore.store.remote import is_remote
 from featurestore.system.files import write_whole
 from featurestore.system.progress import Progress, reporting
+from heads.evaluation.alike import find_alike
 from heads.evaluation.evaluate import answers
-from heads.feature_table import FeatureTable, load_features
+from heads.feature_table import FeatureTable, each_tap, load_features
 from heads.search.judging import Limits
 from heads.search.plan import SweepPlan
 from heads.search.refit import refit
@@ -62,6 +63,7 @@ def sweep(
     ensemble: int = 1,
     smallest: bool = False,
     exhaustive: bool = False,
+    group_near_duplicates: float | None = None,
     seed: int = 0,
     progress: bool | Progress | None = True,
     note: Callable[[str], None] | None = None,
@@ -89,10 +91,12 @@ def sweep(
         smallest: take the smallest head that is as good as the best, see :func:`heads.search.trials.select`.
         exhaustive: judge all designs on all rows; by default, of 10,000 images and more, a part judges first, see
             :mod:`heads.search.halving`.
+        group_near_duplicates: rows whose features have at least this cosine are one group, see
+            :func:`heads.evaluation.alike.find_alike`; they are found in the first features, for all.
         seed: of all that is random.
         progress: see :func:`featurestore.system.progress.reporting`; a function is called with "heads", the number of
             designs that are judged, that of all designs, and how good the best is.
-        note: is called at the start with a sentence for each reason for which designs are skipped.
+        note: is called at the start with a sentence for each reason for which designs are skipped, and on groups.
 
     Raises:
         DesignError: no such preset, or a wrong space.
@@ -112,18 +116,19 @@ def sweep(
     _check(metric, ensemble, smallest, trackers)
     folder, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
     check_target(folder / WINNER)
-    tables = _tables(features, tap)
+    tables, together = _grouped(_tables(features, tap), group_near_duplicates, note)
     settings = SweepSettings(
         features=_identity(tables), space=Path(space).name if space else preset,
         cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,
         sampler=sampler, seed=seed, ensemble=ensemble, smallest=smallest, exhaustive=exhaustive,
+        group_near_duplicates=group_near_duplicates,
     )  # fmt: skip
     plans = {name: SweepPlan(table, settings.cv, views, seed) for name, table in tables.items()}
     _check_classes(metric, plans)
     limits = Limits(inf if budget is None else started + budget, max_memory)
     with reporting(progress) as told:
         found = judge_space(folder, settings, plans, search, limits, told, note)
-    notes = _notes(found, plans, sampler, time.monotonic() > limits.deadline)
+    notes = together + _notes(found, plans, sampler, time.monotonic() > limits.deadline)
     winner = select(found.trials, metric, smallest=smallest)
     table, plan = tables[winner.features], plans[winner.features]
     best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
@@ -196,13 +201,23 @@ def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureT
     if tap is not None:
         return {tap: load_features(path, tap)}
     stores = [FeatureStore(file) for file in find_files(path)]
-    sources = [(store, name) for store in stores for name in store.taps]
-    FeatureTable(Path(path), sources)  # which refuses files of different rows
+    sources = each_tap(stores)
+    FeatureTable(Path(path), [each for _, some in sources for each in some])  # which refuses files of different rows
     several = len(stores) > 1
     return {
-        f"{store.path.stem}.{name}" if several else name: FeatureTable(store.path, [(store, name)])
-        for store, name in sources
+        f"{some[0][0].path.stem}.{name}" if several else name: FeatureTable(some[0][0].path, some)
+        for name, some in sources
     }
+
+
+def _grouped(
+    tables: dict[str, FeatureTable], similarity: float | None, note: Callable[[str], None] | None
+) -> tuple[dict[str, FeatureTable], list[str]]:
+    """Return the tables with the near-duplicates of the first one as groups, and notes, which are told at once."""
+    if similarity is None:
+        return tables, []
+    found = find_alike(next(iter(tables.values())), similarity, note)
+    return {name: table.grouped_by(found.names) for name, table in tables.items()}, found.notes
 
 
 def _identity(tables: dict[str, FeatureTable]) -> str:
@@ -210,6 +225,8 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
     first = next(iter(tables.values()))
     parts = [[name, [item.to_dict() for item in table.inputs]] for name, table in tables.items()]
     digest = hashlib.sha256(f"[{json.dumps(parts)}, [".encode())
+    for table in [table for table in tables.values() if table.numeric][:1]:
+        digest.update(repr(table.numeric).encode() + table.numbers(np.arange(len(table.y))).tobytes())
     for column in (first.digest_bytes, first.y, first.splits):
         for i, block in enumerate(np.array_split(column, -(-len(column) // _BLOCK) or 1)):
             texts = block.astype(str).tolist() if block.dtype.kind == "S" else block.tolist()

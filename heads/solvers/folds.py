@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from featurestore.system.files import size_text, write_error
-from heads.feature_table import Labels, Rows
-from heads.rows import BLOCK, StreamedRows, taken
+from heads.feature_table import Floats, Labels, Rows
+from heads.rows import BLOCK, NumericScaling, StreamedRows, taken
 from heads.solvers import components
 from heads.solvers.arrays import Scaling
 from heads.solvers.moments import moments
@@ -57,6 +57,8 @@ class Division:
         weights: float64 (N,), 1 in total for each image; None when all rows are plain.
         groups: number of each image's group, whose images are held out together (I,); None where each is its own.
         features: number of columns of the features, if X are their coordinates, see :meth:`spaces`; else None.
+        numeric: the last columns of X as they are in the file, NaN for missing values, float32 (N, C), if these are
+            numbers that each fold scales by its own training rows, see :meth:`alone`; None if X serves all folds.
     """
 
     X: Rows
@@ -67,6 +69,7 @@ class Division:
     weights: NDArray[np.float64] | None = None
     groups: Labels | None = None
     features: int | None = None
+    numeric: Floats | None = None
 
     @classmethod
     def of(cls, training: Training, folds: Labels | None = None) -> "Division":
@@ -116,6 +119,20 @@ class Division:
         rows = self.fold != fold
         weights = None if self.weights is None else self.weights[rows]
         return np.bincount(self.codes[rows], weights, minlength=self.classes).astype(np.float64)
+
+    def alone(self, fold: int) -> "Division":
+        """Return the division that holds out one fold, with the numeric columns scaled by that fold's training rows.
+
+        Rows in memory are changed for it: the division of another fold is then no longer of use.
+        """
+        assert self.numeric is not None
+        scaling = NumericScaling.of(self.numeric[self.plain & (self.fold != fold)])
+        X = self.X
+        if isinstance(X, StreamedRows):
+            X = replace(X, numeric=scaling)
+        else:
+            X[:, X.shape[1] - self.numeric.shape[1] :] = scaling.of_numbers(self.numeric)
+        return replace(self, X=X, fold=np.where(self.fold == fold, 0, -1), numeric=None)
 
     def blocks(self) -> Iterator[slice]:
         """Yield slices of at most :data:`BLOCK` rows, in order, that together hold all rows."""

@@ -38,10 +38,12 @@ def write_features(
     flops: dict[str, int] | None = None,
     images: Path | None = None,
     first: int = 0,
+    numbers: dict[str, Sequence[float]] | None = None,
 ) -> Path:
     """Write one valid feature file; a dict of features makes a file of several taps.
 
     The rows are of the images in a folder, sorted, if it is given; else of images that are numbered from `first` on.
+    `numbers` are numeric columns by name.
     """
     rows = len(labels)
     files = sorted(images.rglob("*.png")) if images else []
@@ -69,6 +71,10 @@ def write_features(
         "augment": "mild" if len(view_rows) else file_format.NO_AUGMENT,
         "provenance": json.dumps({"weights": "random", "flops": flops or {}, "producers": []}),
     }
+    if numbers:
+        columns[file_format.GROUP] = file_format.encode([""] * rows)
+        columns[file_format.TABULAR] = np.array([*numbers.values()], np.float32).T
+        attributes["columns"] = json.dumps([{"name": name, "codes": []} for name in numbers])
     with h5py.File(path, "w", libver="v110") as file:  # as in a published file: class names may be many
         for group, taps in (("", features), (file_format.VIEWS, views)):
             for tap, name in file_format.feature_names(spec.tap_names, group).items():
@@ -81,6 +87,6 @@ def write_features(
             file.create_dataset(f"{file_format.FAILURES}/{name}", data=file_format.encode([]))
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text.encode())
-        file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(1)
+        file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(3 if numbers else 1)
         file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, spec.tap_names).encode())
     return path

@@ -221,6 +221,19 @@ def many_rows(path: Path) -> None:
     os.truncate(path, path.stat().st_size + (2**32 - 1) * (32 + 28))
 
 
+def numeric(numbers: np.ndarray, columns: str = '[{"name": "age", "codes": []}]') -> Maker:
+    """A file of version 3 with these numbers."""
+
+    def spoil(path: Path) -> None:
+        with edited(path) as file:
+            rows = len(file[file_format.LABEL])
+            file[file_format.GROUP], file[file_format.TABULAR] = np.full(rows, b"", "S1"), numbers
+            file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(3)
+        attribute(file_format.COLUMNS_ATTRIBUTE, columns)(path)
+
+    return spoil
+
+
 FILES: dict[str, tuple[Maker, str]] = {
     "path of 7 MB": (wide_column("path"), "take 210,"),
     "id of 7 MB": (wide_column("id"), "take 210,"),
@@ -262,7 +275,19 @@ FILES: dict[str, tuple[Maker, str]] = {
     "content digest": (attribute("content_digest", b"\x01"), "no SHA-256"),
     "version 0": (attribute("format_version", np.int64(0)), "version 0"),
     "version -1": (attribute("format_version", np.int64(-1)), "version -1"),
-    "version 3": (attribute("format_version", np.int64(3)), "upgrade featurestore"),
+    "version 4": (attribute("format_version", np.int64(4)), "upgrade featurestore"),
+    "version 3 without numbers": (attribute("format_version", np.int64(3)), "not a readable feature file"),
+    "numbers of one dimension": (numeric(np.zeros(30, np.float32)), "no float32 (N, C)"),
+    "numbers of 2 bytes": (numeric(np.zeros((30, 1), np.float16)), "no float32 (N, C)"),
+    "numbers of no column": (numeric(np.zeros((30, 0), np.float32)), "no float32 (N, C)"),
+    "numbers of 1,001 columns": (numeric(np.zeros((30, 1001), np.float32)), "no float32 (N, C)"),
+    "numbers of 29 rows": (numeric(np.zeros((29, 1), np.float32)), "not of one length"),
+    "numbers of two columns": (numeric(np.zeros((30, 2), np.float32)), "other columns than are named"),
+    "columns of one name": (numeric(np.zeros((30, 2), np.float32), '[{"name": "a"}, {"name": "a"}]'), "another name"),
+    "no columns named": (numeric(np.zeros((30, 1), np.float32), "[]"), "another name"),
+    "column 3": (numeric(np.zeros((30, 1), np.float32), "[3]"), "columns: Expected `object`"),
+    "codes of three": (numeric(np.zeros((30, 1), np.float32), '[{"name": "a", "codes": ["x", "y", "z"]}]'), "codes"),
+    "100 MB of columns": (numeric(np.zeros((30, 1), np.float32), "[" + " " * 10**8 + "]"), "of 2,097,152"),
     "version 2 without groups": (attribute("format_version", np.int64(2)), "does not hold"),
     "provenance []": (attribute("provenance", "[]"), "provenance: Expected `object`"),
     "producers 3": (attribute("provenance", '{"producers": 3}'), "Expected `array`"),

@@ -68,6 +68,9 @@ LARGE = [
 ]
 
 
+AGE = {"name": "age", "codes": [], "mean": 0.0, "scale": 1.0}
+
+
 def case(given):
     return "-".join(part if isinstance(part, str) else part.__name__ for part in given[:3])
 
@@ -158,7 +161,11 @@ def test_each_field_of_a_head_has_its_type(good, folder, field):
         ("logreg", setting("class_names", to="abc"), "`array`, got `str`"),
         ("logreg", setting("class_names", to={"a": 1, "b": 2, "c": 3}), "`array`, got `object`"),
         ("logreg", setting("class_names", to=["a", "b", "a"]), "class names"),
-        ("logreg", setting("inputs", to=[]), "length >= 1"),
+        ("logreg", setting("inputs", to=[]), "no inputs, and no numeric columns"),
+        ("logreg", setting("numeric", to=[AGE]), "version 1 with 1 numeric"),
+        ("logreg", setting("format_version", to=2), "version 2 with 0 numeric columns"),
+        ("logreg", setting("numeric", to=[AGE | {"scale": 0.0}]), ">= 1e-30"),
+        ("logreg", setting("numeric", to=[AGE | {"codes": ["F"] * 3}]), "length <= 2"),
         ("logreg", setting("format_version", to=-1), "upgrade"),
         ("logreg", setting("format_version", to=0), "upgrade"),
         ("logreg", setting("classes", to=[0, 1, 10**9]), "class names"),

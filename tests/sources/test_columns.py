@@ -9,12 +9,15 @@ from featurestore.sources.columns import Samples, Texts
 from featurestore.sources.samples import Sample
 
 texts = st.one_of(st.text("abé☃", max_size=5), st.binary(max_size=4).map(os.fsdecode))
-samples = st.lists(
-    st.builds(
-        Sample, id=texts, path=texts, label=st.integers(0, 3), split=st.sampled_from(["", "train"]),
-        group=st.sampled_from(["", "a", "b"]), index=st.integers(-1, 9),
-    ),
-    unique_by=lambda sample: sample.id,
+samples = st.integers(0, 2).flatmap(
+    lambda width: st.lists(
+        st.builds(
+            Sample, id=texts, path=texts, label=st.integers(0, 3), split=st.sampled_from(["", "train"]),
+            group=st.sampled_from(["", "a", "b"]), index=st.integers(-1, 9),
+            values=st.tuples(*[st.floats(width=32, allow_nan=False)] * width),
+        ),
+        unique_by=lambda sample: sample.id,
+    )
 )  # fmt: skip
 
 

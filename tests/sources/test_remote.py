@@ -16,8 +16,8 @@ from featurestore.sources import remote
 from featurestore.sources.copies import ROOM
 from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.opener import open_source, source_of
-from featurestore.sources.remote import below, images_at
-from featurestore.sources.samples import Dataset
+from featurestore.sources.remote import below, images_at_addresses
+from featurestore.sources.samples import Dataset, Sample
 from featurestore.spec import Framing
 from featurestore.system import stamps, transfer
 from heads import fit_head, predict
@@ -201,14 +201,32 @@ def test_pictures_of_a_folder_need_no_listing(bucket, colours, monkeypatch):
     assert source.read(data.samples[0]) == (colours / data.samples[0].path).read_bytes()
 
 
+def test_a_feature_file_names_no_new_servers(server, bucket, colours, tmp_path):
+    """Whoever made it chose the paths in it."""
+    known = Dataset(name="x", class_names=("a", "b"), samples=[])
+    table(
+        tmp_path / "list.csv",
+        "path,label",
+        "s3://bucket/colours/red/0-000.png,r",
+        "s3://bucket/colours/blue/0-000.png,b",
+    )
+    for source in (source_of("s3://bucket/colours/", known), source_of(tmp_path / "list.csv", known)):
+        sample = Sample(id="x", path=server.address("red/0-000.png"), digest="0" * 64, label=0, split="")
+        with pytest.raises(ImageError, match="not contacted, because only a file names this address"):
+            source.read(sample)
+        source.bring(sample)
+    assert not server.asked
+
+
 def test_inspection(server):
     found = inspect_source(open_source(server.address("list.csv")), progress=False)
     assert found.images == 30 and found.width == [48, 48, 48]
 
 
 def test_images_without_digests(server, tmp_path):
-    source = images_at([server.address("red/0-000.png"), server.address("red/no.png")], "images")
-    first, second = source.listing().samples
+    source = images_at_addresses()
+    places = [server.address(f"red/{name}.png") for name in ("0-000", "no")]
+    first, second = (Sample(id=place, path=place, label=0, split="") for place in places)
     for sample in (first, second):
         source.bring(sample)
     with source.reading(first) as data:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from math import nan
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pytest
 from featurestore.images.augment import view_key
 from featurestore.spec import ExtractionSpec, Tap
 from featurestore.store import file_format
+from featurestore.store.file_format import Column
 from featurestore.store.journal import Journal, JournalHeader, TapLayout
 from featurestore.store.lock import store_lock
 from featurestore.store.reader import FeatureStore
 from featurestore.store.writer import Publication, publish
 
-KEPT = {version: Path(__file__).with_name(f"kept_v{version}.h5") for version in (1, 2)}
+KEPT = {version: Path(__file__).with_name(f"kept_v{version}.h5") for version in (1, 2, 3)}
 ROWS, VIEWS = 24, 2
+COLUMNS = [Column("age"), Column("séx", ("F", "M"))]
 SPEC = ExtractionSpec(
     backbone="vgg16", weights_digest="ab" * 32, taps=(Tap("block4_pool", "avg"), Tap("last", "max")), size=96,
     resize="crop", preprocessing="caffe", dtype="float16", decoder="draft",
@@ -62,11 +65,16 @@ def write_again(folder: Path, version: int) -> Path:
             file_format.LABEL: [i % 3 for i in range(ROWS)],
             file_format.SPLIT: splits,
             file_format.PATH: names,
-            **({file_format.GROUP: [f"pérson {i // 4}" if i % 5 else "" for i in range(ROWS)]} if version == 2 else {}),
+            **({file_format.GROUP: [f"pérson {i // 4}" if i % 5 else "" for i in range(ROWS)]} if version > 1 else {}),
         },
         views={file_format.ROW: [row for row, _ in views], file_format.NUMBER: [number for _, number in views]},
         failures=[("broken.jpg", "truncated"), ("empty.jpg", "empty file")],
         sources=[str(folder / "rows.journal")],
+        **(
+            {"numeric": COLUMNS, "tabular": [(i / 4 if i % 5 else nan, i % 2) for i in range(ROWS)]}
+            if version == 3
+            else {}
+        ),
     )
     with store_lock(folder) as lock:
         publish(publication, lock)
@@ -78,6 +86,7 @@ def write_again(folder: Path, version: int) -> Path:
     [
         (1, "fab448652313cc3a72fb41a54632e25c4714a9f473612c06848284bcb1fe5db9"),
         (2, "6de25c0bc4c4a7aed0a7a73ba05da1a0f9ad6d998c34bd16a74cd5d5b90137f4"),
+        (3, "08fd83fc97cbaf1cbeb321562aff30e97ca94743c4553366e9eea139df3c2334"),
     ],
 )
 def test_a_file_of_before_is_read_and_its_fingerprint_stands(version, digest):
@@ -86,7 +95,10 @@ def test_a_file_of_before_is_read_and_its_fingerprint_stands(version, digest):
     assert store.spec == SPEC
     assert store.fingerprint == "b922f8937c647a8f5f9d38c8bf1e71b5a70e2b357f58ab9cd418bf030070638c"
     assert store.content_digest == digest
-    assert store.grouped == (version == 2) and set(store.groups[5::5]) == {""}
+    assert store.grouped == (version > 1) and set(store.groups[5::5]) == {""}
+    assert store.columns == (tuple(COLUMNS) if version == 3 else ())
+    if version == 3:
+        assert np.isnan(store.features("tabular")[::5, 0]).all() and store.features("tabular")[7].tolist() == [1.75, 1]
 
 
 @pytest.mark.parametrize("version", KEPT)

@@ -157,7 +157,7 @@ def test_altered_attributes(file, attribute, value, error):
 def test_a_newer_format_is_named(file):
     with h5py.File(file, "r+") as opened:
         opened.attrs["format_version"] = np.int64(file_format.FORMAT_VERSION + 1)
-    with pytest.raises(CorruptFileError, match="version 3, this program reads"):
+    with pytest.raises(CorruptFileError, match=f"version {file_format.FORMAT_VERSION + 1}, this program reads"):
         FeatureStore(file)
 
 

@@ -266,3 +266,29 @@ def test_a_matrix_of_thousands_of_classes_is_left_out_and_its_largest_cells_name
     assert len(few["confusion_matrix"]) == 1000 and "confused" not in few
     right = measure(y[5:], np.eye(1100)[y[5:]], names).to_dict()
     assert "confused" not in right and "most frequent mistakes" not in text.evaluation(right)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_a_difference_of_groups_of_one_row_is_that_of_rows(answers):
+    y = np.zeros(len(answers), np.intp)
+    before, after = (np.array([[1.0, 0] if right[i] else [0, 1.0] for right in answers]) for i in (0, 1))
+    rows = paired_difference(y, before, after, resamples=50)
+    groups = paired_difference(y, before, after, groups=np.arange(len(y)), resamples=50)
+    assert groups.p_value == pytest.approx(rows.p_value)
+    assert (groups.accuracy, groups.right, groups.wrong) == (rows.accuracy, rows.right, rows.wrong)
+    assert groups.groups == len(y) and "groups" not in rows.to_dict()
+
+
+def test_rows_that_change_together_say_less():
+    y = np.zeros(200, np.intp)
+    before = np.tile([[0.0, 1.0]], (200, 1))
+    after = before.copy()
+    after[:40] = 1, 0
+    before[40:60] = 1, 0
+    groups = np.arange(200) // 20
+    rows, together = paired_difference(y, before, after), paired_difference(y, before, after, groups=groups)
+    assert rows.p_value < 0.02 and together.p_value == 1  # three groups of 20, of which two became right
+    assert np.ptp(together.interval) > 2 * np.ptp(rows.interval)
+    drawn = np.random.default_rng(0).integers(0, 10, (10_000, 10))
+    expected = np.array([20, 20, -20, *[0] * 7])[drawn].sum(axis=1) / 200
+    np.testing.assert_allclose(together.interval, np.percentile(expected, (2.5, 97.5)), atol=0.051)

@@ -5,11 +5,12 @@ import pytest
 from pictures import write_images
 from shards import write_parquet, write_tar
 
-from featurestore import extract
-from featurestore.errors import BackboneError, SourceError, SpecMismatchError
-from heads import fit_head, load_features
+from featurestore import extract, open_source
+from featurestore.errors import BackboneError, ExportError, HeadError, SourceError, SpecMismatchError
+from heads import evaluate, export, finetune, fit_head, load_features
 from heads.prediction import predictor
-from heads.prediction.predictor import Predictor, find_images
+from heads.prediction.inputs import find_images
+from heads.prediction.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +112,64 @@ def test_two_backbones_of_which_one_has_two_taps(head, tmp_path):
     np.testing.assert_allclose(chances, fitted.predict_proba(table.X), atol=1e-6)
     with pytest.raises(SpecMismatchError, match="weights_digest"):
         Predictor(head / "head", weights={fitted.inputs[0].spec.backbone: "imagenet", "efficientnet_lite0": "random"})
+
+
+@pytest.fixture(scope="module")
+def aged(tmp_path_factory):
+    """Images whose class an age tells, and the CSV that names them."""
+    work = tmp_path_factory.mktemp("aged")
+    write_images(work / "colours", 8)
+    paths = sorted((work / "colours").rglob("*.png"))
+    lines = [
+        f"{path.relative_to(work)},{path.parent.name},{'' if i % 5 == 0 else 20 * (i // 8) + i % 8},{'FM'[i % 2]}"
+        for i, path in enumerate(paths)
+    ]
+    (work / "m.csv").write_text("\n".join(["path,label,age,sex", *lines]))
+    source = open_source(work / "m.csv", columns=["age", "sex"])
+    return work, extract(source, work / "store", backbone="small_cnn", weights="random", size=32, batch_size=8).path
+
+
+def test_a_csv_gives_the_numbers_that_a_head_needs(aged, tmp_path):
+    work, file = aged
+    head = fit_head(file, "lda", tap="last+tabular", out=tmp_path / "head")
+    table = load_features(file, "last+tabular")
+    (work / "new.csv").write_text((work / "m.csv").read_text().replace(",label,", ",whatever,"))
+    found = list(Predictor(tmp_path / "head").predict([work / "new.csv"]))
+    assert [item.path for item in found] == [str(work / name) for name in table.ids]
+    expected = head.predict_proba(table.X)
+    np.testing.assert_allclose([[*item.probabilities.values()] for item in found], expected, atol=1e-4)
+    assert np.isnan(table.X).any() and str(head).count("'age', 'sex'") == 1
+
+    alone = fit_head(file, "lda", tap="tabular", out=tmp_path / "alone")
+    probabilities = [[*item.probabilities.values()] for item in Predictor(alone).predict([work / "new.csv"])]
+    np.testing.assert_allclose(probabilities, alone.predict_proba(load_features(file, "tabular").X), atol=1e-6)
+
+
+def test_numbers_that_are_missing_or_wrong_are_named(aged, tmp_path):
+    work, file = aged
+    head, lines = fit_head(file, "lda", tap="last+tabular", out=tmp_path / "head"), (work / "m.csv").read_text()
+    for text, words in [
+        (lines.replace("age", "years"), "no column 'age': its columns are 'path', 'label', 'years', 'sex'"),
+        (lines.replace(",M", ",m"), "line 3: column 'sex' holds 'm': write 'F' or 'M'"),
+        ("path,age,sex\n", "names no images"),
+        ("picture,age,sex\na.png,1,F\n", "choose the path column with --path-column"),
+    ]:
+        (work / "wrong.csv").write_text(text)
+        with pytest.raises(SourceError, match=words):
+            list(Predictor(head).predict([work / "wrong.csv"]))
+    with pytest.raises(SourceError, match="needs 'age', 'sex' of each image: give a CSV of paths with these columns"):
+        list(Predictor(head).predict([work / "colours"]))
+    (work / "wrong.csv").write_text("picture,age,sex\ngone.png,1,F\ncolours/red/0-001.png,1,\n")
+    gone, there = Predictor(head).predict([work / "wrong.csv"], path_column="picture")
+    assert gone.error == "no such file" and there.error is None and there.label
+    with pytest.raises(ExportError, match="takes the numeric columns 'age', 'sex' beside the image"):
+        export(head, "keras", tmp_path / "x.keras")
+    with pytest.raises(
+        HeadError, match="'age', 'sex' beside the image, and only a head on features of the image alone"
+    ):
+        finetune(head, work / "colours", tmp_path / "tuned")
+    plain = extract(work / "colours", tmp_path, backbone="small_cnn", weights="random", size=32, batch_size=8).path
+    with pytest.raises(
+        SpecMismatchError, match=r"takes 'age', 'sex' \(F = 0, M = 1\), not none: extract with --column age"
+    ):
+        evaluate(tmp_path / "head", plain)

@@ -1,0 +1,268 @@
+"""A fitted head with all that is needed to use it on other features of the same extraction."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import HeadError, InputError, SpecMismatchError
+from featurestore.spec import ExtractionSpec
+from featurestore.store.file_format import Column
+from featurestore.system.results import Result
+from heads.feature_table import FeatureTable, Input
+from heads.kinds.base import Head
+from heads.kinds.design import HeadDesign
+from heads.metrics.outcomes import Outcomes
+from heads.metrics.shift import Reference
+from heads.rows import StreamedRows
+from heads.solvers.arrays import finite
+from heads.storage.numeric_input import NumericInput, names_of, scaling_of
+from heads.storage.record import Record
+
+FORMAT = "featurestore-head"
+FORMAT_VERSION, NUMERIC = 2, 2
+"""The newest version, and that from which on heads take numeric columns."""
+
+PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
+"""Fields of a FittedHead that are plain JSON types."""
+
+_NAMED, _SHOWN_NAMES = 8, 70
+"""The short text of a head shows so many classes, and so many characters of their names, at most."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedHead(Result):
+    """A fitted head with all that is needed to use it on other features of the same extraction.
+
+    It predicts as scikit-learn's classifiers do; its labels are the names of the classes.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads import load_features, load_head
+        >>> head = load_head("head")
+        >>> head
+        FittedHead
+          kind       logreg
+          classes    10 (digit 0, digit 1, digit 2, ...)
+          features   64 (... last)
+          dataset    ... (120 test, 360 train, 120 validation)
+          ...
+        >>> X, y = load_features("digits.h5").select("validation")
+        >>> head.predict(X[:2])
+        array(['digit ...', 'digit ...'], dtype='<U7')
+        >>> head.predict_proba(X).shape
+        (120, 10)
+        >>> head.score(X, head.classes_[y]) > 0.9
+        True
+
+    Attributes:
+        head: the classifier, whose labels are indices into `class_names`.
+        design: its kind and hyperparameters.
+        class_names: class `i` is ``class_names[i]``. A class without training rows has probability 0.
+        inputs: the origin of the features that it was fitted to, from left to right.
+        numeric: the numeric columns, such as age, that stand behind them; rows hold NaN for missing values.
+        dataset: the name of their data set.
+        rows: the number of rows of each split of the file.
+        views: the number of augmented versions of train rows that it was fitted to.
+        metrics: metrics by split, measured when it was fitted, or on rows held out in a sweep; never of the test split.
+        seconds: the time of the fit.
+        seed: of all that is random in the fit.
+        versions: of the libraries that were used.
+        record: the images that it has seen; None if it was saved before such records were kept.
+        path: the folder that it is saved in; None if it is not.
+    """
+
+    head: Head
+    design: HeadDesign
+    class_names: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    dataset: str
+    rows: dict[str, int]
+    views: int
+    metrics: dict[str, dict[str, float]]
+    seconds: float
+    seed: int
+    versions: dict[str, str]
+    record: Record | None = None
+    path: Path | None = None
+    numeric: tuple[NumericInput, ...] = ()
+
+    def with_reference(
+        self,
+        scores: NDArray[np.floating[Any]],
+        temperature: float,
+        codes: NDArray[np.intp],
+        classes: NDArray[np.intp],
+    ) -> "FittedHead":
+        """Return the head with a record of how it scores rows that it was not fitted on.
+
+        Args:
+            scores: scores of these rows (J, C).
+            temperature: the number that scores are divided by before they become probabilities.
+            codes: the column of the true class of each row (J,).
+            classes: the class of each column (C,).
+        """
+        reference = Reference.of(scores, codes, temperature, classes, len(self.class_names))
+        return replace(self, record=self.record and replace(self.record, reference=reference))
+
+    def check_features(self, features: FeatureTable) -> None:
+        """Check that features were extracted as those that the head was fitted to.
+
+        Raises:
+            SpecMismatchError: they were not; the message names the file and the fields that differ.
+        """
+        if [item.tap for item in features.inputs] != [item.tap for item in self.inputs]:
+            taps = " and ".join("+".join(item.tap for item in one.inputs) for one in (features, self))
+            raise SpecMismatchError(f"{features.path}: its features do not fit {self.path or 'the head'}: taps {taps}")
+        self.check_columns(features.path, features.numeric)
+        for wanted, there, path in zip(self.inputs, features.inputs, features.files, strict=False):
+            self.check_input(wanted, path, there.spec)
+
+    def check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:
+        """Check a file of this spec as :meth:`check_features` does, against one input of the head."""
+        if spec.fingerprint != wanted.fingerprint:
+            raise SpecMismatchError(
+                f"{path}: its features do not fit {self.path or 'the head'} (there), fitted on others: "
+                f"{'; '.join(spec.differences(wanted.spec))}: fit a head on this file, "
+                "or extract again with the other settings"
+            )
+
+    def check_columns(self, path: Path, columns: Sequence[Column]) -> None:
+        """Check that a file has the numeric columns that the head was fitted to, in the same order.
+
+        Raises:
+            SpecMismatchError: it has others; the message names the file and the columns.
+        """
+        if [each.column for each in self.numeric] != list(columns):
+            there = ", ".join(f"{each.name!r}{_coded(each)}" for each in columns) or "none"
+            wanted = ", ".join(f"{each.column.name!r}{_coded(each.column)}" for each in self.numeric) or "none"
+            options = " ".join(f"--column {each.column.name}" for each in self.numeric)
+            raise SpecMismatchError(
+                f"{path}: its numeric columns do not fit {self.path or 'the head'}, which takes {wanted}, not {there}: "
+                + (f"extract with {options}" if options else "leave them out of the features")
+            )
+
+    @property
+    def classes_(self) -> NDArray[np.str_]:
+        """The names of the classes (C,), in the order of the columns of scores and probabilities."""
+        return np.array(self.class_names)
+
+    @property
+    def n_features_in_(self) -> int:
+        """The columns D of the feature rows that it takes."""
+        return int(self.head.n_features_in_)
+
+    def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return scores (N, C) of feature rows X (N, D); minus infinity for classes without training rows.
+
+        Raises:
+            HeadError: the rows have another width, hold NaN or infinity, or are so large that the scores do.
+        """
+        with self._named():
+            known = finite(self.head.scores(self._scaled(X)))
+        scores = np.full((len(known), len(self.class_names)), -np.inf, known.dtype)
+        scores[:, self.head.classes_] = known
+        return scores
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Return scores as scikit-learn defines them: (N, C), but for two classes (N,), above 0 for the second.
+
+        See :meth:`scores` for the errors.
+        """
+        scores = self.scores(X)
+        return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
+
+    def predict(self, X: ArrayLike) -> NDArray[np.str_]:
+        """Return the names of the most probable classes, str (N,); see :meth:`scores` for the errors."""
+        return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy on feature rows X (N, D) whose classes have the names y (N,), see :attr:`classes_`.
+
+        Raises:
+            HeadError: y holds numbers, or see :meth:`scores`.
+        """
+        names = np.reshape(y, -1)
+        if names.dtype.kind not in "UO":
+            raise InputError(f"classes are {names.dtype} here: give their names, such as {self.class_names[0]!r}")
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return float(np.average(self.predict(X) == names, weights=weights))
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return probabilities (N, C) of feature rows X (N, D); see :meth:`scores` for the errors."""
+        with self._named():
+            known = finite(self.head.predict_proba(self._scaled(X)))
+        proba = np.zeros((len(known), len(self.class_names)))
+        proba[:, self.head.classes_] = known
+        return proba
+
+    def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike) -> Outcomes:
+        """Compare the probabilities of feature rows X (N, D) with their classes y (N,), in bounded memory."""
+        with self._named():
+            return self.head.outcomes(self._scaled(X), y, len(self.class_names))
+
+    def _scaled(self, X: Any) -> Any:
+        """Return feature rows with their numeric columns scaled, and missing values filled, as in the fit."""
+        scaling = scaling_of(self.numeric)
+        if scaling is None:
+            return X
+        if isinstance(X, StreamedRows):
+            return replace(X, numeric=scaling)
+        if np.ndim(X) != 2 or np.shape(X)[1] != self.n_features_in_:
+            return X  # the head says what is wrong
+        return scaling.apply(X)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the folder of the head before the message of a HeadError, and let numbers become infinite silently."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield
+        except HeadError as error:
+            raise type(error)(f"{self.path or 'the head'}: {error}") from error
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        yield "kind", " ".join([self.design.kind, *self.design.settings()])
+        if self.head.approximation:
+            yield "approx.", self.head.approximation
+        names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
+        yield "classes", f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})"
+        taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)
+        numeric = [shorten(names_of(self.numeric), _SHOWN_NAMES)] if self.numeric else []
+        yield "features", f"{self.n_features_in_} ({' + '.join([*taps, *numeric])})"
+        yield "dataset", f"{self.dataset} ({', '.join(f'{count} {split}' for split, count in self.rows.items())})"
+        for rows, metrics in self.metrics.items():
+            yield rows, ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        if self.path:
+            yield "path", str(self.path)
+
+    def __repr__(self) -> str:
+        return "\n".join(["FittedHead", *(f"  {name:<10} {text}" for name, text in self._shown())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the arrays of the head as plain JSON types: the content of ``head.json``."""
+        return {
+            "format": FORMAT,
+            "format_version": NUMERIC if self.numeric else 1,
+            "kind": self.design.kind,
+            "params": dict(self.design.params),
+            "class_names": list(self.class_names),
+            "classes": self.head.classes_.tolist(),
+            "width": self.head.n_features_in_,
+            "temperature": self.head.temperature_,
+            "inputs": [item.to_dict() for item in self.inputs],
+            **({"numeric": [each.to_dict() for each in self.numeric]} if self.numeric else {}),
+            **({"history": self.head.history_} if self.head.history_ else {}),
+            **{name: getattr(self, name) for name in PLAIN},
+            **(self.record.to_dict() if self.record else {}),
+            **({"path": str(self.path)} if self.path else {}),
+        }
+
+
+def _coded(column: Column) -> str:
+    return f" ({', '.join(f'{text} = {i}' for i, text in enumerate(column.codes))})" if column.codes else ""
