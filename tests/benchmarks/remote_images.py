@@ -1,11 +1,12 @@
 """Images per second of whole processes, from servers on this machine against a folder: is the latency hidden?
 
-    python tests/benchmarks/remote_images.py FOLDER [--images 2000] [--wait 0.05] [--size 64] [--rounds 3]
+    python tests/benchmarks/remote_images.py FOLDER [--images 2000] [--wait 0.05] [--size 64] [--rounds 3] [--reading]
 
-JPEG files from anywhere below FOLDER are put into a folder, into tars of 250, onto a web server
-that waits before each answer, and into a bucket of moto's S3 server, each server in a process of its own. ``small_cnn``
-is so small that reading and decoding decide. Each round begins with no copy on the disk, except where "again" says that
-a second network computes what the first has fetched. Seconds are the median over rounds.
+JPEG files from anywhere below FOLDER are put into a folder, into tars of 250, onto a web server that waits before each
+answer, and into a bucket of moto's S3 server, each server in a process of its own. ``small_cnn`` is so small that
+reading and decoding decide. Each round begins with no copy on the disk, except where "again" says that a second network
+computes what the first has fetched. Seconds are the median over rounds. With ``--reading`` no network computes: seconds
+to open a source, to have all digests, and to read all images again, in this process.
 """
 
 import argparse
@@ -20,9 +21,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from common import CLI
+
+from featurestore import open_source
+from featurestore.sources.base import brought
 
 ROOT = Path(__file__).parents[2]
 PER_TAR = 250
@@ -102,6 +107,23 @@ def measured(name: str, source: object, size: int, rounds: int, count: int, agai
     return taken
 
 
+def read(name: str, source: object) -> None:
+    """Seconds of opening, digesting and reading, by themselves."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        moments = [time.perf_counter()]
+        opened = open_source(str(source))
+        moments.append(time.perf_counter())
+        samples = opened.dataset().samples
+        moments.append(time.perf_counter())
+        for sample in brought(opened, samples, lambda sample: sample):
+            with opened.reading(sample):
+                pass
+        moments.append(time.perf_counter())
+    parts = [end - start for start, end in pairwise(moments)]
+    print(f"| {name} | {' | '.join(f'{part:.2f}' for part in parts)} | {len(samples) / sum(parts):.0f} |", flush=True)
+
+
 def web(work: Path, wait: float, names: list[str], options: argparse.Namespace) -> None:
     """A web server, with and without a wait before each answer."""
     many = -(-len(names) // PER_TAR) - 1
@@ -110,6 +132,10 @@ def web(work: Path, wait: float, names: list[str], options: argparse.Namespace) 
         assert process.stdout
         root = process.stdout.readline().strip()
         count = len(names)
+        if options.reading:
+            read(f"http, CSV of addresses, {told}", f"{root}images/list.csv")
+            read(f"http, tars of {PER_TAR}, {told}", f"{root}images-{{000..{many:03d}}}.tar")
+            return
         measured(f"http, CSV of addresses, {told}", f"{root}images/list.csv", options.size, options.rounds, count)
         if wait:
             rows = f"{root}images/list.csv"
@@ -125,12 +151,19 @@ def main() -> None:
     parser.add_argument("--wait", type=float, default=0.05)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--reading", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         names = gathered(options.folder, options.images, work / "images")
         total = sum((work / "images" / name).stat().st_size for name in names)
         print(f"{len(names)} JPEG files of {total / len(names) / 1000:.0f} kB\n")
+        if options.reading:
+            print("| images from | open, s | digests, s | read, s | images/s |\n|---|---|---|---|---|")
+            read("a folder", work / "images")
+            for wait in (0.0, options.wait):
+                web(work, wait, names, options)
+            return
         print("| images from | s | images/s |\n|---|---|---|")
         measured("a folder", work / "images", options.size, options.rounds, len(names))
         for wait in (0.0, options.wait):
