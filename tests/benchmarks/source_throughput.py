@@ -9,14 +9,15 @@ Face's layout. Our ``extract`` takes each through the network and writes a featu
 ``wds.WebDataset(…).decode("pilrgb")``, resized by Pillow, in batches through the same compiled network: its features
 are saved by NumPy, and must be ours. It reads each image once, and knows nothing of digests, splits or a crash.
 
-`steady` is one process in which networks are built and compiled before; `whole` is a process from its start to its end,
-with the network from the user's cache, where that has it, for all ways.
+`steady` is one process in which networks are built and compiled before, with the time of all processors an image;
+`whole` is a process from its start to its end, with the network from the user's cache, where that has it, for all ways.
 A ratio is that of the medians over rounds, in which the ways run in turn. img2dataset has no reader of its own: what it
 downloads are such tars.
 """
 
 import argparse
 import io
+import os
 import statistics
 import subprocess
 import sys
@@ -135,20 +136,23 @@ class Ways:
         return started
 
 
-def steady(ways: Ways, rounds: int) -> dict[str, float]:
-    """Return the median seconds of each way; their features must be the same."""
+def steady(ways: Ways, rounds: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the median seconds of each way, and those of its processors; their features must be the same."""
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    busy: dict[str, list[float]] = {way: [] for way in WAYS}
     for round_ in range(rounds):
         features: dict[str, np.ndarray] = {}
         for way in WAYS:
+            before = os.times()
             took, keys, rows = ways.webdataset(round_) if way == "webdataset" else ways.ours(way, round_)
             seconds[way].append(took)
+            busy[way].append(sum(os.times()[:4]) - sum(before[:4]))
             features[way] = rows[np.argsort([key.rpartition("/")[2] for key in keys])] if way != "parquet" else rows
         for way in ("tar", "webdataset"):
             assert engines.difference(features["folder"], features[way]) < 1e-3, way
         # Rows of Parquet files are in the order in which the images were made, as those of the tars are.
         assert engines.difference(features["folder"], features["parquet"]) < 1e-3
-    return {way: statistics.median(found) for way, found in seconds.items()}
+    return tuple({way: statistics.median(found) for way, found in each.items()} for each in (seconds, busy))
 
 
 def whole(arguments: argparse.Namespace, work: Path) -> dict[str, float]:
@@ -172,8 +176,6 @@ def whole(arguments: argparse.Namespace, work: Path) -> dict[str, float]:
 
 
 def environment() -> dict[str, str]:
-    import os
-
     return os.environ | {"PYTHONPATH": f"{CLI.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
@@ -195,16 +197,18 @@ def main() -> None:
         make(work, arguments.images, arguments.side)
         runs = whole(arguments, work) if arguments.whole_rounds else dict.fromkeys(WAYS, float("nan"))
         ways = Ways(arguments.backbone, arguments.size, work)
-        rates = steady(ways, arguments.rounds)
+        rates, busy = steady(ways, arguments.rounds)
         what = f"{arguments.images:,} JPEGs of {arguments.side} px"
         print(f"{arguments.backbone}, {arguments.size} px, {what}, {ways.engine}")
-        print("| input | steady, images/s | of folder | of WebDataset | whole process, s | of folder | of WebDataset |")
-        print("|---|---|---|---|---|---|---|")
+        print(
+            "| input | steady, images/s | of folder | of WebDataset | CPU, ms | whole, s | of folder | of WebDataset |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
         for way in WAYS:
             rate, run = rates[way], runs[way]
             print(
                 f"| {way} | {arguments.images / rate:,.0f} | {rates['folder'] / rate:.2f} | "
-                f"{rates['webdataset'] / rate:.2f} | "
+                f"{rates['webdataset'] / rate:.2f} | {busy[way] / arguments.images * 1000:.2f} | "
                 f"{run:.1f} | {runs['folder'] / run:.2f} | {runs['webdataset'] / run:.2f} |"
             )
 
