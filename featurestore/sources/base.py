@@ -108,13 +108,13 @@ class Source(ABC):
 
     def read(self, sample: Sample) -> ImageData:
         """Return the data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode.decode` takes them. Many
-        threads may call it at once.
+        threads may call it at once. A sample of :meth:`listing` is read as it is now.
 
         Raises:
             ImageError: it cannot be read, or is no longer what :meth:`dataset` saw.
         """
         data = self._load(sample)
-        if digest_of(data) != sample.digest:
+        if sample.digest and digest_of(data) != sample.digest:
             raise ImageError("changed since it was read first")
         return data
 
@@ -201,6 +201,7 @@ class Format:
         has_columns: whether it takes the options that choose columns; any takes ``group_pattern``.
         has_numbers: whether it takes numeric columns.
         can_exclude: whether it takes the option `exclude`.
+        unlabelled: whether it gives images without labels too, if the options say so.
         name: from what the user wrote to the name of the data set; by default that of the folder, or of the file
             without its suffix.
     """
@@ -211,6 +212,7 @@ class Format:
     has_columns: bool = False
     has_numbers: bool = False
     can_exclude: bool = False
+    unlabelled: bool = False
     name: Callable[[str], str] = path_name
 
 

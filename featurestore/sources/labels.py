@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from featurestore.errors import SourceError
-from featurestore.sources.base import Row, check_known, listing_of
-from featurestore.sources.columns import Texts
-from featurestore.sources.samples import Dataset, Failure
+from featurestore.sources.base import Row, check_known, first_of, listing_of
+from featurestore.sources.columns import Samples, Texts
+from featurestore.sources.samples import Dataset, Failure, Sample
 from featurestore.system.machine import machine_memory
 
 MAX_IMAGES = machine_memory() // 4 // 256
@@ -120,6 +120,18 @@ class Gathered:
             else:
                 meant.append(about._replace(label=class_name))
         return [each for each in class_names if each not in exclude], meant
+
+    def unlabelled(self, name: str) -> Dataset:
+        """Return the data set of all images, whatever is said of them: it has no classes."""
+        paths = self._paths if len(self._paths) else self._ids
+        samples = Samples.of(
+            Sample(id=key, path=path, label=0, split="", index=number)
+            for key, path, number in zip(self._ids, paths, self._numbers, strict=True)
+        )
+        if not samples:
+            told = f" ({first_of(self.failures)})" if self.failures else ""
+            raise SourceError(f"{self.where}: no images in it{told}")
+        return Dataset(name=name, class_names=(), samples=samples, failures=self.failures, skipped=self.skipped)
 
     def listing(
         self, name: str, meant: Sequence[About | str], class_names: Sequence[str] | None, remedy: str

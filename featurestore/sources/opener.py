@@ -6,19 +6,20 @@ from pathlib import Path
 
 from featurestore.errors import SourceError
 from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, tar_shards, tfds
-from featurestore.sources.base import Format, Source, path_name
+from featurestore.sources.base import FileSource, Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
+from featurestore.sources.samples import Dataset
 from featurestore.system.files import why
 
 FORMATS: list[Format] = [
-    tfds.FORMAT,
-    keras_sets.FORMAT,
     tar_shards.FORMAT,
     parquet.FORMAT,
     folder.FORMAT,
     csv_table.FORMAT,
     npz.FORMAT,
+    tfds.FORMAT,
+    keras_sets.FORMAT,
 ]
 """The first one that recognises a path opens it."""
 
@@ -37,11 +38,14 @@ def open_source(
     name: str | None = None,
     contained: bool = False,
 ) -> Source:
-    """Open the source at `path`: a folder, a folder with a CSV of `labels`, a CSV beside its images, or an ``.npz``.
+    """Open the source at `path`: a folder, a folder with a CSV of `labels`, a CSV beside its images, an ``.npz``; tars
+    or Parquet files, of which there may be several; ``tfds:NAME`` or ``keras:NAME``.
 
     Args:
-        path: see :class:`featurestore.sources.folder.FolderSource`,
-            :class:`featurestore.sources.csv_table.ManifestSource` and :func:`featurestore.sources.npz.read_npz`.
+        path: see :mod:`featurestore.sources.folder`, :class:`featurestore.sources.csv_table.ManifestSource`,
+            :func:`featurestore.sources.npz.read_npz`, :mod:`featurestore.sources.tar_shards`,
+            :mod:`featurestore.sources.parquet`, :mod:`featurestore.sources.tfds` and
+            :mod:`featurestore.sources.keras_sets`.
         labels, path_column, label_column, split_column, group_column, group_pattern, exclude, name, contained: see
             :class:`featurestore.sources.options.SourceOptions`.
         columns: names of numeric columns of the manifest, such as age: they become the tap ``tabular``. A column of two
@@ -71,9 +75,41 @@ def open_source(
     return source_at(os.fspath(path), options)
 
 
+def recognised(path: str, options: SourceOptions) -> Format | None:
+    """Return the format of what a user wrote; None if it is of none."""
+    return next((form for form in FORMATS if form.recognises(path, options)), None)
+
+
+def unlabelled(path: str) -> Source | None:
+    """Open images that need no labels, as those of a tar; None for another format, or what is none.
+
+    Raises:
+        SourceError: no image is there.
+    """
+    options = SourceOptions(labelled=False)
+    form = recognised(path, options)
+    return form.open(path, form.name(path), options) if form and form.unlabelled else None
+
+
+def source_of(path: str | os.PathLike[str], dataset: Dataset) -> Source:
+    """Open that from which a feature file was extracted, to read images that the file names.
+
+    Args:
+        path: what was extracted; of a folder with a CSV of labels, the folder.
+        dataset: its name, and the names of its classes.
+
+    Raises:
+        SourceError: see :func:`open_source`.
+    """
+    where = os.fspath(path)
+    if recognised(where, SourceOptions()) is folder.FORMAT:
+        return FileSource(Path(where), dataset)
+    return unlabelled(where) or open_source(where)
+
+
 def source_at(path: str, options: SourceOptions) -> Source:
     """Do as :func:`open_source`, for options that stand in one object already."""
-    form = next((form for form in FORMATS if form.recognises(path, options)), None)
+    form = recognised(path, options)
     if form is None or form.name is path_name:
         try:
             os.stat(path)  # noqa: PTH116 (a Path would alter an address)

@@ -18,6 +18,7 @@ class SourceOptions:
         exclude: names of folders or, of a manifest, of classes to leave out.
         name: of the data set; None for the base name of the path, without a file's suffix.
         contained: refuse files outside the source's folder, where a manifest's paths or symlinks may lead.
+        labelled: whether images need labels; for prediction and pictures they do not, where the format can do without.
     """
 
     labels: Path | None = None
@@ -30,6 +31,7 @@ class SourceOptions:
     exclude: tuple[str, ...] = ()
     name: str | None = None
     contained: bool = False
+    labelled: bool = True
 
     @property
     def columns(self) -> tuple[str | None, str | None, str | None, str | None]:

@@ -157,7 +157,8 @@ class _Plan:
 
     def __init__(self, files: ShardFiles, options: SourceOptions) -> None:
         self._files, self._chosen, self._exclude = files, options.columns, set(options.exclude)
-        self._splits = files.splits()
+        self._labelled = options.labelled
+        self._splits = files.splits() if options.labelled else [""] * len(files.names)
         self._named: tuple[str, tuple[str, ...]] | None = None
         self._gathered = Gathered(files.where)
         self._count = 0
@@ -174,7 +175,7 @@ class _Plan:
             stamp = file.stamp
             parquet = open_parquet(file)
             if self.columns is None:
-                self.columns = _columns(parquet.schema_arrow, self._chosen, address)
+                self.columns = _columns(parquet.schema_arrow, self._chosen, address, labelled=self._labelled)
                 names = _hugging_face_names(parquet.schema_arrow.metadata, self.columns.label)
                 self._named = ("its metadata", different(names, address)) if names else self._files.class_names()
             self._take(parquet, number, self.columns)
@@ -202,7 +203,7 @@ class _Plan:
             self.firsts.append(self._count)
             self._count += count
         for told, path in _rows(parquet, columns, self._files.addresses[number]):
-            if told is None or (told.label == "-1" and self._named and self._named[1]):
+            if self._labelled and (not told.label or (told.label == "-1" and self._named and self._named[1])):
                 self._gathered.skipped["without a label"] += 1
             else:
                 key = f"{name}/{row:0{width}d}"
@@ -214,12 +215,14 @@ class _Plan:
 
     def dataset(self, name: str) -> Dataset:
         """Return the data set of what was read, without digests."""
+        if not self._labelled:
+            return self._gathered.unlabelled(name)
         class_names, meant = self._gathered.by_label(self._named or ("", ()), self._exclude, "no label")
         return self._gathered.listing(name, meant, class_names, _REMEDY)
 
 
-def _columns(schema: Any, chosen: Sequence[str | None], address: str) -> _Columns:
-    """Find the columns of a schema.
+def _columns(schema: Any, chosen: Sequence[str | None], address: str, *, labelled: bool = True) -> _Columns:
+    """Find the columns of a schema; if images need not be labelled, that of the images alone.
 
     Args:
         schema: of pyarrow.
@@ -243,13 +246,15 @@ def _columns(schema: Any, chosen: Sequence[str | None], address: str) -> _Column
             likely += [field.name for field in schema if _leaf(field)]
         if choice is not None or likely:
             found[role] = choice or likely[0]
-        elif role in ("image", "label"):
+        elif role == "image" or (role == "label" and labelled):
             option = "path" if role == "image" else "label"
             what = "images (their bytes, alone or in a struct with their path)" if role == "image" else "labels"
             raise SourceError(f"{address}: no column of {what} is found: choose it with --{option}-column: {there}")
     image = schema.field(found["image"])
     paths = getattr(image.type, "names", None) or ()
     name = f"{image.name}.path" if "path" in paths and _is_label(image.type.field("path")) else ""
+    if not labelled:
+        return _Columns(_leaf(image), name, "", "", "")
     return _Columns(_leaf(image), name, found["label"], found.get("split", ""), found.get("group", ""))
 
 
@@ -272,10 +277,13 @@ def _is_label(field: Any) -> bool:
     return any(test(kind) for test in (types.is_integer, types.is_string, types.is_large_string))
 
 
-def _rows(parquet: Any, columns: _Columns, address: str) -> Iterator[tuple[About | None, str]]:
-    """Give what each row says of its image, or None where it has no label; and the image's path."""
+def _rows(parquet: Any, columns: _Columns, address: str) -> Iterator[tuple[About, str]]:
+    """Give what each row says of its image, and the image's path."""
     import pyarrow.compute as pc
 
+    if not any(columns[1:]):
+        yield from ((About(""), "") for _ in range(parquet.metadata.num_rows))
+        return
     wanted = [each for each in (columns.name, columns.label, columns.split, columns.group) if each]
     for batch in parquet.iter_batches(_BATCH, columns=wanted, use_threads=False):
         values = {name: batch.column(name).to_pylist() for name in wanted if name != columns.name}
@@ -289,7 +297,7 @@ def _rows(parquet: Any, columns: _Columns, address: str) -> Iterator[tuple[About
             text = "" if label is None else str(label).strip()
             word = "" if split is None else str(split).strip()
             about = About(text, split_named(word, address) if word else "", "" if group is None else str(group))
-            yield about if text else None, path or ""
+            yield about, path or ""
 
 
 def _hugging_face_names(metadata: Any, column: str) -> tuple[str, ...]:
@@ -319,5 +327,6 @@ FORMAT = Format(
     open=_open,
     has_columns=True,
     can_exclude=True,
+    unlabelled=True,
     name=shards_name,
 )

@@ -126,7 +126,8 @@ class _Scan:
         if options.path_column:
             raise SourceError(f"{files.where}: a tar has no column of paths: leave --path-column out")
         self._files, self._exclude, self._columns = files, set(options.exclude), options.columns[1:]
-        self._splits = files.splits()
+        self._labelled = options.labelled
+        self._splits = files.splits() if options.labelled else [""] * len(files.names)
         self.shard, self.start, self.size = array("i"), array("q"), array("q")
         self._gathered = Gathered(files.where)
 
@@ -158,6 +159,8 @@ class _Scan:
     def dataset(self, name: str) -> Dataset:
         """Return the data set of what was read, without digests."""
         class_names: Sequence[str] | None = None
+        if not self._labelled:
+            return self._gathered.unlabelled(name)
         if any(about.label for about in self._gathered.known):
             lacking = "no label: no KEY.cls or KEY.json beside it tells one"
             class_names, meant = self._gathered.by_label(self._files.class_names(), self._exclude, lacking)
@@ -216,5 +219,6 @@ FORMAT = Format(
     open=_open,
     has_columns=True,
     can_exclude=True,
+    unlabelled=True,
     name=shards_name,
 )

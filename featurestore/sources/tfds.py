@@ -136,7 +136,7 @@ class TfdsSource(IndexedSource):
         if form not in ("tfrecord", "array_record"):
             raise SourceError(f"{where}: prepared as {form}: prepare it with file_format='array_record'")
         found = _features(builder.info.features, options, where)
-        names = getattr(builder.info.features[found.label], "names", None) or ()
+        names = getattr(builder.info.features.get(found.label), "names", None) or ()
         parts, skipped = _parts(builder.info.splits, split, where)
         self._image = found.image
         self._records = _Records(OpenFiles([part.path for part in parts]), form)
@@ -146,10 +146,13 @@ class TfdsSource(IndexedSource):
         gathered.skipped.update(skipped)
         for number, part in enumerate(parts):
             self._take(number, part, found, gathered, columns)
+        self._shard, self._start, self._size = np.array(columns[0], np.int32), *map(np.array, columns[1:])
+        if not options.labelled:
+            super().__init__(gathered.unlabelled(name))
+            return
         named = ("its features", different(tuple(names), where)) if names else ("", ())
         class_names, meant = gathered.by_label(named, set(options.exclude), "no label")
         super().__init__(gathered.listing(name, meant, class_names, "--label-column chooses the feature"))
-        self._shard, self._start, self._size = np.array(columns[0], np.int32), *map(np.array, columns[1:])
 
     def _take(
         self, number: int, part: "_Part", wanted: _Features, gathered: Gathered, columns: tuple["array[int]", ...]
@@ -162,7 +165,7 @@ class TfdsSource(IndexedSource):
                 key = f"{base}/{row:0{width}d}"
                 row += 1
                 values = self._records.read(number, place, size)
-                label = _value(values, wanted.label)
+                label = _value(values, wanted.label) if wanted.label else ""
                 if label is None or label == "-1":
                     gathered.skipped["without a label"] += 1
                     continue
@@ -269,13 +272,14 @@ def _features(features: Any, options: SourceOptions, where: str) -> _Features:
     labels = [name for name in _LABEL_KEYS if name in kinds]
     labels += [name for name, kind in kinds.items() if kind == "ClassLabel"]
     found: dict[str, str] = {}
-    for what, option, likely in (("image", "path", images), ("label", "label", labels)):
+    needed = (("image", "path", images), ("label", "label", labels))
+    for what, option, likely in needed if options.labelled else needed[:1]:
         choice = chosen[option] or next(iter(likely), "")
         if not choice:
             raise SourceError(f"{where}: no feature is an {what}: choose it with --{option}-column: {there}")
         found[what] = choice
     path = next((key for key in _PATH_KEYS if key in kinds), "")
-    return _Features(found["image"], found["label"], options.group_column or "", path)
+    return _Features(found["image"], found.get("label", ""), options.group_column or "", path)
 
 
 def _image(values: Any, key: str) -> bytes:
@@ -335,5 +339,6 @@ FORMAT = Format(
     open=_open,
     has_columns=True,
     can_exclude=True,
+    unlabelled=True,
     name=_name,
 )

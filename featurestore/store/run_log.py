@@ -35,17 +35,18 @@ def log(target: Path, event: str, **values: Any) -> None:
 
 
 def images_per_second(target: Path) -> float | None:
-    """Return how fast the longest run was in which the network of a feature file alone computed rows.
+    """Return how fast the longest run was in which the network of a feature file, or shard, alone computed rows.
 
     Reading and decoding are part of it, the start is not. None where no such run is known, or none was long enough.
     """
     runs = []
-    with suppress(OSError):
-        for text in read_regular(_beside(target), _LARGEST).splitlines():
-            with suppress(ValueError):
-                line = parse(text, _Line)
-                if line.event == "end" and line.networks == 1 and line.timing.get("total", 0) >= _ENOUGH:
-                    runs.append(line)
+    for path in target.glob(f"*{_SUFFIX}") if target.is_dir() else [_beside(target)]:
+        with suppress(OSError):
+            for text in read_regular(path, _LARGEST).splitlines():
+                with suppress(ValueError):
+                    line = parse(text, _Line)
+                    if line.event == "end" and line.networks == 1 and line.timing.get("total", 0) >= _ENOUGH:
+                        runs.append(line)
     longest = max(runs, key=lambda line: line.computed, default=None)
     return None if longest is None else longest.computed / longest.timing["total"]
 

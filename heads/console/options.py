@@ -132,7 +132,10 @@ FileOrDir = Annotated[
 def _open(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="Class folders, or train/ validation/ test/ of them; a CSV; an .npz."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="Class folders, or train/ … of them; .csv, .npz, .tar, .parquet; tfds:NAME; keras:NAME.",
+        ),
     ],
     labels: Annotated[Path | None, option("CSV manifest; SOURCE is then its folder of images.", group=SOURCE)] = None,
     path_column: Annotated[str | None, option("Manifest column of image paths or ids.", group=SOURCE)] = None,

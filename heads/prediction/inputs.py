@@ -1,24 +1,51 @@
-"""What is to be predicted: images, folders of them, and CSVs that name images and perhaps give their numbers."""
+"""What is to be predicted: images, what holds images, and CSVs that name images and perhaps give their numbers."""
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from featurestore.errors import SourceError
+from featurestore.images.decode import file_in_turn, read_file
+from featurestore.sources.base import ImageData, Source
 from featurestore.sources.csv_table import Finder, read_manifest
 from featurestore.sources.numeric import NO_COLUMNS, NumericColumns
+from featurestore.sources.opener import unlabelled
+from featurestore.sources.samples import Sample
 from featurestore.sources.tree import Tree
 
 _TABLES = (".csv", ".tsv")
 
 
 class Wanted(NamedTuple):
-    """An image to be classified, and its numbers, NaN for missing ones; () if the head takes none."""
+    """An image to be classified: a file, or a sample of a source.
 
-    path: Path
+    Attributes:
+        path: of the file, or in the source.
+        values: its numbers, NaN for missing ones; () if the head takes none.
+        source, sample: where it is, if it is no file.
+    """
+
+    path: str
     values: tuple[float, ...] = ()
+    source: Source | None = None
+    sample: Sample | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[ImageData]:
+        """Give its data for as long as they are needed.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        if self.source and self.sample:
+            with self.source.reading(self.sample) as data:
+                yield data
+        else:
+            with file_in_turn(self.path):
+                yield read_file(self.path)
 
 
 @dataclass(frozen=True)
@@ -37,12 +64,13 @@ class Needs:
 
 
 def find_images(inputs: Iterable[str | os.PathLike[str]], needs: Needs | None = None) -> tuple[int, Iterator[Wanted]]:
-    """Find all images: each input that is a file, those below a folder, sorted, and those that a CSV names.
+    """Find all images: each input that is a file, the files below each that is a folder, sorted, the images, with
+    labels or without, in tars, Parquet files and data sets of ``tfds:``, and those that a CSV names.
 
     A CSV is found by its suffix, and its images are looked for in its folder, as those of a manifest are.
 
     Args:
-        inputs: files, folders and CSVs.
+        inputs: files, folders and so on.
         needs: what the head needs beside the pixels.
 
     Returns:
@@ -53,23 +81,27 @@ def find_images(inputs: Iterable[str | os.PathLike[str]], needs: Needs | None = 
             or something else than a CSV for a head that needs numbers.
     """
     needs = needs or Needs()
-    found = [_found(Path(given), needs) for given in inputs]
+    found = [_found(os.fspath(given), needs) for given in inputs]
     return sum(count for count, _ in found), (each for _, some in found for each in some)
 
 
-def _found(given: Path, needs: Needs) -> tuple[int, Iterable[Wanted]]:
-    if given.suffix.lower() in _TABLES and not given.is_dir():
-        listed = _listed(given, needs)
+def _found(given: str, needs: Needs) -> tuple[int, Iterable[Wanted]]:
+    path = Path(given)
+    if path.suffix.lower() in _TABLES and not path.is_dir():
+        listed = _listed(path, needs)
         return len(listed), listed
     if needs.columns.names:
         names = ", ".join(map(repr, needs.columns.names))
         raise SourceError(f"{given}: {needs.head} needs {names} of each image: give a CSV of paths with these columns")
-    if not given.is_dir():
-        return 1, [Wanted(given)]
-    images = sorted(Tree(given).images)
+    if source := unlabelled(given):
+        samples = source.listing().samples
+        return len(samples), (Wanted(sample.path, (), source, sample) for sample in samples)
+    if not path.is_dir():
+        return 1, [Wanted(str(path))]
+    images = sorted(Tree(path).images)
     if not images:
         raise SourceError(f"{given}: no images in this folder: name images, or a folder of images")
-    return len(images), (Wanted(given / image) for image in images)  # as texts, they take less memory
+    return len(images), (Wanted(str(path / image)) for image in images)  # one by one, they take less memory
 
 
 def _listed(table: Path, needs: Needs) -> list[Wanted]:
@@ -78,7 +110,7 @@ def _listed(table: Path, needs: Needs) -> list[Wanted]:
     for line in read_manifest(table, (needs.path_column, None, None, None), columns.names, labelled=False):
         where = f"{table}, line {line.number}"
         values = tuple(columns.number(i, cell, where) for i, cell in enumerate(line.values))
-        found.append(Wanted(table.parent / (finder.find(line.path, where) or line.path), values))
+        found.append(Wanted(str(table.parent / (finder.find(line.path, where) or line.path)), values))
     if not found:
         raise SourceError(f"{table}: names no images: write one in each line")
     return found

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from featurestore.backbones import FrozenNetwork, load_backbone, named
 from featurestore.engines import Compute, compile_backbone
 from featurestore.errors import ImageError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
-from featurestore.images.decode import decode_framings, file_in_turn, read_file
+from featurestore.images.decode import decode_framings
 from featurestore.spec import ExtractionSpec
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
@@ -59,8 +58,8 @@ def predict(
 
     Args:
         head: a saved head, or its folder.
-        images: a file or a folder of images, a CSV that names some (and has the numbers of a head on numeric columns,
-            see :mod:`heads.prediction.inputs`), or several of these.
+        images: a file or a folder of images, a tar or Parquet file or ``tfds:NAME``, a CSV that names some (and has the
+            numbers of a head on numeric columns, see :mod:`heads.prediction.inputs`), or several of them.
         top: name only so many classes of each image, the likeliest first.
         weights: of the backbone, see :class:`Predictor`.
         progress: see :func:`featurestore.system.progress.reporting`.
@@ -124,8 +123,8 @@ class Predictor:
         """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
-            inputs: files, folders, and CSVs that name images in their folder: a head on numeric columns needs one that
-                has these. Of any number of images, only the names are kept in memory.
+            inputs: files, folders, and whatever else holds or names images: see
+                :func:`heads.prediction.inputs.find_images`. Of any number of images, only the names are kept in memory.
             top: name only so many classes of each image, the likeliest first.
             path_column: that of the CSVs; by default the usual names are looked for.
             progress: called after each image with ``predicting``, the number of those done, and of all.
@@ -154,12 +153,12 @@ class Predictor:
         ]
         outcomes = (
             [batch() for batch in started]
-            for item, pixels in ahead(items, lambda item: self._pixels(item[1].path), window=2 * BATCH_SIZE)
+            for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
             # All lanes have the same batches: each gives its outcome at the same item.
             for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
         for batch, parts in zip(batches, outcomes, strict=True):
-            found = {item: Prediction(str(item[1].path), None, {}, reason) for item, reason in parts[0].failures}
+            found = {item: Prediction(item[1].path, None, {}, reason) for item, reason in parts[0].failures}
             if parts[0].items:
                 made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
                 numbers = np.array([item[1].values for item in parts[0].items], np.float32)
@@ -167,16 +166,16 @@ class Predictor:
                     found[item] = self._prediction(item[1].path, row, top)
             yield from (found[item] for item in batch)
 
-    def _prediction(self, path: Path, row: NDArray[np.float64], top: int | None) -> Prediction:
+    def _prediction(self, path: str, row: NDArray[np.float64], top: int | None) -> Prediction:
         order = np.argsort(-row, kind="stable")
         shown = range(len(row)) if top is None else order[:top].tolist()
-        return Prediction(str(path), self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
+        return Prediction(path, self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
 
-    def _pixels(self, path: Path) -> list[Pixels]:
+    def _pixels(self, wanted: Wanted) -> list[Pixels]:
         """Decode an image once for all backbones; return its pixels for each."""
         try:
-            with file_in_turn(path):
-                found = decode_framings(read_file(path), {spec.framing for spec in self._networks})
+            with wanted.reading() as data:
+                found = decode_framings(data, {spec.framing for spec in self._networks})
         except ImageError as error:
             return [error.alone()] * len(self._networks)
         return [found[spec.framing] for spec in self._networks]

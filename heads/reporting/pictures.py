@@ -1,15 +1,13 @@
 """Take thumbnails of rows from where they were extracted, and put them beside the words of a report's sections."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featurestore.errors import ImageError
 from featurestore.pages.inspection import looks
-from featurestore.sources.base import FileSource, Source
-from featurestore.sources.opener import open_source
+from featurestore.sources.opener import source_of
 from featurestore.sources.samples import Dataset
 from featurestore.store.reader import FeatureStore
 from featurestore.system.progress import Progress
@@ -27,7 +25,7 @@ class _Pictures:
 
     Args:
         store: the feature file of the rows.
-        source: the folder, CSV or ``.npz`` that was extracted.
+        source: what was extracted.
         progress: is told how many images were read.
 
     Attributes:
@@ -35,9 +33,8 @@ class _Pictures:
     """
 
     def __init__(self, store: FeatureStore, source: Any, progress: Progress | None) -> None:
-        folder = Path(source)
         empty = Dataset(name=store.dataset, class_names=store.class_names, samples=[])
-        self._source: Source = FileSource(folder, empty) if folder.is_dir() else open_source(folder)
+        self._source = source_of(source, empty)
         self._store, self._report = store, progress or (lambda stage, done, total: None)
         self.failures: list[tuple[str, str]] = []
 
@@ -66,7 +63,7 @@ def show(findings: Findings, source: Any, progress: Progress | None) -> tuple[di
 
     Args:
         findings: what is shown.
-        source: the folder, CSV or ``.npz`` that was extracted, or None: there are no pictures then.
+        source: what was extracted, or None: there are no pictures then.
         progress: is told how many images were read.
     """
     pictures = _Pictures(findings.stores[0], source, progress) if findings.stores and source else None

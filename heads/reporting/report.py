@@ -87,7 +87,7 @@ def report(
         out: the file.
         features: feature file, or folder; by default that of the sweep, unless that is an address. Without it, the
             page has less to show.
-        source: folder of the images (or ``.npz``, or CSV beside them) that were extracted, for pictures.
+        source: what was extracted (the folder, CSV, ``.npz``, tar, …), for pictures.
         png: folder for each chart as a PNG file.
         progress: see :func:`featurestore.system.progress.reporting`.
 

@@ -196,3 +196,28 @@ def test_no_such_cluster(images, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'featurestore\[cluster\]'"):
         extract(images, tmp_path / "store", cluster="tcp://127.0.0.1:9")
+
+
+def test_shards_on_a_dask_cluster_that_loses_a_worker(source, address, tmp_path):
+    """Each worker publishes whole shards; what a killed one had finished of its shard is not computed again."""
+    options = OPTIONS | {"shard_rows": 20}
+    whole = extract(source, tmp_path / "whole", **options)
+    killed, finished = [], threading.Event()
+
+    def kill_one():
+        folder = tmp_path / "store" / whole.path.name
+        wait_for(lambda: finished.is_set() or any(folder.glob("*.journal")))
+        for process in psutil.process_iter(["cmdline"]):
+            if not killed and "worker" in (process.info["cmdline"] or ()) and str(tmp_path) in process.cwd():
+                killed.append(process.pid)
+                process.kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    result = extract(source, tmp_path / "store", cluster=address, **options)
+    finished.set()
+    killer.join()
+    assert killed and result.rows == whole.rows and result.views == whole.views
+    for path in whole.path.glob("*.h5"):
+        assert (result.path / path.name).read_bytes() == path.read_bytes()
+    assert not list(result.path.glob("*.journal"))

@@ -3,12 +3,14 @@ import json
 import numpy as np
 import pytest
 from pictures import write_images
+from shards import write_parquet, write_tar
 
 from featurestore import extract, open_source
 from featurestore.errors import BackboneError, ExportError, HeadError, SourceError, SpecMismatchError
 from heads import evaluate, export, finetune, fit_head, load_features
 from heads.prediction import predictor
-from heads.prediction.predictor import Predictor, find_images
+from heads.prediction.inputs import find_images
+from heads.prediction.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,21 @@ def test_predictions_are_in_the_order_of_the_inputs_and_pass_over_bad_ones(head,
     assert len(found) == 10 and all(item.label == "blue" for item in found[2:])
     assert abs(sum(found[0].probabilities.values()) - 1) < 1e-9
     assert json.loads(json.dumps(found[1].to_dict()))["probabilities"] == {}
+
+
+def test_images_in_tars_and_parquet_files_need_no_labels(head, tmp_path):
+    files = sorted((head / "colours").rglob("*.png"))
+    for i, file in enumerate(files[::8]):
+        write_tar(tmp_path / f"shards/{i}.tar", [(f"{i}.png", file.read_bytes()), (f"{i}.json", b"{}"), ("x.txt", b"")])
+    write_parquet(tmp_path / "new.parquet", [file.read_bytes() for file in files[::8]] + [b"?"], [None] * 4)
+    inputs = [f"{tmp_path}/shards/{{0..2}}.tar", tmp_path / "new.parquet"]
+    found = list(Predictor(head / "head").predict(inputs))
+    assert [item.label for item in found] == ["blue", "green", "red", "blue", "green", "red", None]
+    assert [item.path for item in found[2:4]] == ["2.tar/2.png", "new.parquet/0"]
+    assert len(list(Predictor(head / "head").predict([tmp_path / "shards"]))) == 3
+    write_tar(tmp_path / "empty.tar", [("x.txt", b"")])
+    with pytest.raises(SourceError, match="no images in it"):
+        find_images([tmp_path / "empty.tar"])
 
 
 def test_the_same_image_twice(head):
