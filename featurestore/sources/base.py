@@ -56,10 +56,12 @@ class Source(ABC):
         class_names: class `i` is ``class_names[i]``.
         readers: threads that read ahead of those that decode; 0 if reading takes no waiting. See :meth:`bring`.
         portion: images whose digests are asked for at a time.
+        portable: whether other processes can read a few samples as quickly as this one, see :meth:`part`.
     """
 
     readers = 0
     portion = PORTION
+    portable = False
 
     def __init__(self, listing: Dataset) -> None:
         self._listing = listing
@@ -188,6 +190,8 @@ class FileSource(Source):
         root: the folder; a sample's path is relative to it.
         listing: the samples, without digests: see :func:`listing_of`.
     """
+
+    portable = True
 
     def __init__(self, root: Path, listing: Dataset) -> None:
         super().__init__(listing)

@@ -51,10 +51,12 @@ class TarSource(IndexedSource):
         SourceError: no images of a class, a single class, or tars that cannot be read at any place.
     """
 
+    portable = True
+
     def __init__(self, files: ShardFiles, *, name: str, options: SourceOptions) -> None:
         self._files = OpenFiles(files.addresses)
         if self._files.remote:
-            self.readers, self.portion = STREAMS, 4 * PORTION
+            self.readers, self.portion, self.portable = STREAMS, 4 * PORTION, False
         self._stamps_of: list[bytes] = []
         scan = _Scan(files, options)
         for number in range(len(files.addresses)):

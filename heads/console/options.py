@@ -118,7 +118,7 @@ MaxMemory = Annotated[
 GroupNearDuplicates = Annotated[
     float | None,
     option(
-        "Keep rows together whose features are so alike, such as 0.9.",
+        "Keep rows together whose features are so alike, such as 0.8.",
         "--group-near-duplicates",
         metavar="0..1",
     ),

@@ -80,7 +80,7 @@ def find_alike(table: FeatureTable, similarity: float, note: Callable[[str], Non
         near-duplicates: ... rows are in ... groups at a similarity of 0.97, the largest has ...
     """
     if not 0 < similarity < 1:
-        raise HeadError(f"--group-near-duplicates {similarity:g}: give a similarity above 0 and below 1, such as 0.9")
+        raise HeadError(f"--group-near-duplicates {similarity:g}: give a similarity above 0 and below 1, such as 0.8")
     images = table.images
     rows = images.stream(np.flatnonzero(np.isin(table.splits, SPLITS)))
     with table.named():
