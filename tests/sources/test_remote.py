@@ -185,6 +185,18 @@ def test_images_are_brought_ahead_of_the_threads_that_decode(server, monkeypatch
     assert len(left) == (30 if room == "10" else 0)
 
 
+def test_a_server_that_goes_down_while_images_are_brought_stops_the_run(server, tmp_path, monkeypatch):
+    monkeypatch.setenv(ROOM, "0")
+    monkeypatch.setattr(transfer, "PAUSES", (0.0, 0.0))
+    lines = [f"{server.address(f'{kind}/0-00{i}.png', 'busy')},{kind}" for kind in ("blue", "red") for i in range(10)]
+    source = open_source(table(tmp_path / "list.csv", "path,label", *lines))
+    items = [Item(key=sample.digest, sample=sample, number=0) for sample in source.dataset().samples]
+    tasks = [ImageTask(item.sample, [Wish(Framing(16), "none", [item])]) for item in items]
+    server.times = 10**9
+    with pytest.raises(ServerError, match=r"the server says 503.* what is finished is kept"):
+        list(decode_ahead(source, iter(tasks), len(tasks), 8))
+
+
 def test_a_part_of_a_source_reads_in_another_process(server):
     source = open_source(server.address("list.csv"))
     sample = source.dataset().samples[0]
