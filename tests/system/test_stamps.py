@@ -16,8 +16,8 @@ def test_parts_of_a_file_have_stamps_of_their_own(tmp_path):
     assert found[5:6] == part_stamps(whole, starts[5:6], sizes[5:6])
     assert not set(found) & set(part_stamps(whole, starts, sizes + 1))
     assert [STAMP.unpack(each)[3:] for each in found[:2]] == [STAMP.unpack(whole)[3:]] * 2
-    times = os.stat(tmp_path / "x")
+    times = (tmp_path / "x").stat()
     assert settled(found[0], times.st_ctime_ns + 1) and not settled(found[0], times.st_ctime_ns)
-    (tmp_path / "x").write_bytes(b"y" * 99)
+    os.utime(tmp_path / "x", (1, 1))
     assert not set(found) & set(part_stamps(stamp(tmp_path / "x"), starts, sizes))
     assert part_stamps(b"", starts[:2], sizes[:2]) == [b"", b""]
