@@ -12,7 +12,7 @@ from featurestore.errors import ImageError, StoreError
 from featurestore.extraction.lanes import Pixels
 from featurestore.extraction.plan import Item
 from featurestore.images import augment, decode
-from featurestore.sources.base import FileSource, Source
+from featurestore.sources.base import Source
 from featurestore.sources.samples import Sample
 from featurestore.spec import Framing
 from featurestore.system.children import safely
@@ -86,13 +86,13 @@ def decode_ahead(source: Source, tasks: Iterable[ImageTask], count: int, window:
     from joblib.externals.loky.backend import get_context
 
     processes, lock = cores() - 1, get_context("loky").Lock
-    work = partial(_chunk, decoder(source.part([])))
+    chunks = ((decoder(source.part([task.sample for task in chunk])), chunk) for chunk in batched(tasks, CHUNK))
     try:
         with (
             safely(),
             ProcessPoolExecutor(processes, initializer=_divide, initargs=(processes, lock(), lock())) as pool,
         ):
-            for _, found in ahead(batched(tasks, CHUNK), work, max(2 * cores(), window // CHUNK), pool):
+            for _, found in ahead(chunks, _chunk, max(2 * cores(), window // CHUNK), pool):
                 yield from found
     except BrokenExecutor as error:
         raise StoreError(
@@ -109,9 +109,10 @@ def _divide(processes: int, *gates: AbstractContextManager[Any]) -> None:
 
 def _processes(source: Source, count: int) -> bool:
     """Tell whether processes would decode faster than threads, and enough images are left for it to matter."""
-    enough = count >= WORTH_PROCESSES and cores() >= 4 and isinstance(source, FileSource)
+    enough = count >= WORTH_PROCESSES and cores() >= 4 and source.portable
     return enough and engines.accelerators() > 0
 
 
-def _chunk(work: Callable[[ImageTask], Decoded], tasks: list[ImageTask]) -> list[Decoded]:
+def _chunk(chunk: tuple[Callable[[ImageTask], Decoded], list[ImageTask]]) -> list[Decoded]:
+    work, tasks = chunk
     return [work(task) for task in tasks]

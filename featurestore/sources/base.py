@@ -48,7 +48,10 @@ class Source(ABC):
     Attributes:
         name: of the data set.
         class_names: class `i` is ``class_names[i]``.
+        portable: whether other processes can read a few samples as quickly as this one, see :meth:`part`.
     """
+
+    portable = False
 
     def __init__(self, listing: Dataset) -> None:
         self._listing = listing
@@ -166,6 +169,8 @@ class FileSource(Source):
         root: the folder; a sample's path is relative to it.
         listing: the samples, without digests: see :func:`listing_of`.
     """
+
+    portable = True
 
     def __init__(self, root: Path, listing: Dataset) -> None:
         super().__init__(listing)

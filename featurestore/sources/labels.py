@@ -76,6 +76,8 @@ class Gathered:
         """Add an image: its id, its path, what is said of it, and its number in the source."""
         if len(self._numbers) >= MAX_IMAGES:
             raise SourceError(f"{self.where}: more than {MAX_IMAGES:,} images, too many for the memory here: divide it")
+        if "\0" in path or any("\0" in each for each in about):  # which no file can hold as text
+            path, about = path.replace("\0", "\ufffd"), About(*(each.replace("\0", "\ufffd") for each in about))
         if len(self._paths) or path != key:
             if not len(self._paths):  # so far each path was the id
                 self._paths = self._ids.take(range(len(self._ids)))

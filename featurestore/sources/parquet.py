@@ -6,9 +6,11 @@ read later, each row group from its beginning to its end.
 """
 
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +48,9 @@ _USUAL = {
 }
 _BATCH = 4096
 _TOGETHER = 32
-"""Images that are read one after the other, before their digests are computed side by side."""
+"""Images that are read one after the other, before their digests are computed."""
+_WAITING = 2
+"""So many of these portions may wait for their digests."""
 _REMEDY = "give rows of two classes or more; --label-column chooses the column"
 
 
@@ -120,14 +124,18 @@ class ParquetSource(IndexedSource):
             except ImageError as error:
                 return Failure(path=sample.path, reason=str(error))
 
-        def digest(data: bytes | Failure) -> str | Failure:
-            return data if isinstance(data, Failure) else digest_of(data)
+        def digests(images: list[bytes | Failure]) -> list[str | Failure]:
+            return [each if isinstance(each, Failure) else digest_of(each) for each in images]
 
         def read(which: Sequence[int]) -> list[str | Failure]:
+            # One thread reads, since rows come one after the other; others compute the digests of what it has read.
             found: list[str | Failure] = []
-            for start in range(0, len(which), _TOGETHER):  # in one thread: rows come one after the other
-                found += pool.map(digest, [load(part[i]) for i in which[start : start + _TOGETHER]])
-            return found
+            waiting: deque[Future[list[str | Failure]]] = deque()
+            for start in range(0, len(which), _TOGETHER):
+                waiting.append(pool.submit(digests, [load(part[i]) for i in which[start : start + _TOGETHER]]))
+                if len(waiting) > _WAITING:
+                    found += waiting.popleft().result()
+            return [*found, *chain.from_iterable(each.result() for each in waiting)]
 
         return cache.complete(self._stamps(part), read) if cache else read(range(len(part)))
 

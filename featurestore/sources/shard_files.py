@@ -344,7 +344,12 @@ def _class_names(path: str) -> tuple[str, ...]:
 
 
 def different(names: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """Return class names, if no two are the same; else raise a SourceError."""
+    """Return class names, if all can be written and no two are the same; else raise a SourceError."""
+    for name in names:
+        if "\0" in name or any(
+            "\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in name
+        ):
+            raise SourceError(f"{where}: class name {name!r} is no text: correct it")
     if len(set(names)) < len(names):
         twice = next(each for each in names if names.count(each) > 1)
         raise SourceError(f"{where}: class name {twice!r} stands twice: each class needs its own")

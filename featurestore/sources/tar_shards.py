@@ -50,6 +50,8 @@ class TarSource(IndexedSource):
         SourceError: no images of a class, a single class, or tars that cannot be read at any place.
     """
 
+    portable = True
+
     def __init__(self, files: ShardFiles, *, name: str, options: SourceOptions) -> None:
         self._files = OpenFiles(files.addresses)
         self._stamps_of: list[bytes] = []

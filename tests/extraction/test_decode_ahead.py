@@ -3,6 +3,7 @@ import signal
 
 import numpy as np
 import pytest
+from shards import write_tar
 
 from featurestore.errors import ImageError, StoreError
 from featurestore.extraction import decode_ahead as ahead
@@ -21,9 +22,11 @@ def tasks_of(source):
         yield ImageTask(sample, [Wish(Framing(size), "mild", items) for size, items in wishes])
 
 
-def test_processes_give_what_threads_give(images, monkeypatch):
-    source = open_source(images)
+@pytest.mark.parametrize("packed", [False, True])
+def test_processes_give_what_threads_give(images, tmp_path, monkeypatch, packed):
     next(iter(images.glob("*/*.png"))).write_bytes(b"\x89PNG\r\n\x1a\nno more than that")
+    members = [(str(file.relative_to(images)), file.read_bytes()) for file in sorted(images.glob("*/*.png"))]
+    source = open_source(write_tar(tmp_path / "packed.tar", members) if packed else images)
     found = {}
     for processes in (False, True):
         monkeypatch.setattr(ahead, "_processes", lambda *_, processes=processes: processes)
@@ -44,7 +47,7 @@ def test_processes_give_what_threads_give(images, monkeypatch):
 def test_a_process_that_dies_is_told(images, monkeypatch):
     source = open_source(images)
     monkeypatch.setattr(ahead, "_processes", lambda *_: True)
-    monkeypatch.setattr(ahead, "_chunk", lambda work, tasks: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(ahead, "_chunk", lambda chunk: os.kill(os.getpid(), signal.SIGKILL))
     monkeypatch.setattr(ahead, "cores", lambda: 2)
     with pytest.raises(StoreError, match="a process that decodes images died"):
         list(decode_ahead(source, tasks_of(source), 12, window=8))

@@ -105,6 +105,16 @@ def test_names_of_images_tell_groups(tmp_path):
     assert [each.group for each in source.listing().samples] == ["person1", "person1", "person2"]
 
 
+def test_texts_that_no_file_can_hold(tmp_path):
+    paths = ["x\0y.png", None, None]
+    path = write_parquet(tmp_path / "a.parquet", pictures(3), ["a\0b", "c", "c"], paths=paths)
+    made = extract(path, tmp_path, backbone="small_cnn", weights="random", size=32, engine="keras")
+    store = FeatureStore(made.path)
+    assert store.class_names == ("a\ufffdb", "c") and store.paths[0] == "a.parquet/0/x\ufffdy.png"
+    for name in ("\0", "\ud800"):
+        assert "is no text" in refused(write_parquet(path, pictures(2), [0, 1], ["a", name]))
+
+
 def test_images_that_cannot_be_read(tmp_path):
     images = [picture(0), None, b"", b"no image"]
     path = write_parquet(tmp_path / "a.parquet", images, [0, 1, 0, 1])
