@@ -166,7 +166,7 @@ def predict(
     head_dir: HeadDir,
     inputs: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images; folders, tars or CSVs of them."),
+        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images; folders, tars or CSVs of them; addresses."),
     ],
     weights: BackboneWeights = None,
     top: Annotated[int | None, option("Name only so many classes, the likeliest first.", min=1)] = None,
@@ -197,7 +197,7 @@ def report(
         str | None, option("Its features; by default the sweep's, if on disk.", metavar="FILE_OR_DIR")
     ] = None,
     source: Annotated[
-        str | None, option("What was extracted, for pictures: the folder, CSV, .npz, .tar …", metavar="SOURCE")
+        str | None, option("What was extracted, for pictures: the folder, CSV, .tar, address …", metavar="SOURCE")
     ] = None,
     png: Annotated[Path | None, option("Write each chart as a PNG file too.", metavar="DIR")] = None,
     quiet: Quiet = False,

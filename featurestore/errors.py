@@ -68,6 +68,14 @@ class DiskFullError(WriteError):
     """No space left. What is finished stays; free some space and run the same command again."""
 
 
+class AddressError(SourceError, StoreError):
+    """What an address names cannot be had: an image, a table of images, or a feature file."""
+
+
+class ServerError(AddressError):
+    """A server that answers nobody. It stops a run, where an address that cannot be had is one failure of many."""
+
+
 class DesignError(FeatureStoreError):
     """An unknown head, or a hyperparameter that it does not take."""
 

@@ -12,7 +12,7 @@ from featurestore.errors import ImageError, StoreError
 from featurestore.extraction.lanes import Pixels
 from featurestore.extraction.plan import Item
 from featurestore.images import augment, decode
-from featurestore.sources.base import Source
+from featurestore.sources.base import Source, brought
 from featurestore.sources.samples import Sample
 from featurestore.spec import Framing
 from featurestore.system.children import safely
@@ -79,6 +79,7 @@ def decode_ahead(source: Source, tasks: Iterable[ImageTask], count: int, window:
     Threads wait for each other at the interpreter's lock a dozen times an image, and 16 of them decode no more than 5
     would alone. A GPU waits for pixels then, so that it gets processes.
     """
+    tasks = brought(source, tasks, lambda task: task.sample)
     if not _processes(source, count):
         yield from (found for _, found in ahead(tasks, decoder(source), window))
         return

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import ImageError
 from featurestore.images.decode import opened
 from featurestore.pages.html import thumbnail, write
-from featurestore.sources.base import Source
+from featurestore.sources.base import Source, brought
 from featurestore.sources.samples import Sample
 from featurestore.sources.splits import assign_splits, split_table
 from featurestore.system.files import check_writable
@@ -164,7 +164,7 @@ def looks(source: Source, samples: Sequence[Sample], shown: set[str]) -> Iterato
         except ImageError as error:
             return error.alone()
 
-    yield from ahead(samples, look, window=_AHEAD)
+    yield from ahead(brought(source, samples, lambda sample: sample), look, window=_AHEAD)
 
 
 def _draw(

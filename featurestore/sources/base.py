@@ -16,7 +16,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from msgspec import structs
@@ -29,13 +29,19 @@ from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.numeric import NO_COLUMNS, NumericColumns
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
+from featurestore.system.parallel import ahead
 from featurestore.system.stamps import stamp
 
-_PORTION = 512
+PORTION = 512
 """Images whose digests are asked for at a time: a million futures at once would fill the memory."""
 
 _SLICE = 32
 """Files that a thread reads in one go: a small file is read faster than it is handed to another thread."""
+
+_EARLY = 8
+"""Images, for each thread that brings them, that may be here before their turn: one that is late delays none."""
+
+Item = TypeVar("Item")
 
 ImageData = bytes | NDArray[np.uint8]
 """One image as a source gives it: the bytes of a file, or uint8 pixels (H, W) or (H, W, C)."""
@@ -48,9 +54,13 @@ class Source(ABC):
     Attributes:
         name: of the data set.
         class_names: class `i` is ``class_names[i]``.
+        readers: threads that read ahead of those that decode; 0 if reading takes no waiting. See :meth:`bring`.
+        portion: images whose digests are asked for at a time.
         portable: whether other processes can read a few samples as quickly as this one, see :meth:`part`.
     """
 
+    readers = 0
+    portion = PORTION
     portable = False
 
     def __init__(self, listing: Dataset) -> None:
@@ -83,16 +93,21 @@ class Source(ABC):
             SourceError: not one image can be read.
         """
         listed, samples, failures = self._listing.samples, [], list(self._listing.failures)
-        with ThreadPoolExecutor(workers) as pool:
-            for start in range(0, len(listed), _PORTION):
-                part = listed[start : start + _PORTION]
-                for sample, outcome in zip(part, self._digests(part, pool, cache), strict=True):
-                    if isinstance(outcome, Failure):
-                        failures.append(outcome)
-                    else:
-                        samples.append(structs.replace(sample, digest=outcome))
-                if progress:
-                    progress(start + len(part), len(listed))
+        try:
+            with ThreadPoolExecutor(workers or self.readers or None) as pool:
+                for start in range(0, len(listed), self.portion):
+                    part = listed[start : start + self.portion]
+                    for sample, outcome in zip(part, self._digests(part, pool, cache), strict=True):
+                        if isinstance(outcome, Failure):
+                            failures.append(outcome)
+                        else:
+                            samples.append(structs.replace(sample, digest=outcome))
+                    if progress:
+                        progress(start + len(part), len(listed))
+        except BaseException:
+            if cache is not None:
+                cache.save(forget=False)  # over a network, these digests may have taken hours
+            raise
         if cache is not None:
             cache.save(forget=not self._listing.partial)
         if not samples:
@@ -108,6 +123,12 @@ class Source(ABC):
     def part(self, samples: Sequence[Sample]) -> Self:
         """Return a source that can read these samples in another process, and is small enough to be sent there."""
         return self.narrowed([], rest=False)
+
+    def bring(self, sample: Sample) -> None:
+        """Make a sample of :meth:`dataset` quick to read, which most are. Many threads may call it at once, ahead of
+        :meth:`reading`; an image that cannot be had fails there.
+        """
+        return
 
     def read(self, sample: Sample) -> ImageData:
         """Return the data of a sample of :meth:`dataset`, as :func:`featurestore.images.decode.decode` takes them. Many
@@ -296,6 +317,20 @@ def check_known(exclude: Iterable[str], known: Iterable[str], where: str | Path)
     known = set(known)
     for name in sorted(set(exclude) - known):
         raise SourceError(f"{where}: nothing to exclude is called {name!r}: {suggest(name, known)}")
+
+
+def brought(source: Source, items: Iterable[Item], sample: Callable[[Item], Sample]) -> Iterable[Item]:
+    """Give items as soon as the images of their samples are here. Many threads wait for a network, and hold no pixels.
+
+    Args:
+        source: of the images; where they are here anyway, the items are returned as they are.
+        items: in the order in which they are wanted.
+        sample: of an item.
+    """
+    if not source.readers:
+        return items
+    window, pool = _EARLY * source.readers, ThreadPoolExecutor(source.readers)
+    return (item for item, _ in ahead(items, lambda item: source.bring(sample(item)), window, pool))
 
 
 def digest_of(data: ImageData) -> str:

@@ -5,17 +5,17 @@ import io
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from posixpath import basename, normpath, relpath, splitext
 from typing import NamedTuple, TextIO
 
-from featurestore.errors import SourceError
-from featurestore.sources.base import FileSource, Format, Row, check_known, first_of, listing_of
+from featurestore.errors import ImageError, SourceError
+from featurestore.sources.base import FileSource, Row, check_known, first_of, listing_of
 from featurestore.sources.numeric import coded
-from featurestore.sources.options import SourceOptions
-from featurestore.sources.samples import Failure
+from featurestore.sources.samples import Dataset, Failure
 from featurestore.sources.split_names import split_named
 from featurestore.sources.tree import OUTSIDE, Tree, inside
 from featurestore.system.files import open_regular, why
@@ -74,41 +74,87 @@ class ManifestSource(FileSource):
         exclude: Iterable[str] = (),
         contained: bool = False,
     ) -> None:
-        exclude, finder, skipped = frozenset(exclude), Finder(root, contained=contained), Counter[str]()
+        finder = Finder(root, contained=contained)
         stays = inside(root) if contained else None
+
+        def place(cell: str, where: str) -> str:
+            if not (path := finder.find(cell, where)):
+                raise ImageError("no such file")
+            if stays is not None and not stays(path):
+                raise ImageError(OUTSIDE)
+            return path
+
+        table = Table(
+            manifest,
+            f"is in {root}",
+            "give the folder of the images as the source, and this file with --labels",
+            numeric,
+        )
+        super().__init__(root, table.listing(read_manifest(manifest, columns, numeric), place, name, exclude))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A manifest, as messages speak of it.
+
+    Attributes:
+        manifest: its path or address.
+        there: what holds of an image that is found.
+        remedy: what to do if none is.
+        numeric: names of columns of numbers.
+    """
+
+    manifest: Path | str
+    there: str
+    remedy: str
+    numeric: Sequence[str] = ()
+
+    def listing(
+        self, lines: Iterable["Line"], place: Callable[[str, str], str], name: str, exclude: Iterable[str] = ()
+    ) -> Dataset:
+        """Return the data set that the lines tell, without digests.
+
+        Args:
+            lines: see :func:`read_manifest`.
+            place: from a cell and its line, for messages, to the image's path; raises an ImageError if it has none.
+            name: of the data set.
+            exclude: classes to leave out.
+
+        Raises:
+            SourceError: see :class:`ManifestSource`.
+        """
+        manifest, exclude, skipped = self.manifest, frozenset(exclude), Counter[str]()
         rows: list[Row] = []
         cells: list[tuple[int, tuple[str, ...]]] = []
         failures: list[Failure] = []
-        lines: dict[str, int] = {}
+        seen: dict[str, int] = {}
         labels: set[str] = set()
-        for number, cell, label, word, group, values in read_manifest(manifest, columns, numeric):
+        for number, cell, label, word, group, values in lines:
             where = f"{manifest}, line {number}"
-            if lines.setdefault(cell, number) != number:
-                raise SourceError(f"{where}: {cell!r} stands in line {lines[cell]} too: keep one of them")
+            if seen.setdefault(cell, number) != number:
+                raise SourceError(f"{where}: {cell!r} stands in line {seen[cell]} too: keep one of them")
             labels.add(label)
-            split, failed = "" if word is None else split_named(word, where), ""
+            split = "" if word is None else split_named(word, where)
             if label in exclude:
                 skipped["of an excluded class"] += 1
-            elif not (path := finder.find(cell, where)):
-                failed = "no such file"
-            elif stays is None or stays(path):
-                rows.append(Row(id=cell, path=path, class_name=label, split=split, group=group))
-                if numeric:
-                    cells.append((number, values))
-            else:
-                failed = OUTSIDE
-            if failed:
-                failures.append(Failure(path=cell, reason=f"{failed} ({manifest.name}, line {number})"))
+                continue
+            try:
+                rows.append(Row(id=cell, path=place(cell, where), class_name=label, split=split, group=group))
+            except ImageError as error:
+                reason = f"{error} ({basename(os.fspath(manifest))}, line {number})"
+                failures.append(Failure(path=cell, reason=reason))
+                continue
+            if self.numeric:
+                cells.append((number, values))
         check_known(exclude, labels, manifest)
         if failures and not rows:
             raise SourceError(
-                f"{manifest}: none of its {len(failures)} images is in {root} ({first_of(failures)}): "
-                "give the folder of the images as the source, and this file with --labels"
+                f"{manifest}: none of its {len(failures)} images {self.there} ({first_of(failures)}): {self.remedy}"
             )
-        found, numbers = coded(numeric, cells, str(manifest))
-        if numeric:
+        found, numbers = coded(self.numeric, cells, str(manifest))
+        if self.numeric:
             rows = [row._replace(values=values) for row, values in zip(rows, numbers, strict=True)]
-        super().__init__(root, listing_of(name, manifest, rows, failures, skipped, _REMEDY, numeric=found))
+        return listing_of(name, manifest, rows, failures, skipped, _REMEDY, numeric=found)
 
 
 class Line(NamedTuple):
@@ -125,15 +171,21 @@ class Line(NamedTuple):
 
 
 def read_manifest(
-    manifest: Path, chosen: Sequence[str | None], numeric: Sequence[str] = (), *, labelled: bool = True
+    manifest: Path | str,
+    chosen: Sequence[str | None],
+    numeric: Sequence[str] = (),
+    *,
+    labelled: bool = True,
+    copy: str | os.PathLike[str] | None = None,
 ) -> Iterator[Line]:
     """Give the rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
 
     Args:
-        manifest: the file.
+        manifest: the file, or its address.
         chosen: names of the path, label, split and group columns; None to look for the usual ones.
         numeric: names of further columns, whose cells are given as they are.
         labelled: whether each row must have a label; if not, none is looked for, and labels are empty.
+        copy: the path of a copy, if `manifest` is an address.
 
     Raises:
         SourceError: not such a file, columns that are not there, or an empty cell, with its line.
@@ -142,7 +194,7 @@ def read_manifest(
     try:
         # surrogateescape: a file's name need not be UTF-8.
         with (
-            open_regular(manifest, MAX_BYTES) as raw,
+            open_regular(copy or manifest, MAX_BYTES) as raw,
             io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
         ):
             lines = _lines(file, manifest)
@@ -175,7 +227,7 @@ def read_manifest(
         raise SourceError(f"{manifest}, after line {number}: not a table of cells ({error})") from error
 
 
-def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
+def _lines(file: TextIO, manifest: Path | str) -> Iterator[str]:
     """Give the lines of a table; one that would fill the memory is refused."""
     for number in itertools.count(1):
         line = file.readline(MAX_LINE + 1)
@@ -187,7 +239,7 @@ def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
 
 
 def _columns(
-    header: list[str], chosen: Sequence[str | None], manifest: Path, labelled: bool
+    header: list[str], chosen: Sequence[str | None], manifest: Path | str, labelled: bool
 ) -> tuple[int, int | None, int | None, int | None]:
     there = _there(header)
     lower = [name.lower().replace(" ", "_") for name in header]
@@ -203,7 +255,7 @@ def _columns(
     return found["path"], found["label"] if labelled else None, found.get("split"), found.get("group")
 
 
-def _numeric_columns(header: list[str], names: Sequence[str], manifest: Path) -> list[int]:
+def _numeric_columns(header: list[str], names: Sequence[str], manifest: Path | str) -> list[int]:
     for name in names:
         if name not in header:
             raise SourceError(f"{manifest}: no column {name!r}: {_there(header)}")
@@ -262,24 +314,3 @@ class Finder:
 
 def _stem(path: str) -> str:
     return splitext(basename(path))[0]
-
-
-def _open(where: str, name: str, options: SourceOptions) -> ManifestSource:
-    path = Path(where)
-    if options.labels is not None and not path.is_dir():
-        raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
-    manifest, root = (path, path.parent) if options.labels is None else (options.labels, path)
-    return ManifestSource(
-        manifest, root, name=name, columns=options.columns, numeric=options.numeric, exclude=options.exclude,
-        contained=options.contained,
-    )  # fmt: skip
-
-
-FORMAT = Format(
-    called="a .csv",
-    recognises=lambda where, options: options.labels is not None or where.lower().endswith((".csv", ".tsv")),
-    open=_open,
-    has_columns=True,
-    has_numbers=True,
-    can_exclude=True,
-)

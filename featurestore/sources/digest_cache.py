@@ -42,6 +42,11 @@ class DigestCache:
         self._seen = np.zeros(len(self._known), bool)
         self._new: list[tuple[bytes, bytes]] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether no file is known."""
+        return not len(self._known)
+
     def complete(
         self, stamps: Sequence[bytes], read: Callable[[Sequence[int]], list[str | Found]]
     ) -> list[str | Found]:
@@ -50,7 +55,8 @@ class DigestCache:
         Args:
             stamps: of the files, taken now, so before they are read: a file that is changed in between has another
                 one next time.
-            read: from indices into `stamps` to digests, or to whatever else is to stand in the result.
+            read: from indices into `stamps` to digests, or to whatever else is to stand in the result. It may put
+                other stamps into that list, which came together with the bytes.
         """
         at, known = self._find(stamps)
         rows = at[known]

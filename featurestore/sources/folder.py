@@ -14,7 +14,7 @@ from featurestore.sources.tree import Tree
 _NAMED = 6
 """Folders that a message names, at most."""
 
-_REMEDY = "give the folder that holds one folder of images per class, or a CSV with --labels"
+REMEDY = "give the folder that holds one folder of images per class, or a CSV with --labels"
 
 
 class FolderSource(FileSource):
@@ -34,19 +34,29 @@ class FolderSource(FileSource):
         exclude = frozenset(exclude)
         tree = Tree(root, exclude, contained=contained)
         check_known(exclude, tree.names, root)
-        folders = Counter(path.rpartition("/")[0] for path in tree.images)
-        above = 1 if has_split_folders(folders, root) else 0
-        known = {folder: class_and_split(folder, above) for folder in folders}
-
-        def rows() -> Iterator[Row]:
-            for path in tree.images:
-                if found := known[path.rpartition("/")[0]]:
-                    yield Row(path, path, *found)
-
-        if count := sum(folders[folder] for folder, found in known.items() if not found):
-            tree.skipped["without a class folder"] += count
+        rows = rows_of(tree.images, root, tree.skipped)
         failures = [Failure(path=path, reason=reason) for path, reason in tree.failures]
-        super().__init__(root, listing_of(name, root, rows(), failures, tree.skipped, _REMEDY))
+        super().__init__(root, listing_of(name, root, rows, failures, tree.skipped, REMEDY))
+
+
+def rows_of(images: Collection[str], root: Path | str, skipped: Counter[str]) -> Iterator[Row]:
+    """Give the rows of images in class folders, or in class folders below split folders.
+
+    Args:
+        images: relative POSIX paths.
+        root: what they are relative to, for messages.
+        skipped: images without a class are counted here, at once.
+
+    Raises:
+        SourceError: see :class:`FolderSource`.
+    """
+    folders = Counter(path.rpartition("/")[0] for path in images)
+    above = 1 if has_split_folders(folders, root) else 0
+    known = {folder: class_and_split(folder, above) for folder in folders}
+    if count := sum(folders[folder] for folder, found in known.items() if not found):
+        skipped["without a class folder"] += count
+    placed = ((path, known[path.rpartition("/")[0]]) for path in images)
+    return (Row(path, path, *found) for path, found in placed if found)
 
 
 def _open(where: str, name: str, options: SourceOptions) -> FolderSource:

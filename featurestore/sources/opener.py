@@ -5,21 +5,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.errors import SourceError
-from featurestore.sources import csv_table, folder, keras_sets, npz, parquet, tar_shards, tfds
+from featurestore.sources import csv_format, folder, keras_sets, npz, parquet, remote_folder, tar_shards, tfds
 from featurestore.sources.base import FileSource, Format, Source, path_name
 from featurestore.sources.groups import grouped
 from featurestore.sources.options import SourceOptions
+from featurestore.sources.remote import AddressSource
 from featurestore.sources.samples import Dataset
+from featurestore.system.addresses import is_address
 from featurestore.system.files import why
 
 FORMATS: list[Format] = [
     tar_shards.FORMAT,
     parquet.FORMAT,
     folder.FORMAT,
-    csv_table.FORMAT,
+    csv_format.FORMAT,
     npz.FORMAT,
     tfds.FORMAT,
     keras_sets.FORMAT,
+    remote_folder.FORMAT,
 ]
 """The first one that recognises a path opens it."""
 
@@ -102,15 +105,18 @@ def source_of(path: str | os.PathLike[str], dataset: Dataset) -> Source:
         SourceError: see :func:`open_source`.
     """
     where = os.fspath(path)
-    if recognised(where, SourceOptions()) is folder.FORMAT:
+    form = recognised(where, SourceOptions())
+    if form is folder.FORMAT:
         return FileSource(Path(where), dataset)
+    if form is remote_folder.FORMAT:
+        return AddressSource(where.rstrip("/") + "/", dataset)
     return unlabelled(where) or open_source(where)
 
 
 def source_at(path: str, options: SourceOptions) -> Source:
     """Do as :func:`open_source`, for options that stand in one object already."""
     form = recognised(path, options)
-    if form is None or form.name is path_name:
+    if not is_address(path) and (form is None or form.name is path_name):
         try:
             os.stat(path)  # noqa: PTH116 (a Path would alter an address)
         except OSError as error:

@@ -30,6 +30,7 @@ from featurestore.sources.shard_files import (
     ShardFiles,
     class_label_names,
     different,
+    has_suffix,
     holds_only,
     shard_files,
     shards_name,
@@ -318,7 +319,7 @@ def _hugging_face_names(metadata: Any, column: str) -> tuple[str, ...]:
 
 
 def _recognises(where: str, options: SourceOptions) -> bool:
-    return options.labels is None and (where.lower().endswith(_SUFFIX) or holds_only(where, _SUFFIX))
+    return options.labels is None and (has_suffix(where, (_SUFFIX,)) or holds_only(where, _SUFFIX))
 
 
 def _open(where: str, name: str, options: SourceOptions) -> ParquetSource:

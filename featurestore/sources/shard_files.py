@@ -9,14 +9,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 from featurestore.errors import SourceError
 from featurestore.images.decode import IMAGE_SUFFIXES
+from featurestore.sources.remote_file import Reach, RemoteFile
+from featurestore.sources.remote_folder import globbed
 from featurestore.sources.split_names import split_in_file_name, split_of
 from featurestore.sources.tree import OUTSIDE, inside
 from featurestore.system import documents
+from featurestore.system.addresses import is_address, server
 from featurestore.system.files import open_regular, read_regular, why
 from featurestore.system.stamps import stamp_of
 
@@ -73,13 +77,18 @@ class _LocalFile:
             return self._file.read(length)
 
 
-def open_file(address: str) -> RandomAccess:
+def open_file(address: str, reach: Reach | None = None) -> RandomAccess:
     """Open a file for reading at any place.
+
+    Args:
+        address: of the file.
+        reach: what it shares with other files on servers.
 
     Raises:
         OSError: it cannot be read.
+        AddressError: its server may not be asked, or is down.
     """
-    return _LocalFile(address)
+    return RemoteFile(address, reach or Reach()) if is_address(address) else _LocalFile(address)
 
 
 class Stream(io.RawIOBase):
@@ -131,6 +140,15 @@ class OpenFiles:
     def __reduce__(self) -> tuple[Any, ...]:
         return OpenFiles, (self.addresses,)
 
+    @cached_property
+    def remote(self) -> bool:
+        """Whether any of them is on a server."""
+        return any(map(is_address, self.addresses))
+
+    @cached_property
+    def _reach(self) -> Reach | None:
+        return Reach(len(set(map(server, filter(is_address, self.addresses))))) if self.remote else None
+
     def __getitem__(self, number: int) -> RandomAccess:
         """Return a file; it is closed when nobody has it any more.
 
@@ -142,7 +160,7 @@ class OpenFiles:
             if file is not None:
                 self._open.move_to_end(number)
                 return file
-        file = open_file(self.addresses[number])
+        file = open_file(self.addresses[number], self._reach)
         with self._turn:
             self._open[number] = file
             if len(self._open) > _OPEN:
@@ -156,7 +174,7 @@ class OpenFiles:
 
 def anywhere(address: str) -> str:
     """Return an address that means the same in any working directory."""
-    return address if "://" in address else str(Path(address).absolute())
+    return address if is_address(address) else str(Path(address).absolute())
 
 
 # ------------------------------------------------------------------------------------------------ which files there are
@@ -210,8 +228,15 @@ class ShardFiles:
         return "", ()
 
 
+def has_suffix(where: str, suffixes: tuple[str, ...]) -> bool:
+    """Tell whether the name of a file ends so, whatever the query of an address is."""
+    return (where.partition("?")[0] if is_address(where) else where).lower().endswith(suffixes)
+
+
 def is_pattern(where: str) -> bool:
     """Tell whether an address has a brace range or a wild card."""
+    if is_address(where):  # a query begins with a question mark
+        return bool(_RANGE.search(where)) or "*" in where
     return bool(_RANGE.search(where)) or glob.has_magic(where)
 
 
@@ -275,6 +300,8 @@ def shard_files(where: str, suffix: str, *, contained: bool = False) -> ShardFil
         raise SourceError(f"{where}: no {suffix} file is there, or is called so: give a file, a folder or a pattern")
     addresses = sorted(dict.fromkeys(addresses))
     names = [address[len(above) :].lstrip("/") for address in addresses]
+    if is_address(where):
+        return ShardFiles(where, addresses, [name.partition("?")[0] for name in names])
     if contained:
         stays = inside(Path(above))
         if out := [name for name in names if not stays(name)]:
@@ -321,6 +348,8 @@ def _expanded(where: str) -> Iterator[str]:
 
 def _globbed(pattern: str) -> list[str]:
     """Return the files that a pattern without brace ranges names; a plain name stands for itself, there or not."""
+    if is_address(pattern):
+        return globbed(pattern) if "*" in pattern else [pattern]
     return glob.glob(pattern, recursive=True) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 (an address)
 
 

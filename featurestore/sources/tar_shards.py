@@ -12,25 +12,26 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import ImageError, SourceError
 from featurestore.images.decode import FILES
-from featurestore.sources.base import Format, ImageData, check_known
+from featurestore.sources.base import PORTION, Format, ImageData, check_known
 from featurestore.sources.folder import class_and_split, has_split_folders
 from featurestore.sources.indexed import IndexedSource
 from featurestore.sources.labels import About, Gathered
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
-from featurestore.sources.shard_files import OpenFiles, ShardFiles, holds_only, shard_files, shards_name
+from featurestore.sources.shard_files import OpenFiles, ShardFiles, has_suffix, holds_only, shard_files, shards_name
 from featurestore.sources.split_names import split_of
 from featurestore.sources.tar_contents import Told, key_of, read_tar
 from featurestore.sources.tar_members import TarMembers
 from featurestore.system.files import why
 from featurestore.system.stamps import part_stamps
+from featurestore.system.transfer import STREAMS
 
 _SUFFIX = ".tar"
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
@@ -54,6 +55,8 @@ class TarSource(IndexedSource):
 
     def __init__(self, files: ShardFiles, *, name: str, options: SourceOptions) -> None:
         self._files = OpenFiles(files.addresses)
+        if self._files.remote:
+            self.readers, self.portion, self.portable = STREAMS, 4 * PORTION, False
         self._stamps_of: list[bytes] = []
         scan = _Scan(files, options)
         for number in range(len(files.addresses)):
@@ -74,6 +77,12 @@ class TarSource(IndexedSource):
         """Give the data as :meth:`Source.reading`."""
         with FILES.share(int(self._size[self._place(sample)])):
             yield self.read(sample)
+
+    def bring(self, sample: Sample) -> None:
+        """Have the blocks of a tar that is elsewhere on this machine, see :meth:`Source.bring`."""
+        with suppress(ImageError):
+            for _ in self._blocks(sample, _BLOCK):
+                pass
 
     def _load(self, sample: Sample) -> ImageData:
         return b"".join(self._blocks(sample, 2**40))
@@ -206,11 +215,11 @@ def _shared_folder(folders: Sequence[str]) -> str:
 def _recognises(where: str, options: SourceOptions) -> bool:
     if options.labels is not None:
         return False
-    return where.lower().endswith((_SUFFIX, *_PACKED)) or holds_only(where, _SUFFIX)
+    return has_suffix(where, (_SUFFIX, *_PACKED)) or holds_only(where, _SUFFIX)
 
 
 def _open(where: str, name: str, options: SourceOptions) -> TarSource:
-    if where.lower().endswith(_PACKED):
+    if has_suffix(where, _PACKED):
         raise SourceError(f"{where}: compressed, so that no image can be read alone: unpack it to a plain .tar")
     return TarSource(shard_files(where, _SUFFIX, contained=options.contained), name=name, options=options)
 

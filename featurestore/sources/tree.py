@@ -68,7 +68,6 @@ class Tree:
             for entry in entries:
                 name = entry.name
                 path = above + name
-                _, dot, end = name.rpartition(".")
                 if name.startswith("."):
                     self.skipped["hidden"] += 1
                 elif _is_folder(entry):
@@ -77,11 +76,10 @@ class Tree:
                         self.skipped["excluded folders"] += 1
                     elif self._stays(entry, path):
                         folders.append((path, entry.is_symlink()))
-                elif (suffix := (dot + end).lower() if dot else "") in IMAGE_SUFFIXES:
-                    if self._stays(entry, path):
-                        self.images.append(path)
-                else:
-                    self.skipped[f"with suffix {suffix}" if suffix else "without a suffix"] += 1
+                elif reason := no_image(name):
+                    self.skipped[reason] += 1
+                elif self._stays(entry, path):
+                    self.images.append(path)
         for path, link in sorted(folders):
             (self._links if link else self._waiting).append(path)
 
@@ -97,6 +95,15 @@ def inside(root: Path) -> Callable[[str], bool]:
     """Return a test of whether a path that is relative to `root` ends below it, whatever symlinks are on its way."""
     top = os.path.join(os.path.realpath(root), "")  # noqa: PTH118
     return lambda path: os.path.realpath(f"{root}/{path}").startswith(top)
+
+
+def no_image(name: str) -> str:
+    """Return why a file of this name is passed over; "" if it has the suffix of an image."""
+    _, dot, end = name.rpartition(".")
+    suffix = (dot + end).lower() if dot else ""
+    if suffix in IMAGE_SUFFIXES:
+        return ""
+    return f"with suffix {suffix}" if suffix else "without a suffix"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -166,7 +166,8 @@ def _open(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read ({why(error)}): give a feature file that you may read") from error
     try:
-        with h5py.File(path, "r") as file:
+        # A published file is replaced, and never written to; network file systems may have no locks, or hang over them.
+        with h5py.File(path, "r", locking=False) as file:
             yield file
     except CorruptFileError as error:
         raise type(error)(f"{path}: {error}") from error

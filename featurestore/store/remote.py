@@ -8,36 +8,30 @@ No server is asked that the user did not name: neither at an address that a file
 redirects. A server gets no more of the disk than it announced, and no more time than a slow line needs.
 """
 
-import asyncio
 import hashlib
-import ipaddress
 import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from featurestore.errors import DiskFullError, FeatureStoreError, StoreError, missing
+from featurestore.errors import DiskFullError, StoreError
 from featurestore.store import file_format
+from featurestore.system.addresses import cannot_be_had, check_address, file_system, patiently
 from featurestore.system.files import check_space, is_full, locked, sync, write_error, write_whole
 from featurestore.system.stamps import horizon
 from featurestore.system.user_cache import cache_folder
-
-TRUSTED_HOSTS = "FEATURESTORE_TRUSTED_HOSTS"
-"""Environment variable: hosts, with commas, that may be asked by plain http, and that other hosts may send us on to."""
 
 _ADDRESS = re.compile(r"(https?|s3):/+")
 _VERSION = ("size", "ETag", "Last-Modified", "LastModified", "VersionId")
 """The parts of a server's answer that change when the file does."""
 _DRAFT = "download-"
-_CONNECT_SECONDS = 15
 _PATIENCE_SECONDS, _LEAST_BYTES = 60, 2**20
 """At least so many bytes must come in each such time: a file of 1 GB may take 17 hours, a silent server a minute."""
 
@@ -73,7 +67,7 @@ def local_copy(address: str | os.PathLike[str], check: Callable[[Path], str]) ->
         )
     # A Path has turned two slashes into one.
     address = _ADDRESS.sub(r"\1://", os.fspath(address), count=1)
-    _check_secure(address)
+    check_address(address)
     name = (
         file_format.safe_name(urlsplit(address).path.rpartition("/")[2]).removesuffix(file_format.SUFFIX)
         + file_format.SUFFIX
@@ -92,63 +86,11 @@ def local_copy(address: str | os.PathLike[str], check: Callable[[Path], str]) ->
     return copy
 
 
-def _check_secure(address: str) -> None:
-    """Refuse plain http, which others can read and alter on its way, but to this machine and to trusted hosts."""
-    url = urlsplit(address)
-    host = url.hostname or ""
-    if url.scheme == "http" and not _is_this_machine(host) and host not in _trusted():
-        raise StoreError(
-            f"{address}: plain http can be read and altered on its way: write https://, or set {TRUSTED_HOSTS}={host} "
-            "if you trust this network"
-        )
-
-
-def _is_this_machine(host: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _trusted() -> set[str]:
-    return set(os.environ.get(TRUSTED_HOSTS, "").lower().replace(",", " ").split())
-
-
-async def _check_redirect(session: Any, context: Any, step: Any) -> None:
-    """A hook of aiohttp's: refuse to be sent from https to http, or to another host or port."""
-    from yarl import URL
-
-    if (location := step.response.headers.get("Location")) is None:
-        return
-    here, there = step.url, step.url.join(URL(location))
-    if here.scheme == "https" and there.scheme == "http":
-        raise StoreError(f"{here}: sends us on to plain http, {there}: ask for an address of https to the end")
-    same = here.host == there.host and (here.port == there.port or there.scheme != here.scheme)
-    if not same and (there.host or "") not in _trusted():
-        raise StoreError(
-            f"{here}: sends us on to another server, {there.host}:{there.port}: if you trust it, set "
-            f"{TRUSTED_HOSTS}={there.host}"
-        )
-
-
 def _ask(address: str) -> tuple[Any, int, dict[str, str]]:
     """Ask the server: return its file system, and the size of this file and what tells its version."""
+    files = file_system(address, 1)
     try:
-        import fsspec
-
-        if address.startswith("s3:"):
-            # One stream only, so that bytes are counted as they come.
-            options: dict[str, Any] = {"max_concurrency": 1}
-        else:
-            from aiohttp import ClientTimeout, TraceConfig
-
-            trace = TraceConfig()
-            trace.on_request_redirect.append(_check_redirect)
-            timeout = ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
-            options = {"client_kwargs": {"timeout": timeout, "trace_configs": [trace]}, "skip_instance_cache": True}
-        files, _ = fsspec.url_to_fs(address, **options)
         info = _patiently(files, files._info(address), address, lambda: 0)
-    except ImportError as error:
-        raise missing(f"reading {address}", "fsspec or a part of it", "remote") from error
     except Exception as error:  # each file system has errors of its own
         raise _cannot_be_had(address, error) from error
     if info.get("size") is None or info.get("type") != "file":
@@ -159,19 +101,7 @@ def _ask(address: str) -> tuple[Any, int, dict[str, str]]:
 
 
 def _patiently(files: Any, work: Coroutine[Any, Any, Any], address: str, came: Callable[[], int]) -> Any:
-    """Wait for a file system's work and return its result, as long as enough bytes `came` in each minute."""
-    task, before = asyncio.run_coroutine_threadsafe(work, files.loop), 0
-    try:
-        while not wait([task], _PATIENCE_SECONDS).done:
-            if came() - before < _LEAST_BYTES:
-                raise StoreError(
-                    f"{address}: {came() - before:,} bytes in {_PATIENCE_SECONDS} seconds are too few to wait for: try "
-                    "again later, or have the file copied here in another way"
-                )
-            before = came()
-        return task.result()
-    finally:
-        task.cancel()
+    return patiently(files, work, address, came, (_PATIENCE_SECONDS, _LEAST_BYTES))
 
 
 class _Counter:
@@ -268,11 +198,4 @@ def _cannot_be_had(address: str, error: Exception) -> Exception:
     """Return the error to raise for what a file system raised; a failed write is left as it is."""
     if is_full(error):
         return error
-    cause = error.__cause__ or error
-    if isinstance(cause, FeatureStoreError):
-        return cause
-    status = getattr(cause, "status", None)
-    if status == 404 or (cause is error and isinstance(error, FileNotFoundError)):
-        return StoreError(f"{address}: no such file there: check the address")
-    reason = f"the server says {status}" if status else " ".join(str(cause).split()) or type(cause).__name__
-    return StoreError(f"{address}: cannot be had ({reason}): check the address, your access rights and the network")
+    return error if is_full(error) else cannot_be_had(address, error)

@@ -4,6 +4,7 @@ A stamp is device, inode, size, and the times of the last change of content and 
 them, but for a write within the same tick of the clock: so what changed shortly before it was read is not trusted.
 """
 
+import hashlib
 import os
 import struct
 import time
@@ -29,6 +30,18 @@ def stamp(path: str | os.PathLike[str]) -> bytes:
 def stamp_of(found: os.stat_result) -> bytes:
     """The stamp of a file by its status."""
     return STAMP.pack(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def version_stamp(version: str, changed: int) -> bytes:
+    """The stamp of a file on a server.
+
+    Args:
+        version: its address and what the server says of it, which changes whenever the file does.
+        changed: when it did so last, in seconds since 1970; 0 if the server does not say that.
+    """
+    parts = struct.unpack("<QQQ", hashlib.sha256(version.encode()).digest()[:24])
+    moment = min(max(changed, 0), 2**33) * 10**9
+    return STAMP.pack(*parts, moment, moment)
 
 
 def part_stamps(stamp: bytes, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[bytes]:

@@ -134,7 +134,7 @@ def _open(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="Class folders, or train/ … of them; .csv, .npz, .tar, .parquet; tfds:NAME; keras:NAME.",
+            help="Class folders, or train/ … of them; .csv, .npz, .tar, .parquet; tfds:NAME; keras:NAME; an address.",
         ),
     ],
     labels: Annotated[Path | None, option("CSV manifest; SOURCE is then its folder of images.", group=SOURCE)] = None,

@@ -17,7 +17,7 @@ from featurestore.spec import ExtractionSpec
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result
-from heads.prediction.inputs import Needs, Wanted, find_images
+from heads.prediction.inputs import Needs, Wanted, find_images, here
 from heads.storage.numeric_input import columns_of
 from heads.storage.saved_head import FittedHead, load_head
 
@@ -59,7 +59,7 @@ def predict(
     Args:
         head: a saved head, or its folder.
         images: a file or a folder of images, a tar or Parquet file or ``tfds:NAME``, a CSV that names some (and has the
-            numbers of a head on numeric columns, see :mod:`heads.prediction.inputs`), or several of them.
+            numbers of a head on numeric columns, see :mod:`heads.prediction.inputs`), an address, or several of them.
         top: name only so many classes of each image, the likeliest first.
         weights: of the backbone, see :class:`Predictor`.
         progress: see :func:`featurestore.system.progress.reporting`.
@@ -153,7 +153,7 @@ class Predictor:
         ]
         outcomes = (
             [batch() for batch in started]
-            for item, pixels in ahead(items, lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
+            for item, pixels in ahead(here(items), lambda item: self._pixels(item[1]), window=2 * BATCH_SIZE)
             # All lanes have the same batches: each gives its outcome at the same item.
             for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )

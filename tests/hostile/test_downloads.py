@@ -19,7 +19,8 @@ from yarl import URL
 from featurestore.errors import DiskFullError, StoreError
 from featurestore.store import remote
 from featurestore.store.reader import find_file
-from featurestore.store.remote import TRUSTED_HOSTS, Recorded
+from featurestore.store.remote import Recorded
+from featurestore.system.addresses import TRUSTED_HOSTS, check_redirect
 from featurestore.system.user_cache import cache_folder
 from heads import sweep
 from heads.reporting.report import report
@@ -162,10 +163,10 @@ def test_https_stays_https_and_a_host_itself(monkeypatch, there, match):
     monkeypatch.setenv(TRUSTED_HOSTS, "trusted.org")
     step = SimpleNamespace(url=URL("https://a.org/f.h5"), response=SimpleNamespace(headers={"Location": there}))
     if match is None:
-        asyncio.run(remote._check_redirect(None, None, step))
+        asyncio.run(check_redirect(None, None, step))
     else:
         with pytest.raises(StoreError, match=match):
-            asyncio.run(remote._check_redirect(None, None, step))
+            asyncio.run(check_redirect(None, None, step))
 
 
 def test_a_server_gets_no_more_of_the_disk_than_it_announced(server):

@@ -286,3 +286,13 @@ def test_metadata_beyond_the_budget_is_refused(file, monkeypatch):
     monkeypatch.setattr(file_format, "ROW_BYTES", 10)
     with pytest.raises(UnsafeFileError, match="of 1,310: file refused"):
         FeatureStore(file)
+
+
+def test_a_file_is_read_whatever_locks_others_hold(file):
+    """Some network file systems know no locks, and others hang over them; a published file is never written to."""
+    fcntl = pytest.importorskip("fcntl")
+    with file.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(OSError, match="lock"):
+            h5py.File(file, "r", locking=True)
+        assert len(FeatureStore(file)) == 30 and find_file(file.parent) == file
