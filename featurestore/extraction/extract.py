@@ -112,7 +112,7 @@ def extract_all(
     or in the journal of an interrupted run do not go through the backbone again.
 
     Args:
-        source: a folder, manifest or ``.npz`` file, or what :func:`featurestore.open_source` returned.
+        source: whatever :func:`featurestore.open_source` opens, or what it returned.
         store: folder for the feature files, one per backbone; made if need be.
         networks: names of backbones, each with its weights (``imagenet``, ``random`` or a file).
         size, pool, taps, preprocessing, resize, interpolation, crop_share, dtype, views, augment, precision, decoder,

@@ -337,7 +337,8 @@ def _expanded(where: str) -> Iterator[str]:
         low, high = int(first), int(last)
         if not 0 <= high - low < _MOST:
             raise SourceError(f"{where}: {found[0]} names no files, or more than {_MOST:,}: write it as {{000..129}}")
-        width = max(len(first), len(last)) if first.startswith("0") or last.startswith("0") else 0
+        padded = any(len(end) > 1 and end.startswith("0") for end in (first, last))
+        width = max(len(first), len(last)) if padded else 0
         parts: Iterator[str] = (str(number).zfill(width) for number in range(low, high + 1))
     else:
         parts = iter(words.split(","))

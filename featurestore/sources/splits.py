@@ -73,7 +73,7 @@ def hashed_splits(
 
     Example:
         >>> from featurestore.sources.samples import Sample
-        >>> sample = Sample(id="1.jpg", path="1.jpg", digest="0" * 64, label=0, split="")
+        >>> sample = Sample(id="1.jpg", path="1.jpg", digest="1" * 64, label=0, split="")
         >>> [each.split for each in hashed_splits([sample], {})]
         ['train']
     """

@@ -136,7 +136,7 @@ class TfdsSource(IndexedSource):
         if form not in ("tfrecord", "array_record"):
             raise SourceError(f"{where}: prepared as {form}: prepare it with file_format='array_record'")
         found = _features(builder.info.features, options, where)
-        names = getattr(builder.info.features.get(found.label), "names", None) or ()
+        names = getattr(dict(builder.info.features.items()).get(found.label), "names", None) or ()
         parts, skipped = _parts(builder.info.splits, split, where)
         self._image = found.image
         self._records = _Records(OpenFiles([part.path for part in parts]), form)

@@ -157,7 +157,8 @@ def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = 60) -> Char
     height = max(60, 18 * n)
     for i, entry in enumerate(shown):
         y = n - i - 0.5
-        figure.line("thick l0", entry["recall_interval"], [y, y])
+        if "recall_interval" in entry:  # rows of a few groups have none
+            figure.line("thick l0", entry["recall_interval"], [y, y])
         figure.text(-6, height * (i + 0.5) / n + 4, shortened(entry["class"], 14), "end")
     places = [n - i - 0.5 for i in range(n)]
     figure.marks(3, [entry["precision"] for entry in shown], places)
@@ -166,7 +167,8 @@ def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = 60) -> Char
     figure.legend(3, "precision")
     rows = [
         [
-            c["class"], f"{c['recall']:.3f}", "{:.3f} – {:.3f}".format(*c["recall_interval"]),
+            c["class"], f"{c['recall']:.3f}",
+            "{:.3f} – {:.3f}".format(*c["recall_interval"]) if "recall_interval" in c else "too few groups",
             f"{c['precision']:.3f}", f"{c['f1']:.3f}", f"{c['support']:,}",
         ]
         for c in known

@@ -100,7 +100,7 @@ def read_tuning(path: Path) -> TuningDocument:
     """
     values = documents.read(path / TUNING, TuningDocument)
     before, after = (evaluation_of(values["frozen"]), evaluation_of(values["finetuned"]))
-    if not {"accuracy"} <= after.intervals.keys() <= before.intervals.keys():
+    if after.groups is None and not {"accuracy"} <= after.intervals.keys() <= before.intervals.keys():
         raise ValueError("its evaluations have other intervals")
     return values
 
@@ -115,7 +115,7 @@ def evaluation_of(values: EvaluationDocument) -> Evaluation:
     classes, matrix = len(found.per_class), found.confusion_matrix
     if matrix is not None and [len(row) for row in matrix] != [classes] * classes:
         raise ValueError("its confusion matrix is not one of its classes")
-    if any(entry["support"] and "recall_interval" not in entry for entry in found.per_class):
+    if found.groups is None and any(each["support"] and "recall_interval" not in each for each in found.per_class):
         raise ValueError("a class that has rows has no recall_interval")
     if not {*found.intervals, *found.without_interval} <= found.metrics().keys():
         raise ValueError("it has intervals of metrics that it does not have")

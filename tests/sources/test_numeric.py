@@ -82,6 +82,12 @@ def test_columns_of_a_manifest_go_into_the_file_and_new_numbers_cost_no_features
     assert again.written and again.computed == 0 and again.path == first.path
     assert FeatureStore(again.path).features("tabular")[3].tolist() == [33, 1]
     np.testing.assert_array_equal(FeatureStore(again.path).features("last"), file.features("last"))
+    source = open_source(images, labels=table, columns=["age", "sex"])
+    shards = FeatureStore(extract(source, tmp_path / "shards", **options, shard_rows=10).path)
+    assert shards.path.is_dir() and shards.columns == file.columns
+    by_id = {sample.id: sample.values for sample in FeatureStore(again.path).samples()}
+    assert {sample.id: sample.values for sample in shards.samples()} == by_id
+    np.testing.assert_array_equal(shards.features("tabular")[:], [by_id[key] for key in shards.ids])
     plain = run(str, columns=())
     assert plain.written and plain.computed == 0 and FeatureStore(plain.path).columns == ()
 

@@ -10,6 +10,7 @@ from source_files import refused, rows
 from featurestore import FeatureStore, extract, open_source
 from featurestore.errors import ImageError, MissingDependencyError
 from featurestore.images.decode import decode
+from featurestore.sources.opener import unlabelled
 
 NAME = "tfds:little_pets"
 
@@ -104,6 +105,12 @@ def test_a_part_reads_its_samples_in_another_process(there):
     samples = source.dataset().samples
     part = pickle.loads(pickle.dumps(source.part(samples[3:5])))
     assert [part.read(each) for each in samples[3:5]] == [source.read(each) for each in samples[3:5]]
+
+
+def test_images_without_labels(there):
+    source = unlabelled(NAME)
+    assert source is not None and len(source.listing().samples) == 18 and source.class_names == ()
+    assert shade(source, source.listing().samples[0]) in range(12, 18)
 
 
 def test_what_cannot_serve(there, tmp_path):

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import unicodedata
 
+import h5py
 import numpy as np
 import pytest
 import resvg_py
@@ -17,7 +18,9 @@ from PIL import Image, ImageFont
 from featurestore.errors import FeatureStoreError, HeadError, SpecMismatchError
 from featurestore.pages.html import FONT_FILES, in_our_font
 from featurestore.pages.svg import Axis, Figure
-from heads import evaluate, fit_head, sweep
+from featurestore.store import file_format
+from heads import evaluate, fit_head, load_features, sweep
+from heads.evaluation.evaluate import measure
 from heads.reporting.charts import Chart
 from heads.reporting.report import _write_png, report
 from heads.storage.saved_head import load_head
@@ -246,6 +249,20 @@ def test_a_fine_tuned_model_is_compared_with_its_head(pair_file, tmp_path):
     assert found.charts == ["history", "classes", "confusion"] and "take <b>it</b>" in words
     assert found.evaluation.to_dict() == after and "+0.100 (+0.000 – +0.200" in words
     assert "finetune HEAD_DIR SOURCE" in found.commands[0] and "--unfreeze last-block" in words
+    # Of a few groups there are no intervals.
+    table = load_features(pair_file)
+    rows = table.rows("test")
+    y, groups, few = table.y[rows], np.arange(len(rows)) % 3, []
+    for to in heads.values():
+        proba = load_head(to).predict_proba(table.X[rows])
+        few.append(measure(y, proba, table.class_names, groups=groups))
+    grouped = dict(zip(("frozen", "finetuned"), (each.to_dict() | {"split": "test"} for each in few), strict=True))
+    difference = {"difference": values["difference"] | {"p_value": 0.5, "groups": 3}}
+    (tmp_path / "run" / "finetune.json").write_text(json.dumps(values | grouped | difference))
+    found = report(tmp_path / "run", tmp_path / "page.html")
+    _, words = sound(tmp_path / "page.html")
+    assert "(p = 0.5, exact test of 3 groups)" in words and "too few groups" in words
+    assert found.evaluation.groups == 3 and not found.evaluation.intervals
     values["history"] = None
     (tmp_path / "run" / "finetune.json").write_text(json.dumps(values))
     with pytest.raises(HeadError, match="not readable"):
@@ -256,3 +273,20 @@ def test_a_fine_tuned_model_is_compared_with_its_head(pair_file, tmp_path):
 def test_in_a_real_browser(made, tmp_path, width, dark):
     shutil.copy(made / "page.html", tmp_path / "page.html")
     look(tmp_path / "page.html", width, dark)
+
+
+def test_groups_are_counted(made, tmp_path):
+    with h5py.File(made / "f.h5") as file:
+        rows = len(file["label"])
+    groups = [f"g{i // 3}" if i % 4 else "" for i in range(rows)]
+    shutil.copy(made / "f.h5", tmp_path / "f.h5")
+    with h5py.File(tmp_path / "f.h5", "r+") as file:
+        file["group"] = file_format.encode(groups)
+        file.attrs["format_version"] = np.int64(2)
+    found = report(made / "run" / "winner", tmp_path / "page.html", features=tmp_path / "f.h5")
+    sizes = [groups.count(name) for name in set(groups) - {""}]
+    assert found.groups["groups"] == len(sizes) and found.groups["largest"] == max(sizes) == 3
+    assert found.groups["without"] == groups.count("") and found.groups["divided"] > 10
+    _, words = sound(tmp_path / "page.html")
+    assert f"{len(sizes)} groups of images that belong together, the largest of 3 rows" in words
+    assert report(made / "run", tmp_path / "page.html").groups is None
