@@ -125,6 +125,7 @@ def test_engines_are_compared_before_long_runs_only(backbone, monkeypatch):
     monkeypatch.setattr(registry, "fastest", lambda network: "measured")
     assert engines.choose(backbone, 10) == "keras"
     assert engines.choose(backbone, 1000) == "openvino"
+    assert engines.choose(replace(backbone, size=32), 1000) == "keras"
     assert engines.choose(backbone, 10**8) == "measured"
     assert engines.choose(engines.adapted(backbone, "openvino"), 10) == "openvino"
     monkeypatch.setattr(registry, "accelerators", lambda: 1)
