@@ -116,7 +116,7 @@ def together(results: Sequence[Extraction], path: Path) -> Extraction:
             classes[name].update(counts)
     numbers = {
         name: sum(getattr(result, name) for result in results)
-        for name in ("rows", "views", "computed", "resumed", "copied", "seconds")
+        for name in ("rows", "views", "computed", "resumed", "copied")
     }
     columns = [split for split in file_format.FILE_SPLITS if any(split in counts for counts in classes.values())]
     return Extraction(
@@ -126,6 +126,7 @@ def together(results: Sequence[Extraction], path: Path) -> Extraction:
         notes=list(dict.fromkeys(note for result in results for note in result.notes)),
         classes={name: {split: counts[split] for split in columns} for name, counts in classes.items()},
         timing={key: round(sum(result.timing[key] for result in results), 3) for key in results[0].timing},
+        seconds=max(result.seconds for result in results),
         written=any(result.written for result in results),
         **numbers,
     )

@@ -7,6 +7,7 @@ hash of its group or content says its split. The index of the folder is written 
 """
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from featurestore import backbones
 from featurestore.backbones import Request
-from featurestore.errors import SourceError, StoreError
+from featurestore.errors import ServerError, SourceError, StoreError
 from featurestore.extraction import partition
 from featurestore.extraction.cluster import TRIES, backend
 from featurestore.extraction.options import ExtractionOptions
@@ -90,7 +91,7 @@ def extract_shards(
         SourceError: no image can be read.
         StoreError: rows would be lost, and the options do not allow it.
     """
-    listing = source.listing()
+    started, listing = time.monotonic(), source.listing()
     samples = listing.samples if isinstance(listing.samples, Samples) else Samples.of(listing.samples)
     with store_lock(folder):
         whole, numbers = _divided(folder, listing, samples, options)
@@ -117,7 +118,8 @@ def extract_shards(
             raise StoreError(f"{folder}: workers have other weights: {', '.join(str(each) for each in sorted(places))}")
         notes = _indexed(places.pop(), wanted, gone, options)
         result = together(of_one, of_one[0].path.parent)
-        found.append(replace(result, notes=[*result.notes, *notes]))
+        seconds = round(time.monotonic() - started, 3)
+        found.append(replace(result, notes=[*result.notes, *notes], seconds=seconds))
     return found
 
 
@@ -129,18 +131,20 @@ def _divided(
     Returns:
         The partition, which is saved, and the number of each sample's shard (N,).
     """
-    path = _partition_path(folder, listing)
-    found = partition.read(path) or _taken_over(folder, listing, options.shard_rows or SHARD_ROWS)
+    path, keys = _partition_path(folder, listing), partition.hashes(samples.ids)
+    there = partition.read(path)
+    found = there or _of_file(folder, listing)
     if options.shard_rows:
         found = replace(found, shard_rows=options.shard_rows)
-    keys = partition.hashes(samples.ids)
     grown = found.with_images(keys)
     if (parts := options.turn()[1]) > grown.count:
         raise StoreError(
             f"{folder}: {len(samples):,} images are {grown.count} files of up to {grown.shard_rows:,}, fewer than "
             f"{parts} parts: pass --shard-rows {max(1, -(-len(samples) // parts))}, or divide the work less"
         )
-    grown.save(path)
+    if there is None or (there.shard_rows, len(there.keys)) != (grown.shard_rows, len(grown.keys)):
+        grown.save(path)
+    _move_files(folder, listing, grown)
     return grown, grown.find(keys)[0]
 
 
@@ -149,22 +153,34 @@ def _partition_path(folder: Path, listing: Dataset) -> Path:
     return folder / f"{stem}.partition"
 
 
-def _taken_over(folder: Path, listing: Dataset, shard_rows: int) -> Partition:
-    """Make the files of a data set that was undivided so far the first shards, and return the partition of it.
-
-    Files of other rows than the first one's stay as they are; their rows are found by their digests.
-    """
-    ids: list[str] | None = None
+def _undivided(folder: Path, listing: Dataset) -> Iterator[tuple[Path, list[str]]]:
+    """Give the files of a data set from when it was one file for each network, and the ids of their rows."""
     for path in sorted(folder.glob(f"{file_format.safe_name(listing.name)}--*{file_format.SUFFIX}")):
         file = FeatureStore(path)
-        if file.dataset != listing.name or ids not in (None, file.ids.tolist()):
-            continue
-        ids = file.ids.tolist()
+        ids = file.ids.tolist() if file.dataset == listing.name else []
         file.close()
+        if ids:
+            yield path, ids
+
+
+def _of_file(folder: Path, listing: Dataset) -> Partition:
+    """Return the partition of a data set that is not divided yet: the images of its file, if it has one, in shard 0."""
+    for _, ids in _undivided(folder, listing):
+        return partition.taken_over(ids, SHARD_ROWS)
+    return Partition()
+
+
+def _move_files(folder: Path, listing: Dataset, whole: Partition) -> None:
+    """Make files that hold images of shard 0 alone this shard. Others stay, and their rows are found by their digests.
+
+    The partition is saved before, so that a killed run can be gone on with.
+    """
+    for path, ids in _undivided(folder, listing) if whole.taken else ():
         target = shards.shard_path(path.with_name(path.name.removesuffix(file_format.SUFFIX) + file_format.SHARDS), 0)
-        target.parent.mkdir(exist_ok=True)
-        path.replace(target)
-    return Partition(shard_rows) if ids is None else partition.taken_over(ids, shard_rows)
+        shard, there = whole.find(partition.hashes(ids))
+        if there.all() and not shard.any() and not target.exists():
+            target.parent.mkdir(exist_ok=True)
+            path.replace(target)
 
 
 def _kept_splits(folder: Path, name: str, whole: Partition) -> Mapping[str, str]:
@@ -219,6 +235,8 @@ def _here(tasks: Iterator[Task], runner: Runner, total: int, report: Progress | 
         count = len(task.source.listing().samples)
         try:
             results.append(compute_shard(task, runner, report and _after(report, before, total)))
+        except ServerError:
+            raise
         except SourceError as error:
             unreadable.append(str(error))
         before += count

@@ -11,6 +11,7 @@ from pictures import write_images
 
 from featurestore import ArraySource, FeatureStore, extract, extract_all, open_source
 from featurestore.errors import FeatureStoreError, SourceError, StoreError, StoreLockedError
+from featurestore.extraction import partition
 from featurestore.store.lock import store_lock
 
 OPTIONS = {
@@ -69,6 +70,17 @@ def test_a_file_that_is_there_becomes_the_first_shard(source, tmp_path):
     assert not one.path.exists() and many.path == one.path.with_suffix(".shards") and many.computed == 9
     after = FeatureStore(many.path)
     assert splits.items() <= dict(zip(after.ids.tolist(), after.splits.tolist(), strict=True)).items()
+
+
+def test_a_run_that_was_killed_before_it_moved_the_file(source, tmp_path):
+    store = tmp_path / "store"
+    one = extract(source, store, **OPTIONS)
+    ids = FeatureStore(one.path).ids.tolist()
+    partition.taken_over(ids, 24).save(store / "colours.partition")
+    write_images(source, 3, seed=9)
+    many = extract(source, store, **OPTIONS)
+    assert not one.path.exists() and many.computed == 9 and many.rows == 33
+    assert FeatureStore(many.path / "00000.h5").ids.tolist() == ids
 
 
 def test_images_that_are_gone(source, tmp_path):
