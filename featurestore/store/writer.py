@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def publish(publication: Publication, lock: int) -> None:
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     try:
         # The pipe stays open until the child ends: the child takes its end of file as the parent's death.
-        process.stdin.write(json.dumps(asdict(publication)).encode() + b"\n")
+        for line in _lines(publication):
+            process.stdin.write(line)
         process.stdin.flush()
         answer, complaint = process.stdout.read(), process.stderr.read()
         if process.wait() != 0:
@@ -101,6 +102,13 @@ def publish(publication: Publication, lock: int) -> None:
         process.wait()
         process.stdin.close()
         remove_drafts(target.parent, target.stem)
+
+
+def _lines(publication: Publication) -> Iterator[bytes]:
+    """Describe a publication in lines of JSON: each column has its own, since all together may be a gigabyte."""
+    yield json.dumps(asdict(replace(publication, columns={name: [] for name in publication.columns}))).encode() + b"\n"
+    for column in publication.columns.values():
+        yield json.dumps(column).encode() + b"\n"
 
 
 def remove_drafts(folder: Path, stem: str = "*") -> None:
@@ -210,7 +218,9 @@ def _copy(file: h5py.File, publication: Publication, rows: FinishedRows, group: 
 def _main() -> None:
     """Run the child process: publish what standard input describes, and answer with an error, if any, as JSON."""
     values = json.loads(sys.stdin.buffer.readline())
-    # After that line the parent writes no more: an end of file means that it is gone, and nothing may be published.
+    for name in values["columns"]:
+        values["columns"][name] = json.loads(sys.stdin.buffer.readline())
+    # After these lines the parent writes no more: an end of file means that it is gone, and nothing may be published.
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(1)), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     values["taps"] = [TapLayout(tap["name"], tuple(tap["shape"]), tap["dtype"]) for tap in values["taps"]]
