@@ -236,7 +236,7 @@ import json, sys
 from featurestore import extract
 from featurestore.system import stamps
 stamps.MARGIN_NS = 0
-result = extract(sys.argv[1], sys.argv[2], engine=sys.argv[3], backbone="small_cnn", weights="random", size=32)
+result = extract(sys.argv[1], sys.argv[2], engine=sys.argv[3], backbone="small_cnn", weights="random", size=64)
 print(json.dumps([result.path.read_bytes().hex(), "keras" in sys.modules]))
 """
 

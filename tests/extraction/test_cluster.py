@@ -198,8 +198,11 @@ def test_no_such_cluster(images, tmp_path, monkeypatch):
         extract(images, tmp_path / "store", cluster="tcp://127.0.0.1:9")
 
 
-def test_shards_on_a_dask_cluster_that_loses_a_worker(source, address, tmp_path):
+def test_shards_on_a_dask_cluster_that_loses_a_worker(source, request, tmp_path):
     """Each worker publishes whole shards; what a killed one had finished of its shard is not computed again."""
+    if request.config.getoption("--kills") < 20:
+        pytest.skip("slow: pass --kills 20; tests/benchmarks/shard_kills.py kills more")
+    address = request.getfixturevalue("address")
     options = OPTIONS | {"shard_rows": 20}
     whole = extract(source, tmp_path / "whole", **options)
     killed, finished = [], threading.Event()

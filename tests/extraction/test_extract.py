@@ -262,11 +262,6 @@ def test_an_interrupted_run_is_resumed_with_its_own_batch_size(images, tmp_path)
     assert not list((tmp_path / "store").glob("*.journal"))
 
 
-def test_control_c_keeps_what_is_done(images, tmp_path):
-    interrupt(images, tmp_path / "store", 8, signal.SIGINT)
-    assert extract(images, tmp_path / "store", **LITE).resumed >= 8
-
-
 def test_a_damaged_journal_is_named(images, tmp_path):
     interrupt(images, tmp_path / "store", 4, signal.SIGKILL)
     (journal,) = (tmp_path / "store").glob("*.journal")

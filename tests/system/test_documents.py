@@ -2,7 +2,7 @@ import json
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.system.documents import parse, read
@@ -66,6 +66,7 @@ def test_every_document_is_a_point_or_a_value_error(value):
         assert "\n" not in str(error)
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.text(), values))
 def test_plain_documents_come_through_as_they_are(value):
     text = json.dumps(value)
