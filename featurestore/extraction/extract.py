@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from featurestore import backbones
@@ -26,6 +27,7 @@ from featurestore.spec import (
 )
 from featurestore.store import file_format
 from featurestore.store.lock import store_lock
+from featurestore.store.place import Place
 from featurestore.store.writer import remove_drafts
 from featurestore.system.progress import Progress, reporting
 
@@ -76,7 +78,7 @@ def extract(
         engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
         shard_rows=shard_rows, shard=shard,
     )  # fmt: skip
-    return _extract(source, Path(store), {backbone: weights}, options, progress, note)[0]
+    return _extract(source, Place.of(store), {backbone: weights}, options, progress, note)[0]
 
 
 def extract_all(
@@ -113,7 +115,8 @@ def extract_all(
 
     Args:
         source: whatever :func:`featurestore.open_source` opens, or what it returned.
-        store: folder for the feature files, one per backbone; made if need be.
+        store: folder for the feature files, one per backbone; made if need be. Or its address, as ``s3://…``: see
+            :mod:`featurestore.store.place`.
         networks: names of backbones, each with its weights (``imagenet``, ``random`` or a file).
         size, pool, taps, preprocessing, resize, interpolation, crop_share, dtype, views, augment, precision, decoder,
             engine, batch_size, prune, rehash, cluster, shard_rows, shard: see
@@ -141,29 +144,38 @@ def extract_all(
         engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
         shard_rows=shard_rows, shard=shard,
     )  # fmt: skip
-    return _extract(source, Path(store), networks, options, progress, note)
+    return _extract(source, Place.of(store), networks, options, progress, note)
 
 
 def _extract(
     source: str | os.PathLike[str] | Source,
-    folder: Path,
+    place: Place,
     networks: Mapping[str, str],
     options: ExtractionOptions,
     progress: bool | Progress | None,
     note: Note | None,
 ) -> list[Extraction]:
-    requests = options.requests(networks)
+    requests, folder = options.requests(networks), place.folder
     runner = Runner(folder, requests, options, note)
     if not isinstance(source, Source):
         source = open_source(source)
     with reporting(progress) as report:
-        if is_divided(source, folder, options):
-            return extract_shards(source, folder, options, requests, runner, report)
+        if is_divided(source, place, options):
+            return extract_shards(source, place, options, requests, runner, report)
         with store_lock(folder) as lock:
             remove_drafts(folder)
             dataset = digested(source, folder, report, trust=not options.rehash)
 
             def placed(spec: ExtractionSpec) -> tuple[Path, int]:
-                return file_format.file_in(folder, dataset.name, spec), lock
+                target = file_format.file_in(folder, dataset.name, spec)
+                place.pull(target)
+                return target, lock
 
-            return runner.run(source, dataset, placed, report, options.cluster)
+            found = runner.run(source, dataset, placed, report, options.cluster)
+            if not place.address:
+                return found
+            for result in found:
+                place.push(result.path)
+            return [
+                replace(each, notes=[*each.notes, f"the file is at {place.address_of(each.path)}"]) for each in found
+            ]

@@ -35,6 +35,7 @@ from featurestore.sources.splits import DUPLICATE, hashed_splits
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format, shards
 from featurestore.store.lock import PATIENCE_SECONDS, store_lock
+from featurestore.store.place import Place
 from featurestore.store.reader import FeatureStore
 from featurestore.store.writer import remove_drafts
 from featurestore.system.progress import Progress
@@ -51,7 +52,7 @@ class Task:
         run_id: the same for all shards of a run.
         source: that lists the images of the shard.
         number: of the shard.
-        folder: the store.
+        store: its folder, or address.
         requests: how each network is built.
         options: of the run.
         known: splits that images and groups have already, by digest and by group; None if the source gives the splits.
@@ -61,25 +62,28 @@ class Task:
     run_id: str
     source: Source
     number: int
-    folder: Path
+    store: str
     requests: list[Request]
     options: ExtractionOptions
     known: Mapping[str, str] | None
     patience: float = PATIENCE_SECONDS
 
 
-def is_divided(source: Source, folder: Path, options: ExtractionOptions) -> bool:
+def is_divided(source: Source, place: Place, options: ExtractionOptions) -> bool:
     """Tell whether a data set is to be a folder of shards: since it is too large for one file, or is one already."""
     listing = source.listing()
     if listing.partial:
         return False
-    many = len(listing.samples) > (options.shard_rows or SHARD_ROWS)
-    return many or options.shard is not None or _partition_path(folder, listing).is_file()
+    if len(listing.samples) > (options.shard_rows or SHARD_ROWS) or options.shard is not None:
+        return True
+    path = _partition_path(place.folder, listing)
+    place.pull(path)
+    return path.is_file()
 
 
 def extract_shards(
     source: Source,
-    folder: Path,
+    place: Place,
     options: ExtractionOptions,
     requests: Sequence[Request],
     runner: Runner,
@@ -93,18 +97,21 @@ def extract_shards(
     """
     started, listing = time.monotonic(), source.listing()
     samples = listing.samples if isinstance(listing.samples, Samples) else Samples.of(listing.samples)
-    with store_lock(folder):
-        whole, numbers = _divided(folder, listing, samples, options)
+    with store_lock(place.folder):
+        path = _partition_path(place.folder, listing)
+        place.pull(path)
+        whole, numbers = _divided(path, listing, samples, options)
+        place.push(path)
     part, parts = options.turn()
     wanted = np.unique(numbers).tolist()
     order, ordered, run_id = np.argsort(numbers, kind="stable"), np.sort(numbers), uuid.uuid4().hex
-    kept = None if any(samples.splits.names) else _kept_splits(folder, listing.name, whole)
+    kept = None if any(samples.splits.names) else _kept_splits(place.folder, listing.name, whole)
 
     def tasks() -> Iterator[Task]:
         for number in (each for each in wanted if each % parts == part):
             places = order[slice(*np.searchsorted(ordered, [number, number + 1]))]
             some = source.narrowed(samples.take(places), rest=number == wanted[0])
-            yield Task(run_id, some, number, folder, list(requests), options, kept)
+            yield Task(run_id, some, number, place.name, list(requests), options, kept)
 
     if options.cluster is None:
         results = _here(tasks(), runner, len(samples), report)
@@ -113,25 +120,25 @@ def extract_shards(
     gone = sorted(set(range(whole.count)) - set(wanted))
     found = []
     for of_one in zip(*results, strict=True):
-        places = {result.path.parent for result in of_one}
-        if len(places) > 1:
-            raise StoreError(f"{folder}: workers have other weights: {', '.join(str(each) for each in sorted(places))}")
-        notes = _indexed(places.pop(), wanted, gone, options)
-        result = together(of_one, of_one[0].path.parent)
+        names = sorted({result.path.parent.name for result in of_one})
+        if len(names) > 1:
+            raise StoreError(f"{place.name}: workers have other weights: {', '.join(names)}")
+        notes = _indexed(place, names[0], wanted, gone, options)
+        result = together(of_one, place.folder / names[0])
         seconds = round(time.monotonic() - started, 3)
         found.append(replace(result, notes=[*result.notes, *notes], seconds=seconds))
     return found
 
 
 def _divided(
-    folder: Path, listing: Dataset, samples: Samples, options: ExtractionOptions
+    path: Path, listing: Dataset, samples: Samples, options: ExtractionOptions
 ) -> tuple[Partition, NDArray[np.int64]]:
     """Give each image its shard. The caller holds the store's lock.
 
     Returns:
         The partition, which is saved, and the number of each sample's shard (N,).
     """
-    path, keys = _partition_path(folder, listing), partition.hashes(samples.ids)
+    folder, keys = path.parent, partition.hashes(samples.ids)
     there = partition.read(path)
     found = there or _of_file(folder, listing)
     if options.shard_rows:
@@ -209,19 +216,25 @@ def compute_shard(task: Task, runner: Runner, report: Progress | None = None) ->
         SourceError: none of its images can be read.
         StoreLockedError: somebody else computes it.
     """
-    dataset = digested(task.source, task.folder, report, trust=not task.options.rehash, part=f".{task.number:05d}")
+    place = Place.of(task.store)
+    dataset = digested(task.source, place.folder, report, trust=not task.options.rehash, part=f".{task.number:05d}")
     if task.known is not None:
         dataset = replace(dataset, samples=hashed_splits(dataset.samples, task.known))
     with ExitStack() as locks:
 
         def placed(spec: ExtractionSpec) -> tuple[Path, int]:
-            folder = task.folder / f"{file_format.file_stem(dataset.name, spec)}{file_format.SHARDS}"
+            folder = place.folder / f"{file_format.file_stem(dataset.name, spec)}{file_format.SHARDS}"
             target = shards.shard_path(folder, task.number)
             lock = locks.enter_context(store_lock(folder, f"{target.stem}.lock", task.patience))
             remove_drafts(folder, target.stem)
+            place.pull(target)
             return target, lock
 
-        return runner.run(task.source, dataset, placed, report)
+        results = runner.run(task.source, dataset, placed, report)
+        for result in results if place.address else ():
+            place.push(result.path)
+            place.push(shards.write_entry(result.path))
+        return results
 
 
 def _here(tasks: Iterator[Task], runner: Runner, total: int, report: Progress | None) -> list[list[Extraction]]:
@@ -287,7 +300,6 @@ def _elsewhere(task: Task) -> Task:
     return replace(
         task,
         source=part,
-        folder=task.folder.absolute(),
         requests=[backbones.anywhere(request) for request in task.requests],
         options=replace(task.options, cluster=None),
         patience=CLUSTER_PATIENCE,
@@ -304,7 +316,7 @@ def _on_worker(task: Task) -> tuple[int, list[Extraction]]:
     with _one_at_a_time:
         if task.run_id not in _runners:
             _runners.clear()
-            _runners[task.run_id] = Runner(task.folder, task.requests, task.options)
+            _runners[task.run_id] = Runner(Place.of(task.store).folder, task.requests, task.options)
         result = compute_shard(task, _runners[task.run_id])
     return len(task.source.listing().samples), result
 
@@ -312,11 +324,14 @@ def _on_worker(task: Task) -> tuple[int, list[Extraction]]:
 # ------------------------------------------------------------------------------------------------------ the index
 
 
-def _indexed(folder: Path, wanted: Sequence[int], gone: Sequence[int], options: ExtractionOptions) -> list[str]:
+def _indexed(
+    place: Place, name: str, wanted: Sequence[int], gone: Sequence[int], options: ExtractionOptions
+) -> list[str]:
     """Write the index of a folder, if all its shards are there, and return notes for people.
 
     Args:
-        folder: of the shards.
+        place: the store.
+        name: of the folder of the shards.
         wanted: numbers of all shards that have images.
         gone: numbers of those whose images the source no longer holds.
         options: of the run.
@@ -324,22 +339,30 @@ def _indexed(folder: Path, wanted: Sequence[int], gone: Sequence[int], options: 
     Raises:
         StoreError: a shard has rows of images that are gone, and they may not be dropped.
     """
+    folder = place.folder / name
+    # At an address there is a note of each shard: the shards themselves may be on other machines.
+    path_of = shards.entry_path if place.address else shards.shard_path
     with store_lock(folder, "index.lock"):
-        for path in (shards.shard_path(folder, number) for number in gone):
+        for number in [*wanted, *gone]:
+            place.pull(path_of(folder, number))
+        for path in (path_of(folder, number) for number in gone):
             if path.exists() and not options.prune:
                 raise StoreError(
                     f"{path}: the source holds none of its images any more: pass --prune to drop it, or --name to "
                     "write another folder"
                 )
-            path.unlink(missing_ok=True)
-        missing = [number for number in wanted if not shards.shard_path(folder, number).exists()]
-        if missing and options.shard:
-            return [f"{len(wanted) - len(missing)} of {len(wanted)} files are there: the folder is read when all are"]
+            if not place.address:
+                path.unlink(missing_ok=True)
+        there = [number for number in wanted if path_of(folder, number).exists()]
+        if len(there) < len(wanted) and options.shard:
+            return [f"{len(there)} of {len(wanted)} files are there: the folder is read when all are"]
+        if place.address:
+            place.push(shards.write_index_of_entries(folder, there))
+            return [f"the folder is at {place.address}/{name}"]
         repeated = shards.write_index(folder, max(wanted) + 1)
     file = FeatureStore(folder)
-    notes = (
-        divided(zip(file.texts(file_format.GROUP), file.texts(file_format.SPLIT), strict=True)) if file.grouped else []
-    )
+    placed = zip(file.texts(file_format.GROUP), file.texts(file_format.SPLIT), strict=True)
+    notes = divided(placed) if file.grouped else []
     if repeated:
         notes.append(
             f"{repeated:,} images also stand in a stronger split of another shard: left out (split 'duplicate')"

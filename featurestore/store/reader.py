@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featurestore.errors import StoreError
 from featurestore.sources.samples import Sample
 from featurestore.store import feature_file, file_format, shards
-from featurestore.store.remote import is_remote, local_copy
+from featurestore.store.remote import is_remote, local_copy, local_folder
 from featurestore.system.files import why
 from featurestore.system.printing import printable
 from featurestore.system.results import Result
@@ -233,15 +233,17 @@ def find_files(path: str | os.PathLike[str]) -> list[Path]:
     are one.
 
     Args:
-        path: or the ``https://`` or ``s3://`` address of a feature file, see :mod:`featurestore.store.remote`. What a
-            file gives, and nobody here, is a :class:`featurestore.store.remote.Recorded`.
+        path: or the ``https://`` or ``s3://`` address of a feature file, or of a folder of shards, see
+            :mod:`featurestore.store.remote`. What a file gives, and nobody here, is a
+            :class:`featurestore.store.remote.Recorded`.
 
     Raises:
         StoreError: nothing there.
         MissingDependencyError: an address, and the extra ``remote`` is not installed.
     """
     if is_remote(path):
-        return [local_copy(path, _verified)]
+        folder = os.fspath(path).rstrip("/").endswith(file_format.SHARDS)
+        return [local_folder(path, _verified) if folder else local_copy(path, _verified)]
     path = Path(path)
     if shards.is_sharded(path):
         return [path]

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from featurestore.errors import DiskFullError, StoreError
-from featurestore.store import file_format
+from featurestore.errors import AddressError, DiskFullError, StoreError
+from featurestore.store import file_format, shards
+from featurestore.system import documents
 from featurestore.system.addresses import cannot_be_had, check_address, file_system, patiently
 from featurestore.system.files import check_space, is_full, locked, sync, write_error, write_whole
 from featurestore.system.stamps import horizon
+from featurestore.system.transfer import Downloads
 from featurestore.system.user_cache import cache_folder
 
 _ADDRESS = re.compile(r"(https?|s3):/+")
@@ -84,6 +86,40 @@ def local_copy(address: str | os.PathLike[str], check: Callable[[Path], str]) ->
     if _tells_versions_apart(version, before):
         write_whole(note, json.dumps({"version": version, "digest": copy.parent.name}).encode())
     return copy
+
+
+def local_folder(address: str | os.PathLike[str], check: Callable[[Path], str]) -> Path:
+    """Return the path of a local copy of the folder of shards at `address`, as it is there now.
+
+    Raises:
+        StoreError, DiskFullError, MissingDependencyError: see :func:`local_copy`.
+        CorruptFileError: its index is none.
+    """
+    if isinstance(address, Recorded):
+        return local_copy(address, check)  # which says that nobody is asked
+    address = _ADDRESS.sub(r"\1://", os.fspath(address), count=1).rstrip("/")
+    check_address(address)
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with _draft() as draft:
+        try:
+            Downloads().get(f"{address}/{shards.INDEX}", draft, documents.LIMIT)
+        except AddressError as error:
+            raise StoreError(
+                f"{address}: no folder of shards there ({error}): its extraction is under way, or check the address"
+            ) from error
+        raw = draft.read_bytes()
+    name = file_format.safe_name(urlsplit(address).path.rpartition("/")[2])
+    folder = cache_folder() / hashlib.sha256(raw).hexdigest() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / shards.INDEX, raw)
+    for entry in shards.read_index(folder).shards:
+        copy, path = local_copy(f"{address}/{entry.file}", check), folder / entry.file
+        with suppress(FileExistsError):
+            os.link(copy, path)
+        if not path.samefile(copy):  # it has been replaced since
+            path.unlink()
+            os.link(copy, path)
+    return folder
 
 
 def _ask(address: str) -> tuple[Any, int, dict[str, str]]:

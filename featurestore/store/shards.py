@@ -158,7 +158,7 @@ def read(folder: Path) -> Contents:
         StoreError: the folder has no index yet, or a shard is gone.
         CorruptFileError: the index or a shard is damaged, or shards do not fit each other.
     """
-    index = _read_index(folder)
+    index = read_index(folder)
     shards = [_opened(folder / entry.file) for entry in index.shards]
     _check_fit(folder, shards)
     fresh = all(
@@ -211,6 +211,34 @@ def content_digest(contents: Contents) -> str:
 def shard_path(folder: Path, number: int) -> Path:
     """Return the path of a shard."""
     return folder / f"{number:05d}{file_format.SUFFIX}"
+
+
+def entry_path(folder: Path, number: int) -> Path:
+    """Return the path of a note of what a shard is, which stands in for it where it lies on another machine."""
+    return folder / f"{number:05d}.json"
+
+
+def write_entry(shard: Path) -> Path:
+    """Write a note of what a shard is, and return its path."""
+    found, path = feature_file.read(shard), shard.with_suffix(".json")
+    write_whole(path, json.dumps(asdict(Entry(shard.name, len(found.labels), content_digest(found)))).encode())
+    return path
+
+
+def write_index_of_entries(folder: Path, numbers: Sequence[int]) -> Path:
+    """Make the index of shards from notes of what they are, and return its path. Readers find the repeats themselves.
+
+    Raises:
+        CorruptFileError: a note is damaged.
+    """
+    entries = []
+    for path in (entry_path(folder, number) for number in numbers):
+        try:
+            entries.append(documents.read(path, Entry))
+        except (OSError, ValueError) as error:
+            raise CorruptFileError(f"{path}: damaged ({error}): delete it, and extract again") from error
+    write_whole(folder / INDEX, json.dumps(asdict(Index(entries, None)), indent=1).encode())
+    return folder / INDEX
 
 
 def write_index(folder: Path, count: int) -> int:
@@ -266,7 +294,8 @@ def _key(shard: Contents) -> NDArray[np.uint64]:
     return found
 
 
-def _read_index(folder: Path) -> Index:
+def read_index(folder: Path) -> Index:
+    """Read the index of a folder, see :func:`read` for its errors."""
     path = folder / INDEX
     try:
         index = documents.read(path, Index)

@@ -196,6 +196,10 @@ def patiently(
         task.cancel()
 
 
+class GoneError(AddressError):
+    """There is no such file at an address."""
+
+
 class SlowError(AddressError):
     """A server gave next to nothing for a long time."""
 

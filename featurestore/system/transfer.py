@@ -10,7 +10,15 @@ from random import uniform
 from typing import Any, BinaryIO
 
 from featurestore.errors import AddressError, ServerError
-from featurestore.system.addresses import Answer, check_address, patiently, server, shared_file_system, understood
+from featurestore.system.addresses import (
+    Answer,
+    GoneError,
+    check_address,
+    patiently,
+    server,
+    shared_file_system,
+    understood,
+)
 from featurestore.system.files import is_full, size_text
 from featurestore.system.stamps import version_stamp
 
@@ -128,6 +136,20 @@ class Downloads:
         found: bytes = self._asked(address, attempt)
         return found
 
+    def put(self, path: str | os.PathLike[str], address: str) -> bytes:
+        """Copy a file to an address, and return its stamp there.
+
+        Raises:
+            AddressError, ServerError: see :meth:`get`.
+        """
+
+        def attempt(files: Any) -> bytes:
+            files.put_file(os.fspath(path), address)
+            return stamp_from(address, files.info(address))
+
+        found: bytes = self._asked(address, attempt)
+        return found
+
     def look(self, address: str) -> tuple[int | None, bytes]:
         """Return the size of a file, None if the server does not tell it, and its stamp; see :meth:`get`.
 
@@ -172,7 +194,7 @@ class Downloads:
                     continue
                 self._note(health, found)
                 self._check_alive(who, health)
-                raise AddressError(found.reason) from error
+                raise (GoneError if found.gone else AddressError)(found.reason) from error
             self._note(health, None)
             return result
 

@@ -25,7 +25,7 @@ from heads.console.options import (
 @opens_source
 def extract(
     source: Any,
-    store: Annotated[Path, option("Folder for the feature file.")],
+    store: Annotated[str, option("Folder for the feature file, or its s3:// address.")],
     backbone: Annotated[
         list[str] | None,
         option("See `featurestore backbones`; hub:NAME; a .keras or .onnx file. Repeatable.", group=NETWORK),
