@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from featurestore import backbones
 from featurestore.backbones import Request
-from featurestore.errors import ServerError, SourceError, StoreError
+from featurestore.errors import AddressError, SourceError, StoreError
 from featurestore.extraction import partition
 from featurestore.extraction.cluster import TRIES, backend
 from featurestore.extraction.options import ExtractionOptions
@@ -220,15 +220,17 @@ def compute_shard(task: Task, runner: Runner, report: Progress | None = None) ->
     dataset = digested(task.source, place.folder, report, trust=not task.options.rehash, part=f".{task.number:05d}")
     if task.known is not None:
         dataset = replace(dataset, samples=hashed_splits(dataset.samples, task.known))
+    held: dict[Path, int] = {}
     with ExitStack() as locks:
 
         def placed(spec: ExtractionSpec) -> tuple[Path, int]:
             folder = place.folder / f"{file_format.file_stem(dataset.name, spec)}{file_format.SHARDS}"
             target = shards.shard_path(folder, task.number)
-            lock = locks.enter_context(store_lock(folder, f"{target.stem}.lock", task.patience))
-            remove_drafts(folder, target.stem)
-            place.pull(target)
-            return target, lock
+            if target not in held:  # a network that turns out to be another one than was recalled is planned twice
+                held[target] = locks.enter_context(store_lock(folder, f"{target.stem}.lock", task.patience))
+                remove_drafts(folder, target.stem)
+                place.pull(target)
+            return target, held[target]
 
         results = runner.run(task.source, dataset, placed, report)
         for result in results if place.address else ():
@@ -248,7 +250,7 @@ def _here(tasks: Iterator[Task], runner: Runner, total: int, report: Progress | 
         count = len(task.source.listing().samples)
         try:
             results.append(compute_shard(task, runner, report and _after(report, before, total)))
-        except ServerError:
+        except AddressError:  # a server that is down, or a store that cannot be written
             raise
         except SourceError as error:
             unreadable.append(str(error))

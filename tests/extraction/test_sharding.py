@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from pictures import write_images
 
-from featurestore import ArraySource, FeatureStore, extract, extract_all, open_source
+from featurestore import ArraySource, FeatureStore, backbones, extract, extract_all, open_source
+from featurestore.backbones import Request
+from featurestore.backbones.network_cache import NetworkCache
 from featurestore.errors import FeatureStoreError, SourceError, StoreError, StoreLockedError
 from featurestore.extraction import partition
 from featurestore.store.lock import store_lock
@@ -138,6 +140,13 @@ def test_a_shard_has_one_writer(source, tmp_path):
     write_images(source, 1, seed=9)
     with store_lock(done.path, "00001.lock"), pytest.raises(StoreLockedError, match="is writing to this store"):
         extract(source, tmp_path / "store", **OPTIONS)
+
+
+def test_a_network_that_is_another_one_than_was_recalled_is_planned_twice(source, tmp_path, monkeypatch):
+    network = backbones.load(Request("small_cnn", "random", 32, None, ("last",), None))
+    recalled = backbones.Outline(**network.facts() | {"flops": {"last": 1}})
+    monkeypatch.setattr(NetworkCache, "recall", lambda self, request: recalled)
+    assert extract(source, tmp_path / "store", shard_rows=20, **OPTIONS).computed == 24
 
 
 def test_a_shard_without_a_readable_image_is_passed_over(source, tmp_path):
