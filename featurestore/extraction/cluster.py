@@ -128,9 +128,14 @@ def compute_on(
             return tallies
         except BrokenExecutor:
             works = {job: _what_is_left(job, work) for job, work in works.items()}
-    raise StoreError(
-        f"{next(iter(works)).plan.target}: processes died {TRIES} times (out of memory?): what is finished is kept; "
-        "run the same command again with fewer of them"
+    raise died(str(next(iter(works)).plan.target))
+
+
+def died(where: str) -> StoreError:
+    """Return the error of a run whose processes died again and again."""
+    return StoreError(
+        f"{where}: processes died {TRIES} times (out of memory?): what is finished is kept; run the same command again "
+        "with fewer of them"
     )
 
 

@@ -127,6 +127,5 @@ def digested(
     Raises:
         SourceError: not one image can be read.
     """
-    stem = file_format.shortened(file_format.safe_name(source.name), file_format.MAX_STEM - len(part))
-    cache = DigestCache(folder / f"{stem}{part}.stamps", trust=trust)
+    cache = DigestCache(folder / f"{file_format.dataset_stem(source.name, len(part))}{part}.stamps", trust=trust)
     return source.dataset(report and (lambda done, total: report("reading", done, total)), cache=cache)

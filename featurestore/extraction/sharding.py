@@ -22,7 +22,7 @@ from featurestore import backbones
 from featurestore.backbones import Request
 from featurestore.errors import AddressError, SourceError, StoreError
 from featurestore.extraction import partition
-from featurestore.extraction.cluster import TRIES, backend
+from featurestore.extraction.cluster import TRIES, backend, died
 from featurestore.extraction.options import ExtractionOptions
 from featurestore.extraction.partition import SHARD_ROWS, Partition
 from featurestore.extraction.publishing import Extraction, together
@@ -156,8 +156,7 @@ def _divided(
 
 
 def _partition_path(folder: Path, listing: Dataset) -> Path:
-    stem = file_format.shortened(file_format.safe_name(listing.name), file_format.MAX_STEM)
-    return folder / f"{stem}.partition"
+    return folder / f"{file_format.dataset_stem(listing.name)}.partition"
 
 
 def _undivided(folder: Path, listing: Dataset) -> Iterator[tuple[Path, list[str]]]:
@@ -288,10 +287,7 @@ def _on(
             return results
         except BrokenExecutor:
             continue
-    raise StoreError(
-        f"{cluster}: processes died {TRIES} times (out of memory?): what is finished is kept; run the same command "
-        "again with fewer of them"
-    )
+    raise died(cluster)
 
 
 def _elsewhere(task: Task) -> Task:

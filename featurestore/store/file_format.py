@@ -206,6 +206,11 @@ def file_stem(dataset: str, spec: ExtractionSpec) -> str:
     return f"{first}--{second}--{third}"
 
 
+def dataset_stem(dataset: str, spare: int = 0) -> str:
+    """Return the beginning of the name of a file that concerns a data set as a whole, with so many bytes to spare."""
+    return shortened(safe_name(dataset), MAX_STEM - spare)
+
+
 def shortened(name: str, most: int) -> str:
     """Cut a name to at most so many bytes; where something is cut off, the start of a digest keeps names apart."""
     raw = os.fsencode(name)

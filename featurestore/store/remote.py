@@ -232,6 +232,4 @@ def _tells_versions_apart(version: dict[str, str], before: int) -> bool:
 
 def _cannot_be_had(address: str, error: Exception) -> Exception:
     """Return the error to raise for what a file system raised; a failed write is left as it is."""
-    if is_full(error):
-        return error
     return error if is_full(error) else cannot_be_had(address, error)
