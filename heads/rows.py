@@ -12,6 +12,9 @@ from featurestore.system.machine import memory_limit
 Floats = NDArray[np.float32]
 Labels = NDArray[np.intp]
 Features = NDArray[np.floating[Any]]
+Codes = NDArray[Any]
+"""What the scores of rows are to be: classes (N,), signs of labels (N, K) or numbers (N, K), see
+:mod:`heads.solvers.goals`."""
 
 _SHARE = 2
 """Features in memory take at most one part of so many of what may be used: a fit needs some too."""

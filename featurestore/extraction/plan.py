@@ -8,6 +8,7 @@ from featurestore.errors import SpecMismatchError, StoreError
 from featurestore.images.augment import AUGMENTATIONS, view_key
 from featurestore.sources.samples import Dataset, Sample
 from featurestore.sources.splits import DUPLICATE, assign_splits
+from featurestore.sources.tasks import TASKS, Task
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format
 from featurestore.store.finished_rows import FinishedRows
@@ -76,6 +77,7 @@ class Plan:
             interrupted run and for the one that resumes it.
         missing: keys of those rows in `order` whose features are nowhere yet.
         numeric: the numeric columns of the samples.
+        task: what is asked of them.
     """
 
     target: Path
@@ -88,6 +90,7 @@ class Plan:
     order: list[Item]
     missing: set[str]
     numeric: list[file_format.Column]
+    task: Task
 
 
 def make_plan(
@@ -124,7 +127,10 @@ def make_plan(
         rows.add_file(previous, digests)
         if not (dataset.partial or prune):
             _refuse_to_lose(previous, digests, dataset)
-    samples, notes = assign_splits(dataset.samples, _placed(previous, digests), class_names=dataset.class_names)
+    task = TASKS[dataset.task]
+    samples, notes = assign_splits(
+        dataset.samples, _placed(previous, digests), class_names=dataset.class_names, task=task
+    )
     rule = _view_rule(previous, views, augment)
     first = {sample.digest: sample for sample in reversed(samples)}
     unique = sorted(first.values(), key=lambda sample: sample.id)
@@ -139,7 +145,7 @@ def make_plan(
     numeric = [*map(file_format.Column, dataset.columns, dataset.codes)]
     if dataset.partial and previous is not None and not numeric:
         numeric = [*previous.columns]
-    return Plan(target, previous, rows, interrupted, samples, notes, rule, order, missing, numeric)
+    return Plan(target, previous, rows, interrupted, samples, notes, rule, order, missing, numeric, task)
 
 
 def _interrupted(target: Path, spec: ExtractionSpec) -> Journal | None:

@@ -18,7 +18,7 @@ from featurestore.extraction.job import Job
 from featurestore.extraction.plan import Item, Plan
 from featurestore.extraction.run import Tally
 from featurestore.sources.samples import Dataset, Failure, Sample
-from featurestore.sources.splits import split_table
+from featurestore.sources.splits import split_counts, split_table
 from featurestore.store import file_format
 from featurestore.store.journal import journal_path, worker_journals
 from featurestore.store.reader import FeatureStore
@@ -41,7 +41,8 @@ class Extraction(Result):
         failures: inputs that gave no row.
         skipped: files that were passed over, by reason.
         notes: what the splits had to decide, and licences that are not free.
-        classes: rows per class and split.
+        classes: rows per class and split; where images have several labels, they count for each.
+        splits: rows per split.
         seconds: wall time, of all backbones of the run together.
         timing: where those of the loop over the images went, see :meth:`featurestore.extraction.timing.Timing.to_dict`;
             all 0 on a cluster.
@@ -58,6 +59,7 @@ class Extraction(Result):
     skipped: dict[str, int]
     notes: list[str]
     classes: dict[str, dict[str, int]]
+    splits: dict[str, int]
     seconds: float
     timing: dict[str, float]
     written: bool
@@ -98,7 +100,8 @@ def finish(
         failures=[Failure(path=path, reason=reason) for path, reason in publication.failures],
         skipped=dataset.skipped,
         notes=[*plan.notes, *licence_notes(job.backbone.name, job.backbone.licence)],
-        classes=split_table(kept, dataset.class_names),
+        classes=split_table(kept, dataset.class_names, plan.task),
+        splits=split_counts(kept),
         seconds=round(time.monotonic() - started, 3),
         timing=timing,
         written=written,
@@ -125,6 +128,7 @@ def together(results: Sequence[Extraction], path: Path) -> Extraction:
         skipped=dict(sum((Counter(result.skipped) for result in results), Counter())),
         notes=list(dict.fromkeys(note for result in results for note in result.notes)),
         classes={name: {split: counts[split] for split in columns} for name, counts in classes.items()},
+        splits=dict(sum((Counter(result.splits) for result in results), Counter())),
         timing={key: round(sum(result.timing[key] for result in results), 3) for key in results[0].timing},
         seconds=max(result.seconds for result in results),
         written=any(result.written for result in results),
@@ -168,7 +172,8 @@ def _publication(job: Job, reasons: dict[str, str], dataset: Dataset, kept: Sequ
         failures=sorted(failed),
         sources=[str(path) for path, *_ in plan.rows.origins() if path in used],
         numeric=plan.numeric,
-        tabular=_numbers(kept, len(plan.numeric)),
+        values=_values(kept, plan.task.width(len(dataset.class_names)) + len(plan.numeric)),
+        task=plan.task.name,
     )
 
 
@@ -184,8 +189,8 @@ def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
     return {name: [getattr(sample, name) for sample in samples] for name in names}
 
 
-def _numbers(samples: Sequence[Sample], columns: int) -> list[Sequence[float]]:
-    """Return the numbers of each sample; a row that the data set does not name may have none, and gets NaN."""
+def _values(samples: Sequence[Sample], columns: int) -> list[Sequence[float]]:
+    """Return the values of each sample; a row that the data set does not name may have none, and gets NaN."""
     none = (nan,) * columns
     return [sample.values or none for sample in samples] if columns else []
 
@@ -209,12 +214,18 @@ def _same(publication: Publication, file: FeatureStore) -> bool:
         # As an array or a list, a column would be the largest thing in memory.
         and all(all(map(eq, column(name), file.texts(name))) for name in file_format.TEXT_COLUMNS)
         and publication.numeric == list(file.columns)
-        and (not file.columns or _equal(publication.tabular, file))
+        and publication.task == file.task
+        and _equal(publication.values, file)
         and publication.views == {name: values.tolist() for name, values in views.items()}
         and list(file.failures) == publication.failures
         and list(file.class_names) == publication.class_names
     )
 
 
-def _equal(numbers: Sequence[Sequence[float]], file: FeatureStore) -> bool:
-    return np.array_equal(np.array(numbers, np.float32), file.features(file_format.TABULAR), equal_nan=True)
+def _equal(values: Sequence[Sequence[float]], file: FeatureStore) -> bool:
+    """Tell whether the answers and numbers of a file are these."""
+    parts = [] if file.targets is None else [np.asarray(file.targets, np.float32)]
+    parts += [np.asarray(file.features(file_format.TABULAR))] if file.columns else []
+    if not parts:
+        return not values
+    return np.array_equal(np.array(values, np.float32), np.concatenate(parts, axis=1), equal_nan=True)

@@ -14,8 +14,9 @@ from featurestore.errors import ImageError
 from featurestore.images.decode import opened
 from featurestore.pages.html import thumbnail, write
 from featurestore.sources.base import Source, brought
-from featurestore.sources.samples import Sample
-from featurestore.sources.splits import assign_splits, split_table
+from featurestore.sources.samples import Dataset, Sample
+from featurestore.sources.splits import assign_splits, split_counts, split_table
+from featurestore.sources.tasks import TASKS, Task
 from featurestore.system.files import check_writable
 from featurestore.system.parallel import ahead
 from featurestore.system.progress import Progress, reporting
@@ -59,6 +60,7 @@ class Inspection(Result):
     dataset: str
     images: int
     classes: dict[str, dict[str, int]]
+    splits: dict[str, int]
     groups: int
     notes: list[str]
     width: list[int]
@@ -93,16 +95,18 @@ def inspect_source(
     with reporting(progress) as update:
         report = update or (lambda stage, done, total: None)
         dataset = source.dataset(lambda done, total: report("reading", done, total))
-        samples, notes = assign_splits(dataset.samples, {}, class_names=dataset.class_names)
-        groups = _duplicates(samples)
-        grid = _grid(samples) if page else {}
+        task, names = TASKS[dataset.task], dataset.class_names
+        samples, notes = assign_splits(dataset.samples, {}, class_names=names, task=task)
+        groups = _duplicates(samples, task, len(names))
+        grid = _grid(samples, task, len(names)) if page else {}
         shown = {sample.digest for row in (*grid.values(), *(groups[:GROUPS] if page else ())) for sample in row}
         sizes, pictures, failures = _decode_all(source, samples, shown, report)
     quantiles = np.quantile(np.array(sizes or [(0, 0)]), [0, 0.5, 1], axis=0).round().astype(int)
     found = Inspection(
         dataset=dataset.name,
         images=len(sizes),
-        classes=split_table(samples, dataset.class_names),
+        classes=split_table(samples, names, task),
+        splits=split_counts(samples),
         groups=len({sample.group for sample in samples} - {""}),
         notes=notes,
         width=quantiles[:, 0].tolist(),
@@ -112,7 +116,7 @@ def inspect_source(
         skipped=dict(dataset.skipped),
     )
     if page:
-        _draw(Path(page), found, dataset.class_names, np.array(sizes).reshape(-1, 2), grid, groups, pictures)
+        _draw(Path(page), found, dataset, np.array(sizes).reshape(-1, 2), grid, groups, pictures)
     return found
 
 
@@ -132,23 +136,26 @@ def _decode_all(
     return sizes, pictures, failures
 
 
-def _duplicates(samples: Sequence[Sample]) -> list[list[Sample]]:
+def _duplicates(samples: Sequence[Sample], task: Task, classes: int) -> list[list[Sample]]:
     """Return groups of samples that have the same bytes; those under two classes come first."""
     groups = defaultdict(list)
     for sample in samples:
         groups[sample.digest].append(sample)
-    return sorted((g for g in groups.values() if len(g) > 1), key=lambda g: (not _contradict(g), g[0].id))
+    return sorted(
+        (g for g in groups.values() if len(g) > 1), key=lambda g: (not _contradict(g, task, classes), g[0].id)
+    )
 
 
-def _contradict(group: Sequence[Sample]) -> bool:
-    return len({sample.label for sample in group}) > 1
+def _contradict(group: Sequence[Sample], task: Task, classes: int) -> bool:
+    return any(task.contradicts(group[0], other, classes) for other in group[1:])
 
 
-def _grid(samples: Sequence[Sample]) -> dict[int, list[Sample]]:
+def _grid(samples: Sequence[Sample], task: Task, count: int) -> dict[int, list[Sample]]:
     """Choose a few different images of each class, the largest class first, by their digests and not by their names."""
     classes: dict[int, dict[str, Sample]] = defaultdict(dict)
     for sample in samples:
-        classes[sample.label].setdefault(sample.digest, sample)
+        for label in task.classes(sample, count):
+            classes[label].setdefault(sample.digest, sample)
     largest = sorted(classes, key=lambda label: (-len(classes[label]), label))[:PICTURES]
     each = min(PER_CLASS, PICTURES // len(largest))
     return {label: [classes[label][digest] for digest in nsmallest(each, classes[label])] for label in largest}
@@ -170,17 +177,18 @@ def looks(source: Source, samples: Sequence[Sample], shown: set[str]) -> Iterato
 def _draw(
     file: Path,
     found: Inspection,
-    class_names: Sequence[str],
+    dataset: Dataset,
     sizes: NDArray[np.int64],
     grid: Mapping[int, Sequence[Sample]],
     groups: Sequence[Sequence[Sample]],
     pictures: Mapping[str, Look],
 ) -> None:
     """Write the page."""
+    task, class_names = TASKS[dataset.task], dataset.class_names
 
     def shown(samples: Sequence[Sample]) -> list[dict[str, str]]:
         return [
-            {"uri": uri, "alt": f"{class_names[sample.label]}: {sample.id}, {width} × {height}, {sample.split}"}
+            {"uri": uri, "alt": f"{task.answer(sample, class_names)}: {sample.id}, {width} × {height}, {sample.split}"}
             for sample in samples
             for width, height, uri in [pictures.get(sample.digest, (0, 0, ""))]
             if uri
@@ -189,6 +197,8 @@ def _draw(
     ratios = sizes[:, 0] / sizes[:, 1]
     shapes = np.bincount(np.searchsorted(list(SHAPES.values()), ratios), minlength=len(SHAPES)).tolist()
     groups = groups[:GROUPS]
+    doubted = [_contradict(group, task, len(class_names)) for group in groups]
+    named = [(shown(group[:1]), [sample.id for sample in group]) for group in groups]
     write(
         file,
         "inspection.html",
@@ -199,6 +209,6 @@ def _draw(
         shapes=[(name, {"images": count}) for name, count in zip(SHAPES, shapes, strict=True)],
         grid=[(class_names[label], shown(row)) for label, row in grid.items()],
         each=max(map(len, grid.values())),
-        contradictions=[(shown(g[:1]), [s.id for s in g]) for g in groups if _contradict(g)],
-        duplicates=[(shown(g[:1]), [s.id for s in g]) for g in groups if not _contradict(g)],
+        contradictions=[each for each, doubt in zip(named, doubted, strict=True) if doubt],
+        duplicates=[each for each, doubt in zip(named, doubted, strict=True) if not doubt],
     )

@@ -29,6 +29,7 @@ from featurestore.sources.digest_cache import DigestCache
 from featurestore.sources.numeric import NO_COLUMNS, NumericColumns
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure, Sample
+from featurestore.sources.tasks import CLASSIFICATION, Task
 from featurestore.system.parallel import ahead
 from featurestore.system.stamps import stamp
 
@@ -265,6 +266,7 @@ def listing_of(
     remedy: str = "list images of two classes or more",
     class_names: Sequence[str] | None = None,
     numeric: NumericColumns = NO_COLUMNS,
+    task: Task = CLASSIFICATION,
 ) -> Dataset:
     """Return the data set of `rows`, without digests.
 
@@ -275,7 +277,8 @@ def listing_of(
         failures, skipped: see :class:`featurestore.sources.samples.Dataset`; they may grow while the rows are taken.
         remedy: what the user can do about a data set without images, or of one class.
         class_names: in their order; by default the distinct ones of the rows, sorted.
-        numeric: the columns of the rows' values.
+        numeric: the columns of the rows' values, behind the answers.
+        task: what is asked of the images; if that is no class, the rows have that of the first name.
 
     Raises:
         SourceError: no rows, or rows of a single class.
@@ -293,7 +296,7 @@ def listing_of(
     if not samples:
         passed = [f"{n} {reason}" for reason, n in counts.items()] + ([first_of(failures)] if failures else [])
         raise SourceError(f"{where}: no images of a class (passed over: {', '.join(passed) or 'nothing'}): {remedy}")
-    if len(index) == 1:
+    if len(index) == 1 and task is CLASSIFICATION:
         raise SourceError(f"{where}: only one class, {next(iter(index))!r}: {remedy}")
     class_names = tuple(sorted(index) if class_names is None else class_names)
     place = {class_name: i for i, class_name in enumerate(class_names)}
@@ -305,6 +308,7 @@ def listing_of(
         skipped=counts,
         columns=numeric.names,
         codes=numeric.codes,
+        task=task.name,
     )
 
 

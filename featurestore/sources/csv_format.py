@@ -19,13 +19,10 @@ def _open(where: str, name: str, options: SourceOptions) -> Source:
     if options.labels is not None and not path.is_dir():
         raise SourceError(f"{path}: with a CSV of labels, the source must be the folder of the images")
     manifest, root = (path, path.parent) if options.labels is None else (options.labels, path)
-    first = None if options.labels else next(read_manifest(manifest, options.columns), None)
+    first = None if options.labels else next(read_manifest(manifest, options.columns, labels="none"), None)
     if first and is_address(first.path):
         return _of_addresses(manifest, "", None, name, options)
-    return ManifestSource(
-        manifest, root, name=name, columns=options.columns, numeric=options.numeric, exclude=options.exclude,
-        contained=options.contained,
-    )  # fmt: skip
+    return ManifestSource(manifest, root, name=name, options=options)
 
 
 def _open_address(where: str, name: str, options: SourceOptions) -> AddressSource:
@@ -53,10 +50,9 @@ def _of_addresses(
     def place(cell: str, where: str) -> str:
         return below(root, cell, contained=options.contained)
 
-    lines = read_manifest(manifest, options.columns, options.numeric, copy=copy)
     remedy = "write addresses such as https://host/1.jpg, or s3://bucket/1.jpg"
-    table = Table(manifest, "has an address", remedy, options.numeric)
-    return AddressSource(root, table.listing(lines, place, name, options.exclude))
+    table = Table(manifest, "has an address", remedy, options, copy)
+    return AddressSource(root, table.listing(place, name))
 
 
 def _recognises(where: str, options: SourceOptions) -> bool:

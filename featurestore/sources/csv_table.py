@@ -5,7 +5,7 @@ import io
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +13,10 @@ from posixpath import basename, normpath, relpath, splitext
 from typing import NamedTuple, TextIO
 
 from featurestore.errors import ImageError, SourceError
+from featurestore.sources.answers import Asked
 from featurestore.sources.base import FileSource, Row, check_known, first_of, listing_of
 from featurestore.sources.numeric import coded
+from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure
 from featurestore.sources.split_names import split_named
 from featurestore.sources.tree import OUTSIDE, Tree, inside
@@ -40,6 +42,9 @@ _NAMED = 40
 """Columns that a message names at most, and characters of each."""
 
 
+PLAIN = SourceOptions()
+"""Nothing said."""
+
 _REMEDY = "list images of two classes or more; --label-column chooses the column"
 
 
@@ -54,10 +59,7 @@ class ManifestSource(FileSource):
         manifest: see :func:`read_manifest`.
         root: the folder.
         name: of the data set.
-        columns: names of the path, label, split and group columns; None to look for the usual ones, but for groups.
-        numeric: names of columns of numbers, see :mod:`featurestore.sources.numeric`.
-        exclude: classes to leave out.
-        contained: see :class:`featurestore.sources.options.SourceOptions`.
+        options: see :class:`featurestore.sources.options.SourceOptions`.
 
     Raises:
         SourceError: whatever makes the table ambiguous, with its line; no image there; a single class.
@@ -69,13 +71,10 @@ class ManifestSource(FileSource):
         root: Path,
         *,
         name: str,
-        columns: Sequence[str | None] = (None, None, None, None),
-        numeric: Sequence[str] = (),
-        exclude: Iterable[str] = (),
-        contained: bool = False,
+        options: SourceOptions = PLAIN,
     ) -> None:
-        finder = Finder(root, contained=contained)
-        stays = inside(root) if contained else None
+        finder = Finder(root, contained=options.contained)
+        stays = inside(root) if options.contained else None
 
         def place(cell: str, where: str) -> str:
             if not (path := finder.find(cell, where)):
@@ -88,9 +87,9 @@ class ManifestSource(FileSource):
             manifest,
             f"is in {root}",
             "give the folder of the images as the source, and this file with --labels",
-            numeric,
+            options,
         )
-        super().__init__(root, table.listing(read_manifest(manifest, columns, numeric), place, name, exclude))
+        super().__init__(root, table.listing(place, name))
 
 
 @dataclass(frozen=True)
@@ -101,29 +100,30 @@ class Table:
         manifest: its path or address.
         there: what holds of an image that is found.
         remedy: what to do if none is.
-        numeric: names of columns of numbers.
+        options: of the user.
+        copy: the path of a copy, if `manifest` is an address.
     """
 
     manifest: Path | str
     there: str
     remedy: str
-    numeric: Sequence[str] = ()
+    options: SourceOptions = PLAIN
+    copy: str | None = None
 
-    def listing(
-        self, lines: Iterable["Line"], place: Callable[[str, str], str], name: str, exclude: Iterable[str] = ()
-    ) -> Dataset:
-        """Return the data set that the lines tell, without digests.
+    def listing(self, place: Callable[[str, str], str], name: str) -> Dataset:
+        """Return the data set that the table tells, without digests.
 
         Args:
-            lines: see :func:`read_manifest`.
             place: from a cell and its line, for messages, to the image's path; raises an ImageError if it has none.
             name: of the data set.
-            exclude: classes to leave out.
 
         Raises:
             SourceError: see :class:`ManifestSource`.
         """
-        manifest, exclude, skipped = self.manifest, frozenset(exclude), Counter[str]()
+        manifest, exclude, skipped = self.manifest, frozenset(self.options.exclude), Counter[str]()
+        asked = self._asked()
+        numeric = (*asked.columns, *self.options.numeric)
+        lines = read_manifest(manifest, self.options.columns, numeric, labels=asked.labels, copy=self.copy)
         rows: list[Row] = []
         cells: list[tuple[int, tuple[str, ...]]] = []
         failures: list[Failure] = []
@@ -144,17 +144,26 @@ class Table:
                 reason = f"{error} ({basename(os.fspath(manifest))}, line {number})"
                 failures.append(Failure(path=cell, reason=reason))
                 continue
-            if self.numeric:
+            if numeric:
                 cells.append((number, values))
         check_known(exclude, labels, manifest)
         if failures and not rows:
             raise SourceError(
                 f"{manifest}: none of its {len(failures)} images {self.there} ({first_of(failures)}): {self.remedy}"
             )
-        found, numbers = coded(self.numeric, cells, str(manifest))
-        if self.numeric:
-            rows = [row._replace(values=values) for row, values in zip(rows, numbers, strict=True)]
-        return listing_of(name, manifest, rows, failures, skipped, _REMEDY, numeric=found)
+        found, numbers = coded(numeric, cells, str(manifest))
+        names, told = asked.answers([row.class_name for row in rows], numbers, found, str(manifest))
+        if names is not None:
+            rows = [row._replace(class_name=names[0]) for row in rows]
+        if told:
+            rows = [row._replace(values=each) for row, each in zip(rows, told, strict=True)]
+        found = found.behind(len(asked.columns))
+        return listing_of(name, manifest, rows, failures, skipped, _REMEDY, names, found, asked.task)
+
+    def _asked(self) -> Asked:
+        """Return what the options ask for, of the table's own columns."""
+        asked = Asked.of(self.options)
+        return asked.among(header_of(self.manifest, self.copy), str(self.manifest)) if asked.columns else asked
 
 
 class Line(NamedTuple):
@@ -175,7 +184,7 @@ def read_manifest(
     chosen: Sequence[str | None],
     numeric: Sequence[str] = (),
     *,
-    labelled: bool = True,
+    labels: str = "one",
     copy: str | os.PathLike[str] | None = None,
 ) -> Iterator[Line]:
     """Give the rows of a CSV in UTF-8 whose first line names the columns; comma, semicolon or tab separate the cells.
@@ -184,7 +193,7 @@ def read_manifest(
         manifest: the file, or its address.
         chosen: names of the path, label, split and group columns; None to look for the usual ones.
         numeric: names of further columns, whose cells are given as they are.
-        labelled: whether each row must have a label; if not, none is looked for, and labels are empty.
+        labels: how many a row must have: ``one``; ``any`` number; ``none``, which are not looked for, and empty.
         copy: the path of a copy, if `manifest` is an address.
 
     Raises:
@@ -202,14 +211,15 @@ def read_manifest(
             delimiter = max(",;\t", key=first.count)
             table = csv.reader(itertools.chain([first], lines), delimiter=delimiter, strict=True)
             header = [cell.strip() for cell in next(table, [])]
-            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest, labelled)
+            path_at, label_at, split_at, group_at = _columns(header, chosen, manifest, labels != "none")
+            needed = {path_at, label_at} - {None} if labels == "one" else {path_at}
             numeric_at = _numeric_columns(header, numeric, manifest)
             for cells in table:
                 number = table.line_num
                 row = {i: text for i, cell in enumerate(cells) if (text := cell.strip())}
                 if not row:
                     continue
-                if not {path_at, label_at} - {None} <= row.keys():
+                if not needed <= row.keys():
                     missing = "label" if path_at in row else "path"
                     raise SourceError(f"{manifest}, line {number}: no {missing}: fill in the cell or drop the line")
                 if (rows := rows + 1) > MAX_ROWS:
@@ -219,12 +229,23 @@ def read_manifest(
                 split = None if split_at is None else row.get(split_at, "")
                 group = "" if group_at is None else row.get(group_at, "")
                 values = tuple(row.get(at, "") for at in numeric_at)
-                label = "" if label_at is None else row[label_at]
+                label = "" if label_at is None else row.get(label_at, "")
                 yield Line(number, row[path_at], label, split, group, values)
     except OSError as error:
         raise SourceError(f"{manifest}: {why(error)}") from error
     except csv.Error as error:
         raise SourceError(f"{manifest}, after line {number}: not a table of cells ({error})") from error
+
+
+def header_of(manifest: Path | str, copy: str | os.PathLike[str] | None = None) -> list[str]:
+    """Return the names of a table's columns; none of what is no table, which :func:`read_manifest` then says."""
+    try:
+        with open_regular(copy or manifest, MAX_BYTES) as raw:
+            first = raw.readline(MAX_LINE).decode("utf-8-sig", "surrogateescape")
+        table = csv.reader([first], delimiter=max(",;\t", key=first.count), strict=True)
+        return [cell.strip() for cell in next(table, [])]
+    except (OSError, csv.Error):
+        return []
 
 
 def _lines(file: TextIO, manifest: Path | str) -> Iterator[str]:

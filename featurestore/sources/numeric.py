@@ -25,6 +25,10 @@ class NumericColumns(NamedTuple):
     names: tuple[str, ...] = ()
     codes: tuple[tuple[str, ...], ...] = ()
 
+    def behind(self, first: int) -> "NumericColumns":
+        """Return the columns behind so many."""
+        return NumericColumns(self.names[first:], self.codes[first:])
+
     def number(self, column: int, cell: str, where: str) -> float:
         """Return the number of a cell, NaN for a missing value.
 

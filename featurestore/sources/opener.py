@@ -1,7 +1,7 @@
 """The one way to open a source: each format of a data set is a file beside this one, and a line in `FORMATS`."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from featurestore.errors import SourceError
@@ -32,7 +32,9 @@ def open_source(
     *,
     labels: str | os.PathLike[str] | None = None,
     path_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    label_separator: str | None = None,
+    target_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
     group_pattern: str | None = None,
@@ -49,8 +51,12 @@ def open_source(
             :func:`featurestore.sources.npz.read_npz`, :mod:`featurestore.sources.tar_shards`,
             :mod:`featurestore.sources.parquet`, :mod:`featurestore.sources.tfds` and
             :mod:`featurestore.sources.keras_sets`.
-        labels, path_column, label_column, split_column, group_column, group_pattern, exclude, name, contained: see
+        labels, path_column, split_column, group_column, group_pattern, exclude, name, contained: see
             :class:`featurestore.sources.options.SourceOptions`.
+        label_column: name of the column of class names; several, or a pattern such as ``has_*``, for columns of 0 and
+            1, one for each label that an image may have.
+        label_separator: what stands between the labels of a cell, such as ``|``, where an image may have several.
+        target_column: name of the column of the number that is to be predicted, in place of classes.
         columns: names of numeric columns of the manifest, such as age: they become the tap ``tabular``. A column of two
             texts, such as F and M, is coded as 0 and 1; an empty cell is a missing value.
 
@@ -66,7 +72,9 @@ def open_source(
     options = SourceOptions(
         labels=None if labels is None else Path(labels),
         path_column=path_column,
-        label_column=label_column,
+        label_columns=(label_column,) if isinstance(label_column, str) else tuple(label_column or ()),
+        label_separator=label_separator,
+        target_column=target_column,
         split_column=split_column,
         group_column=group_column,
         group_pattern=group_pattern,
@@ -121,8 +129,10 @@ def source_at(path: str, options: SourceOptions) -> Source:
             os.stat(path)  # noqa: PTH116 (a Path would alter an address)
         except OSError as error:
             raise SourceError(f"{path}: {why(error)}") from error
-    if any(options.columns) and not (form and form.has_columns):
+    if options.chooses_columns and not (form and form.has_columns):
         raise SourceError(f"{path}: columns are chosen, but there is no CSV: add --labels FILE")
+    if options.asks and not (form and form.has_numbers):
+        raise SourceError(f"{path}: several labels, or numbers to predict, are taken from a CSV: add --labels FILE")
     if options.numeric and not (form and form.has_numbers):
         raise SourceError(f"{path}: numeric columns are taken from a CSV: add --labels FILE, or leave out --column")
     if options.group_column and options.group_pattern:

@@ -21,7 +21,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         split: train, validation, test, duplicate, or "" while none is assigned.
         group: name of the group whose images must not be divided, such as a patient; "" for none.
         index: number of the image in its source, where the source finds it by number; else -1.
-        values: its numbers in the data set's numeric columns, NaN where there is none; () if there are no such columns.
+        values: the answer, of tasks whose answer is no class (see :mod:`featurestore.sources.tasks`), and then its
+            numbers in the data set's numeric columns, NaN where there is none; () if there is neither.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Dataset:
         failures: sorted by their paths.
         skipped: how many files were passed over, by reason.
         columns: names of the numeric columns, such as ``age``.
+        task: name of what is asked of an image, of :data:`featurestore.sources.tasks.TASKS`.
         codes: for each numeric column the two texts that its 0 and 1 stand for, such as F and M; () for plain numbers.
         partial: whether the data set only adds to a feature file: rows of images that it does not name stay there.
     """
@@ -66,3 +68,4 @@ class Dataset:
     partial: bool = False
     columns: tuple[str, ...] = ()
     codes: tuple[tuple[str, ...], ...] = ()
+    task: str = "classification"

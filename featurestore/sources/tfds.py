@@ -260,7 +260,7 @@ def _features(features: Any, options: SourceOptions, where: str) -> _Features:
     """
     kinds = {name: type(feature).__name__ for name, feature in sorted(features.items())}
     there = "its features are " + ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-    chosen = {"path": options.path_column, "label": options.label_column, "group": options.group_column}
+    chosen = {"path": options.path_column, "label": options.columns[1], "group": options.group_column}
     for choice in filter(None, chosen.values()):
         if choice not in kinds:
             raise SourceError(f"{where}: no feature {choice!r}: {there}")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import CorruptFileError, StoreError
+from featurestore.sources.tasks import CLASSIFICATION
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format, structure
 from featurestore.system.documents import parse
@@ -35,6 +36,8 @@ class Contents:
         features, views: by tap, (N, ...) and (M, ...).
         columns: the numeric columns; () for none.
         numbers: their values, float32 (N, C); None for none.
+        task: what is asked of the images, by its name in :data:`featurestore.sources.tasks.TASKS`.
+        targets: the answers, (N, T); None where they are the labels.
     """
 
     files: dict[Path, str]
@@ -52,6 +55,8 @@ class Contents:
     views: dict[str, NDArray[Any]]
     columns: tuple[file_format.Column, ...] = ()
     numbers: NDArray[np.float32] | None = None
+    task: str = CLASSIFICATION.name
+    targets: NDArray[Any] | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -77,6 +82,9 @@ def read(path: Path) -> Contents:
         names = _class_names(attributes)
         provenance = asdict(_typed("provenance", attributes, file_format.Provenance))
         structure.check_values(file, len(names))
+        task = attributes.get(file_format.TASK_ATTRIBUTE, CLASSIFICATION.name)
+        if version >= file_format.ASKED:
+            structure.check_targets(file, task, len(names))
         failed = [
             file_format.decode(file[file_format.FAILURES][name][()]).tolist() for name in file_format.FAILURE_COLUMNS
         ]
@@ -101,6 +109,8 @@ def read(path: Path) -> Contents:
             views=views,
             columns=_columns(attributes),
             numbers=_numbers(path, file, len(_columns(attributes))),
+            task=task,
+            targets=_map(path, file[file_format.TARGETS]) if version >= file_format.ASKED else None,
         )
 
 
@@ -132,7 +142,7 @@ def _columns(attributes: Mapping[str, str]) -> tuple[file_format.Column, ...]:
     if file_format.COLUMNS_ATTRIBUTE not in attributes:
         return ()
     found = tuple(_typed(file_format.COLUMNS_ATTRIBUTE, attributes, list[file_format.Column]))
-    if not found or len({column.name for column in found}) < len(found):
+    if len({column.name for column in found}) < len(found) or not (found or file_format.TASK_ATTRIBUTE in attributes):
         raise CorruptFileError("its numeric columns are not each of another name: the file was altered")
     if any(len(column.codes) > 2 or len(set(column.codes)) < len(column.codes) for column in found):
         raise CorruptFileError("its numeric columns have codes that are not two texts: the file was altered")

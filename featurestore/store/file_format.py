@@ -1,4 +1,4 @@
-"""The feature file, format versions 1 to 3. This text is the specification; every name in a file stands below it.
+"""The feature file, format versions 1 to 4. This text is the specification; every name in a file stands below it.
 
 One HDF5 file per data set and extraction spec. All datasets are contiguous, unfiltered and little-endian, so that
 a reader can memory-map them; there are hard links only, no external storage, no virtual datasets, no
@@ -20,8 +20,11 @@ Datasets, all of one length N (samples in the order of their ids):
                                                 :mod:`featurestore.images.augment`
 ``group``                 fixed UTF-8           from version 2 on: name of the group whose images must not be
                                                 divided, such as a patient; empty for none
-``tabular``               float32 (N, C)        version 3 only: numbers of the sample, such as its patient's age; NaN
-                                                for a missing value. C is 1 at least
+``tabular``               float32 (N, C)        from version 3 on: numbers of the sample, such as its patient's age; NaN
+                                                for a missing value. C is 1 at least; in version 4 it may be 0
+``targets``               uint8|float32 (N, T)  version 4 only: what is asked of the sample. ``multilabel``: uint8, 1
+                                                for each of the T ``class_names`` that it has, else 0; ``regression``:
+                                                float32, the number, T is 1. Every ``label`` is 0 then
 ``failures/path``         fixed UTF-8 (F,)      inputs that gave no row
 ``failures/reason``       fixed UTF-8 (F,)      and why
 ========================  ====================  ==============================================================
@@ -42,14 +45,16 @@ Root attributes, fixed-length strings except the second:
 
 ========================  ==================================================================================
 ``format``                ``featurestore``
-``format_version``        int64: 3 if rows have numbers, else 2 if a row has a group, else 1
+``format_version``        int64: 4 if the task is not classification, else 3 if rows have numbers, else 2 if a
+                          row has a group, else 1
 ``dataset``               name of the data set
 ``spec``                  canonical JSON of :class:`featurestore.spec.ExtractionSpec`
 ``fingerprint``           SHA-256 of ``spec``, in hexadecimal
-``class_names``           JSON list, each name once
+``class_names``           JSON list, each name once; of a regression the name of its number
 ``augment``               preset of all views, or ``none``
 ``provenance``            JSON, see :class:`Provenance`
-``columns``               version 3 only: JSON list of :class:`Column`, one for each column of ``tabular``
+``columns``               from version 3 on: JSON list of :class:`Column`, one for each column of ``tabular``
+``task``                  version 4 only: ``multilabel`` or ``regression``
 ``content_digest``        SHA-256 over all of the above, see :func:`content_digest`
 ========================  ==================================================================================
 
@@ -75,16 +80,19 @@ from featurestore.sources.splits import DUPLICATE, SPLITS
 from featurestore.spec import ExtractionSpec
 
 FORMAT = "featurestore"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 GROUPED = 2
 """The version from which on rows have groups."""
 NUMERIC = 3
 """The version from which on rows have numbers."""
+ASKED = 4
+"""The version from which on a file says its task."""
 
 FEATURES = "features"
 ID, DIGEST, LABEL, SPLIT, PATH, GROUP = "id", "digest", "label", "split", "path", "group"
 TABULAR = "tabular"
 """Dataset of the numbers, and the name of the tap that they are."""
+TARGETS = "targets"
 COLUMNS = (ID, DIGEST, LABEL, SPLIT, PATH)
 """Of every version."""
 TEXT_COLUMNS = (ID, DIGEST, SPLIT, PATH, GROUP)
@@ -104,6 +112,7 @@ ATTRIBUTES = {
 """Name -> most bytes, of every version."""
 COLUMNS_ATTRIBUTE, COLUMNS_BYTES = "columns", 2**21
 """Name of the attribute of version 3, and its most bytes."""
+TASK_ATTRIBUTE = "task"
 VERSION_ATTRIBUTE = "format_version"
 DIGEST_CHARS = 64
 
@@ -168,15 +177,18 @@ def columns(version: int) -> tuple[str, ...]:
 
 def attributes(version: int) -> dict[str, int]:
     """Return the attributes that are texts of a file: name -> most bytes."""
-    return ATTRIBUTES | ({COLUMNS_ATTRIBUTE: COLUMNS_BYTES} if version >= NUMERIC else {})
+    numeric = {COLUMNS_ATTRIBUTE: COLUMNS_BYTES} if version >= NUMERIC else {}
+    return ATTRIBUTES | numeric | ({TASK_ATTRIBUTE: 64} if version >= ASKED else {})
 
 
 def schema(taps: Sequence[str], version: int) -> dict[str, tuple[str, str]]:
-    """Return all datasets of a file with these taps: name -> (NumPy's kind of its type, name of its length)."""
+    """Return all datasets of a file with these taps: name -> (NumPy's kind of its type, or ``t`` for that of the
+    task; name of its length)."""
     return {
         **dict.fromkeys(feature_names(taps).values(), ("f", "rows")),
         **{name: ("i" if name == LABEL else "S", "rows") for name in columns(version)},
         **({TABULAR: ("f", "rows")} if version >= NUMERIC else {}),
+        **({TARGETS: ("t", "rows")} if version >= ASKED else {}),
         **dict.fromkeys(feature_names(taps, VIEWS).values(), ("f", "views")),
         **{f"{VIEWS}/{name}": ("i", "views") for name in VIEW_COLUMNS},
         **{f"{FAILURES}/{name}": ("S", "failures") for name in FAILURE_COLUMNS},

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import StoreError
 from featurestore.sources.samples import Sample
+from featurestore.sources.tasks import MULTILABEL
 from featurestore.store import feature_file, file_format, shards
 from featurestore.store.remote import is_remote, local_copy, local_folder
 from featurestore.system.files import why
@@ -31,10 +32,14 @@ class FeatureStore:
         dataset: name of the data set.
         spec: how the features were made.
         class_names: class `i` is ``class_names[i]``.
-        labels: int32 array (N,), indices into `class_names`.
+        labels: int32 array (N,), indices into `class_names`; all 0 where there are `targets`.
         augment: preset of the views, or ``none``.
         view_rows, view_numbers: int32 arrays (M,), see :meth:`views`.
         grouped: whether rows have :attr:`groups`.
+        task: what is asked of the images, of :data:`featurestore.sources.tasks.TASKS`: ``classification``,
+            ``multilabel`` or ``regression``.
+        targets: the answers of the last two, memory-mapped: uint8 (N, C), 1 for each label that a row has, or float32
+            (N, 1); None of the first, whose answers are `labels`.
         columns: the numeric columns, such as age, which are the tap ``tabular``; () for none.
         failures: pairs (path, reason), inputs that gave no row.
         provenance: weights as the user named them, engines and library versions.
@@ -62,10 +67,10 @@ class FeatureStore:
         self.labels, self.view_rows, self.view_numbers = found.labels, found.view_rows, found.view_numbers
         self.content_digest = shards.content_digest(found)
         self.columns, self._numbers = found.columns, found.numbers
-        # A file of version 3 has the texts in any case.
-        self.grouped = file_format.GROUP in found.texts and not (
-            self.columns and _is_empty(found.texts[file_format.GROUP])
-        )
+        self.task, self.targets = found.task, found.targets
+        # A file of version 3 or 4 has the texts in any case.
+        always = self.columns or self.targets is not None
+        self.grouped = file_format.GROUP in found.texts and not (always and _is_empty(found.texts[file_format.GROUP]))
         self._files, self._features, self._views = found.files, found.features, found.views
         # Of a file without groups these texts are one, shown N times.
         nothing = np.broadcast_to(np.bytes_(b""), self.labels.shape)
@@ -73,7 +78,7 @@ class FeatureStore:
 
     def close(self) -> None:
         """Let go of the file, as soon as no array of it is left. Its features can then no longer be asked for."""
-        self._features, self._views, self._texts, self._numbers = {}, {}, {}, None
+        self._features, self._views, self._texts, self._numbers, self.targets = {}, {}, {}, None, None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -175,15 +180,16 @@ class FeatureStore:
     def samples(self, rows: Sequence[int] | None = None) -> list[Sample]:
         """Return the samples of these rows, by default of all."""
         names: tuple[str, ...] = ("id", "path", "digest", "label", "split", "group")
-        numbers = self._numbers
         if rows is None:
             lists = [self.labels.tolist() if name == "label" else list(self.texts(name)) for name in names]
         else:
             columns = (self.ids, self.paths, self.digests, self.labels, self.splits, self.groups)
             lists = [column[list(rows)].tolist() for column in columns]
-            numbers = None if numbers is None else numbers[list(rows)]
-        if numbers is not None:
-            names, lists = (*names, "values"), [*lists, list(map(tuple, np.asarray(numbers).tolist()))]
+        parts = [part for part in (self.targets, self._numbers) if part is not None]
+        if parts:
+            some = slice(None) if rows is None else list(rows)
+            values = np.concatenate([np.asarray(part[some], np.float32) for part in parts], axis=1)
+            names, lists = (*names, "values"), [*lists, list(map(tuple, values.tolist()))]
         return [Sample(**dict(zip(names, values, strict=True))) for values in zip(*lists, strict=True)]
 
     def summary(self) -> dict[str, Any]:
@@ -199,12 +205,8 @@ class FeatureStore:
             "features": shapes,
             "views": {"rows": len(self.view_rows), "augment": self.augment},
             "splits": dict(zip(splits.tolist(), counts.tolist(), strict=True)),
-            "classes": {
-                name: int(count)
-                for name, count in zip(
-                    self.class_names, np.bincount(self.labels, minlength=len(self.class_names)), strict=True
-                )
-            },
+            **({"task": self.task} if self.targets is not None else {}),
+            "classes": dict(zip(self.class_names, self.class_counts.tolist(), strict=True)),
             **({"columns": [column.name for column in self.columns]} if self.columns else {}),
             "groups": len(set(self.texts(file_format.GROUP)) - {""}) if self.grouped else 0,
             "failures": [list(failure) for failure in self.failures],
@@ -213,6 +215,16 @@ class FeatureStore:
             "spec": self.spec.to_dict(),
             "provenance": self.provenance,
         }
+
+    @property
+    def class_counts(self) -> NDArray[np.intp]:
+        """How many rows each class or label has (C,); of a regression, all."""
+        classes = len(self.class_names)
+        if self.task == MULTILABEL.name and self.targets is not None:
+            parts = file_format.blocks(len(self), classes)
+            counts = [self.targets[part].sum(axis=0, dtype=np.intp) for part in parts]
+            return np.asarray(np.sum(counts, axis=0, dtype=np.intp))
+        return np.bincount(self.labels, minlength=classes)
 
     def verify(self) -> None:
         """Read all files whole and compare their content digests.

@@ -199,6 +199,7 @@ def _as_one(shards: Sequence[Contents], left_out: NDArray[np.intp]) -> Contents:
         features={tap: _joined([shard.features[tap] for shard in shards]) for tap in first.features},
         views={tap: _joined([shard.views[tap] for shard in shards]) for tap in first.views},
         numbers=_joined([shard.numbers for shard in shards if shard.numbers is not None]) if first.columns else None,
+        targets=None if first.targets is None else _joined([s.targets for s in shards if s.targets is not None]),
     )
 
 
@@ -327,11 +328,11 @@ def _check_fit(folder: Path, shards: Sequence[Contents]) -> None:
     first = shards[0]
     presets = {shard.augment for shard in shards if len(shard.view_rows)}
     for other in shards[1:]:
-        one, two = ((each.spec.fingerprint, each.class_names, each.shapes, each.columns) for each in (first, other))
+        one, two = ((s.spec.fingerprint, s.class_names, s.task, s.shapes, s.columns) for s in (first, other))
         if one != two:
             names = " and ".join(path.name for each in (first, other) for path in each.files)
             raise StoreError(
-                f"{folder}: {names} are not of one spec, the same classes and numeric columns: an "
+                f"{folder}: {names} are not of one spec, the same classes, task and numeric columns: an "
                 "extraction was interrupted, or a file is of another folder: run  featurestore extract  again"
             )
     if len(presets) > 1:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from featurestore.errors import CorruptFileError, UnsafeFileError
 from featurestore.sources.numeric import MOST_COLUMNS
+from featurestore.sources.tasks import CLASSIFICATION, TASKS
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format
 from featurestore.system.printing import printable
@@ -88,8 +89,8 @@ def check_datasets(file: h5py.File, spec: ExtractionSpec, version: int) -> None:
         raise CorruptFileError(f"its datasets are not of one length: {lengths}")
     _check_features(file, spec)
     if version >= file_format.NUMERIC:
-        _check_numbers(file[file_format.TABULAR])
-    columns = sum(datasets[name].nbytes for name, (kind, _) in schema.items() if kind != "f")
+        _check_numbers(file[file_format.TABULAR], least=0 if version >= file_format.ASKED else 1)
+    columns = sum(datasets[name].nbytes for name, (kind, _) in schema.items() if kind not in "ft")
     allowed = file_format.SPARE_BYTES + file_format.ROW_BYTES * sum(min(found) for found in lengths.values())
     if columns > allowed:
         raise UnsafeFileError(f"its ids, paths and other columns take {columns:,} bytes, of {allowed:,}: file refused")
@@ -124,9 +125,12 @@ def _fits(dataset: h5py.Dataset, kind: str) -> bool:
     dtype = dataset.dtype
     if kind == "S":
         return bool(dtype.kind == "S" and dataset.ndim == 1)
-    sizes = (2, 4) if kind == "f" else (4,)
-    plain = dtype.kind == kind and dtype.itemsize in sizes and dtype.isnative
-    shaped = dataset.ndim == 1 if kind == "i" else dataset.ndim >= 1
+    if kind == "t":
+        plain, shaped = dtype in (np.uint8, np.float32), dataset.ndim == 2
+    else:
+        sizes = (2, 4) if kind == "f" else (4,)
+        plain = dtype.kind == kind and dtype.itemsize in sizes and dtype.isnative
+        shaped = dataset.ndim == 1 if kind == "i" else dataset.ndim >= 1
     return bool(plain and shaped and dataset.id.get_type() == h5py.h5t.py_create(dtype))
 
 
@@ -143,8 +147,8 @@ def _check_features(file: h5py.File, spec: ExtractionSpec) -> None:
             raise CorruptFileError(f"views of {printable(tap)!r} have another shape than rows: the file was altered")
 
 
-def _check_numbers(numbers: h5py.Dataset) -> None:
-    if numbers.ndim != 2 or numbers.dtype != np.float32 or not 1 <= numbers.shape[1] <= MOST_COLUMNS:
+def _check_numbers(numbers: h5py.Dataset, least: int) -> None:
+    if numbers.ndim != 2 or numbers.dtype != np.float32 or not least <= numbers.shape[1] <= MOST_COLUMNS:
         raise CorruptFileError(
             f"its numbers are {numbers.dtype} {numbers.shape}, no float32 (N, C): the file was altered"
         )
@@ -172,6 +176,22 @@ def check_values(file: h5py.File, classes: int) -> None:
         values = indices[()]
         if len(values) and not (values.min() >= first and values.max() < end):
             raise CorruptFileError(f"its {what} point outside the {end - first} that there are: the file was altered")
+
+
+def check_targets(file: h5py.File, task: str, classes: int) -> None:
+    """Check what is asked of the rows of a file of version 4, and what it says of them."""
+    asked = TASKS.get(task, CLASSIFICATION)
+    if asked is CLASSIFICATION:
+        raise CorruptFileError(f"its task is {printable(task)!r}: upgrade featurestore, or the file was altered")
+    targets = file[file_format.TARGETS]
+    if targets.dtype != asked.dtype or targets.shape[1] != asked.width(classes) or not classes:
+        raise CorruptFileError(
+            f"its targets are {targets.dtype} {targets.shape}, not those of {task}: the file was altered"
+        )
+    for block in file_format.blocks(len(targets), targets.shape[1] * targets.dtype.itemsize):
+        values = targets[block]
+        if not (values <= 1).all() if asked.dtype == np.uint8 else not np.isfinite(values).all():
+            raise CorruptFileError(f"its targets are not those of {task}: the file was altered")
 
 
 _SPLITS = {split.encode() for split in file_format.FILE_SPLITS}

@@ -22,6 +22,7 @@ import numpy as np
 from featurestore import errors
 from featurestore.errors import DiskFullError, FeatureStoreError, StoreError
 from featurestore.images.augment import view_key
+from featurestore.sources.tasks import CLASSIFICATION, TASKS
 from featurestore.spec import ExtractionSpec
 from featurestore.store import file_format
 from featurestore.store.finished_rows import FinishedRows
@@ -37,8 +38,8 @@ _OLD_DRAFT = ".tmp"
 @dataclass(frozen=True)
 class Publication:
     """All that goes into a feature file. The columns are of one length, and so are those of `views`; `sources` hold
-    every row and view among them. There is a column of groups only if a row has one, and `tabular`, the rows of
-    numbers, only if the data set has numeric columns.
+    every row and view among them. There is a column of groups only if a row has one, and `values`, the answers and the
+    numbers of the rows, only if the task has answers that are no classes, or the data set has numeric columns.
     """
 
     target: str
@@ -53,14 +54,15 @@ class Publication:
     failures: list[tuple[str, str]] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     numeric: list[file_format.Column] = field(default_factory=list)
-    tabular: list[Sequence[float]] = field(default_factory=list)
+    values: list[Sequence[float]] = field(default_factory=list)
+    task: str = CLASSIFICATION.name
 
     @property
     def nbytes(self) -> int:
         """The approximate size of the file in bytes."""
         widths = [max(len(os.fsencode(str(value))) for value in column) for column in self.columns.values()]
         rows, views = len(self.columns[file_format.ID]), len(self.views[file_format.ROW])
-        widths.append(4 * len(self.numeric))
+        widths.append(4 * (len(self.numeric) + TASKS[self.task].width(len(self.class_names))))
         return rows * sum(widths) + views * 8 + (rows + views) * sum(tap.row_bytes for tap in self.taps) + 2**20
 
 
@@ -168,16 +170,21 @@ def _new_group(file: h5py.File, name: str) -> None:
 def _fill(file: h5py.File, publication: Publication, rows: FinishedRows) -> None:
     columns, views = publication.columns, publication.views
     taps = [tap.name for tap in publication.taps]
-    version = file_format.NUMERIC if publication.numeric else file_format.GROUPED if file_format.GROUP in columns else 1
+    version = _version(publication)
     for group in file_format.children(file_format.schema(taps, version)):
         if group != "/":
             _new_group(file, group)
     for name in file_format.columns(version):
         is_label = name == file_format.LABEL
-        values = columns.get(name) or [""] * len(columns[file_format.ID])  # without groups, in version 3
+        values = columns.get(name) or [""] * len(columns[file_format.ID])  # without groups, from version 3 on
         file[name] = np.array(values, np.int32) if is_label else file_format.encode(values)
-    if publication.numeric:
-        file[file_format.TABULAR] = np.array(publication.tabular, np.float32)
+    if version >= file_format.NUMERIC:
+        task, rows_of = TASKS[publication.task], len(columns[file_format.ID])
+        width = task.width(len(publication.class_names))
+        numbers = np.array(publication.values, np.float32).reshape(rows_of, width + len(publication.numeric))
+        file[file_format.TABULAR] = numbers[:, width:]
+        if version >= file_format.ASKED:
+            file[file_format.TARGETS] = numbers[:, :width].astype(task.dtype)
     for name in file_format.VIEW_COLUMNS:
         file[f"{file_format.VIEWS}/{name}"] = np.array(views[name], np.int32)
     for i, name in enumerate(file_format.FAILURE_COLUMNS):
@@ -196,12 +203,23 @@ def _fill(file: h5py.File, publication: Publication, rows: FinishedRows) -> None
         "augment": publication.augment,
         "provenance": json.dumps(publication.provenance, sort_keys=True),
     }
-    if publication.numeric:
+    if version >= file_format.NUMERIC:
         attributes[file_format.COLUMNS_ATTRIBUTE] = json.dumps([asdict(column) for column in publication.numeric])
+    if version >= file_format.ASKED:
+        attributes[file_format.TASK_ATTRIBUTE] = publication.task
     for name, text in attributes.items():
         file.attrs[name] = np.bytes_(os.fsencode(text))
     file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(version)
     file.attrs["content_digest"] = np.bytes_(file_format.content_digest(file, taps))
+
+
+def _version(publication: Publication) -> int:
+    """Return the lowest version that can hold a file."""
+    if publication.task != CLASSIFICATION.name:
+        return file_format.ASKED
+    if publication.numeric:
+        return file_format.NUMERIC
+    return file_format.GROUPED if file_format.GROUP in publication.columns else 1
 
 
 def _copy(file: h5py.File, publication: Publication, rows: FinishedRows, group: str, keys: Sequence[str]) -> None:

@@ -139,7 +139,20 @@ def _open(
     ],
     labels: Annotated[Path | None, option("CSV manifest; SOURCE is then its folder of images.", group=SOURCE)] = None,
     path_column: Annotated[str | None, option("Manifest column of image paths or ids.", group=SOURCE)] = None,
-    label_column: Annotated[str | None, option("Manifest column of class names.", group=SOURCE)] = None,
+    label_column: Annotated[
+        list[str] | None,
+        option(
+            "Manifest column of class names; several, or 'has_*': labels, as columns of 0 and 1.",
+            metavar="NAME",
+            group=SOURCE,
+        ),
+    ] = None,
+    label_separator: Annotated[
+        str | None, option("What stands between labels, if images have several: '|'.", metavar="TEXT", group=SOURCE)
+    ] = None,
+    target_column: Annotated[
+        str | None, option("Manifest column of a number to predict, not classes.", metavar="NAME", group=SOURCE)
+    ] = None,
     split_column: Annotated[str | None, option("Manifest column of splits.", group=SOURCE)] = None,
     group_column: Annotated[str | None, option("Manifest column of groups, kept together.", group=SOURCE)] = None,
     group_pattern: Annotated[
@@ -159,9 +172,9 @@ def _open(
     from featurestore.sources.opener import open_source
 
     return open_source(
-        source, labels=labels, path_column=path_column, label_column=label_column, split_column=split_column,
-        group_column=group_column, group_pattern=group_pattern, columns=column or (), exclude=exclude or (),
-        contained=contained, name=name,
+        source, labels=labels, path_column=path_column, label_column=label_column, label_separator=label_separator,
+        target_column=target_column, split_column=split_column, group_column=group_column, group_pattern=group_pattern,
+        columns=column or (), exclude=exclude or (), contained=contained, name=name,
     )  # fmt: skip
 
 

@@ -57,9 +57,9 @@ def verified(found: dict[str, list[str]]) -> str:
     return "\n".join(f"{file}: intact" for file in found["intact"])
 
 
-def _classes(classes: dict[str, dict[str, int]]) -> str:
+def _classes(classes: dict[str, dict[str, int]], splits: dict[str, int]) -> str:
     columns = list(next(iter(classes.values())))
-    total = ["all", *(sum(counts[column] for counts in classes.values()) for column in columns)]
+    total = ["all", *(splits.get(column, 0) for column in columns)]
     return table(["class", *columns], [[name, *counts.values()] for name, counts in classes.items()] + [total])
 
 
@@ -77,7 +77,7 @@ def _remarks(found: dict[str, Any]) -> list[str]:
 def extraction(results: dict[str, Any] | list[dict[str, Any]]) -> str:
     """For ``featurestore extract``: one result, or a list of results for the same images."""
     several = results if isinstance(results, list) else [results]
-    lines = [_classes(several[0]["classes"]), *_remarks(several[0])]
+    lines = [_classes(several[0]["classes"], several[0]["splits"]), *_remarks(several[0])]
     for result in several:
         parts = [f"{result[key]} {key}" for key in ("computed", "resumed", "copied") if result[key]]
         views = f" and {result['views']} views" if result["views"] else ""
@@ -102,7 +102,7 @@ def _timing(results: list[dict[str, Any]]) -> list[str]:
 
 def inspection(found: dict[str, Any]) -> str:
     """For ``featurestore inspect``."""
-    lines = [_classes(found["classes"]), *_remarks(found)]
+    lines = [_classes(found["classes"], found["splits"]), *_remarks(found)]
     lines += [f"{found['groups']:,} groups, whose images stay together"] if found["groups"] else []
     lines.append("width {} to {} (median {}) pixels, height {} to {} (median {})".format(
         *(found[side][i] for side in ("width", "height") for i in (0, 2, 1))
@@ -118,6 +118,14 @@ def info(files: list[dict[str, Any]]) -> str:
     return "\n\n".join(_file_text(file) for file in files)
 
 
+def _asked(file: dict[str, Any]) -> str:
+    """Say what is asked of the images of a file."""
+    task, names = file.get("task"), file["classes"]
+    if task is None:
+        return f"{len(names)} classes"
+    return f"{len(names)} labels ({task})" if len(names) > 1 else f"{next(iter(names))!r} ({task})"
+
+
 def _file_text(file: dict[str, Any]) -> str:
     spec = file["spec"]
     features = "; ".join(
@@ -125,7 +133,7 @@ def _file_text(file: dict[str, Any]) -> str:
     )
     values = {
         "file": f"{file['path']} ({file['bytes'] / 2**20:.1f} MiB)",
-        "data set": f"{file['dataset']}: {file['rows']} rows, {len(file['classes'])} classes",
+        "data set": f"{file['dataset']}: {file['rows']} rows, {_asked(file)}",
         **({"shards": file["shards"]} if "shards" in file else {}),
         "features": features,
         "views": f"{file['views']['rows']} ({file['views']['augment']})" if file["views"]["rows"] else "none",

@@ -135,7 +135,7 @@ def here(items: Sequence[tuple[int, Wanted]]) -> Iterable[tuple[int, Wanted]]:
 def _listed(table: Path, needs: Needs, alone: AddressSource) -> list[Wanted]:
     finder, columns = Finder(table.parent), needs.columns
     found = []
-    for line in read_manifest(table, (needs.path_column, None, None, None), columns.names, labelled=False):
+    for line in read_manifest(table, (needs.path_column, None, None, None), columns.names, labels="none"):
         where = f"{table}, line {line.number}"
         values = tuple(columns.number(i, cell, where) for i, cell in enumerate(line.values))
         if is_address(line.path):

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.feature_table import Floats, Labels
+from heads.rows import Codes, Floats
+from heads.solvers.goals import CLASSES, goal_of
 
 Layer = list[Any]
 
@@ -144,10 +145,6 @@ class Settings:
         bits = self.rng.bit_generator.random_raw(-(-rows * width // 4)).view(np.uint16)
         return np.asarray(bits[: rows * width].reshape(rows, width) >= round(share * 65_536))
 
-    def smooth(self, target: Floats) -> Floats:
-        """Return targets (N, C) with label smoothing."""
-        return target * np.float32(1 - self.label_smoothing) + np.float32(self.label_smoothing / target.shape[1])
-
     def rates(self, step: int) -> tuple[np.float32, np.float32]:
         """Return the step size with the bias correction of Adam, and the factor of weight decay."""
         correction = np.sqrt(1 - _BETA_2**step) / (1 - _BETA_1**step)
@@ -155,17 +152,24 @@ class Settings:
 
 
 def gradients(
-    layers: list[Layer], x: Floats, target: Floats, masks: Masks, scales: Sequence[Any], pool: Pool = None
+    layers: list[Layer],
+    x: Floats,
+    target: Floats,
+    masks: Masks,
+    scales: Sequence[Any],
+    pool: Pool = None,
+    activation: Callable[[Any], Any] = CLASSES.activation,
 ) -> tuple[list[tuple[Any, Any]], list[list[Any]], list[tuple[Any, Any]], Any]:
-    """Compute the gradients of the mean cross-entropy of a net by backpropagation.
+    """Compute the gradients of the mean loss of a net by backpropagation.
 
     Args:
         layers: the net.
         x: rows (N, D).
-        target: target probabilities (N, C).
+        target: what the activation of the logits is to be (N, C).
         masks: see :data:`Masks`.
         scales: the factors of the values that each mask leaves in.
         pool: see :func:`thread_pool`.
+        activation: of the logits, see :class:`heads.solvers.goals.Goal`; by default their softmax.
 
     Returns:
         For each layer its input and the residual at its output (their product is the gradient of its weights), the
@@ -196,8 +200,7 @@ def gradients(
         x = drop(gates[-1], z, 1.0 if mask is None else scale)
         inputs.append(x)
     logits = _product(x, layers[-1][0], pool) + layers[-1][1]
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    residual = (powers / powers.sum(axis=1, keepdims=True) - target) * share
+    residual = (activation(logits) - target) * share
     residuals, vectors = [residual], [[total(residual)]]
     for layer in reversed(range(len(layers) - 1)):
         back = _product(residual, layers[layer + 1][0].T, pool)
@@ -273,14 +276,13 @@ class Net:
                 layers.append((weights.copy(), bias[0].copy()))
         return layers
 
-    def step(self, x: Floats, codes: Labels, pool: Pool = None) -> Floats:
+    def step(self, x: Floats, codes: Codes, pool: Pool = None) -> Floats:
         """Take a step of AdamW on a batch, and return the logits (N, C) of the net before it, with dropout."""
-        settings = self._settings
-        target = np.zeros((len(codes), settings.shape.widths[-1]), np.float32)
-        target[np.arange(len(codes)), codes] = 1
-        target = settings.smooth(target)
+        settings, goal = self._settings, goal_of(codes)
+        target = goal.target(codes, settings.shape.widths[-1], settings.label_smoothing)
         scales = [np.float32(1 / (1 - left_out)) for left_out in settings.shares]
-        pairs, vectors, moments, scores = gradients(self.layers, x, target, settings.masks(len(x)), scales, pool)
+        masks = settings.masks(len(x))
+        pairs, vectors, moments, scores = gradients(self.layers, x, target, masks, scales, pool, goal.activation)
         for moving, found in zip(self.moments, moments, strict=True):
             for old, new in zip(moving, found, strict=True):
                 np.add(old, (new - old) * np.float32(1 - _MOMENTUM), out=old)

@@ -5,8 +5,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from featurestore.sources.stratify import iterative_parts
 from heads.feature_table import Labels
 from heads.metrics.outcomes import blocks
+from heads.rows import Codes
+from heads.solvers.goals import width_of
 from heads.solvers.scores import log_loss, softmax
 
 TEMPERATURE_FOLDS = 3
@@ -20,18 +23,23 @@ _COLDEST, _STEPS, _PRECISE = 7.0, 60, 1e-7
 """The largest absolute logarithm of a temperature, the most steps of its search, and the step size that ends it."""
 
 
-def stratified_folds(labels: Labels, folds: int, seed: int, groups: Labels | None = None) -> Labels:
+def stratified_folds(labels: Codes, folds: int, seed: int, groups: Labels | None = None) -> Labels:
     """Return the fold in which each row is held out (N,); each class is spread evenly over the folds.
 
     Rows of one group are in one fold, so that no row is judged by a head that was fitted to another of its group. A
     fold never holds out all rows of a class: if that cannot be avoided, the rows get -1 and are never held out.
+    Rows with several labels are divided by iterative stratification, and numbers by their size.
 
     Args:
-        labels: classes (N,).
+        labels: classes (N,), or labels or numbers (N, K) as :mod:`heads.solvers.goals` describes them.
         folds: the number of folds, at least 2.
         seed: of the order in which rows are assigned to folds.
         groups: the number of each row's group (N,), such as its image or its person; by default each row is a group.
     """
+    if labels.ndim == 2 and labels.dtype == np.int8:
+        return iterative_parts((labels > 0).astype(np.uint8), np.full(folds, 1 / folds), groups, seed)
+    if labels.ndim == 2:
+        labels = _ranges(labels[:, 0])
     rng = np.random.default_rng(seed)
     codes = np.unique(labels, return_inverse=True)[1]
     groups = np.arange(len(codes)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -59,7 +67,12 @@ def stratified_folds(labels: Labels, folds: int, seed: int, groups: Labels | Non
     return np.where(numbers < 0, -1, np.searchsorted(used, numbers))
 
 
-def held_out_tenth(labels: Labels, seed: int, groups: Labels | None = None) -> NDArray[np.bool_]:
+def _ranges(numbers: NDArray[np.floating[Any]]) -> Labels:
+    """Return in which tenth of all numbers each is (N,)."""
+    return np.searchsorted(np.quantile(numbers, np.arange(1, 10) / 10), numbers, "right")
+
+
+def held_out_tenth(labels: Codes, seed: int, groups: Labels | None = None) -> NDArray[np.bool_]:
     """Whether each row (N,) is in the tenth that tells when to stop, and is not learnt from.
 
     Args:
@@ -68,16 +81,18 @@ def held_out_tenth(labels: Labels, seed: int, groups: Labels | None = None) -> N
     return np.equal(stratified_folds(labels, 10, seed, groups), 0)
 
 
-def temperature_folds(codes: Labels, seed: int, groups: Labels | None = None) -> Labels | None:
+def temperature_folds(codes: Codes, seed: int, groups: Labels | None = None) -> Labels | None:
     """Return a fold for each row (N,), to fit a temperature to out-of-fold scores; None if no row can be held out.
 
-    Of many rows only one fold is held out, and the others get -1: a thousand rows are enough to fit one number.
+    Of many rows only one fold is held out, and the others get -1: a thousand rows are enough to fit one number; of
+    labels, each of which has few rows, ten thousand.
     """
-    many = len(codes) >= TEMPERATURE_FOLDS * _ENOUGH
-    numbers = stratified_folds(codes, min(10, len(codes) // _ENOUGH) if many else TEMPERATURE_FOLDS, seed, groups)
+    enough = _ENOUGH if codes.ndim == 1 or codes.dtype != np.int8 else 10 * _ENOUGH
+    many = len(codes) >= TEMPERATURE_FOLDS * enough
+    numbers = stratified_folds(codes, min(10, len(codes) // enough) if many else TEMPERATURE_FOLDS, seed, groups)
     if many:
         numbers = np.where(numbers == 0, 0, -1)
-    numbers = thinned(numbers, max(_ENOUGH, held_most(int(codes.max()) + 1) // 4), seed, groups)
+    numbers = thinned(numbers, max(enough, held_most(width_of(codes)) // 4), seed, groups)
     return numbers if numbers.max() >= 0 else None
 
 

@@ -20,7 +20,7 @@ from heads.rows import BLOCK
 from heads.solvers.adamw import Net, Pool, Settings, Shape, thread_pool
 from heads.solvers.calibration import held_most, held_out_tenth, thinned
 from heads.solvers.folds import Division
-from heads.solvers.scores import log_loss
+from heads.solvers.goals import mean_loss
 from heads.solvers.versions import Versions
 
 _CHUNKS = 8
@@ -261,7 +261,7 @@ def train_epoch(
         for i, net in enumerate(nets):
             scores = net.step(x, codes, pool)
             if history:
-                total[i] += log_loss(scores, codes) * len(codes)
+                total[i] += mean_loss(scores, codes) * len(codes)
         rows += len(codes)
         if time.monotonic() >= deadline:
             break
@@ -269,7 +269,7 @@ def train_epoch(
     for member, net_scores, loss in zip(members, scores_of(nets, batches.stops(), pool), total / rows, strict=True):
         if history:
             member.learnt.append(float(loss))
-        found.append(net_scores if member.judge(log_loss(net_scores, batches.codes)) else None)
+        found.append(net_scores if member.judge(mean_loss(net_scores, batches.codes)) else None)
     return found
 
 

@@ -16,9 +16,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from featurestore.system.files import size_text, write_error
 from heads.feature_table import Floats, Labels, Rows
-from heads.rows import BLOCK, NumericScaling, StreamedRows, taken
+from heads.rows import BLOCK, Codes, NumericScaling, StreamedRows, taken
 from heads.solvers import components
 from heads.solvers.arrays import Scaling
+from heads.solvers.goals import is_classes, width_of
 from heads.solvers.moments import moments
 from heads.solvers.row_space import RowSpace, width
 from heads.solvers.training import Training
@@ -50,7 +51,7 @@ class Division:
 
     Attributes:
         X: float16 or float32 (N, D), in memory, memory-mapped or streamed; any order of rows.
-        codes: labels 0..C-1 (N,).
+        codes: what scores are to be, see :mod:`heads.solvers.goals`; of one label classes 0..C-1 (N,).
         fold: the fold in which a row is held out (N,); -1 is never held out. A fold's training rows are all others.
         image: number of the image that a row shows (N,): rows of one number are in one fold.
         plain: bool (N,): one plain row per image; the others are augmented views, which train but do not judge.
@@ -62,7 +63,7 @@ class Division:
     """
 
     X: Rows
-    codes: Labels
+    codes: Codes
     fold: Labels
     image: Labels
     plain: NDArray[np.bool_]
@@ -93,8 +94,8 @@ class Division:
 
     @cached_property
     def classes(self) -> int:
-        """Number of classes; each has training rows in every fold."""
-        return int(self.codes.max()) + 1
+        """Number of scores of a row: of classes, each of which has training rows in every fold, labels or numbers."""
+        return width_of(self.codes)
 
     @cached_property
     def judged(self) -> Labels:
@@ -115,9 +116,11 @@ class Division:
         return rows[np.argsort(~self.plain[rows], kind="stable")]
 
     def class_weight(self, fold: int) -> NDArray[np.float64]:
-        """Return the total weight of each class among the training rows of a fold (C,)."""
+        """Return the total weight of each class among the training rows of a fold (C,); of others, of all rows (1,)."""
         rows = self.fold != fold
         weights = None if self.weights is None else self.weights[rows]
+        if not is_classes(self.codes):
+            return np.array([rows.sum() if weights is None else weights.sum()], np.float64)
         return np.bincount(self.codes[rows], weights, minlength=self.classes).astype(np.float64)
 
     def alone(self, fold: int) -> "Division":

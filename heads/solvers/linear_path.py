@@ -23,9 +23,10 @@ import numpy as np
 
 from featurestore.system.machine import cores
 from heads.feature_table import Floats, Labels
-from heads.rows import BLOCK
+from heads.rows import BLOCK, Codes
 from heads.solvers.arrays import Scaling
 from heads.solvers.folds import Division
+from heads.solvers.goals import is_classes
 from heads.solvers.lbfgs import Doubles, Memory, minimise, pair
 
 Losses = tuple[Floats, Floats]
@@ -74,11 +75,11 @@ class Loss(NamedTuple):
         penalized_intercept: whether the penalty includes the intercept.
     """
 
-    rows: Callable[[Floats, Labels, Labels], Losses]
+    rows: Callable[[Floats, Codes, Labels], Losses]
     penalized_intercept: bool = False
 
 
-def _softmax(L: Floats, codes: Labels, targets: Labels) -> Losses:
+def _softmax(L: Floats, codes: Codes, targets: Labels) -> Losses:
     L -= L.max(axis=1, keepdims=True)
     each = np.arange(len(codes))
     true = L[:, codes, each]
@@ -95,13 +96,18 @@ def _softmax(L: Floats, codes: Labels, targets: Labels) -> Losses:
     return np.where(own > others, np.log1p(-np.minimum(wrong, 0.5)) * -1, np.log(total) - true), curvature
 
 
-def _signs(codes: Labels, targets: Labels) -> Floats:
-    """Return 1 for rows (n,) of the target (M,) and -1 for others, float32 (M, n)."""
+def _goals(codes: Codes, targets: Labels) -> Floats:
+    """Return what the scores of rows for some targets (M,) are to be, float32 (M, n).
+
+    Of classes (n,) 1 for rows of the target and -1 for others; of labels and numbers (n, K) what they are.
+    """
+    if not is_classes(codes):
+        return np.ascontiguousarray(codes[:, targets].T, np.float32)
     return np.where(codes == targets[:, None], np.float32(1), np.float32(-1))
 
 
-def _logistic(L: Floats, codes: Labels, targets: Labels) -> Losses:
-    signs = _signs(codes, targets)
+def _logistic(L: Floats, codes: Codes, targets: Labels) -> Losses:
+    signs = _goals(codes, targets)
     margin = L[:, 0] * signs
     small = np.exp(-np.abs(margin))
     wrong = np.where(margin > 0, small, 1) / (1 + small)
@@ -109,16 +115,15 @@ def _logistic(L: Floats, codes: Labels, targets: Labels) -> Losses:
     return np.log1p(small) - np.minimum(margin, 0), wrong * (1 - wrong)
 
 
-def _squared_hinge(L: Floats, codes: Labels, targets: Labels) -> Losses:
-    signs = _signs(codes, targets)
+def _squared_hinge(L: Floats, codes: Codes, targets: Labels) -> Losses:
+    signs = _goals(codes, targets)
     short = np.maximum(1 - L[:, 0] * signs, 0)
     L[:, 0] = -2 * signs * short
     return short**2, 2 * (short > 0).astype(np.float32)
 
 
-def _squared(L: Floats, codes: Labels, targets: Labels) -> Losses:
-    signs = _signs(codes, targets)
-    error = L[:, 0] - signs
+def _squared(L: Floats, codes: Codes, targets: Labels) -> Losses:
+    error = L[:, 0] - _goals(codes, targets)
     L[:, 0] = 2 * error
     return error**2, np.full_like(error, 2)
 
@@ -251,7 +256,8 @@ class _Problems:
         parts = division.parts(self._threads, block)
         self._parts = [[(rows, self._same_fold(rows)) for rows in part] for part in parts]
         zero = np.zeros((1, self.shape[0], 1), np.float32)
-        self.null = self.weight * loss.rows(zero, np.zeros(1, np.intp), np.zeros(1, np.intp))[0].item()
+        first = np.zeros(1, np.intp) if is_classes(division.codes) else np.ones((1, division.classes), np.float32)
+        self.null = self.weight * loss.rows(zero, first, np.zeros(1, np.intp))[0].item()
 
     def _weigh(self, variants: Sequence[Variant]) -> None:
         """Set the tables of class weights, the table of each problem, and the total weight of its rows.
@@ -259,7 +265,8 @@ class _Problems:
         Problems that differ in their target share a table, since one for each would be classes × classes.
         """
         tables = {id(v.class_weight): v.class_weight for v in variants}
-        place, ones = {key: i for i, key in enumerate(tables)}, np.ones(self._rows.classes)
+        place = {key: i for i, key in enumerate(tables)}
+        ones = np.ones(self._rows.classes if is_classes(self._rows.codes) else 1)
         self._tables = np.stack([ones if table is None else table for table in tables.values()])
         self._table = np.array([place[id(v.class_weight)] for v in variants])
         self._weighted, self._target_only = tables.keys() != {id(None)}, variants[0].target_only

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 
 from featurestore.system.machine import cores, memory_limit
 from heads.feature_table import Floats, Labels
+from heads.rows import Codes
 from heads.solvers.lbfgs import Doubles
 
 _STRIP = 2048
@@ -198,13 +199,15 @@ def _rounding(own: Doubles, half: Doubles, centre: Floats) -> Doubles:
     return np.where(reach < 1e18, errors, np.inf)
 
 
-def votes(codes: Labels, distance: Doubles, weights: str, classes: int) -> Doubles:
+def votes(codes: Codes, distance: Doubles, weights: str, classes: int) -> Doubles:
     """Return the share of each class in the votes of the neighbours of each row, float64 (R, C).
+
+    Of labels it is the share of the votes of neighbours that have one, and of numbers their weighted mean.
 
     With weights by distance, neighbours at distance 0 vote alone, if there are any.
 
     Args:
-        codes: the labels 0..C-1 of the neighbours (R, k).
+        codes: those of the neighbours, see :mod:`heads.solvers.goals`: classes (R, k), or (R, k, C).
         distance: the distances of the neighbours (R, k).
         weights: ``uniform`` for equal votes, ``distance`` for votes of 1 / distance.
         classes: the number of classes C.
@@ -213,6 +216,9 @@ def votes(codes: Labels, distance: Doubles, weights: str, classes: int) -> Doubl
     if weights == "distance":
         same = distance == 0
         vote = np.where(same.any(axis=1, keepdims=True), same, 1 / np.where(same, 1, distance))
+    if codes.ndim == 3:
+        shown = codes > 0 if codes.dtype == np.int8 else codes
+        return np.einsum("rk,rkc->rc", vote / vote.sum(axis=1, keepdims=True), shown.astype(np.float64))
     cells = codes + classes * np.arange(len(codes))[:, None]
     found = np.bincount(cells.ravel(), vote.ravel(), len(codes) * classes).reshape(-1, classes)
     return np.asarray(found / found.sum(axis=1, keepdims=True))

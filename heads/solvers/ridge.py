@@ -18,6 +18,7 @@ from featurestore.system.machine import cores
 from heads.feature_table import Floats
 from heads.solvers.arrays import Extent, Scaling
 from heads.solvers.folds import Division
+from heads.solvers.goals import is_classes
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.linear_path import Solution, Variant
 
@@ -86,7 +87,7 @@ class _System(NamedTuple):
         scatter: the products of the columns, of which the lower triangle counts, float64 (D, D).
         sides: the products of the columns with the targets, float64 (K, D).
         mean, scale: of the columns, float64 (D,).
-        level: the mean of the targets (K,), whose values are 1 and -1.
+        level: the mean of the targets (K,); of classes their values are 1 and -1.
     """
 
     scatter: Doubles
@@ -121,35 +122,52 @@ def _systems(division: Division, scalings: Mapping[int, Scaling], targets: Seque
             total = sums.sum(axis=0) - sums[fold + 1]
         weight, scale = division.class_weight(fold), scaling.scale.astype(np.float64)
         n = weight.sum()
-        mean = total.sum(axis=0) / n
+        mean = (total.sum(axis=0) if is_classes(division.codes) else total[-1]) / n
         scatter = dsyrk(-n, mean[:, None], beta=1.0, c=scatter, lower=1, overwrite_c=1)
         scatter /= scale
         scatter /= scale[:, None]
-        sides = 2 * (total[targets] - weight[targets, None] * mean) / scale
-        found.append(_System(scatter, sides, mean, scale, 2 * weight[targets] / n - 1))
+        if is_classes(division.codes):
+            sides, level = 2 * (total[targets] - weight[targets, None] * mean) / scale, 2 * weight[targets] / n - 1
+        else:
+            level = _level(division, fold)[targets] / n
+            sides = (total[targets] - n * level[:, None] * mean) / scale
+        found.append(_System(scatter, sides, mean, scale, level))
     return found
+
+
+def _level(division: Division, fold: int) -> Doubles:
+    """Return the weighted sums of what the scores of a fold's training rows are to be (K,)."""
+    rows = division.fold != fold
+    weights = np.ones(int(rows.sum())) if division.weights is None else division.weights[rows]
+    return np.asarray(weights @ division.codes[rows].astype(np.float64))
 
 
 def _summed(division: Division) -> tuple[list[Doubles], Doubles]:
     """Return sums over the rows that no fold holds out, and over those of each fold, of which there are F.
 
     They are the weighted products of the columns (D, D), of which the lower triangle is set, for each of F + 1 groups;
-    and the weighted sums of each class's rows (F + 1, C, D). All are float64, since what is small is squared in them.
+    and the weighted sums of each class's rows (F + 1, C, D), or of the rows times their labels or numbers, and of the
+    rows themselves (F + 1, K + 1, D). All are float64, since what is small is squared in them.
     """
     from scipy.linalg.blas import dsyrk
 
     D, groups = division.X.shape[1], division.fold + 1
     squares = [np.zeros((D, D), order="F") for _ in range(division.folds + 1)]
-    sums = np.zeros((division.folds + 1, division.classes, D))
+    classes = is_classes(division.codes)
+    sums = np.zeros((division.folds + 1, division.classes + (not classes), D))
     for block in division.blocks():
         X = np.asarray(division.X[block], np.float64)
         root = np.ones(len(X)) if division.weights is None else np.sqrt(division.weights[block])
         X *= root[:, None]
         for group in np.unique(groups[block]):
             mine = np.flatnonzero(groups[block] == group)
-            mine = mine[np.argsort(division.codes[block][mine], kind="stable")]
+            if classes:
+                mine = mine[np.argsort(division.codes[block][mine], kind="stable")]
             rows, codes = X[mine], division.codes[block][mine]
             squares[group] = dsyrk(1.0, rows.T, beta=1.0, c=squares[group], lower=1, overwrite_c=1)
+            if not classes:
+                sums[group] += np.column_stack([codes, np.ones(len(codes))]).T @ (rows * root[mine, None])
+                continue
             shown, first = np.unique(codes, return_index=True)
             sums[group, shown] += np.add.reduceat(rows * root[mine, None], first)
     return squares, sums

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from heads.feature_table import Labels
-from heads.rows import Rows, taken
+from heads.rows import Codes, Rows, taken
 
 
 class Training(NamedTuple):
@@ -14,20 +14,20 @@ class Training(NamedTuple):
 
     Attributes:
         Z: the rows, float32 (N, D); on disk if the head takes such rows, see :class:`heads.rows.StreamedRows`.
-        codes: their labels 0..C-1 (N,).
+        codes: what their scores are to be, see :mod:`heads.solvers.goals`; of one label classes 0..C-1 (N,).
         image: the index of the plain row that each row is a version of (N,); a plain row is a version of itself.
         weights: float64 (N,), with sum 1 for each image; None if all rows are plain.
         groups: the number of each plain row's group, whose rows are held out together; None if each row is a group.
     """
 
     Z: Rows
-    codes: Labels
+    codes: Codes
     image: Labels
     weights: NDArray[np.float64] | None
     groups: Labels | None = None
 
     @property
-    def plain(self) -> tuple[Rows, Labels]:
+    def plain(self) -> tuple[Rows, Codes]:
         """The plain rows (n, D), which are not read if they are on disk, and their labels (n,)."""
         images = int(self.image.max()) + 1
         return taken(self.Z, slice(images)), self.codes[:images]
