@@ -10,7 +10,7 @@ import typer
 
 from featurestore import spec
 from heads import choices
-from heads.console import options, stage_1, terminal, text
+from heads.console import evaluated, options, stage_1, terminal, text
 from heads.console.app import FAILURES_LISTED, app, command
 from heads.console.options import (
     CACHE,
@@ -82,7 +82,10 @@ def sweep(
         choices.Sampler | None, option("Look for good heads, instead of judging all.", group=SEARCH)
     ] = None,
     trials: Annotated[int | None, option("Heads for the sampler to try on each tap: 100.", group=SEARCH)] = None,
-    metric: Annotated[choices.Metric, option("What the heads are ranked by.", group=JUDGING)] = "accuracy",
+    metric: Annotated[
+        choices.Metric | None,
+        option("What the heads are ranked by: accuracy, average precision of labels, r2 of numbers.", group=JUDGING),
+    ] = None,
     cv: Annotated[
         int | None,
         option("Folds of train and validation rows; 0: the split. 5 below 1,000 validation rows.", group=JUDGING),
@@ -158,7 +161,7 @@ def evaluate(
         head_dir, path, split, max_memory=max_memory, group_near_duplicates=group_near_duplicates,
         note=None if as_json else terminal.note,
     )  # fmt: skip
-    terminal.show(found, as_json, False, text.evaluation)
+    terminal.show(found, as_json, False, evaluated.evaluation)
 
 
 @command()

@@ -6,7 +6,10 @@ They stand apart from what they name, so that the command line can list them wit
 from typing import Literal
 
 Split = Literal["train", "validation", "test"]
-Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss"]
+Metric = Literal[
+    "accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss", "average_precision", "micro_f1",
+    "r2", "mae", "rmse", "spearman",
+]  # fmt: skip
 Preset = Literal["quick", "standard", "thorough"]
 Sampler = Literal["optuna"]
 ModelFormat = Literal["keras", "saved_model", "onnx", "litert", "openvino"]

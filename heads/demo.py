@@ -16,9 +16,10 @@ from featurestore.system.keras import import_keras
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result
 from heads.choices import DemoData
-from heads.evaluation.evaluate import Evaluation, evaluate
+from heads.evaluation.evaluate import evaluate
 from heads.fit import fit_head
 from heads.kinds.design import KINDS
+from heads.metrics.evaluation import Evaluation
 
 FLOWERS = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
 

@@ -4,7 +4,7 @@
 version added are ``NotRequired``, so that files of earlier versions can be read.
 """
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -55,15 +55,26 @@ class HeadVersion(TypedDict):
     format_version: int
 
 
+class TaskDocument(TypedDict):
+    """What a head of another task than classes predicts, and how: see :class:`heads.tasks.base.Link`."""
+
+    name: Literal["multilabel", "regression"]
+    slope: Annotated[list[Number], Meta(min_length=1, max_length=MOST_CLASSES)]
+    shift: Annotated[list[Number], Meta(min_length=1, max_length=MOST_CLASSES)]
+    thresholds: NotRequired[Annotated[list[Number], Meta(max_length=MOST_CLASSES)]]
+    residuals: NotRequired[Annotated[list[Annotated[float, Meta(ge=0)]], Meta(max_length=2**16)]]
+
+
 class HeadDocument(DesignDocument):
     """``head.json``, see :class:`heads.storage.saved_head.FittedHead`."""
 
-    class_names: Annotated[list[str], Meta(min_length=2, max_length=MOST_CLASSES)]
-    classes: Annotated[list[Count], Meta(min_length=2, max_length=MOST_CLASSES)]
+    class_names: Annotated[list[str], Meta(min_length=1, max_length=MOST_CLASSES)]
+    classes: Annotated[list[Count], Meta(min_length=1, max_length=MOST_CLASSES)]
     width: Annotated[int, Meta(ge=1, le=2**40)]
     temperature: Annotated[float, Meta(ge=1e-30, le=1e30)]
     inputs: list[InputDocument]
     numeric: NotRequired[Annotated[list[NumericDocument], Meta(min_length=1, max_length=MOST_COLUMNS)]]
+    task: NotRequired[TaskDocument]
     history: NotRequired[dict[str, list[Number]]]
     dataset: str
     rows: dict[str, Count]

@@ -14,15 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError, StoreError
+from featurestore.sources.tasks import REGRESSION
 from featurestore.spec import ExtractionSpec
 from featurestore.store.file_format import TABULAR, Column
 from featurestore.store.reader import FeatureStore, find_file, find_files
-from heads.rows import Features, Floats, Labels, NumericScaling, Rows, StreamedRows
+from heads.rows import Codes, Features, Floats, Labels, NumericScaling, Rows, StreamedRows
 
 __all__ = ["FeatureTable", "Features", "Floats", "Input", "LabelledRows", "Labels", "Rows", "load_features"]
 
-LabelledRows = tuple[Rows, Labels]
-"""Rows of features (N, D) and their labels (N,)."""
+LabelledRows = tuple[Rows, Codes]
+"""Rows of features (N, D) and their labels (N,), or other answers."""
 _KEY = "S32"
 """Images are told apart by half of the digits of their SHA-256: that two of a million agree in them is next to
 impossible."""
@@ -81,7 +82,9 @@ class FeatureTable:
         numeric: the numeric columns, which stand behind these; () for none.
         dataset: the name of the data set.
         class_names: class `i` is ``class_names[i]``.
-        y: the class of each row, int32 (N,), indices into `class_names`.
+        task: what is asked of the images, of :data:`featurestore.sources.tasks.TASKS`.
+        y: the answers: the class of each row, int32 (N,), indices into `class_names`; of several labels uint8 (N, L), 1
+            for each that a row has; of a regression the numbers, float64 (N,).
         splits: the split of each row, str (N,): ``train``, ``validation`` or ``test``.
 
     Raises:
@@ -104,7 +107,7 @@ class FeatureTable:
         self.path, self.files = path, tuple(store.path for store in stores)
         self._alike: NDArray[np.str_] | None = None
         self.dataset, self.class_names = first.dataset, first.class_names
-        self.y, self.splits = first.labels, first.splits
+        self.task, self.y, self.splits = first.task, _answers(first), first.splits
 
     @cached_property
     def X(self) -> Features:  # noqa: N802
@@ -171,8 +174,8 @@ class FeatureTable:
         """
         return StreamedRows(tuple(zip(self._parts, self._views, strict=True)), source, numeric=numeric)
 
-    def select(self, *splits: str) -> tuple[Features, NDArray[np.int32]]:
-        """Read the features (n, D) and labels (n,) of these splits into memory."""
+    def select(self, *splits: str) -> tuple[Features, NDArray[Any]]:
+        """Read the features (n, D) and labels (n,), or other answers, of these splits into memory."""
         rows = self.rows(*splits)
         return _beside(self._parts, rows), self.y[rows]
 
@@ -262,6 +265,13 @@ class FeatureTable:
         """Return the number of rows of each split."""
         names, counts = np.unique(self.splits, return_counts=True)
         return dict(zip(names.tolist(), counts.tolist(), strict=True))
+
+
+def _answers(store: FeatureStore) -> NDArray[Any]:
+    """Return what is known of each row, see :attr:`FeatureTable.y`."""
+    if store.targets is None:
+        return store.labels
+    return store.targets[:].astype(np.float64)[:, 0] if store.task == REGRESSION.name else np.asarray(store.targets[:])
 
 
 def joined(images: Labels, names: NDArray[np.str_]) -> Labels:

@@ -17,12 +17,12 @@ from heads.evaluation.alike import grouped_by_likeness
 from heads.feature_table import FeatureTable, Labels, load_features
 from heads.kinds.base import Head
 from heads.kinds.design import HeadDesign, head_class
-from heads.metrics.estimates import estimates_of
 from heads.rows import NumericScaling, Rows, stay_on_disk
 from heads.solvers.arrays import Extent
 from heads.storage.numeric_input import NumericInput
 from heads.storage.record import Record
 from heads.storage.saved_head import FittedHead, check_target, save_head
+from heads.tasks.registry import TASKS
 
 _LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
 
@@ -116,7 +116,8 @@ def fit_table(
     stops = none if pooled or not head_class(design.kind).stops_early else table.rows("validation")
     used, owners = table.shown(rows) if views else (none, none)
     model = design.build(seed)
-    extent = Extent(len(rows) + len(used), len(rows), table.columns, len(np.unique(table.y[rows])))
+    task = TASKS[table.task]
+    extent = Extent(len(rows) + len(used), len(rows), table.columns, task.width(table.y[rows]))
     read = reader_of(table, model, extent, max_memory, numeric := table.scaling(rows))
     start = time.perf_counter()
     with table.named():
@@ -127,6 +128,7 @@ def fit_table(
             views=(read(none, used), owners) if len(used) else None,
             groups=table.groups(rows),
             temperature=temperature,
+            task=task.name,
         )
     fitted = FittedHead(
         head=model,
@@ -180,10 +182,11 @@ def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:
     """Return the head with its metrics on the train and validation rows."""
     metrics = {}
     # A training row is its own nearest neighbour: its votes would say nothing, and take long.
-    for split in ("validation",) if fitted.head.scores_are_probabilities else ("train", "validation"):
+    model = fitted.head
+    for split in ("validation",) if model.scores_are_probabilities else ("train", "validation"):
         if len(rows := table.rows(split)):
             with table.named():
-                found = estimates_of(fitted.outcomes(table.stream(rows), table.y[rows]))
+                found = model.task_.estimates(fitted.outcomes(table.stream(rows), table.y[rows]))
             metrics[split] = {name: each.value for name, each in found.items()}
     return replace(fitted, metrics=metrics)
 
@@ -199,11 +202,8 @@ def check_train(table: FeatureTable, rows: Labels) -> None:
         raise HeadError(f"{table.path}: no train rows to fit a head on; its splits: {counts or 'none'}")
     if (named := len(table.class_names)) > MOST_CLASSES:
         raise HeadError(f"{table.path}: {named:,} classes, and a head takes at most {MOST_CLASSES:,}: extract fewer")
-    classes = np.unique(table.y[rows])
-    if len(classes) < 2:
-        raise HeadError(
-            f"{table.path}: all train rows are of class {table.class_names[classes[0]]!r}: a head needs two classes"
-        )
+    with table.named():
+        TASKS[table.task].check(table.y[rows], table.class_names)
 
 
 def library_versions() -> dict[str, str]:

@@ -4,7 +4,6 @@ The texts in them are printable already, see :func:`heads.console.terminal.show`
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +160,19 @@ def fit(fitted: dict[str, Any]) -> str:
 
 def probe(rows: list[dict[str, Any]]) -> str:
     """For ``featurestore probe``."""
-    heading = ["backbone", "tap", "accuracy", "macro F1", "width", "GFLOPs", "images/s", "seconds", "file"]
-    keys = ["backbone", "tap", "accuracy", "macro_f1", "width", "gflops", "images_per_second", "seconds", "file"]
-    return table(heading, [["?" if row[key] is None else row[key] for key in keys] for row in rows])
+    fixed = ["backbone", "tap", "width", "gflops", "images_per_second", "seconds", "file"]
+    from heads.tasks.registry import METRICS
+
+    metrics = [name for name in rows[0] if name in METRICS][:_PROBED]
+    keys = [*fixed[:2], *metrics, *fixed[2:]]
+    named = {"gflops": "GFLOPs", "images_per_second": "images/s", "macro_f1": "macro F1"}
+    heading = [named.get(key, key.replace("_", " ")) for key in keys]
+    return table(heading, [["?" if row.get(key) is None else row[key] for key in keys] for row in rows])
 
 
-_LISTED = 15
+_PROBED = 3
+"""Metrics of a tap that are printed."""
+LISTED = 15
 """Trials of a sweep that are printed; its folder holds them all. Also the classes that are printed of thousands."""
 
 
@@ -174,6 +180,11 @@ def _seen(trial: dict[str, Any], trials: list[dict[str, Any]]) -> str:
     """Say how many rows a head of a sweep has seen, see :mod:`heads.search.halving`."""
     one_fold = trial["part"] and trial["rows"] == max(each["rows"] for each in trials)
     return f"{trial['rows']:,}{', one fold' * one_fold}"
+
+
+def times(measured: int) -> str:
+    """Say how often test rows were measured: heads that are chosen by them look better there than elsewhere."""
+    return "measured once" if measured == 1 else f"measured {measured} times: each choice by it makes it too good"
 
 
 def sweep(found: dict[str, Any]) -> str:
@@ -196,7 +207,7 @@ def sweep(found: dict[str, Any]) -> str:
                   and trial["features"] == winner["features"])  # fmt: skip
     rows = []
     for i, trial in enumerate(trials):
-        if i < _LISTED or i == chosen:
+        if i < LISTED or i == chosen:
             cells = ["*" if i == chosen else i + 1, *([trial["features"]] if several else []), design(trial["design"])]
             values = [trial["mean"], trial["error"]] if trial["scores"] else ["-", "-"]
             values += [_seen(trial, trials)] if halved else []
@@ -208,12 +219,14 @@ def sweep(found: dict[str, Any]) -> str:
     if found["calibration"]:
         how = "calibrated {log_loss_after:.3f} (temperature {temperature:.2f})"
         if found["calibration"]["temperature"] == 1:
-            how = "which no temperature makes better"
+            better = found["calibration"]["log_loss_after"] < found["calibration"]["log_loss_before"]
+            how = "calibrated {log_loss_after:.3f}" if better else "which no temperature makes better"
         lines.append(f"log loss on held-out rows: {{log_loss_before:.3f}}, {how}".format(**found["calibration"]))
-    if found["test"]:
-        low, high = found["test"]["intervals"]["accuracy"]
-        how_often = times(found["test"].get("measured", 1))
-        lines.append(f"test accuracy {found['test']['accuracy']:.3f} ({low:.3f} – {high:.3f}), {how_often}")
+    if test := found["test"]:
+        name = "accuracy" if "accuracy" in test else metric
+        bounds = " – ".join(f"{bound:.3f}" for bound in test["intervals"].get(name, ())) or "too few rows"
+        value = f"{test[name]:.3f}" if name in test else "unknown"
+        lines.append(f"test {name.replace('_', ' ')} {value} ({bounds}), {times(test.get('measured', 1))}")
     if together := found.get("ensemble"):
         lines.append(f"mean of the {len(together['members'])} best: accuracy {together['accuracy']:.3f}, "
                      f"log loss {together['log_loss']:.3f} on held-out rows")  # fmt: skip
@@ -243,85 +256,6 @@ def _value(value: Any) -> str:
             return f"{value:.3g}"
         case _:
             return str(value)
-
-
-def seen(how: str) -> str:
-    """Say in a sentence that a head knows the rows that it is measured on; see :mod:`heads.storage.record`."""
-    from heads.storage.record import FITTED
-
-    if how == FITTED:
-        return "The head was fitted on these rows."
-    return "The head was chosen, or stopped, by these rows."
-
-
-def times(measured: int) -> str:
-    """Say how often test rows were measured: heads that are chosen by them look better there than elsewhere."""
-    return "measured once" if measured == 1 else f"measured {measured} times: each choice by it makes it too good"
-
-
-def evaluation(found: dict[str, Any]) -> str:
-    """For ``featurestore evaluate``."""
-    metrics = [[name, found[name], *found["intervals"][name]] for name in found["intervals"]]
-    metrics += [[name, found[name], reason, ""] for name, reason in found.get("without_interval", {}).items()]
-    classes = [[c["class"], c["precision"], c["recall"], c["f1"], c["support"]] for c in found["per_class"]]
-    about = []
-    if how := found.get("seen"):
-        about.append(f"note: {seen(how)} These figures say little about other images.")
-    if left_out := found.get("left_out"):
-        about.append(f"note: {left_out} {found['split']} rows are left out: the head was fitted on them")
-    if groups := found.get("groups"):
-        about.append(f"the rows are of {groups:,} groups, and intervals as wide as that makes them")
-    if measured := found.get("measured"):
-        about.append(f"these rows were {times(measured)}")
-    remarks = [f"note: {note}" for note in found.get("shift", [])] + threshold(found)
-    return "\n\n".join([
-        *(["\n".join(about)] if about else []),
-        table([f"{found['split']} ({found['rows']} rows)", "value", "95 % from", "to"], metrics),
-        *([table(["class", "precision", "recall", "f1", "rows"], classes), _matrix(found)]
-          if "confusion_matrix" in found else [_worst(classes), *_mistakes(found)]),
-        *(["\n".join(remarks)] if remarks else []),
-    ])  # fmt: skip
-
-
-def _matrix(found: dict[str, Any]) -> str:
-    names = [c["class"] for c in found["per_class"]]
-    rows = [[name, *row] for name, row in zip(names, found["confusion_matrix"], strict=True)]
-    return "rows: true class, columns: predicted class\n" + table(["", *names], rows)
-
-
-def _worst(classes: list[list[Any]]) -> str:
-    """Write the worst classes, where there are thousands."""
-    known = sorted((row for row in classes if row[-1]), key=lambda row: (row[2], row[0]))
-    shown = table(["class", "precision", "recall", "f1", "rows"], known[:_LISTED])
-    return f"{shown}\n… the worst of {len(known):,} classes that have rows, of {len(classes):,} in all (see --json)"
-
-
-def _mistakes(found: dict[str, Any]) -> list[str]:
-    """Write the most frequent mistakes, where a matrix would have thousands of rows."""
-    shown = [[pair["class"], pair["predicted"], pair["rows"]] for pair in found.get("confused", [])[:_LISTED]]
-    title = f"the most frequent mistakes (a matrix of {len(found['per_class']):,} classes is left out)"
-    return [f"{title}\n{table(['true class', 'predicted as', 'rows'], shown)}"] if shown else []
-
-
-def threshold(found: dict[str, Any]) -> list[str]:
-    """Say from which probability on two classes are best told apart; say nothing where 0.5 is as good."""
-    best = found.get("threshold") or {}
-    name = found["per_class"][1]["class"] if best else ""
-    lines = [
-        f"{metric.replace('_', ' ')} would be {best[metric]['value']:.3f} and not {best[metric]['at_half']:.3f} "
-        f"if rows were {name} from a probability of {_probability(best[metric]['log_odds'])} on, and not of 0.5"
-        for metric in ("accuracy", "balanced_accuracy")
-        if best and best[metric]["value"] > best[metric]["at_half"]
-    ]
-    return lines + (["these thresholds were chosen on the same rows: on others they are worth less"] if lines else [])
-
-
-def _probability(log_odds: float) -> str:
-    """Write a probability, given as its log-odds, so that one next to 0 or 1 keeps its digits."""
-    below = 1 / (1 + math.exp(abs(log_odds)))
-    if below >= 0.001:
-        return f"{1 / (1 + math.exp(-log_odds)):.3f}"
-    return f"{below:.1e}" if log_odds < 0 else f"1 - {below:.1e}"
 
 
 def report(found: dict[str, Any]) -> str:

@@ -1,25 +1,24 @@
 """Measure how good a head is on rows that it was not fitted on, with NumPy alone."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from featurestore.errors import HeadError, StoreError, suggest
+from featurestore.errors import HeadError, StoreError
 from featurestore.store.file_format import TABULAR
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.system.results import Result
 from heads.evaluation.alike import grouped_by_likeness
 from heads.feature_table import FeatureTable
 from heads.kinds.base import MODEL, WEIGHTS, too_large
-from heads.metrics.clustered import clustered, recall_effects, share_interval
-from heads.metrics.estimates import TOO_FEW, mcnemar, sign_flips, wilson
-from heads.metrics.outcomes import Confusion, Outcomes
+from heads.metrics.estimates import mcnemar, sign_flips
+from heads.metrics.evaluation import Evaluated, Evaluation
 from heads.metrics.shift import best_threshold, differences
 from heads.storage.record import CHOSEN, FITTED, note_measured
 from heads.storage.saved_head import FittedHead, load_head
@@ -31,124 +30,6 @@ _TAILS = (2.5, 97.5)
 
 _COPIES = 2
 """While a head is loaded, its file and its arrays are in memory."""
-_FEW_GROUPS = "too few groups"
-TABLED, _PAIRS = 1000, 100
-"""Most classes of which a confusion matrix is given; pairs of classes that are named instead of a larger one."""
-
-
-@dataclass(frozen=True, repr=False)
-class Evaluation(Result):
-    """Metrics of one head on one set of rows, as scikit-learn defines them.
-
-    Attributes:
-        split: name of the split that the rows are of.
-        rows: how many rows were measured.
-        accuracy: share of rows whose most probable class is the true one.
-        balanced_accuracy: mean recall of the classes that occur.
-        macro_f1: mean F1 of the classes that occur, as true or as predicted class.
-        log_loss: mean negative natural logarithm of the true class's probability.
-        roc_auc: area under the ROC curve; None unless there are two classes, and rows of both.
-        intervals: metric -> bounds of its 95 % interval, see :mod:`heads.metrics.estimates`.
-        confusion_matrix: rows of class i that were predicted as class j, at [i][j]; None of more than :data:`TABLED`
-            classes.
-        per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (95 %, Wilson's) if
-            it has rows, of enough groups. A share of nothing is 0.
-        seen: what the head had done with these rows before, :data:`heads.storage.record.FITTED` or
-            :data:`heads.storage.record.CHOSEN`: the metrics then say little about other rows, and have no intervals;
-            None for rows that are new to it.
-        left_out: rows of the split that are not among these, since the head was fitted on them.
-        measured: how often a head of its folder was measured on these test rows, this time included.
-        groups: number of groups that the rows are of, if the source told; intervals are wider then, see
-            :mod:`heads.metrics.clustered`.
-        without_interval: metric -> why it has no interval, such as "too few rows".
-        shift: how the rows differ from those that the head was fitted on, see :func:`heads.metrics.shift.differences`.
-        threshold: with two classes, where to part them, see :func:`heads.metrics.shift.best_threshold`.
-        confused: of more than :data:`TABLED` classes, the most frequent mistakes: ``class``, ``predicted``, ``rows``.
-    """
-
-    split: str
-    rows: int
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
-    log_loss: float
-    roc_auc: float | None
-    intervals: dict[str, list[float]]
-    confusion_matrix: list[list[int]] | None
-    per_class: list[dict[str, Any]]
-    without_interval: dict[str, str] = field(default_factory=dict)
-    shift: list[str] = field(default_factory=list)
-    threshold: dict[str, Any] | None = None
-    seen: str | None = None
-    left_out: int | None = None
-    measured: int | None = None
-    groups: int | None = None
-    confused: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without ``roc_auc`` and the fields below ``per_class`` where these are empty."""
-        values = super().to_dict()
-        return {name: value for name, value in values.items() if value is not None and (value or name in _ALWAYS)}
-
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics that are one number, by name."""
-        return {name: value for name, value in self.to_dict().items() if isinstance(value, float)}
-
-
-_ALWAYS = frozenset(f.name for f in fields(Evaluation) if f.default is f.default_factory)
-"""Fields without a default."""
-
-
-def measure(
-    y: ArrayLike, proba: ArrayLike, class_names: Sequence[str], *, split: str = "", groups: ArrayLike | None = None
-) -> Evaluation:
-    """Measure predicted probabilities, with 95 % intervals.
-
-    Args:
-        y: true classes, int (N,), N > 0, indices into `class_names`.
-        proba: probabilities, float (N, len(class_names)).
-        class_names: all classes, at least two.
-        split: name of the split that the rows are of.
-        groups: which rows belong together, such as patients (N,); intervals are wider then, see
-            :mod:`heads.metrics.clustered`. By default each row is its own.
-
-    Example:
-        >>> found = measure([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], ["cat", "dog"])
-        >>> round(found.accuracy, 3), found.confusion_matrix
-        (0.667, [[1, 0], [1, 1]])
-    """
-    numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    return measure_outcomes(Outcomes.of(np.asarray(y, np.intp), np.asarray(proba)), class_names, split, numbers)
-
-
-def measure_outcomes(
-    outcomes: Outcomes, class_names: Sequence[str], split: str, groups: NDArray[np.intp] | None = None
-) -> Evaluation:
-    """Measure probabilities as :func:`measure` does, from what was counted of them."""
-    found, confusion = clustered(outcomes, groups), Confusion.of(outcomes)
-    counts = (each.tolist() for each in (confusion.hits, confusion.support, confusion.answered))
-    per_class = zip(class_names, *counts, recall_effects(outcomes, groups), strict=True)
-    tabled = len(class_names) <= TABLED
-    return Evaluation(
-        split=split,
-        rows=len(outcomes.y),
-        accuracy=found["accuracy"].value,
-        balanced_accuracy=found["balanced_accuracy"].value,
-        macro_f1=found["macro_f1"].value,
-        log_loss=found["log_loss"].value,
-        roc_auc=found["roc_auc"].value if "roc_auc" in found else None,
-        intervals={name: list(each.interval) for name, each in found.items() if each.interval},
-        confusion_matrix=confusion.matrix().tolist() if tabled else None,
-        per_class=[_class_metrics(*row) for row in per_class],
-        groups=None if groups is None else len(np.unique(groups)),
-        without_interval={
-            name: TOO_FEW if groups is None else _FEW_GROUPS for name, each in found.items() if not each.interval
-        },
-        confused=[
-            {"class": class_names[true], "predicted": class_names[predicted], "rows": rows}
-            for true, predicted, rows in (() if tabled else confusion.mistakes(_PAIRS))
-        ],
-    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -225,7 +106,7 @@ def evaluate(
     max_memory: int | None = None,
     group_near_duplicates: float | None = None,
     note: Callable[[str], None] | None = None,
-) -> Evaluation:
+) -> Evaluated:
     """Measure a saved head on one split of a feature file. Classes are matched by name.
 
     Rows that the head was fitted on are left out. Where all rows of the split are such, they are measured, and marked.
@@ -278,11 +159,11 @@ class Answers:
     table: FeatureTable
     split: str
     rows: NDArray[np.intp]
-    outcomes: Outcomes
+    outcomes: Any
     seen: str | None = None
     left_out: int = 0
 
-    def measured(self, folder: Path | None) -> Evaluation:
+    def measured(self, folder: Path | None) -> Evaluated:
         """Measure these answers, and add the remarks on their rows.
 
         Args:
@@ -290,7 +171,8 @@ class Answers:
         """
         names = self.fitted.class_names
         groups = self.table.groups(self.rows) if self.table.grouped else None
-        found, outcomes = measure_outcomes(self.outcomes, names, self.split, groups), self.outcomes
+        task, link, outcomes = self.fitted.head.task_, self.fitted.head.link_, self.outcomes
+        found = task.measure(outcomes, names, self.split, groups, link)
         if self.seen:
             how = f"{self.seen} {'on' if self.seen == FITTED else 'by'} these"
             why = dict.fromkeys((*found.intervals, *found.without_interval), how)
@@ -298,16 +180,19 @@ class Answers:
         counted = None
         if folder and self.split == "test":
             counted = note_measured(folder, self.split, self.table.digests[self.rows].tolist())
+        found = replace(found, left_out=self.left_out or None, measured=counted)
+        if not isinstance(found, Evaluation):  # the remarks below are on classes
+            return found
         reference = self.fitted.record and self.fitted.record.reference
         return replace(
-            found, left_out=self.left_out or None, measured=counted,
+            found,
             threshold=best_threshold(outcomes.y, outcomes.two_columns) if outcomes.classes == 2 else None,
             shift=differences(reference, outcomes, names) if reference else [],
-        )  # fmt: skip
+        )
 
-    def uncalibrated(self) -> Outcomes | None:
+    def uncalibrated(self) -> Any:
         """Return `outcomes` without the head's temperature; None where it has none."""
-        if self.fitted.head.temperature_ == 1:
+        if self.fitted.head.temperature_ == 1 or self.fitted.head.link_ is not None:
             return None
         head = copy(self.fitted.head)
         head.temperature_ = 1.0
@@ -327,7 +212,8 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
     if new.any():
         rows, before = rows[new], before[new]
         seen = CHOSEN if (before == CHOSEN).any() else None
-    labels = known_classes(fitted, table.class_names, table.path)[table.y[rows]]
+    fitted.check_task(table)
+    labels = fitted.head.task_.aligned(table.y[rows], table.class_names, fitted.class_names, table.path)
     with table.named():
         outcomes = fitted.outcomes(table.stream(rows), labels)
     return Answers(fitted, table, split, rows, outcomes, seen, int((~new).sum()) if new.any() else 0)
@@ -351,29 +237,3 @@ def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTa
         fitted.check_columns(Path(path), with_numbers[0].columns if with_numbers else ())
         sources.append((with_numbers[0], TABULAR))
     return FeatureTable(stores[0].path if len(stores) == 1 else Path(path), sources)
-
-
-def known_classes(fitted: FittedHead, names: Sequence[str], where: Path | str) -> NDArray[np.intp]:
-    """Return the number that the head has for each class of `where`.
-
-    Raises:
-        HeadError: it does not know one of them.
-    """
-    known = {name: i for i, name in enumerate(fitted.class_names)}
-    for name in names:
-        if name not in known:
-            raise HeadError(f"{where}: the head does not know class {name!r}: {suggest(name, known)}")
-    return np.array([known[name] for name in names], np.intp)
-
-
-def _class_metrics(name: str, hits: int, support: int, predicted: int, effect: float) -> dict[str, Any]:
-    found = {
-        "class": name,
-        "precision": hits / max(predicted, 1),
-        "recall": hits / max(support, 1),
-        "f1": 2 * hits / max(support + predicted, 1),
-        "support": support,
-    }
-    if not support or not np.isfinite(effect):
-        return found
-    return found | {"recall_interval": list(share_interval(hits / support, wilson(hits, support), effect))}

@@ -27,7 +27,7 @@ from featurestore.store.lock import store_lock
 from featurestore.system.files import replacing_files, write_whole
 from featurestore.system.machine import machine_memory
 from featurestore.system.progress import Progress, reporting
-from heads.evaluation.evaluate import Evaluation, PairedDifference, known_classes, measure, paired_difference
+from heads.evaluation.evaluate import PairedDifference, paired_difference
 from heads.feature_table import Input, Labels
 from heads.finetuning.epochs import Checkpoint, Training
 from heads.finetuning.network import Array, Joined, Trunk, check_joinable
@@ -35,12 +35,14 @@ from heads.finetuning.recipe import Recipe
 from heads.finetuning.result import FineTuning, finished, recommendation
 from heads.finetuning.rows import ImageRows, Roles, from_cache, from_pixels, placed
 from heads.fit import library_versions
+from heads.metrics.evaluation import Evaluation, measure
 from heads.prediction.predictor import backbone_of
 from heads.reporting.run_folder import TUNED, TUNING
 from heads.solvers.calibration import calibrate
 from heads.solvers.scores import softmax
 from heads.storage.record import Record, note_measured
 from heads.storage.saved_head import FittedHead, check_target, load_head, save_head
+from heads.tasks.base import places
 
 CHECKPOINT, CACHE = "checkpoint.safetensors", "cache"
 """In the folder of a run, beside the files that :mod:`heads.reporting.run_folder` names."""
@@ -263,7 +265,7 @@ class _Setup:
     ) -> tuple[Evaluation, Evaluation, PairedDifference]:
         """Measure the head alone, of weights `warm`, and the trained model on the rows that judge, read here only."""
         fitted, joined, roles = self.fitted, training.joined, training.roles
-        y = known_classes(fitted, self.source.class_names, self.source.name)[training.images.labels[roles.judge]]
+        y = places(self.source.class_names, fitted.class_names, self.source.name)[training.images.labels[roles.judge]]
         proba: list[NDArray[np.float64]] = []
         for values, divisor in ((warm, 1.0), (joined.values(), temperature)):
             joined.assign(values)
@@ -308,7 +310,7 @@ def _codes(fitted: FittedHead, source: Source) -> Labels:
         HeadError: there is none.
     """
     classes = fitted.head.classes_
-    numbers = known_classes(fitted, source.class_names, source.name)
+    numbers = places(source.class_names, fitted.class_names, source.name)
     for number in numbers:
         if number not in classes:
             raise HeadError(

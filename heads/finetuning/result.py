@@ -8,7 +8,8 @@ from typing import Any
 from featurestore.errors import HeadError
 from featurestore.system.results import Result
 from heads.documents import TuningDocument
-from heads.evaluation.evaluate import Evaluation, PairedDifference
+from heads.evaluation.evaluate import PairedDifference
+from heads.metrics.evaluation import Evaluation
 from heads.reporting.run_folder import TUNING, evaluation_of, read_tuning
 from heads.storage.saved_head import reason
 

@@ -1,4 +1,4 @@
-"""The base class of all heads: it checks and standardises rows, and turns scores into labels and probabilities.
+"""The base class of all heads: it checks and standardises rows, and turns scores into answers, as its task says.
 
 A head is a scikit-learn estimator, which pipelines, searches, stacking and calibration take. But this module does not
 import scikit-learn: a fitted linear or dense head works with NumPy alone.
@@ -7,7 +7,7 @@ import scikit-learn: a fitted linear or dense head works with NumPy alone.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,12 +17,13 @@ from featurestore.system.machine import machine_memory, memory_limit
 from heads.feature_table import Floats, LabelledRows, Labels, Rows
 from heads.kinds.inputs import known_rows, not_fitted, seed_of, training_rows
 from heads.kinds.parameters import parameter
-from heads.metrics.outcomes import Outcomes, blocks
-from heads.rows import StreamedRows, followed, taken
+from heads.metrics.outcomes import blocks
+from heads.rows import Codes, StreamedRows, followed, taken
 from heads.solvers.arrays import Extent, Layers, Scaling, as_features, check_arrays, finite, standardise
-from heads.solvers.calibration import calibrate, temperature_folds
-from heads.solvers.scores import softmax
+from heads.solvers.calibration import Calibration, temperature_folds
 from heads.solvers.training import Training
+from heads.tasks.base import Link
+from heads.tasks.registry import CLASSIFICATION, TASKS, Task, task_of
 
 Views = tuple[ArrayLike | StreamedRows, ArrayLike]
 """Augmented versions of rows (M, D), and the index of the row that each of them shows (M,)."""
@@ -30,8 +31,8 @@ LossHistory = dict[str, list[float]]
 """``train`` and ``validation`` -> the log loss after each epoch."""
 Spaces = Mapping[str, Mapping[str, Any]]
 """Name of a preset -> hyperparameter -> the values that a sweep tries, as in :mod:`heads.search.space`."""
-HeldOut = tuple[NDArray[np.floating[Any]], Labels]
-"""Scores (J, C) of rows that were not fitted on, and their labels 0..C-1 (J,)."""
+HeldOut = tuple[NDArray[np.floating[Any]], Codes]
+"""Scores (J, C) of rows that were not fitted on, and what they were to be, see :mod:`heads.solvers.goals`."""
 State = dict[str, Any]
 """The parts of a fitted head by name: float32 arrays, and in an :class:`EstimatorHead` a scikit-learn estimator."""
 
@@ -66,7 +67,10 @@ def too_many_classes(extent: Extent) -> str | None:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Head:
-    """The base class of classifiers of feature rows.
+    """The base class of heads on feature rows.
+
+    A head learns one class of each row, or several labels (y of shape (N, L), each 0 or 1), or with
+    ``fit(…, task="regression")`` a number. What follows is of classes; :mod:`heads.tasks` has the others.
 
     Labels are whole numbers or texts. Columns of scores and probabilities follow ``classes_``, the labels that occur in
     the training rows: two columns for two classes. ``predict`` always gives the label of the greatest score.
@@ -77,7 +81,8 @@ class Head:
 
     Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``feature_names_in_`` (D,) where a data frame was fitted
     to, ``temperature_``, ``history_`` (log loss after each epoch on ``train`` and ``validation`` rows, of kinds that
-    have epochs), ``held_out_`` (what the temperature was fitted on, if it was), and those of the family.
+    have epochs), ``task_`` and ``link_`` (of other tasks, how scores become answers), ``held_out_`` (what the temperature
+    was fitted on, if it was), and those of the family.
 
     Example:
         >>> from heads.kinds.linear import LogisticHead
@@ -104,12 +109,17 @@ class Head:
     """Whether :meth:`_fit` takes rows that stay on disk; other kinds get them in memory."""
     weaker: ClassVar[tuple[str, int] | None] = None
     """The hyperparameter of the penalty, and 1 or -1 if greater or smaller values of it penalise less."""
+    tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
+    """Names of the tasks that the head can learn, see :data:`heads.tasks.registry.TASKS`."""
     of_several: ClassVar[bool] = False
     """Whether the head consists of other heads; a search space cannot hold such a kind."""
 
     standardize: bool = parameter(True, STANDARDIZE)
     random_state: Any = 0
     """A whole number, or as in scikit-learn None or a ``numpy.random.RandomState``, from which a number is drawn."""
+
+    task_ = CLASSIFICATION
+    link_ = cast("Link | None", None)
 
     @property
     def trusted_types(self) -> frozenset[str]:
@@ -130,6 +140,7 @@ class Head:
         views: Views | None = None,
         groups: ArrayLike | None = None,
         temperature: float | None = None,
+        task: str | None = None,
     ) -> Self:
         """Fit the head to rows X (N, D), of any float type, and labels y (N,), and return it.
 
@@ -142,15 +153,19 @@ class Head:
             groups: the number of each training row's group (N,), such as its image if an image occurs twice. Rows of
                 one group are held out together wherever the fit holds rows out.
             temperature: scores are divided by it before they become probabilities; by default it is fitted to scores
-                of rows that are held out, see :func:`heads.solvers.calibration.calibrate`.
+                of rows that are held out, see :func:`heads.solvers.calibration.calibrate`. (Of other tasks: 1.0 leaves
+                scores as the training rows tell, until :meth:`calibrate`.)
+            task: name of what is asked of a row; by default ``classification``, or ``multilabel`` if y has columns.
 
         Raises:
-            InputError: there is one class only, X holds NaN or infinity, or the lengths differ.
+            InputError: there is one class only, X holds NaN or infinity, or the lengths differ; or such a head does not
+                learn that task.
         """
+        self.task_ = task_of(y) if task is None else TASKS[task]
+        if why := self.unfit_for(self.task_):
+            raise InputError(f"{type(self).__name__}: {why}")
         features, labels = training_rows(self, X, y)
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(f"the training rows show {len(self.classes_)} class: a head needs at least two")
+        self.classes_, codes, self.link_ = self.task_.encode(labels)
         self.n_features_in_ = features.shape[1]
         self.temperature_ = 1.0
         self.history_: LossHistory = {}
@@ -173,8 +188,26 @@ class Head:
         if temperature is not None:
             self.temperature_ = temperature
         elif self.held_out_ is not None:
-            self.temperature_ = calibrate(*self.held_out_).temperature
+            self.calibrate(*self.held_out_)
         return self
+
+    def calibrate(self, scores: NDArray[np.floating[Any]], codes: Codes) -> Calibration | None:
+        """Fit how scores become answers to scores (J, K) of rows that were held out.
+
+        Args:
+            scores: of the rows.
+            codes: what they were to be, see :mod:`heads.solvers.goals`.
+
+        Returns:
+            The loss of the rows without and with it; None where there is nothing to fit.
+        """
+        link, found = self.task_.calibrated(scores, codes, self.link_, self.scores_are_probabilities)
+        self.link_, self.temperature_ = link, 1.0 if found is None else found.temperature
+        return found
+
+    def unfit_for(self, task: Task) -> str | None:
+        """Return why such a head cannot learn a task, in words that follow a colon; None if it can."""
+        return None if task.name in self.tasks else f"it does not learn {task.asks}: take another kind of head"
 
     def _with_views(self, plain: Training, views: Views) -> Training:
         """Return the plain rows followed by their views."""
@@ -193,10 +226,11 @@ class Head:
         if rows is None:
             return None
         labels = np.asarray(rows[1])
-        keep = np.isin(labels, self.classes_)
+        keep = self.task_.known(labels, self.classes_)
         if not keep.any():
             return None
-        return scaling.of(taken(known_rows(self, rows[0]), keep)), np.searchsorted(self.classes_, labels[keep])
+        codes = self.task_.codes(labels[keep], self.classes_, self.link_)
+        return scaling.of(taken(known_rows(self, rows[0]), keep)), codes
 
     def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Return the scores (N, C) of rows X (N, D), with a column for each of ``classes_``, also for two classes.
@@ -218,54 +252,73 @@ class Head:
         return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the labels (N,) of rows X (N, D); see :meth:`scores` for the errors."""
-        best = self.scores(X).argmax(axis=1)
-        return np.asarray(self.classes_[best])
+        """Return the labels (N,) of rows X (N, D); see :meth:`scores` for the errors.
+
+        Of several labels it is 0 or 1 for each (N, L), of a regression the numbers (N,).
+        """
+        if self.link_ is None:
+            return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
+        return self.task_.decided(self.outputs(X), self.classes_, self.link_)
+
+    def outputs(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return what the head says of rows X (N, D): probabilities (N, C), or numbers (N, 1).
+
+        See :meth:`scores` for the errors.
+        """
+        scores = self.scores(X)
+        if self.link_ is None and not self.scores_are_probabilities:
+            scores = scores / self.temperature_
+        return self.task_.outputs(scores, self.link_, self.scores_are_probabilities)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return probabilities (N, C) of rows X (N, D), each row with sum 1; see :meth:`scores` for the errors."""
-        scores = self.scores(X)
-        if self.scores_are_probabilities:
-            return np.asarray(scores, np.float64)
-        return softmax(scores / self.temperature_)
+        """Return probabilities (N, C) of rows X (N, D); see :meth:`scores` for the errors.
+
+        Those of classes have the sum 1 in each row, and those of several labels each mean one label.
+
+        Raises:
+            InputError: the head predicts numbers.
+        """
+        if self.task_.name == "regression":
+            raise InputError(f"{type(self).__name__} was fitted to numbers, which have no probabilities: call predict")
+        return self.outputs(X)
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the natural logarithms of the probabilities (N, C); see :meth:`scores` for the errors."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike, classes: int) -> Outcomes:
-        """Compare the probabilities of rows X (N, D) with their classes y (N,), of which there are `classes` in all.
+    def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike, classes: int) -> Any:
+        """Compare what the head says of rows X (N, D) with their answers y, of which there are `classes` in all.
 
         Classes that no training row has get probability 0. The probabilities are computed block by block, so that
         those of all rows are never in memory at once; neither are rows that stay on disk.
         """
-        width, y = len(self.classes_), np.asarray(y, np.intp)
+        width, y = len(self.classes_), np.asarray(y)
         if isinstance(X, StreamedRows):
             features: Rows = X
             width = max(width, X.shape[1] // (1 if self.streams else _READ))
         else:
             features = as_features(X)
-        return Outcomes.joined([
-            Outcomes.of(y[part], finite(self.predict_proba(features[part])), self.classes_, classes)
+        return self.task_.joined([
+            self.task_.outcomes(y[part], finite(self.outputs(features[part])), self.classes_, classes)
             for part in blocks(len(features), width)
         ])  # fmt: skip
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the accuracy on rows X (N, D) with labels y (N,), weighted by `sample_weight` (N,)."""
-        right = self.predict(X) == np.reshape(y, -1)
-        return float(np.average(right, weights=None if sample_weight is None else np.asarray(sample_weight)))
+        """Return the accuracy on rows X (N, D) with labels y (N,), weighted by `sample_weight` (N,); of numbers R²."""
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        return self.task_.score(y, self.predict(X), weights)
 
     def _fit(
         self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
-        """Fit the head to standardised rows and labels 0..C-1, and set the arrays that :meth:`shapes` names.
+        """Fit the head to standardised rows and their goals, and set the arrays that :meth:`shapes` names.
 
         Args:
             training: the rows.
             scaling: how they were standardised; :meth:`_scores` gets rows that are not.
             validation: standardised rows by which to decide when to stop.
-            folds: the fold in which each plain row is held out (N,); None if no temperature is to be fitted.
+            folds: the fold in which each plain row is held out (N,); None if nothing is to be calibrated.
 
         Returns:
             Scores of the rows that `folds` hold out, from which the temperature is fitted; None leaves it at 1.

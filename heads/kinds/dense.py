@@ -40,7 +40,8 @@ _SPACE = {
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class DenseHead(Head):
-    """Layers of ReLU units with dropout, trained by AdamW on the cross-entropy.
+    """Layers of ReLU units with dropout, trained by AdamW on the cross-entropy: of classes the softmax', of several
+    labels the sum of the sigmoids'; and of numbers on the squared error.
 
     Fewer rows than columns are trained on in their leading components, see :mod:`heads.solvers.components`.
 
@@ -61,6 +62,7 @@ class DenseHead(Head):
         "thorough": _SPACE | {"samples": 128, "input_dropout": [0.0, 0.2], "epochs": 80, "patience": 10},
     }
     stops_early = streams = True
+    tasks = frozenset({"classification", "multilabel", "regression"})
 
     hidden: tuple[int, ...] = parameter((256,), "units of each hidden layer; 0 for none", low=1, high=65_536)
     input_dropout: float = parameter(0.0, "share of features left out in each step", low=0.0, high=0.95)
@@ -97,7 +99,7 @@ class DenseHead(Head):
             raise HeadError(f"hidden={','.join(map(str, self.hidden))}: {why}")
         if validation is not None:  # of thousands of classes, only as many rows as have scores that fit in memory
             most = held_most(len(self.classes_))
-            kept = thinned(np.zeros_like(validation[1]), most, self._seed) == 0
+            kept = thinned(np.zeros(len(validation[1]), np.intp), most, self._seed) == 0
             validation = taken(validation[0], kept), validation[1][kept]
         none, basis = Scaling.none(columns), None
         if width(rows, columns) < columns:

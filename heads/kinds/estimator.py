@@ -56,7 +56,7 @@ class EstimatorHead(Head):
         for name, (kind, shape) in self._layout(given).items():
             check_array(name, given[name], kind, shape)
             setattr(model, name, np.ascontiguousarray(given[name]))
-        if not np.array_equal(model.classes_, np.arange(len(self.classes_))):
+        if self.link_ is None and not np.array_equal(model.classes_, np.arange(len(self.classes_))):
             raise ValueError("its model has other classes")
         self._complete(model, given)
         self.model_, self.scaling_ = model, Scaling(**scaling)

@@ -17,6 +17,7 @@ from featurestore.errors import HeadError, InputError
 from heads.feature_table import Rows
 from heads.rows import StreamedRows
 from heads.solvers.arrays import as_features, check_streamed
+from heads.tasks.registry import CLASSIFICATION
 
 _NUMBERS, _LABELS = "fiub", "iubU"
 """Kinds of NumPy types that need no check by scikit-learn. Labels of floats need one: they might be measures."""
@@ -35,7 +36,9 @@ def training_rows(head: Any, X: ArrayLike | StreamedRows, y: ArrayLike) -> tuple
         check_streamed(X)
         return X, np.asarray(y)
     rows, labels = _plain(X, _NUMBERS), _plain(y, _LABELS)
-    if rows is None or labels is None or labels.ndim != 1:
+    if head.task_ is not CLASSIFICATION:  # whose answers the task checks
+        rows, labels = (np.asarray(known_columns(head, X)) if rows is None else rows), np.asarray(y)
+    elif rows is None or labels is None or labels.ndim != 1:
         from sklearn.utils.multiclass import check_classification_targets
         from sklearn.utils.validation import validate_data
 
@@ -77,6 +80,14 @@ def _of_width(head: Any, features: Rows) -> Rows:
             f"(X has {width} features, but {type(head).__name__} is expecting {wanted} features as input)"
         )
     return features
+
+
+def known_columns(head: Any, X: ArrayLike) -> NDArray[Any]:
+    """Return rows that scikit-learn has to check, such as a data frame, as an array."""
+    from sklearn.utils.validation import validate_data
+
+    with _as_input_errors():
+        return np.asarray(validate_data(head, X, ensure_all_finite=False))
 
 
 def _plain(value: Any, kinds: str) -> NDArray[Any] | None:

@@ -21,6 +21,8 @@ from heads.solvers.training import Training
 class KNNHead(EstimatorHead):
     """Classifier by the vote of the nearest training rows. Its scores and its probabilities are shares of the votes.
 
+    Of several labels each has its own share; of a number the scores are the weighted mean of the nearest rows' numbers.
+
     (Cover & Hart, "Nearest neighbor pattern classification", IEEE Transactions on Information Theory 1967.)
     """
 
@@ -35,6 +37,7 @@ class KNNHead(EstimatorHead):
         },
     }
     scores_are_probabilities = True
+    tasks = frozenset({"classification", "multilabel", "regression"})
 
     n_neighbors: int = parameter(10, "rows that vote", low=1, high=1_000_000)
     metric: str = parameter("cosine", "distance between rows", choices=("cosine", "euclidean"))
@@ -43,13 +46,16 @@ class KNNHead(EstimatorHead):
     @property
     def trusted_types(self) -> frozenset[str]:
         """See :attr:`Head.trusted_types`."""
+        if self.link_ is not None:
+            return frozenset({"sklearn.neighbors._regression.KNeighborsRegressor"})
         return frozenset({"sklearn.neighbors._classification.KNeighborsClassifier"})
 
     def estimator(self) -> Any:
         """See :meth:`EstimatorHead.estimator`."""
-        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-        return KNeighborsClassifier(self.n_neighbors, weights=self.weights, metric=self.metric, algorithm="brute")
+        kind = KNeighborsClassifier if self.link_ is None else KNeighborsRegressor
+        return kind(self.n_neighbors, weights=self.weights, metric=self.metric, algorithm="brute")
 
     def obstacle(self, extent: Extent, max_memory: int | None) -> str | None:
         """See :meth:`Head.obstacle`: there must be as many training rows as vote."""
@@ -76,17 +82,18 @@ class KNNHead(EstimatorHead):
 
     def _layout(self, given: Mapping[str, Any]) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
         rows, real = len(given["_fit_X"]), np.asarray(given["_fit_X"]).dtype
-        return {
-            "classes_": (np.int64, (len(self.classes_),)),
-            "_fit_X": (np.float64 if real == np.float64 else np.float32, (rows, self.n_features_in_)),
-            "_y": (np.int64, (rows,)),
-        }
+        known = {"_fit_X": (np.float64 if real == np.float64 else np.float32, (rows, self.n_features_in_))}
+        if self.link_ is not None:
+            signs = np.asarray(given["_y"]).dtype == np.int8
+            return {**known, "_y": (np.int8 if signs else np.float32, (rows, len(self.classes_)))}
+        return {"classes_": (np.int64, (len(self.classes_),)), **known, "_y": (np.int64, (rows,))}
 
     def _complete(self, model: Any, given: Mapping[str, Any]) -> None:
         labels = model._y
-        if given["_tree"] is not None or labels.min() < 0 or labels.max() >= len(self.classes_):
+        wrong = self.link_ is None and (labels.min() < 0 or labels.max() >= len(self.classes_))
+        if given["_tree"] is not None or wrong or not np.isfinite(labels).all():
             raise ValueError("its rows are not those of its classes")
         if len(labels) < self.n_neighbors:
             raise ValueError(f"it has {len(labels)} rows, but {self.n_neighbors} are to vote")
-        model._tree, model._fit_method, model.outputs_2d_ = None, "brute", False
+        model._tree, model._fit_method, model.outputs_2d_ = None, "brute", self.link_ is not None
         model.n_features_in_, model.n_samples_fit_ = self.n_features_in_, len(labels)

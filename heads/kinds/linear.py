@@ -16,6 +16,7 @@ from heads.rows import BLOCK, StreamedRows
 from heads.solvers.arrays import Extent, Layers, Scaling
 from heads.solvers.calibration import held_most
 from heads.solvers.folds import Division
+from heads.solvers.goals import is_classes
 from heads.solvers.lbfgs import Doubles
 from heads.solvers.linear_path import (
     LOGISTIC,
@@ -33,6 +34,7 @@ from heads.solvers.linear_path import (
 from heads.solvers.ridge import bytes_of, is_faster, solve_ridge
 from heads.solvers.scores import two_columns
 from heads.solvers.training import Training
+from heads.tasks.registry import CLASSIFICATION, Task
 
 _STRENGTH = "inverse strength of the L2 penalty"
 CLASS_WEIGHT = Parameter(
@@ -62,7 +64,7 @@ class LinearHead(Head):
 
     def _take(self, coef: Floats, intercept: Floats, scaling: Scaling) -> None:
         """Set coefficients (C, D) and intercepts (C,) for standardised rows; of two classes there may be one row."""
-        if len(coef) == 1:  # as in scores.two_columns
+        if len(coef) < len(self.classes_):  # as in scores.two_columns
             sides = np.array([-0.5, 0.5], np.float32)
             coef, intercept = np.outer(sides, coef), sides * intercept
         self.coef_, self.intercept_ = scaling.fold(coef.T, intercept)
@@ -140,6 +142,11 @@ class PathHead(LinearHead):
             raise InputError(f"class_weight={self.class_weight!r}: give finite weights that are not below 0")
         return weights
 
+    def unfit_for(self, task: Task) -> str | None:
+        """See :meth:`Head.unfit_for`: only classes have weights."""
+        weighted = task is not CLASSIFICATION and self.class_weight not in (None, "none")
+        return super().unfit_for(task) or ("class_weight is of one class of each image" if weighted else None)
+
     @property
     def inverse_penalty(self) -> float:
         """The number C in the objective ``sum of losses + |W|² / 2C``."""
@@ -211,8 +218,9 @@ def problems_of(
 ) -> tuple[Loss, list[Variant]]:
     """Return the loss of heads that differ in C and class weight, and their variants: by class weight, fold, target."""
     first, classes = heads[0], division.classes
-    joint = first.joint if classes > 2 else None
-    targets = [-1] if joint else range(classes) if classes > 2 else [1]
+    joint = first.joint if classes > 2 and is_classes(division.codes) else None
+    all_targets = classes > 2 or not is_classes(division.codes)
+    targets = [-1] if joint else range(classes) if all_targets else [1]
     weighted = {str(head.class_weight): head for head in heads}
     variants = [
         Variant(fold, scaling, weights, target, first.weigh_target_only and classes > 2)
@@ -238,6 +246,7 @@ class LogisticHead(PathHead):
         },
     }
     joint, single = SOFTMAX, LOGISTIC
+    tasks = frozenset({"classification", "multilabel"})
 
     C: float = parameter(0.01, _STRENGTH, low=1e-10, high=1e10)
 
@@ -252,6 +261,7 @@ class LinearSVMHead(PathHead):
         "thorough": {"C": {"log": [1e-7, 1.0], "num": 22}, "standardize": [True, False]},
     }
     single = SQUARED_HINGE
+    tasks = frozenset({"classification", "multilabel"})
     weigh_target_only = True  # as liblinear does
 
     C: float = parameter(1e-4, _STRENGTH, low=1e-10, high=1e10)
@@ -259,7 +269,7 @@ class LinearSVMHead(PathHead):
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class RidgeHead(PathHead):
-    """Least squares to targets of 1 and -1, one class against the rest, with an L2 penalty."""
+    """Least squares with an L2 penalty: to numbers, or to targets of 1 and -1, one class or label against the rest."""
 
     spaces: ClassVar[Spaces] = {
         "quick": {"alpha": {"log": [10.0, 1e4], "num": 4}},
@@ -267,6 +277,7 @@ class RidgeHead(PathHead):
         "thorough": {"alpha": {"log": [0.1, 1e6], "num": 15}, "standardize": [True, False]},
     }
     single = SQUARED
+    tasks = frozenset({"classification", "multilabel", "regression"})
     weaker = ("alpha", -1)
 
     alpha: float = parameter(1000.0, "strength of the L2 penalty", low=1e-10, high=1e10)
@@ -293,7 +304,7 @@ def held_scores(
         for i, fold in enumerate(folds):
             held = division.fold[rows] == fold
             values = X[held] @ coef[i].T + intercept[i]
-            part[held] = two_columns(values[:, 0]) if values.shape[1] == 1 else values
+            part[held] = two_columns(values[:, 0]) if values.shape[1] < division.classes else values
         start += len(rows)
     return scores
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from featurestore.errors import FeatureStoreError
 from featurestore.store.reader import FeatureStore
-from heads.console import text
+from heads.console import evaluated
 from heads.evaluation.audit import Audit, Rates, Reliability, audit, rates, reliability
-from heads.evaluation.evaluate import Answers, Evaluation, answers
+from heads.evaluation.evaluate import Answers, answers
 from heads.feature_table import FeatureTable
+from heads.metrics.evaluation import Evaluation
 from heads.reporting.provenance import origin
 from heads.reporting.run_folder import RunFolder
 from heads.storage.saved_head import FittedHead
@@ -119,7 +120,7 @@ def _evaluation(run: RunFolder, judged: Answers) -> tuple[Evaluation, list[str]]
     if split != "test":
         notes.append(f"There are no test rows: the head is judged on the {split} rows.")
     if judged.seen:
-        notes.append(f"{text.seen(judged.seen)} The figures say little about other images.")
+        notes.append(f"{evaluated.seen(judged.seen)} The figures say little about other images.")
     if judged.left_out:
         notes.append(f"{judged.left_out} {split} rows are left out: the head was fitted on them.")
     return found, notes

@@ -14,9 +14,9 @@ from featurestore.pages import html
 from featurestore.system.files import check_writable, write_whole
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result, plain
-from heads.console import text
+from heads.console import evaluated, text
 from heads.evaluation.audit import Rates, Reliability
-from heads.evaluation.evaluate import Evaluation
+from heads.metrics.evaluation import Evaluation
 from heads.reporting.charts import Chart, draw_all
 from heads.reporting.findings import Findings, class_counts, gather
 from heads.reporting.pictures import SHOWN, show
@@ -136,7 +136,7 @@ def _write_page(
         classes=class_counts(findings.answers.table) if findings.answers else [], leaders=_leaders(run),
         several=len({trial.features for trial in run.trials}) > 1,
         halved=any(trial.part for trial in run.trials) and max(trial.rows for trial in run.trials), most=SHOWN,
-        thresholds=text.threshold(plain(findings.evaluation) or {}), head=text.design(run.fitted.to_dict()),
+        thresholds=evaluated.threshold(plain(findings.evaluation) or {}), head=text.design(run.fitted.to_dict()),
     )  # fmt: skip
 
 

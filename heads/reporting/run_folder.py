@@ -8,8 +8,8 @@ from featurestore.errors import DesignError, HeadError
 from featurestore.store.remote import Recorded
 from featurestore.system import documents
 from heads.documents import EvaluationDocument, SweepDocument, TuningDocument
-from heads.evaluation.evaluate import Evaluation
 from heads.kinds.base import LossHistory
+from heads.metrics.evaluation import Evaluation
 from heads.search.results import SUMMARY, WINNER, SweepResult
 from heads.search.trials import FILE, Trial
 from heads.storage.saved_head import HEAD, FittedHead, load_head, reason

@@ -25,6 +25,7 @@ import numpy as np
 
 from heads.kinds.design import HeadDesign, head_class
 from heads.search.trials import Key, Trial, goodness, ranked
+from heads.tasks.registry import SMALLER_IS_BETTER
 
 LEAST, EACH = 2500, 25
 """Least number of images of a part, and least number for each class."""
@@ -83,7 +84,7 @@ def promoted(now: Mapping[Key, Trial], before: Mapping[Key, Trial], metric: str,
 def _gain(trial: Trial, before: Trial | None, metric: str) -> float:
     """Return how much better a design may become at the next level, at most."""
     if before is None or not np.isfinite(before.mean):
-        return _UNKNOWN * (trial.mean if metric == "log_loss" else 1 - trial.mean)
+        return _UNKNOWN * (trial.mean if metric in SMALLER_IS_BETTER else 1 - trial.mean)
     return max(0.0, goodness(trial, metric) - goodness(before, metric))
 
 

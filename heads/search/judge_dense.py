@@ -12,14 +12,11 @@ import numpy as np
 from featurestore.system.machine import memory_limit
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
-from heads.metrics.estimates import estimates_of
-from heads.metrics.outcomes import Outcomes, blocks
 from heads.search.judging import Judged, Judging
-from heads.solvers.calibration import fit_temperature
 from heads.solvers.dense_net import Member
 from heads.solvers.dense_population import Bundle, Way, Workshop, workshop
 from heads.solvers.folds import Division
-from heads.solvers.scores import log_loss, softmax
+from heads.tasks.registry import SMALLER_IS_BETTER
 
 _FEW = 3
 """Designs up to which none is cut early."""
@@ -163,9 +160,7 @@ class _Population:
 
     def cut_worst(self, keep: float, epoch: int, why: str) -> None:
         """Cut all but a share of the designs that are not done, by how good they are expected to become."""
-        order = sorted(
-            self._going(), key=lambda design: -_expected(design, epoch, self._division, self._judging.metric)
-        )
+        order = sorted(self._going(), key=lambda design: -_expected(design, epoch, self._judging))
         for design in order[ceil(keep * len(order)) :]:
             self.cut[design[0].index] = why
 
@@ -190,7 +185,7 @@ class _Population:
         """Return how good a design is on the folds that it has seen, or on some of them."""
         fits = self.fits[index]
         parts = [fit.scores if on else None for fit, on in zip(fits, seen or [True] * len(fits), strict=True)]
-        return _goodness(parts, self._division, self._judging.metric)
+        return _goodness(parts, self._judging)
 
     def end(self) -> None:
         """Report the designs that were cut, and those for which the time was not enough."""
@@ -219,23 +214,25 @@ def _scores(parts: Sequence[Floats | None], division: Division) -> Floats:
     return scores
 
 
-def _expected(design: list[Member], epoch: int, division: Division, metric: str) -> float:
+def _expected(design: list[Member], epoch: int, judging: Judging) -> float:
     """Return how good a design is expected to become, by how good it is at a rung."""
     # A member that stopped before half of the rung's epochs has not changed since.
     halfway = [fit.earlier.get(epoch // 2, fit.scores) for fit in design]
-    now = _goodness([fit.scores for fit in design], division, metric)
-    return expected(_goodness(halfway, division, metric), now, epoch, design[0].params["epochs"])
+    now = _goodness([fit.scores for fit in design], judging)
+    return expected(_goodness(halfway, judging), now, epoch, design[0].params["epochs"])
 
 
-def _goodness(parts: Sequence[Floats | None], division: Division, metric: str) -> float:
+def _goodness(parts: Sequence[Floats | None], judging: Judging) -> float:
     """Return a metric's mean over the folds that have scores, as a trial has it; greater is better."""
+    division, metric, (task, link) = judging.division, judging.metric, judging.asked
     scores, known = _scores(parts, division), np.array([part is not None for part in parts])
     seen = known[division.fold[division.judged]]
     rows = division.judged[seen]
     scores, codes, fold = scores[seen], division.codes[rows], division.fold[rows]
-    if metric == "log_loss":
-        scores = scores / fit_temperature(scores, codes)
-        return -fmean(log_loss(scores[fold == f], codes[fold == f]) for f in np.flatnonzero(known))
-    outcomes = Outcomes.joined([Outcomes.of(codes[part], softmax(scores[part])) for part in blocks(*scores.shape)])
-    found = [estimates_of(outcomes.rows(fold == f)) for f in np.flatnonzero(known)]
-    return fmean(each[metric].value if metric in each else -inf for each in found)
+    if metric == "log_loss":  # of the other metrics none needs calibrated probabilities
+        outcomes = task.held_outcomes(scores, codes, link, are_answers=False)
+    else:
+        outcomes = task.raw_outcomes(scores, codes, link)
+    found = [task.estimates(outcomes.rows(fold == f), metric=metric) for f in np.flatnonzero(known)]
+    sign = -1 if metric in SMALLER_IS_BETTER else 1
+    return fmean(sign * each[metric].value if metric in each else -inf for each in found)

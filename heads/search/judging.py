@@ -15,6 +15,7 @@ from heads.feature_table import Floats
 from heads.kinds.base import Head
 from heads.solvers.arrays import Extent
 from heads.solvers.folds import Division
+from heads.tasks.registry import Asked
 
 
 class Judged(NamedTuple):
@@ -72,7 +73,8 @@ class Judging:
         division: the rows, and the folds that they are held out in.
         seed: of the heads.
         report: takes what came of each design.
-        metric: what designs are compared by, where that saves work: one of :data:`heads.search.trials.METRICS`.
+        metric: what designs are compared by, where that saves work: one of the task's metrics.
+        asked: what is asked of the rows.
         deadline: value of ``time.monotonic()`` from which on nothing new is begun; what is not complete by then need
             not be reported.
         max_memory: bytes to work in beside the features; None: half of the machine's.
@@ -90,6 +92,7 @@ class Judging:
     max_memory: int | None = None
     alive: Callable[[], None] = lambda: None
     falling: Callable[[Sequence[int]], bool] = lambda path: False
+    asked: Asked = Asked()
 
     @property
     def over(self) -> bool:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from featurestore.errors import HeadError
 from heads.feature_table import FeatureTable, Floats, Labels
 from heads.fit import check_train
-from heads.rows import NumericScaling, stay_on_disk
+from heads.rows import Codes, NumericScaling, stay_on_disk
 from heads.solvers.arrays import UNUSABLE, Extent, unusable
-from heads.solvers.calibration import held_most, stratified_folds, thinned
+from heads.solvers.calibration import held_most, strata_of, stratified_folds, thinned
 from heads.solvers.folds import Division, scratch
+from heads.tasks.registry import TASKS, Asked
 
 JUDGING = 2500
 """Least number of rows that judge the designs of a part, where these rows train nothing, if there are as many."""
@@ -29,13 +30,14 @@ class SweepPlan:
 
     Attributes:
         notes: sentences about rows that are left out.
-        classes: the classes that these labels stand for (C,).
+        asked: what is asked of the rows.
+        classes: the classes that the columns of scores stand for (C,).
         judged_splits: the splits that the judged rows are from.
         whole: whether these are all rows and folds that there are: no :meth:`part` of them, not :meth:`one_fold`.
     """
 
     def __init__(self, table: FeatureTable, folds: int | None, views: bool, seed: int) -> None:
-        self._table = table
+        self._table, self._task = table, TASKS[table.task]
         self.notes: list[str] = []
         splits = ("train",) if folds is None else ("train", "validation")
         rows = table.rows(*splits)
@@ -55,14 +57,16 @@ class SweepPlan:
         order = np.argsort(fold, kind="stable")
         self._source = np.concatenate([rows, len(table.y) + used])[order]
         self._image, self._fold, self._plain = image[order], fold[order], (np.arange(len(image)) < len(rows))[order]
-        labels = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])[order]
-        self.classes, self._codes = np.unique(labels, return_inverse=True)
+        answers = np.concatenate([table.y[rows], table.y[table.view_rows[used]]])
+        self.classes, codes, link = self._task.encode(answers, plain=len(rows))
+        self.asked = Asked(self._task, link)
+        self._codes = codes[order]
         self.judged_splits = ("validation",) if folds is None else ("train", "validation")
         self.whole, self._groups, self._seed = True, table.groups(rows), seed
 
     @property
-    def held_codes(self) -> Labels:
-        """Labels 0..C-1 of the rows that designs are judged on, in the order of :attr:`Division.judged` (J,)."""
+    def held_codes(self) -> Codes:
+        """What the scores of the rows that designs are judged on are to be, in the order of :attr:`Division.judged`."""
         return np.asarray(self._codes[self._plain & (self._fold >= 0)])
 
     @property
@@ -73,7 +77,7 @@ class SweepPlan:
     @property
     def extent(self) -> Extent:
         """Number of rows, columns and classes."""
-        return Extent.of(self._fold, self._table.columns, len(self.classes))
+        return Extent.of(self._fold, self._table.columns, len(self.classes))._replace(task=self._task.name)
 
     def part(self, share: float) -> "SweepPlan":
         """Return a share of the images of each class in each fold, and of those that are never held out, rounded up.
@@ -85,7 +89,7 @@ class SweepPlan:
             return self
         rows = np.flatnonzero(self._plain)
         fold, codes = np.empty(len(rows), np.intp), np.empty(len(rows), np.intp)
-        fold[self._image[rows]], codes[self._image[rows]] = self._fold[rows], self._codes[rows]
+        fold[self._image[rows]], codes[self._image[rows]] = self._fold[rows], strata_of(self._codes[rows])
         shares = np.full(len(rows), share)
         if (fold < 0).any():
             shares[fold >= 0] = min(1.0, max(share, JUDGING / (fold >= 0).sum()))
@@ -111,12 +115,12 @@ class SweepPlan:
 
     def _folds(self, rows: Labels, folds: int, seed: int) -> Labels:
         """Return the fold that each row is held out in; -1 for rows that are never held out."""
-        labels, groups = self._table.y[rows].astype(np.intp), self._table.groups(rows)
-        most = int(np.bincount(labels).max())
+        answers, groups = self._table.y[rows], self._table.groups(rows)
+        most, why = self._task.most_folds(answers)
         if not 2 <= folds <= most:
             least = f"2 to {most}" if most > 2 else "2" if most == 2 else "0"
-            raise HeadError(f"--cv {folds}: give {least}, as the largest class has {most} rows")
-        fold = stratified_folds(labels, folds, seed, groups)
+            raise HeadError(f"--cv {folds}: give {least}, as {why}")
+        fold = stratified_folds(self._task.encode(answers).codes, folds, seed, groups)
         if never := int((fold < 0).sum()):
             self.notes.append(f"{never} rows are never held out: no other images of their class would be left")
         if never == len(fold):
@@ -127,7 +131,7 @@ class SweepPlan:
         """Return the validation rows on which heads that are fitted to `rows` are judged."""
         table = self._table
         held = table.rows("validation")
-        known = np.isin(table.y[held], table.y[rows])
+        known = self._task.known(table.y[held], np.unique(table.y[rows]))
         if not known.any():
             raise HeadError(f"{table.path}: no validation rows of classes that train rows show: give --cv 5")
         if not known.all():
@@ -140,7 +144,7 @@ class SweepPlan:
 
     def _thinned(self, fold: Labels, held: Labels, trained: Labels, seed: int, others: str) -> Labels:
         """Return the folds with no more rows held out than have scores that fit in memory, see :func:`thinned`."""
-        classes = len(np.unique(self._table.y[trained]))
+        classes = self._task.width(self._table.y[trained])
         found = thinned(fold, held_most(classes), seed, self._table.groups(held))
         before, after = (int((each >= 0).sum()) for each in (fold, found))
         if after < before:

@@ -13,12 +13,11 @@ from featurestore.system.progress import Progress, reporting
 from heads.evaluation.alike import Alike, find_alike
 from heads.feature_table import FeatureTable, StoreTap, each_tap
 from heads.fit import check_train, reader_of
-from heads.kinds.linear import LogisticHead
-from heads.metrics.estimates import estimates_of
-from heads.metrics.outcomes import Outcomes
+from heads.kinds.linear import LogisticHead, RidgeHead
 from heads.search.results import ProbeResult
 from heads.solvers.arrays import Extent
 from heads.solvers.calibration import stratified_folds
+from heads.tasks.registry import SMALLER_IS_BETTER, TASKS
 
 _FOLDS = 3
 """Number of folds of the train rows, where there are no validation rows."""
@@ -66,8 +65,13 @@ def probe(
         for tap, sources in taps:
             found.append(_judge(tap, sources, groups, seed, max_memory))
             if told:
-                told("taps", len(found), len(taps), f"{tap}: accuracy {found[-1].accuracy:.3f}")
-    return sorted(found, key=lambda row: (-row.accuracy, -row.macro_f1))
+                name, value = next(iter(found[-1].metrics.items()))
+                told("taps", len(found), len(taps), f"{tap}: {name} {value:.3f}")
+    return sorted(found, key=_rank)
+
+
+def _rank(result: ProbeResult) -> tuple[float, ...]:
+    return tuple(-value for name, value in result.metrics.items() if name not in SMALLER_IS_BETTER)
 
 
 def _judge(
@@ -78,32 +82,32 @@ def _judge(
     table = table if groups is None else table.grouped_by(groups.names)
     train, validation, none = table.rows("train"), table.rows("validation"), np.arange(0)
     check_train(table, train)
+    task = TASKS[table.task]
     if len(validation):
         trials = [(train, validation)]
     else:
-        folds = stratified_folds(table.y[train].astype(np.intp), _FOLDS, seed, table.groups(train))
+        folds = stratified_folds(task.encode(table.y[train]).codes, _FOLDS, seed, table.groups(train))
         if folds.max() < 0:
             raise HeadError(f"{store.path}: too few train rows to hold some out: extract more images")
         trials = [(train[folds != i], train[folds == i]) for i in range(folds.max() + 1)]
-    head = LogisticHead(random_state=seed)
-    extent = Extent(len(train), len(train), table.columns, len(np.unique(table.y[train])))
+    head = (RidgeHead if task.name not in LogisticHead.tasks else LogisticHead)(random_state=seed)
+    extent = Extent(len(train), len(train), table.columns, task.width(table.y[train]))
     started, parts = time.perf_counter(), []
     for fitted, held in trials:
         numeric = table.scaling(fitted)
         read = reader_of(table, head, extent, max_memory, numeric)
         with table.named():
-            head.fit(read(fitted, none), table.y[fitted], temperature=1.0)
+            head.fit(read(fitted, none), table.y[fitted], temperature=1.0, task=task.name)
             parts.append(head.outcomes(table.stream(held, numeric), table.y[held], len(table.class_names)))
     seconds = time.perf_counter() - started
-    found = estimates_of(Outcomes.joined(parts))
+    found = task.estimates(task.joined(parts))
     flops = store.provenance.get("flops", {}).get(sources[0][1])
     return ProbeResult(
         file=str(store.path),
         backbone=store.spec.backbone,
         tap=tap,
         width=table.columns,
-        accuracy=found["accuracy"].value,
-        macro_f1=found["macro_f1"].value,
+        metrics={name: found[name].value for name in task.metrics if name in found},
         gflops=flops and flops / 1e9,
         images_per_second=images_per_second(store.path),
         seconds=round(seconds, 3),

@@ -59,16 +59,29 @@ def refit(
         views: fit on the augmented views of train rows too.
         max_memory: bytes that a fit may use, see :func:`heads.fit.fit_head`.
     """
+    if plan.asked.link is not None:
+        return _of_answers(table, plan, trials[0], held[0], seed=seed, views=views, max_memory=max_memory)
     codes, classes = plan.held_codes, plan.classes
     fit = partial(_fit, table, plan, seed=seed, views=views, max_memory=max_memory)
     calibrations = [_calibrated(trial.design, scores, codes) for trial, scores in zip(trials, held, strict=True)]
     fitted = [fit(trial.design, found) for trial, found in zip(trials, calibrations, strict=True)]
     if len(trials) > 1:
         return _joined(fitted, [_certain(*each) for each in zip(held, calibrations, strict=True)], codes, classes)
-    means = {name: float(np.mean(values)) for name, values in trials[0].scores.items()}
-    metrics = {HELD_OUT: {name: mean for name, mean in means.items() if np.isfinite(mean)}}
     whole = fitted[0].with_reference(*_certain(held[0], calibrations[0]), codes, classes)
-    return Refitted(replace(whole, metrics=metrics), calibrations[0])
+    return Refitted(replace(whole, metrics=_means(trials[0])), calibrations[0])
+
+
+def _of_answers(table: FeatureTable, plan: SweepPlan, trial: Trial, held: Floats, **options: Any) -> Refitted:
+    """Fit the design of a trial whose task has more than a temperature, and calibrate the head by the held-out rows."""
+    fitted = _fit(table, plan, trial.design, None, **options)
+    found = fitted.head.calibrate(held, plan.held_codes)
+    return Refitted(replace(fitted, metrics=_means(trial)), found)
+
+
+def _means(trial: Trial) -> dict[str, dict[str, float]]:
+    """Return the metrics by which a trial was chosen, as a saved head has them."""
+    means = {name: float(np.mean(values)) for name, values in trial.scores.items()}
+    return {HELD_OUT: {name: mean for name, mean in means.items() if np.isfinite(mean)}}
 
 
 def _fit(

@@ -8,8 +8,8 @@ from typing import Any
 
 from featurestore.system.results import Result
 from heads.documents import SettingsDocument, SweepDocument
-from heads.evaluation.evaluate import Evaluation
 from heads.kinds.design import HeadDesign
+from heads.metrics.evaluation import Evaluated
 from heads.search.trials import Trial, plain_design
 from heads.solvers.calibration import Calibration
 
@@ -113,12 +113,12 @@ class SweepResult(Result):
     head: Path
     ensemble: Together | None
     calibration: Calibration | None
-    test: Evaluation | None
+    test: Evaluated | None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @classmethod
-    def from_document(cls, path: Path, values: SweepDocument, test: Evaluation | None) -> "SweepResult":
+    def from_document(cls, path: Path, values: SweepDocument, test: Evaluated | None) -> "SweepResult":
         """Return the result that a ``sweep.json`` in the folder `path` holds.
 
         Args:
@@ -176,8 +176,9 @@ class SweepResult(Result):
         yield "winner", _named(self.winner.design)
         yield metric, _score(self.winner)
         if test:
-            bounds = " – ".join(f"{bound:.3f}" for bound in test.intervals.get("accuracy", ()))
-            yield "test", f"accuracy {test.accuracy:.3f} ({bounds}) of {test.rows:,} rows"
+            name = metric if metric in test.metrics() else "accuracy"
+            bounds = " – ".join(f"{bound:.3f}" for bound in test.intervals.get(name, ()))
+            yield "test", f"{name} {test.metrics()[name]:.3f} ({bounds}) of {test.rows:,} rows"
         if self.notes:
             yield "notes", repr(self.notes)
 
@@ -204,8 +205,8 @@ class ProbeResult(Result):
         backbone: name of the backbone that computed the features.
         tap: name of the features.
         width: number of columns.
-        accuracy: accuracy on the validation rows; without any, on the held-out rows of 3 folds of the train rows.
-        macro_f1: macro F1 on the same rows.
+        metrics: by name, on the validation rows; without any, on the held-out rows of 3 folds of the train rows. The
+            first one is that by which taps are ranked. In ``to_dict`` they stand among the other fields.
         gflops: billions of multiplications and additions of one image's way to the tap; None where that is not known.
         images_per_second: of the extraction, where the log beside the file tells; else None.
         seconds: duration of all fits.
@@ -215,11 +216,20 @@ class ProbeResult(Result):
     backbone: str
     tap: str
     width: int
-    accuracy: float
-    macro_f1: float
+    metrics: dict[str, float]
     gflops: float | None
     images_per_second: float | None
     seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """The accuracy, where each image has one class; else NaN."""
+        return self.metrics.get("accuracy", float("nan"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        values = super().to_dict()
+        return {**{name: value for name, value in values.items() if name != "metrics"}, **self.metrics}
 
 
 def _named(design: HeadDesign) -> str:

@@ -159,19 +159,22 @@ def scores_of(
             scores = held.get(trial)
             if scores is None:
                 division = division or opened.enter_context(plan.division(limits.max_memory, folder))
-                scores = _scores_again(trial, division, settings, limits)
+                scores = _scores_again(trial, plan, division, settings, limits)
             found.append(scores)
     return found
 
 
-def _scores_again(trial: Trial, division: Division, settings: SweepSettings, limits: Limits) -> Floats:
+def _scores_again(trial: Trial, plan: SweepPlan, division: Division, settings: SweepSettings, limits: Limits) -> Floats:
     found: list[Judged | HeadError | Left] = []
 
     def report(_: int, one: Judged | HeadError | Left) -> None:
         found.append(one)
 
     for family, batch in batches([trial.design]):
-        judge(family, batch, Judging(division, settings.seed, report, max_memory=limits.max_memory))
+        how = Judging(
+            division, settings.seed, report, metric=settings.metric, max_memory=limits.max_memory, asked=plan.asked
+        )
+        judge(family, batch, how)
     if isinstance(found[0], HeadError):
         raise found[0]
     assert isinstance(found[0], Judged)  # a path of one step does not fall
@@ -302,7 +305,7 @@ class _Rounds:
                 path = partial(self._falling, batch, known)
                 judging = Judging(
                     division, self._settings.seed, self._report(name, plan, batch, division, known),
-                    metric=self._settings.metric, alive=self._board.alive, falling=path,
+                    metric=self._settings.metric, asked=plan.asked, alive=self._board.alive, falling=path,
                     **limits.share(left)._asdict(),
                 )  # fmt: skip
                 judge(family, batch, judging)
@@ -324,7 +327,9 @@ class _Rounds:
             trial = known.get(designs[i])
             if trial is None:
                 metric, part = self._settings.metric, not plan.whole
-                trial = known[designs[i]] = judge_trial(name, designs[i], division, found, metric, part=part)
+                trial = known[designs[i]] = judge_trial(
+                    name, designs[i], division, found, metric, part=part, asked=plan.asked
+                )
                 self._log.add(trial)
                 self._board.tell()
             if isinstance(found, Judged) and not (found.cut or trial.part):

@@ -7,6 +7,7 @@ from heads.kinds.design import HeadDesign
 from heads.search.samplers import Search
 from heads.search.trials import Trial
 from heads.solvers.arrays import Extent
+from heads.tasks.registry import TASKS
 
 
 class Skipped:
@@ -57,7 +58,11 @@ class Skipped:
         for design in designs:
             head, extent = design.build(), self._extents[table]
             # The winner is fitted alone in the end.
-            why = head.obstacle(extent, self._max_memory) or head.obstacle_alone(extent, self._max_memory)
+            why = (
+                head.unfit_for(TASKS[extent.task])
+                or head.obstacle(extent, self._max_memory)
+                or head.obstacle_alone(extent, self._max_memory)
+            )
             if why and (table, design) not in self._known:
                 self._why[table, design] = design.kind, why
                 found.add(design)

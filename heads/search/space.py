@@ -184,6 +184,11 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[
     return read_space(tables, str(path))
 
 
+def of_task(space: Iterable[Entry], task: str) -> list[Entry]:
+    """Return the entries of a space whose heads can learn a task, see :attr:`heads.kinds.base.Head.tasks`."""
+    return [entry for entry in space if task in head_class(entry.kind).tasks]
+
+
 def read_space(space: Space, name: str = "space") -> list[Entry]:
     """Return the entries of a space; messages about it begin with `name`.
 

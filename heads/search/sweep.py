@@ -34,10 +34,11 @@ from heads.search.refit import refit
 from heads.search.results import SUMMARY, WINNER, SweepResult, SweepSettings
 from heads.search.rounds import JudgedSpace, judge_space, scores_of
 from heads.search.samplers import start_search
-from heads.search.space import load_space
+from heads.search.space import load_space, of_task
 from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
+from heads.tasks.registry import CLASSIFICATION, TASKS
 
 _BLOCK = 2**16
 """Rows whose identity is written down at a time."""
@@ -53,7 +54,7 @@ def sweep(
     space: str | os.PathLike[str] | None = None,
     tap: str | None = None,
     cv: int | None = None,
-    metric: str = "accuracy",
+    metric: str | None = None,
     budget: float | None = None,
     max_memory: int | None = None,
     views: bool = True,
@@ -77,7 +78,9 @@ def sweep(
         space: TOML file to use instead, see :mod:`heads.search.space`.
         tap: which features, see :func:`heads.load_features`; by default each tap by itself.
         cv: number of folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
-        metric: what to select by, one of :data:`heads.search.trials.METRICS`.
+        metric: what to select by: of one class an image ``accuracy`` (by default), ``balanced_accuracy``, ``macro_f1``,
+            ``roc_auc`` or ``log_loss``; of several labels ``average_precision`` (by default), ``roc_auc``,
+            ``micro_f1``, ``macro_f1`` or ``log_loss``; of a number ``r2`` (by default), ``mae``, ``rmse`` or ``spearman``.
         budget: seconds after which no further head is begun; families of heads take turns, the quickest ones first.
         max_memory: bytes to use, see :func:`heads.fit.fit_head`; features that take more than half of them stay on
             disk, and heads that take more are not judged.
@@ -113,10 +116,15 @@ def sweep(
         SweepResult(path='run', heads=22, winner=..., accuracy=..., test=accuracy ...)
     """
     started = time.monotonic()
-    _check(metric, ensemble, smallest, trackers)
-    folder, search = Path(out), start_search(load_space(preset, space), sampler, trials, seed)
+    _check(ensemble, smallest, trackers)
+    entries, folder = load_space(preset, space), Path(out)
     check_target(folder / WINNER)
     tables, together = _grouped(_tables(features, tap), group_near_duplicates, note)
+    task = TASKS[next(iter(tables.values())).task]
+    check_metric(metric := metric or task.metrics[0], task)
+    if ensemble > 1 and task is not CLASSIFICATION:
+        raise HeadError(f"--ensemble takes heads of one class an image together, not of {task.asks}: leave it out")
+    search = start_search(entries if space else of_task(entries, task.name), sampler, trials, seed)
     settings = SweepSettings(
         features=_identity(tables), space=Path(space).name if space else preset,
         cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,
@@ -148,9 +156,8 @@ def sweep(
     return result
 
 
-def _check(metric: str, ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:
+def _check(ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:
     """Check the options of a sweep, before anything is begun."""
-    check_metric(metric)
     if ensemble < 1:
         raise HeadError(f"--ensemble {ensemble}: give 1 or more heads to take together")
     if ensemble > 1 and smallest:
@@ -161,7 +168,7 @@ def _check(metric: str, ensemble: int, smallest: bool, trackers: Sequence[str]) 
 
 def _check_classes(metric: str, plans: Mapping[str, SweepPlan]) -> None:
     classes = max(len(plan.classes) for plan in plans.values())
-    if metric == "roc_auc" and classes > 2:
+    if metric == "roc_auc" and classes > 2 and next(iter(plans.values())).asked.task is CLASSIFICATION:
         raise HeadError(f"roc_auc is of two classes, not {classes}: give another --metric")
 
 
@@ -192,7 +199,7 @@ def _folds(table: FeatureTable) -> int | None:
     """Return the number of folds that suits the rows of a table; None to judge on its validation rows."""
     if len(table.rows("validation")) >= FEW:
         return None
-    most = int(np.bincount(table.y[table.rows("train", "validation")]).max(initial=0))
+    most, _ = TASKS[table.task].most_folds(table.y[table.rows("train", "validation")])
     return min(DEFAULT_FOLDS, most) if most > 1 else None
 
 
@@ -233,4 +240,5 @@ def _identity(tables: dict[str, FeatureTable]) -> str:
             digest.update(("[" if i == 0 else ", ").encode() + json.dumps(texts)[1:-1].encode())
         digest.update(b"], ")
     digest.update(f"{json.dumps(first.class_names)}]]".encode())
+    digest.update(b"" if first.task == CLASSIFICATION.name else first.task.encode())
     return digest.hexdigest()[:16]

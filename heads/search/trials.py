@@ -6,31 +6,24 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from featurestore.errors import DesignError, HeadError, suggest
 from featurestore.system.documents import LIMIT, parse
 from featurestore.system.files import check_regular, locked, why, write_error
-from heads.choices import Metric
 from heads.documents import LogDocument, TrialDocument
-from heads.feature_table import Floats, Labels
 from heads.kinds.design import HeadDesign, head_class
-from heads.metrics.clustered import clustered
-from heads.metrics.estimates import estimates_of
-from heads.metrics.outcomes import Outcomes, blocks
 from heads.search.judging import Judged, Left
 from heads.solvers.arrays import Extent
-from heads.solvers.calibration import fit_temperature, stratified_folds
+from heads.solvers.calibration import stratified_folds
 from heads.solvers.folds import Division
-from heads.solvers.scores import softmax
+from heads.tasks.registry import METRICS, SMALLER_IS_BETTER, Asked, Task
 
 FILE = "trials.jsonl"
 
-METRICS: tuple[str, ...] = get_args(Metric)
-"""The metrics that a sweep can select by; of the last one smaller values are better, of the others greater ones."""
-
+ONE_CLASS = Asked()
 Key = tuple[str, HeadDesign]
 """Identifies a trial of a sweep: the name of its table of features, and its design."""
 
@@ -129,16 +122,6 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
     return [_or_nan(value) for value in values]
 
 
-def held_outcomes(design: HeadDesign, scores: Floats, codes: Labels) -> Outcomes:
-    """Compare scores (J, C) of held-out rows with their labels, as probabilities of one temperature."""
-    if head_class(design.kind).scores_are_probabilities:
-        return Outcomes.of(codes, scores)
-    temperature = fit_temperature(scores, codes)
-    return Outcomes.joined([
-        Outcomes.of(codes[part], softmax(scores[part] / temperature)) for part in blocks(*scores.shape)
-    ])  # fmt: skip
-
-
 def judge_trial(
     features: str,
     design: HeadDesign,
@@ -147,17 +130,21 @@ def judge_trial(
     metric: str,
     *,
     part: bool = False,
+    asked: Asked = ONE_CLASS,
 ) -> Trial:
     """Return the trial of a design, from its scores on held-out rows, or from why there are none.
 
     Args:
         features: name of the table.
         design: the design.
+        asked: the task, and whether the division holds all rows.
         division: the rows.
         judged: the scores; or the error with which the design could not be fitted, or why it was left out.
         metric: the sweep's.
         part: whether the division holds a part of the rows.
+        asked: what is asked of the rows.
     """
+    task = asked.task
     rows = int(division.plain.sum())
     if not isinstance(judged, Judged):  # the others can still win; the table says why this one cannot
         why = judged.why if isinstance(judged, Left) else f"error: {judged}"
@@ -166,17 +153,18 @@ def judge_trial(
     held = division.judged[seen]
     codes, fold = division.codes[held], division.fold[held]
     groups = None if division.groups is None else division.groups[division.image[held]]
-    outcomes = held_outcomes(design, judged.scores[seen], codes)
+    are_answers = head_class(design.kind).scores_are_probabilities
+    outcomes = task.held_outcomes(judged.scores[seen], codes, asked.link, are_answers)
 
     def metrics(rows: Any) -> dict[str, float]:
-        return {name: each.value for name, each in estimates_of(outcomes.rows(rows)).items()}
+        return {name: each.value for name, each in task.estimates(outcomes.rows(rows), metric=metric).items()}
 
     each = [metrics(fold == f) for f in np.unique(fold)]
-    kept = [m for m in METRICS if any(m in one for one in each)]
+    kept = [m for m in task.metrics if any(m in one for one in each)]
     scores = {m: [one.get(m, float("nan")) for one in each] for m in dict.fromkeys([*kept, metric])}
     values, parts = np.array(scores[metric]), scores[metric]
     if len(values) == 1:
-        whole = clustered(outcomes, groups)
+        whole = task.estimates(outcomes, groups, metric)
         error = whole[metric].error if metric in whole else float("nan")
     else:
         error = values.std(ddof=1) / np.sqrt(len(values))
@@ -258,8 +246,8 @@ def ranked(trials: Iterable[Trial], metric: str) -> list[Trial]:
 
 
 def goodness(trial: Trial, metric: str) -> float:
-    """Return the metric's mean, negative for log loss, so that greater is better; NaN if the design was not fitted."""
-    return -trial.mean if metric == "log_loss" else trial.mean
+    """Return the metric's mean, negative for losses, so that greater is better; NaN if the design was not fitted."""
+    return -trial.mean if metric in SMALLER_IS_BETTER else trial.mean
 
 
 class TrialLog:
@@ -355,11 +343,13 @@ class TrialLog:
         self._opened.close()
 
 
-def check_metric(metric: str) -> None:
+def check_metric(metric: str, task: Task) -> None:
     """Check that a sweep can select by a metric.
 
     Raises:
-        HeadError: there is no such metric.
+        HeadError: there is no such metric, or none of the task.
     """
     if metric not in METRICS:
         raise HeadError(f"unknown metric {metric!r}: {suggest(metric, METRICS)}")
+    if metric not in task.metrics:
+        raise HeadError(f"--metric {metric}: {task.asks} ({task.name}) is measured by {', '.join(task.metrics)}")

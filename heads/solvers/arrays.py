@@ -57,6 +57,7 @@ class Extent(NamedTuple):
         columns: the number of features D.
         classes: the number of classes C.
         folds: the number of folds that are fitted side by side.
+        task: what is asked of a row, see :data:`heads.tasks.registry.TASKS`.
     """
 
     rows: int
@@ -64,6 +65,7 @@ class Extent(NamedTuple):
     columns: int
     classes: int
     folds: int = 1
+    task: str = "classification"
 
     @classmethod
     def of(cls, fold: Labels, columns: int, classes: int) -> "Extent":

@@ -38,8 +38,7 @@ def stratified_folds(labels: Codes, folds: int, seed: int, groups: Labels | None
     """
     if labels.ndim == 2 and labels.dtype == np.int8:
         return iterative_parts((labels > 0).astype(np.uint8), np.full(folds, 1 / folds), groups, seed)
-    if labels.ndim == 2:
-        labels = _ranges(labels[:, 0])
+    labels = strata_of(labels)
     rng = np.random.default_rng(seed)
     codes = np.unique(labels, return_inverse=True)[1]
     groups = np.arange(len(codes)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -67,8 +66,14 @@ def stratified_folds(labels: Codes, folds: int, seed: int, groups: Labels | None
     return np.where(numbers < 0, -1, np.searchsorted(used, numbers))
 
 
-def _ranges(numbers: NDArray[np.floating[Any]]) -> Labels:
-    """Return in which tenth of all numbers each is (N,)."""
+def strata_of(codes: Codes) -> Labels:
+    """Return the stratum of each row (N,): its class, the rarest of its labels, or the tenth that its number is in."""
+    if codes.ndim == 1:
+        return codes
+    if codes.dtype == np.int8:
+        rank = np.argsort(np.argsort((codes > 0).sum(axis=0), kind="stable"))
+        return np.where(codes > 0, rank, len(rank)).min(axis=1)
+    numbers = codes[:, 0]
     return np.searchsorted(np.quantile(numbers, np.arange(1, 10) / 10), numbers, "right")
 
 

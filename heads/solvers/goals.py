@@ -1,8 +1,8 @@
 """What the scores of a fit are to be. The form of the codes of its rows tells, and nothing else does:
 
-- whole numbers (N,): classes 0..C-1. There is a score for each class, and the loss is the cross-entropy of their softmax.
-- int8 (N, K): labels, 1 for a row that has one and -1 for one that has not. Each has a score, its log-odds, and the loss
-  is the sum of their cross-entropies.
+- whole numbers (N,): classes 0..C-1. Each has a score, and the loss is the cross-entropy of their softmax.
+- int8 (N, K): labels, 1 for a row that has one and -1 for one that has not. Each has a score, its log-odds, and the
+  loss is the sum of their cross-entropies.
 - float32 (N, K): numbers, each with a score that is to be equal to it. The loss is half the square of the difference.
 """
 
@@ -55,7 +55,7 @@ def goal_of(codes: Codes) -> Goal:
 
 
 def mean_loss(scores: NDArray[np.floating[Any]], codes: Codes) -> float:
-    """Return the mean loss of rows by their scores (N, K): of classes and labels the log loss, in natural logarithms."""
+    """Return the mean loss of rows by their scores (N, K): of classes and labels the log loss, in nats."""
     return float(goal_of(codes).losses(scores, codes).mean())
 
 

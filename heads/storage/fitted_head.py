@@ -17,16 +17,16 @@ from featurestore.system.results import Result
 from heads.feature_table import FeatureTable, Input
 from heads.kinds.base import Head
 from heads.kinds.design import HeadDesign
-from heads.metrics.outcomes import Outcomes
 from heads.metrics.shift import Reference
 from heads.rows import StreamedRows
 from heads.solvers.arrays import finite
 from heads.storage.numeric_input import NumericInput, names_of, scaling_of
 from heads.storage.record import Record
+from heads.tasks.registry import TASKS
 
 FORMAT = "featurestore-head"
-FORMAT_VERSION, NUMERIC = 2, 2
-"""The newest version, and that from which on heads take numeric columns."""
+FORMAT_VERSION, NUMERIC, ASKED = 3, 2, 3
+"""The newest version, that from which on heads take numeric columns, and that of heads of other tasks than classes."""
 
 PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
 """Fields of a FittedHead that are plain JSON types."""
@@ -39,7 +39,8 @@ _NAMED, _SHOWN_NAMES = 8, 70
 class FittedHead(Result):
     """A fitted head with all that is needed to use it on other features of the same extraction.
 
-    It predicts as scikit-learn's classifiers do; its labels are the names of the classes.
+    It predicts as scikit-learn's classifiers do; its labels are the names of the classes. A head of several labels, or
+    of a number, predicts as they do too: 0 or 1 for each label (N, L), or numbers (N,).
 
     Example:
         >>> import numpy as np
@@ -107,6 +108,8 @@ class FittedHead(Result):
             codes: the column of the true class of each row (J,).
             classes: the class of each column (C,).
         """
+        if self.head.link_ is not None:  # the comparison is one of classes
+            return self
         reference = Reference.of(scores, codes, temperature, classes, len(self.class_names))
         return replace(self, record=self.record and replace(self.record, reference=reference))
 
@@ -115,13 +118,28 @@ class FittedHead(Result):
 
         Raises:
             SpecMismatchError: they were not; the message names the file and the fields that differ.
+            HeadError: see :meth:`check_task`.
         """
+        self.check_task(features)
         if [item.tap for item in features.inputs] != [item.tap for item in self.inputs]:
             taps = " and ".join("+".join(item.tap for item in one.inputs) for one in (features, self))
             raise SpecMismatchError(f"{features.path}: its features do not fit {self.path or 'the head'}: taps {taps}")
         self.check_columns(features.path, features.numeric)
         for wanted, there, path in zip(self.inputs, features.inputs, features.files, strict=False):
             self.check_input(wanted, path, there.spec)
+
+    def check_task(self, features: FeatureTable) -> None:
+        """Check that a data set asks for what the head predicts.
+
+        Raises:
+            HeadError: it asks for something else; the message names both.
+        """
+        mine = self.head.task_
+        if features.task != mine.name:
+            raise HeadError(
+                f"{features.path}: asks for {TASKS[features.task].asks} ({features.task}), and "
+                f"{self.path or 'the head'} was fitted to {mine.asks} ({mine.name}): fit a head on this file"
+            )
 
     def check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:
         """Check a file of this spec as :meth:`check_features` does, against one input of the head."""
@@ -177,32 +195,52 @@ class FittedHead(Result):
         scores = self.scores(X)
         return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
 
-    def predict(self, X: ArrayLike) -> NDArray[np.str_]:
-        """Return the names of the most probable classes, str (N,); see :meth:`scores` for the errors."""
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the names of the most probable classes, str (N,); see :meth:`scores` for the errors.
+
+        Of several labels it is 0 or 1 for each (N, L), of a regression the numbers (N,).
+        """
+        if self.head.link_ is not None:
+            return self.head.task_.decided(self.outputs(X), self.classes_, self.head.link_)
         return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy on feature rows X (N, D) whose classes have the names y (N,), see :attr:`classes_`.
 
+        Of several labels it is the share of rows all of whose labels are right, of a regression R².
+
         Raises:
             HeadError: y holds numbers, or see :meth:`scores`.
         """
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        if self.head.link_ is not None:
+            return self.head.task_.score(y, self.predict(X), weights)
         names = np.reshape(y, -1)
         if names.dtype.kind not in "UO":
             raise InputError(f"classes are {names.dtype} here: give their names, such as {self.class_names[0]!r}")
-        weights = None if sample_weight is None else np.asarray(sample_weight)
-        return float(np.average(self.predict(X) == names, weights=weights))
+        return self.head.task_.score(names, self.predict(X), weights)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return probabilities (N, C) of feature rows X (N, D); see :meth:`scores` for the errors."""
         with self._named():
-            known = finite(self.head.predict_proba(self._scaled(X)))
-        proba = np.zeros((len(known), len(self.class_names)))
-        proba[:, self.head.classes_] = known
-        return proba
+            return self._placed(finite(self.head.predict_proba(self._scaled(X))))
 
-    def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike) -> Outcomes:
-        """Compare the probabilities of feature rows X (N, D) with their classes y (N,), in bounded memory."""
+    def outputs(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return what the head says of feature rows X (N, D): probabilities (N, C), or numbers (N, 1).
+
+        See :meth:`scores` for the errors.
+        """
+        with self._named():
+            return self._placed(finite(self.head.outputs(self._scaled(X))))
+
+    def _placed(self, known: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the outputs of the head's own classes in the columns of all classes."""
+        found = np.zeros((len(known), len(self.class_names)))
+        found[:, self.head.classes_] = known
+        return found
+
+    def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike) -> Any:
+        """Compare what the head says of feature rows X (N, D) with their answers y, in bounded memory."""
         with self._named():
             return self.head.outcomes(self._scaled(X), y, len(self.class_names))
 
@@ -231,7 +269,8 @@ class FittedHead(Result):
         if self.head.approximation:
             yield "approx.", self.head.approximation
         names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
-        yield "classes", f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})"
+        what = {"classification": "classes", "multilabel": "labels"}.get(self.head.task_.name, "number")
+        yield what, f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})" if len(self.class_names) > 1 else names
         taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)
         numeric = [shorten(names_of(self.numeric), _SHOWN_NAMES)] if self.numeric else []
         yield "features", f"{self.n_features_in_} ({' + '.join([*taps, *numeric])})"
@@ -248,7 +287,7 @@ class FittedHead(Result):
         """Return all but the arrays of the head as plain JSON types: the content of ``head.json``."""
         return {
             "format": FORMAT,
-            "format_version": NUMERIC if self.numeric else 1,
+            "format_version": ASKED if self.head.link_ else NUMERIC if self.numeric else 1,
             "kind": self.design.kind,
             "params": dict(self.design.params),
             "class_names": list(self.class_names),
@@ -257,6 +296,7 @@ class FittedHead(Result):
             "temperature": self.head.temperature_,
             "inputs": [item.to_dict() for item in self.inputs],
             **({"numeric": [each.to_dict() for each in self.numeric]} if self.numeric else {}),
+            **({"task": {"name": self.head.task_.name, **self.head.link_.to_dict()}} if self.head.link_ else {}),
             **({"history": self.head.history_} if self.head.history_ else {}),
             **{name: getattr(self, name) for name in PLAIN},
             **(self.record.to_dict() if self.record else {}),

@@ -1,10 +1,11 @@
 """Saved heads: a folder with ``head.json``, the file of the head's arrays, and the record of the rows that it has seen.
 
 A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
-everything that is wrong becomes a HeadError. Format versions 1 and 2 are what :meth:`FittedHead.to_dict` returns. Data
+everything that is wrong becomes a HeadError. Format versions 1 to 3 are what :meth:`FittedHead.to_dict` returns. Data
 that an older reader may ignore is added to version 1, as ``fitted_on``, ``chosen_by`` and the file of
 :mod:`heads.storage.record` were. Data that it must not ignore needs a new version, which only those heads state that
-have such data: version 2 those of numeric columns.
+have such data: version 2 those of numeric columns, version 3 those of several labels or of a number, whose ``task``
+holds how scores become answers (:class:`heads.tasks.base.Link`).
 """
 
 import json
@@ -24,10 +25,12 @@ from heads.documents import HeadDocument, HeadVersion
 from heads.feature_table import Input
 from heads.kinds.base import MODEL, WEIGHTS, Head
 from heads.kinds.design import HeadDesign
-from heads.storage.fitted_head import FORMAT, FORMAT_VERSION, NUMERIC, PLAIN, FittedHead
+from heads.storage.fitted_head import ASKED, FORMAT, FORMAT_VERSION, NUMERIC, PLAIN, FittedHead
 from heads.storage.numeric_input import NumericInput
 from heads.storage.record import MEASURED, ROWS, Record
 from heads.storage.state_file import pack_state, read_state
+from heads.tasks.base import Link
+from heads.tasks.registry import TASKS
 
 __all__ = ["FittedHead", "check_target", "load_head", "save_head"]
 
@@ -123,6 +126,9 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         class_names = tuple(values["class_names"])
         head.classes_, head.n_features_in_ = np.array(values["classes"], np.intp), values["width"]
         head.temperature_, head.history_ = values["temperature"], values.get("history", {})
+        if "task" in values:
+            head.task_ = TASKS[values["task"]["name"]]
+            head.link_ = Link.from_dict(values["task"], len(class_names))
         _check_classes(head, class_names)
         inputs = tuple(map(Input.from_dict, values["inputs"]))
         file = path / head.weights_file
@@ -171,8 +177,13 @@ def _read_document(path: Path) -> HeadDocument:
     if ("fitted_on" in values) != ("chosen_by" in values):
         raise ValueError("fitted_on stands there without chosen_by, or the other way round")
     numeric = len(values.get("numeric", []))
-    if bool(numeric) != (version["format_version"] >= NUMERIC):
-        raise ValueError(f"version {version['format_version']} with {numeric} numeric columns")
+    asked = "task" in values
+    if asked != (version["format_version"] >= ASKED) or (
+        bool(numeric) != (version["format_version"] >= NUMERIC) and not asked
+    ):
+        raise ValueError(f"version {version['format_version']} with {numeric} numeric columns{', a task' * asked}")
+    if not asked and len(values["classes"]) < 2:
+        raise ValueError("one class only")
     if not (values["inputs"] or numeric):
         raise ValueError("no inputs, and no numeric columns")
     if numeric > values["width"] or len({each["name"] for each in values.get("numeric", [])}) < numeric:
@@ -184,5 +195,9 @@ def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:
     classes = head.classes_
     if (np.diff(classes) <= 0).any():
         raise ValueError("its classes are no ascending list")
+    if head.link_ is not None and not np.array_equal(classes, np.arange(len(class_names))):
+        raise ValueError("its classes are not its labels, or its number")
+    if why := head.unfit_for(head.task_):
+        raise ValueError(why)
     if classes[-1] >= len(class_names) or len(set(class_names)) < len(class_names):
         raise ValueError("its classes do not fit its class names")

@@ -11,7 +11,7 @@ from sklearn import metrics
 
 from featurestore.errors import HeadError, SpecMismatchError, StoreError
 from heads import evaluate, fit_head
-from heads.console import text
+from heads.console import evaluated
 from heads.evaluation.evaluate import answers, measure, paired_difference
 from heads.feature_table import load_features
 from heads.metrics.estimates import log_odds
@@ -259,13 +259,13 @@ def test_a_matrix_of_thousands_of_classes_is_left_out_and_its_largest_cells_name
         {"class": "class 0", "predicted": "class 7", "rows": 2},
         {"class": "class 1", "predicted": "class 7", "rows": 2},
     ]
-    words = text.evaluation(found)
+    words = evaluated.evaluation(found)
     assert len(words.splitlines()) < 50
     assert "the worst of 1,100 classes" in words and "a matrix of 1,100 classes is left out" in words
     few = measure(y[:1000], proba[:1000, :1000], names[:1000]).to_dict()
     assert len(few["confusion_matrix"]) == 1000 and "confused" not in few
     right = measure(y[5:], np.eye(1100)[y[5:]], names).to_dict()
-    assert "confused" not in right and "most frequent mistakes" not in text.evaluation(right)
+    assert "confused" not in right and "most frequent mistakes" not in evaluated.evaluation(right)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))

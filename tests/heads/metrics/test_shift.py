@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
-from heads.console import text
+from heads.console import evaluated
 from heads.evaluation.evaluate import measure
 from heads.metrics.estimates import log_odds
 from heads.metrics.outcomes import Outcomes
@@ -164,13 +164,13 @@ def test_an_evaluation_tells_both_in_words():
     odds = np.array([20, 21, 22, 23, 30.0, 24, 25, 26, 27, 28])
     proba = softmax(np.stack([np.zeros(10), odds], axis=1))
     found = measure(y, proba, NAMES[:2]).to_dict()
-    assert "shift" not in found and "threshold" not in found and "note" not in text.evaluation(found)
-    words = text.evaluation(found | {"shift": ["It is so."], "threshold": best_threshold(y, proba)})
+    assert "shift" not in found and "threshold" not in found and "note" not in evaluated.evaluation(found)
+    words = evaluated.evaluation(found | {"shift": ["It is so."], "threshold": best_threshold(y, proba)})
     assert "note: It is so." in words
     assert "accuracy would be 0.900 and not 0.500 if rows were PNEUMONIA from a probability of 1 - 6.2e-11 on" in words
     assert "worth less" in words
     few = measure(y[3:6], proba[3:6], NAMES[:2]).to_dict()
-    assert "too few rows" in text.evaluation(few)
+    assert "too few rows" in evaluated.evaluation(few)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 9, 39])

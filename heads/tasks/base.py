@@ -1,0 +1,225 @@
+"""What a task is: how answers become goals of a fit, and scores become answers, and how good these are.
+
+All that differs between tasks stands in one object of each; no other room asks which task it has. The forms of the
+goals (codes), which solvers know, are in :mod:`heads.solvers.goals`; what stage 1 knows is in
+:mod:`featurestore.sources.tasks`, under the same names.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import HeadError, suggest
+from heads.metrics.estimates import Estimate
+from heads.metrics.evaluation import Evaluated
+from heads.metrics.outcomes import blocks
+from heads.rows import Codes, Labels
+from heads.solvers.calibration import Calibration
+
+Doubles = NDArray[np.float64]
+Floating = NDArray[np.floating[Any]]
+
+SMALLER_IS_BETTER = frozenset({"log_loss", "mae", "rmse"})
+"""Metrics whose smaller values are better; of all others greater ones are."""
+
+
+class Link(NamedTuple):
+    """How scores (N, K) become answers: ``slope * score + shift``, and what is known of these.
+
+    Attributes:
+        slope, shift: of each column, float64 (K,).
+        thresholds: of labels, the probability from which on a row has one, float64 (K,).
+        residuals: of numbers, the absolute differences of rows that were held out, ascending, float64 (R,).
+    """
+
+    slope: Doubles
+    shift: Doubles
+    thresholds: Doubles | None = None
+    residuals: Doubles | None = None
+
+    def of(self, scores: Floating) -> Doubles:
+        """Return ``slope * score + shift``."""
+        return np.asarray(scores * self.slope + self.shift, np.float64)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return plain JSON types, without what is not known."""
+        return {name: value.tolist() for name, value in self._asdict().items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], columns: int) -> "Link":
+        """Read what :meth:`to_dict` returned.
+
+        Raises:
+            ValueError: it is not of so many columns.
+        """
+        found = {name: np.array(values[name], np.float64) for name in cls._fields if name in values}
+        if any(len(found[name]) != columns for name in ("slope", "shift", "thresholds") if name in found):
+            raise ValueError("the slopes, shifts or thresholds of its answers are not those of its columns")
+        if (np.diff(found.get("residuals", np.zeros(1))) < 0).any():
+            raise ValueError("its residuals are not in order")
+        return cls(**found)
+
+
+class Encoded(NamedTuple):
+    """The answers of training rows, as a fit takes them.
+
+    Attributes:
+        classes: what the columns of the scores stand for (K,).
+        codes: the goals of the rows, see :mod:`heads.solvers.goals`.
+        link: how scores become answers as far as the rows tell; None where the task has none.
+    """
+
+    classes: NDArray[Any]
+    codes: Codes
+    link: Link | None = None
+
+
+class Task(ABC):
+    """One task.
+
+    Attributes:
+        name: as files, heads and messages have it; see :data:`featurestore.sources.tasks.TASKS`.
+        asks: what it asks of an image, as a part of a message.
+        metrics: names of the metrics by which heads can be compared; the first one by default.
+    """
+
+    name: ClassVar[str]
+    asks: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
+        """Check that a head can be fitted to these answers.
+
+        Args:
+            y: the answers of the training rows.
+            names: of the classes, the labels or the number.
+
+        Raises:
+            InputError: it cannot; the message says why, with a name.
+        """
+
+    @abstractmethod
+    def encode(self, y: ArrayLike, plain: int | None = None) -> Encoded:
+        """Return the answers y of training rows as a fit takes them.
+
+        Args:
+            y: the answers.
+            plain: the first so many rows are images; the others are versions of these, of which nothing is learnt here.
+
+        Raises:
+            InputError: no head can be fitted to them.
+        """
+
+    @abstractmethod
+    def width(self, y: NDArray[Any]) -> int:
+        """Return how many scores a head that is fitted to these answers has."""
+
+    @abstractmethod
+    def most_folds(self, y: NDArray[Any]) -> tuple[int, str]:
+        """Return into how many folds rows with these answers can be divided, and why not into more."""
+
+    @abstractmethod
+    def aligned(self, y: NDArray[Any], names: Sequence[str], wanted: Sequence[str], where: Path | str) -> NDArray[Any]:
+        """Return answers of another data set in the order of a head's names.
+
+        Args:
+            y: the answers.
+            names: of that data set's classes, labels or number.
+            wanted: those of the head.
+            where: names the data set, for messages.
+
+        Raises:
+            HeadError: the data set has other names than the head knows.
+        """
+
+    @abstractmethod
+    def known(self, y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.bool_]:
+        """Tell which rows have an answer that a head can give, bool (N,)."""
+
+    @abstractmethod
+    def codes(self, y: NDArray[Any], classes: NDArray[Any], link: Link | None) -> Codes:
+        """Return the goals of further rows, all of which are known."""
+
+    @abstractmethod
+    def answers(self, codes: Codes, link: Link | None) -> NDArray[Any]:
+        """Return the answers that these are the goals of."""
+
+    @abstractmethod
+    def calibrated(
+        self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool
+    ) -> tuple[Link | None, Calibration | None]:
+        """Fit what turns scores into answers to rows that were held out.
+
+        Args:
+            scores: of these rows (J, K).
+            codes: their goals.
+            link: as the training rows tell it.
+            are_answers: whether the scores are probabilities, or values, already.
+        """
+
+    @abstractmethod
+    def outputs(self, scores: Floating, link: Link | None, are_answers: bool) -> Doubles:
+        """Return probabilities, or values, (N, K) from scores."""
+
+    @abstractmethod
+    def decided(self, outputs: Doubles, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
+        """Return what a head predicts: classes (N,), 0 or 1 for each label (N, K), or numbers (N,)."""
+
+    @abstractmethod
+    def outcomes(self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int) -> Any:
+        """Compare outputs (N, K) with answers y: what metrics are computed from, as ``.rows(some)`` of some rows.
+
+        Args:
+            y: the answers.
+            outputs: those of a head.
+            classes: the classes of the outputs (K,).
+            count: the number of all classes.
+        """
+
+    def raw_outcomes(self, scores: Floating, codes: Codes, link: Link | None) -> Any:
+        """Return the outcomes of scores (N, K) that are not calibrated."""
+        width, answers = scores.shape[1], self.answers(codes, link)
+        return self.joined([
+            self.outcomes(answers[part], self.outputs(scores[part], link, are_answers=False), np.arange(width), width)
+            for part in blocks(*scores.shape)
+        ])  # fmt: skip
+
+    @abstractmethod
+    def joined(self, parts: Sequence[Any]) -> Any:
+        """Put the outcomes of several blocks of rows one after the other."""
+
+    @abstractmethod
+    def held_outcomes(self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool) -> Any:
+        """Return the outcomes of held-out rows in a sweep, calibrated on themselves."""
+
+    @abstractmethod
+    def estimates(self, outcomes: Any, groups: Labels | None = None, metric: str = "") -> dict[str, Estimate]:
+        """Estimate the metrics of some rows; `metric` is one that must be among them."""
+
+    @abstractmethod
+    def measure(
+        self, outcomes: Any, names: Sequence[str], split: str, groups: Labels | None, link: Link | None
+    ) -> Evaluated:
+        """Measure the rows of a split, with intervals, for people."""
+
+    @abstractmethod
+    def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
+        """Return what scikit-learn calls the score of predictions: accuracy, or R²."""
+
+
+def places(names: Sequence[str], wanted: Sequence[str], where: Path | str) -> NDArray[np.intp]:
+    """Return the number that a head has for each name of a data set.
+
+    Raises:
+        HeadError: it does not know one of them.
+    """
+    known = {name: i for i, name in enumerate(wanted)}
+    for name in names:
+        if name not in known:
+            raise HeadError(f"{where}: the head does not know class {name!r}: {suggest(name, known)}")
+    return np.array([known[name] for name in names], np.intp)

@@ -1,0 +1,104 @@
+"""One class of several. The scores' softmax, after one temperature, gives the probabilities."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from featurestore.errors import InputError
+from heads.metrics.clustered import clustered
+from heads.metrics.estimates import Estimate, estimates_of
+from heads.metrics.evaluation import Evaluation, measure_outcomes
+from heads.metrics.outcomes import Outcomes
+from heads.rows import Codes, Labels
+from heads.solvers.calibration import Calibration, calibrate, fit_temperature
+from heads.solvers.scores import softmax
+from heads.tasks.base import Doubles, Encoded, Floating, Link, Task, places
+
+
+class Classification(Task):
+    """See the text of this module. A head keeps its temperature itself, so that there is no link."""
+
+    name, asks = "classification", "one class of each image"
+    metrics = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
+
+    def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
+        """See :class:`Task`."""
+        if len(classes := np.unique(y)) < 2:
+            raise InputError(f"all train rows are of class {names[classes[0]]!r}: a head needs two classes")
+
+    def encode(self, y: ArrayLike, plain: int | None = None) -> Encoded:
+        """See :class:`Task`: labels are whole numbers or texts (N,)."""
+        classes, codes = np.unique(np.asarray(y), return_inverse=True)
+        if len(classes) < 2:
+            raise InputError(f"the training rows show {len(classes)} class: a head needs at least two")
+        return Encoded(classes, codes)
+
+    def width(self, y: NDArray[Any]) -> int:
+        """See :class:`Task`."""
+        return len(np.unique(y))
+
+    def most_folds(self, y: NDArray[Any]) -> tuple[int, str]:
+        """See :class:`Task`."""
+        most = int(np.bincount(y.astype(np.intp)).max(initial=0))
+        return most, f"the largest class has {most} rows"
+
+    def aligned(self, y: NDArray[Any], names: Sequence[str], wanted: Sequence[str], where: Path | str) -> NDArray[Any]:
+        """See :class:`Task`."""
+        return places(names, wanted, where)[y]
+
+    def known(self, y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.bool_]:
+        """See :class:`Task`: a head knows the classes of its training rows."""
+        return np.isin(y, classes)
+
+    def codes(self, y: NDArray[Any], classes: NDArray[Any], link: Link | None) -> Codes:
+        """See :class:`Task`."""
+        return np.searchsorted(classes, y)
+
+    def answers(self, codes: Codes, link: Link | None) -> NDArray[Any]:
+        """See :class:`Task`."""
+        return codes
+
+    def calibrated(
+        self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool
+    ) -> tuple[Link | None, Calibration | None]:
+        """See :class:`Task`; the calibration holds the temperature."""
+        return None, None if are_answers else calibrate(scores, codes)
+
+    def outputs(self, scores: Floating, link: Link | None, are_answers: bool) -> Doubles:
+        """See :class:`Task`; scores are divided by the temperature before."""
+        return np.asarray(scores, np.float64) if are_answers else softmax(scores)
+
+    def decided(self, outputs: Doubles, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
+        """See :class:`Task`."""
+        return np.asarray(classes[outputs.argmax(axis=1)])
+
+    def outcomes(self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int) -> Outcomes:
+        """See :class:`Task`."""
+        return Outcomes.of(y, outputs, classes, count)
+
+    def joined(self, parts: Sequence[Outcomes]) -> Outcomes:
+        """See :class:`Task`."""
+        return Outcomes.joined(parts)
+
+    def held_outcomes(self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool) -> Outcomes:
+        """See :class:`Task`."""
+        if are_answers:
+            return Outcomes.of(codes, scores)
+        return self.raw_outcomes(scores / fit_temperature(scores, codes), codes, link)
+
+    def estimates(self, outcomes: Outcomes, groups: Labels | None = None, metric: str = "") -> dict[str, Estimate]:
+        """See :class:`Task`."""
+        return estimates_of(outcomes) if groups is None else clustered(outcomes, groups)
+
+    def measure(
+        self, outcomes: Outcomes, names: Sequence[str], split: str, groups: Labels | None, link: Link | None
+    ) -> Evaluation:
+        """See :class:`Task`."""
+        return measure_outcomes(outcomes, names, split, groups)
+
+    def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
+        """Return the accuracy."""
+        return float(np.average(predicted == np.reshape(y, -1), weights=weights))
