@@ -36,7 +36,7 @@ def clustered(outcomes: Outcomes, groups: Labels | None) -> dict[str, Estimate]:
     if groups is None or len(np.unique(groups)) == len(groups):
         return found
     effects = {name: design_effect(part, groups) for name, part in _influence(outcomes, found).items()}
-    return {name: _widened(name, each, effects[name]) for name, each in found.items()}
+    return {name: widened(each, effects[name], share=name != "log_loss") for name, each in found.items()}
 
 
 def design_effect(influence: Doubles, groups: Labels) -> float:
@@ -90,16 +90,30 @@ def share_interval(value: float, interval: Sequence[float], effect: float) -> tu
     return ends[0], ends[1]
 
 
-def _widened(name: str, each: Estimate, effect: float) -> Estimate:
+def effect_of(influence: Doubles, groups: Labels | None) -> float:
+    """Return :func:`design_effect`, or 1 where each row is its own group."""
+    if groups is None or len(np.unique(groups)) == len(groups):
+        return 1.0
+    return design_effect(influence, groups)
+
+
+def widened(found: Estimate, effect: float, *, share: bool) -> Estimate:
+    """Return an estimate whose rows are worth so many times fewer.
+
+    Args:
+        found: as from rows that are each their own.
+        effect: the design effect; for infinity there is no interval.
+        share: whether it is one of something, from 0 to 1; else a number from 0.
+    """
     if not np.isfinite(effect):
-        return each._replace(interval=None)
-    error = each.error * float(np.sqrt(effect))
-    if each.interval is None:
-        return each._replace(error=error)
-    if name != "log_loss":
-        return Estimate(each.value, error, share_interval(each.value, each.interval, effect))
-    low, high = (each.value + (end - each.value) * float(np.sqrt(effect)) for end in each.interval)
-    return Estimate(each.value, error, (max(0.0, low), high))
+        return found._replace(interval=None)
+    error = found.error * float(np.sqrt(effect))
+    if found.interval is None:
+        return found._replace(error=error)
+    if share:
+        return Estimate(found.value, error, share_interval(found.value, found.interval, effect))
+    low, high = (found.value + (end - found.value) * float(np.sqrt(effect)) for end in found.interval)
+    return Estimate(found.value, error, (max(0.0, low), high))
 
 
 def _influence(outcomes: Outcomes, found: Mapping[str, Estimate]) -> dict[str, Doubles]:
@@ -116,12 +130,12 @@ def _influence(outcomes: Outcomes, found: Mapping[str, Estimate]) -> dict[str, D
         "log_loss": losses - losses.mean(),
     }
     if "roc_auc" in found:
-        parts["roc_auc"] = _placements(y, log_odds(outcomes.two_columns)) - found["roc_auc"].value
+        parts["roc_auc"] = placements(y, log_odds(outcomes.two_columns)) - found["roc_auc"].value
         parts["roc_auc"] /= np.bincount(y)[y]
     return parts
 
 
-def _placements(y: Labels, ranking: NDArray[np.float64]) -> Doubles:
+def placements(y: Labels, ranking: NDArray[np.float64]) -> Doubles:
     """Return for each row the share of the rows of the other class that it is in the right order with (N,)."""
     found = np.empty(len(y))
     for mine, sign in ((0, -1), (1, 1)):

@@ -28,7 +28,7 @@ TOO_FEW = "too few rows"
 """Why a metric has no interval."""
 
 _EPSILON = float(np.finfo(np.float64).eps)
-_LEAST = 10
+LEAST = 10
 """With fewer rows, the spread and the skewness of the losses are unknown."""
 
 
@@ -80,7 +80,7 @@ def estimates_of(outcomes: Outcomes) -> dict[str, Estimate]:
         "log_loss": _log_loss(outcomes),
     }
     if outcomes.classes == 2 and 0 < y.sum() < len(y):
-        found["roc_auc"] = _roc_auc(y, log_odds(outcomes.two_columns))
+        found["roc_auc"] = roc_auc(y, log_odds(outcomes.two_columns))
     return found
 
 
@@ -228,29 +228,50 @@ def _share(value: float, smooth: float, variance: float, rows: float) -> Estimat
 def _log_loss(outcomes: Outcomes) -> Estimate:
     """Estimate the mean negative logarithm of the probability of the true class.
 
-    Losses are skewed: the interval is Hall's ("On the removal of skewness by transformation", Journal of the Royal
-    Statistical Society B 1992), with quantiles of Student's t. But confident mistakes that happen not to be among the
-    rows leave no trace in it. So its upper end is at least that of rows of which as many are wrong as may be by
-    Wilson's interval, each with the mean loss of a mistake: of those seen, and of one more that is as confident as the
+    Losses are skewed, see :func:`skewed_mean`. But confident mistakes that happen not to be among the rows leave no
+    trace in that interval. So its upper end is at least that of rows of which as many are wrong as may be by Wilson's
+    interval, each with the mean loss of a mistake: of those seen, and of one more that is as confident as the
     predictions are.
     """
-    rows = len(outcomes.y)
     loss = clipped_loss(outcomes)
-    value = float(loss.mean())
-    if rows < 2:
-        return Estimate(value, float("nan"), None)
-    spread = float(loss.std(ddof=1))
-    error = spread / float(np.sqrt(rows))
-    if rows < _LEAST:
-        return Estimate(value, error, None)
-    skewness = float(((loss - value) ** 3).mean()) / spread**3 if spread > 0 else 0.0
-    low, high = (value - spread * _unskewed(t, skewness, rows) for t in (student(rows - 1), -student(rows - 1)))
+    found = skewed_mean(loss)
+    if found.interval is None:
+        return found
+    low, high = found.interval
     wrong = ~outcomes.right
-    most = wilson(int(wrong.sum()), rows)[1]
+    most = wilson(int(wrong.sum()), len(loss))[1]
     mistake = float(-np.log(np.maximum(outcomes.second, _EPSILON)).mean())
     mistake = (float(loss[wrong].sum()) + mistake) / (int(wrong.sum()) + 1)
     right = 0.0 if wrong.all() else float(loss[~wrong].mean())
-    return Estimate(value, error, (max(0.0, low), max(high, (1 - most) * right + most * mistake)))
+    return found._replace(interval=(low, max(high, (1 - most) * right + most * mistake)))
+
+
+def skewed_mean(values: Doubles) -> Estimate:
+    """Estimate the mean of numbers from 0, such as losses, that may be skewed.
+
+    The interval is Hall's ("On the removal of skewness by transformation", Journal of the Royal Statistical Society B
+    1992), with quantiles of Student's t; None for fewer than ten numbers.
+
+    Args:
+        values: the numbers (N,), N > 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from heads.metrics.estimates import skewed_mean
+        >>> found = skewed_mean(np.array([0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.5, 0.9, 2.0]))
+        >>> round(found.value, 2), [round(end, 2) for end in found.interval]
+        (0.5, [0.24, 1.26])
+    """
+    rows, value = len(values), float(values.mean())
+    if rows < 2:
+        return Estimate(value, float("nan"), None)
+    spread = float(values.std(ddof=1))
+    error = spread / float(np.sqrt(rows))
+    if rows < LEAST:
+        return Estimate(value, error, None)
+    skewness = float(((values - value) ** 3).mean()) / spread**3 if spread > 0 else 0.0
+    low, high = (value - spread * _unskewed(t, skewness, rows) for t in (student(rows - 1), -student(rows - 1)))
+    return Estimate(value, error, (max(0.0, low), high))
 
 
 def clipped_loss(outcomes: Outcomes) -> Doubles:
@@ -278,12 +299,16 @@ def _unskewed(quantile: float, skewness: float, rows: int) -> float:
     return float(3 / skewness * (np.cbrt(1 + skewness * shift) - 1))
 
 
-def _roc_auc(y: Labels, ranking: Doubles) -> Estimate:
+def roc_auc(y: Labels, ranking: Doubles) -> Estimate:
     """Estimate the area under the ROC curve of labels 0 and 1, both of which occur.
 
     The interval is the fifth of R. G. Newcombe, "Confidence intervals for an effect size measure based on the
     Mann-Whitney statistic, part 2", Statistics in Medicine 2006: all areas whose distance from this one is at most
     1.96 of their own standard errors, which are not 0 even if all rows are in order.
+
+    Args:
+        y: 0 or 1 (N,), both of which occur.
+        ranking: numbers that are the greater the more likely a row is of label 1 (N,).
     """
     _, place, ties = np.unique(ranking, return_inverse=True, return_counts=True)
     ranks = (ties.cumsum() - (ties - 1) / 2)[place]

@@ -55,7 +55,7 @@ def unbalanced(held, labels, shares):
 
 
 def best(labels, shares):
-    """The rows of each label in each part if labels were divided one by one, and only rounding kept them from shares."""
+    """The rows of each label in each part if labels were divided one by one, and were unbalanced by rounding only."""
     exact = labels.sum(axis=0) * np.array(shares)[:, None]
     held = np.floor(exact)
     for column, lacking in enumerate((exact - held).T):
