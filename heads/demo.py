@@ -19,7 +19,7 @@ from heads.choices import DemoData
 from heads.evaluation.evaluate import evaluate
 from heads.fit import fit_head
 from heads.kinds.design import KINDS
-from heads.metrics.evaluation import Evaluation
+from heads.metrics.evaluation import Evaluated
 
 FLOWERS = "https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz"
 
@@ -71,7 +71,7 @@ class DemoHead(Result):
     head: str
     path: str
     fit_seconds: float
-    evaluation: Evaluation
+    evaluation: Evaluated
 
 
 @dataclass(frozen=True, repr=False)

@@ -223,7 +223,7 @@ def problems_of(
     targets = [-1] if joint else range(classes) if all_targets else [1]
     weighted = {str(head.class_weight): head for head in heads}
     variants = [
-        Variant(fold, scaling, weights, target, first.weigh_target_only and classes > 2)
+        Variant(fold, scaling, weights, target, first.weigh_target_only and classes > 2 and is_classes(division.codes))
         for name in sorted(weighted)
         for fold in folds
         for scaling, weights in [(division.scaling(fold, standardize), weighted[name].class_weights(division, fold))]

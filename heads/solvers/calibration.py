@@ -72,7 +72,7 @@ def strata_of(codes: Codes) -> Labels:
         return codes
     if codes.dtype == np.int8:
         rank = np.argsort(np.argsort((codes > 0).sum(axis=0), kind="stable"))
-        return np.where(codes > 0, rank, len(rank)).min(axis=1)
+        return np.asarray(np.where(codes > 0, rank, len(rank)).min(axis=1))
     numbers = codes[:, 0]
     return np.searchsorted(np.quantile(numbers, np.arange(1, 10) / 10), numbers, "right")
 

@@ -218,7 +218,7 @@ def votes(codes: Codes, distance: Doubles, weights: str, classes: int) -> Double
         vote = np.where(same.any(axis=1, keepdims=True), same, 1 / np.where(same, 1, distance))
     if codes.ndim == 3:
         shown = codes > 0 if codes.dtype == np.int8 else codes
-        return np.einsum("rk,rkc->rc", vote / vote.sum(axis=1, keepdims=True), shown.astype(np.float64))
+        return np.asarray(np.einsum("rk,rkc->rc", vote / vote.sum(axis=1, keepdims=True), shown.astype(np.float64)))
     cells = codes + classes * np.arange(len(codes))[:, None]
     found = np.bincount(cells.ravel(), vote.ravel(), len(codes) * classes).reshape(-1, classes)
     return np.asarray(found / found.sum(axis=1, keepdims=True))

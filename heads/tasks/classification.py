@@ -47,7 +47,7 @@ class Classification(Task):
 
     def aligned(self, y: NDArray[Any], names: Sequence[str], wanted: Sequence[str], where: Path | str) -> NDArray[Any]:
         """See :class:`Task`."""
-        return places(names, wanted, where)[y]
+        return np.asarray(places(names, wanted, where)[y])
 
     def known(self, y: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.bool_]:
         """See :class:`Task`: a head knows the classes of its training rows."""
@@ -87,7 +87,8 @@ class Classification(Task):
         """See :class:`Task`."""
         if are_answers:
             return Outcomes.of(codes, scores)
-        return self.raw_outcomes(scores / fit_temperature(scores, codes), codes, link)
+        found: Outcomes = self.raw_outcomes(scores / fit_temperature(scores, codes), codes, link)
+        return found
 
     def estimates(self, outcomes: Outcomes, groups: Labels | None = None, metric: str = "") -> dict[str, Estimate]:
         """See :class:`Task`."""
