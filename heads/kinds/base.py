@@ -81,8 +81,8 @@ class Head:
 
     Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``feature_names_in_`` (D,) where a data frame was fitted
     to, ``temperature_``, ``history_`` (log loss after each epoch on ``train`` and ``validation`` rows, of kinds that
-    have epochs), ``task_`` and ``link_`` (of other tasks, how scores become answers), ``held_out_`` (what the temperature
-    was fitted on, if it was), and those of the family.
+    have epochs), ``task_`` and ``link_`` (of other tasks, how scores become answers), ``held_out_`` (what the
+    temperature was fitted on, if it was), and those of the family.
 
     Example:
         >>> from heads.kinds.linear import LogisticHead
@@ -185,6 +185,8 @@ class Head:
         if temperature is None:
             folds = temperature_folds(training.plain[1], self._seed, training.groups)
         self.held_out_ = self._fit(training, scaling, self._known(validation, scaling), folds)
+        if self.held_out_ is None and self.link_ is not None and folds is not None:
+            self.held_out_ = self._held_out(training, folds)
         if temperature is not None:
             self.temperature_ = temperature
         elif self.held_out_ is not None:
@@ -204,6 +206,21 @@ class Head:
         link, found = self.task_.calibrated(scores, codes, self.link_, self.scores_are_probabilities)
         self.link_, self.temperature_ = link, 1.0 if found is None else found.temperature
         return found
+
+    def _held_out(self, training: Training, folds: Labels) -> HeldOut:
+        """Return scores of the rows that each fold holds out, by heads that are fitted to the others.
+
+        Thresholds of labels, and intervals of numbers, are chosen by them where the fit itself gives none.
+        """
+        places, found = [], []
+        for fold in range(int(folds.max()) + 1):
+            held = np.flatnonzero(folds == fold)
+            other = type(self)(**self.get_params()).with_width(self.n_features_in_, len(self.classes_))
+            other.task_, other.link_, other._seed = self.task_, self.link_, self._seed
+            other._fit(training.of(folds != fold), Scaling.none(self.n_features_in_), None, None)
+            places.append(held)
+            found.append(other._scores(np.asarray(taken(training.Z, held), np.float32)))
+        return np.concatenate(found), training.codes[np.concatenate(places)]
 
     def unfit_for(self, task: Task) -> str | None:
         """Return why such a head cannot learn a task, in words that follow a colon; None if it can."""

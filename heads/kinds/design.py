@@ -28,6 +28,7 @@ KINDS = {
     "centroid": "heads.kinds.discriminant:CentroidHead",
     "knn": "heads.kinds.knn:KNNHead",
     "svm": "heads.kinds.svm:SVMHead",
+    "kernel-ridge": "heads.kinds.kernel_ridge:KernelRidgeHead",
     "dense": "heads.kinds.dense:DenseHead",
 }
 """Kind of head -> its class. A new kind needs a line here, and nothing else outside its own file."""

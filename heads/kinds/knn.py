@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from heads.feature_table import Floats, LabelledRows, Labels
 from heads.kinds.base import HeldOut, Spaces
 from heads.kinds.estimator import EstimatorHead
 from heads.kinds.parameters import parameter
-from heads.rows import Codes
 from heads.solvers.arrays import Extent, Scaling
 from heads.solvers.neighbours import Side, nearest, votes
 from heads.solvers.training import Training
@@ -70,34 +68,17 @@ class KNNHead(EstimatorHead):
         rows = len(training.Z)
         if why := self.obstacle(Extent(rows, rows, self.n_features_in_, len(self.classes_)), None):
             raise HeadError(f"n_neighbors={self.n_neighbors}, but {why}")
-        super()._fit(training._replace(weights=None), scaling, validation, folds)  # each row has one vote
-        return None if self.link_ is None or folds is None else self._held_out(training, folds)
-
-    def _held_out(self, training: Training, folds: Labels) -> HeldOut | None:
-        """Return the votes for the rows that each fold holds out, by which thresholds and intervals are chosen."""
-        Z, codes = np.asarray(training.Z, np.float32), training.codes
-        places, found = [], []
-        for fold in range(int(folds.max()) + 1):
-            held, others = np.flatnonzero(folds == fold), np.flatnonzero(folds[training.image] != fold)
-            if len(others) < self.n_neighbors:
-                return None
-            asking, others_side = (Side(len(rows), partial(_taken, Z, rows)) for rows in (held, others))
-            places.append(held)
-            found.append(self._votes((asking, others_side), codes[others], len(held)))
-        return np.concatenate(found), codes[np.concatenate(places)]
-
-    def _votes(self, sides: tuple[Side, Side], codes: Codes, rows: int) -> NDArray[np.float64]:
-        scores = np.empty((rows, len(self.classes_)))
-        for _, part, near in nearest([sides], self.n_neighbors, self.metric):
-            scores[part] = votes(codes[near.place], near.distance, self.weights, scores.shape[1])
-        return scores
+        return super()._fit(training._replace(weights=None), scaling, validation, folds)  # each row has one vote
 
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         # The estimator takes twice the time, and its cosine distances of equal rows are not 0.
         known, codes = self.model_._fit_X, self.model_._y
         asking = Side(len(X), lambda places: self.scaling_.apply(X[places]))
         others = Side(len(known), lambda places: np.asarray(known[places], np.float32))
-        return self._votes((asking, others), codes, len(X))
+        scores = np.empty((len(X), len(self.classes_)))
+        for _, rows, near in nearest([(asking, others)], self.n_neighbors, self.metric):
+            scores[rows] = votes(codes[near.place], near.distance, self.weights, scores.shape[1])
+        return scores
 
     def _layout(self, given: Mapping[str, Any]) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
         rows, real = len(given["_fit_X"]), np.asarray(given["_fit_X"]).dtype
@@ -116,7 +97,3 @@ class KNNHead(EstimatorHead):
             raise ValueError(f"it has {len(labels)} rows, but {self.n_neighbors} are to vote")
         model._tree, model._fit_method, model.outputs_2d_ = None, "brute", self.link_ is not None
         model.n_features_in_, model.n_samples_fit_ = self.n_features_in_, len(labels)
-
-
-def _taken(Z: Floats, rows: Labels, at: Labels) -> Floats:
-    return Z[rows[at]]

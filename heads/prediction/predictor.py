@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,32 +15,14 @@ from featurestore.images.decode import decode_framings
 from featurestore.spec import ExtractionSpec
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
-from featurestore.system.results import Result
 from heads.prediction.inputs import Needs, Wanted, find_images, here
 from heads.storage.numeric_input import columns_of
 from heads.storage.saved_head import FittedHead, load_head
+from heads.tasks.predictions import Predicted
 
 BATCH_SIZE = 32
 _PORTION = 128 * BATCH_SIZE
 """Images that are read at a time, so that memory does not grow with their number."""
-
-
-@dataclass(frozen=True, repr=False)
-class Prediction(Result):
-    """The prediction of a head for one image.
-
-    Attributes:
-        path: as given, or below the folder that was given.
-        label: name of the likeliest class; None if the image cannot be read.
-        probabilities: per class name, likeliest first where not all classes are named; empty if the image cannot be
-            read.
-        error: why the image cannot be read, or None.
-    """
-
-    path: str
-    label: str | None
-    probabilities: dict[str, float]
-    error: str | None = None
 
 
 def predict(
@@ -51,7 +32,7 @@ def predict(
     top: int | None = None,
     weights: str | Mapping[str, str] | None = None,
     progress: bool | Progress = True,
-) -> list[Prediction]:
+) -> list[Predicted]:
     """Classify images with a head and the backbone that it was fitted on.
 
     All predictions are kept in memory; :class:`Predictor` gives those of many images one after the other.
@@ -107,7 +88,7 @@ class Predictor:
         self, head: str | os.PathLike[str] | FittedHead, *, weights: str | Mapping[str, str] | None = None
     ) -> None:
         self._head = head if isinstance(head, FittedHead) else load_head(head)
-        self.class_names = self._head.class_names
+        self.class_names, self._task = self._head.class_names, self._head.head.task_
         self._networks: dict[ExtractionSpec, Compute] = {}
         for spec, backbone in load_networks(self._head, weights).items():
             self._networks[spec] = compile_backbone(backbone)
@@ -119,7 +100,7 @@ class Predictor:
         top: int | None = None,
         path_column: str | None = None,
         progress: Progress | None = None,
-    ) -> Iterator[Prediction]:
+    ) -> Iterator[Predicted]:
         """Classify images, and all images below folders, as they are read. An unreadable one does not stop the others.
 
         Args:
@@ -141,9 +122,13 @@ class Predictor:
                     progress("predicting", done, total)
                 yield prediction
 
-    def _portion(self, items: list[tuple[int, Wanted]], top: int | None) -> Iterator[Prediction]:
+    def columns(self, top: int | None = None) -> list[str]:
+        """Return the headings of the cells of predictions, see :class:`heads.tasks.predictions.Predicted`."""
+        return self._task.columns(self.class_names, top)
+
+    def _portion(self, items: list[tuple[int, Wanted]], top: int | None) -> Iterator[Predicted]:
         if not self._networks:  # a head on numeric columns alone looks at no image
-            rows = self._head.predict_proba(np.array([wanted.values for _, wanted in items], np.float32))
+            rows = self._head.outputs(np.array([wanted.values for _, wanted in items], np.float32))
             yield from (self._prediction(wanted.path, row, top) for (_, wanted), row in zip(items, rows, strict=True))
             return
         batches = list(batched(items, BATCH_SIZE))
@@ -158,7 +143,7 @@ class Predictor:
             for started in zip(*(lane.offer({item: p}) for lane, p in zip(lanes, pixels, strict=True)), strict=True)
         )
         for batch, parts in zip(batches, outcomes, strict=True):
-            found = {item: Prediction(item[1].path, None, {}, reason) for item, reason in parts[0].failures}
+            found = {item: self._task.unreadable(item[1].path, reason) for item, reason in parts[0].failures}
             if parts[0].items:
                 made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
                 numbers = np.array([item[1].values for item in parts[0].items], np.float32)
@@ -166,10 +151,8 @@ class Predictor:
                     found[item] = self._prediction(item[1].path, row, top)
             yield from (found[item] for item in batch)
 
-    def _prediction(self, path: str, row: NDArray[np.float64], top: int | None) -> Prediction:
-        order = np.argsort(-row, kind="stable")
-        shown = range(len(row)) if top is None else order[:top].tolist()
-        return Prediction(path, self.class_names[order[0]], {self.class_names[i]: float(row[i]) for i in shown})
+    def _prediction(self, path: str, row: NDArray[np.float64], top: int | None) -> Predicted:
+        return self._task.predicted(path, row, self.class_names, self._head.head.link_, top)
 
     def _pixels(self, wanted: Wanted) -> list[Pixels]:
         """Decode an image once for all backbones; return its pixels for each."""
@@ -186,10 +169,10 @@ def probabilities(
     features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]],
     numbers: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
-    """Compute probabilities (N, classes) from features of each backbone: per tap, (N, ...); and numbers (N, C)."""
+    """Compute what a head says (N, classes) from features of each backbone: per tap, (N, ...); and numbers (N, C)."""
     parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
     parts += [] if numbers is None or not head.numeric else [numbers]
-    return head.predict_proba(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+    return head.outputs(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
 
 
 def load_networks(

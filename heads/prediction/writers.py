@@ -12,9 +12,10 @@ from featurestore.errors import SourceError
 from featurestore.system.files import replacing
 from featurestore.system.printing import ERRORS, printable, standard_output
 from featurestore.system.progress import Progress, reporting
-from heads.prediction.predictor import Prediction, Predictor
+from heads.prediction.predictor import Predictor
+from heads.tasks.predictions import Predicted
 
-Writer = Callable[[TextIO, tuple[str, ...], int | None, Iterable[Prediction]], None]
+Writer = Callable[[TextIO, list[str], int | None, Iterable[Predicted]], None]
 
 
 def write_predictions(
@@ -51,14 +52,14 @@ def write_predictions(
     predictor = Predictor(head_dir, weights=weights)
     failures = 0
 
-    def counted(report: Progress | None) -> Iterator[Prediction]:
+    def counted(report: Progress | None) -> Iterator[Predicted]:
         nonlocal failures
         for prediction in predictor.predict(inputs, top=top, path_column=path_column, progress=report):
-            failures += prediction.error is not None
+            failures += prediction.failure is not None
             yield prediction
 
     with _opened(out) as stream, reporting(progress) as report:
-        _WRITERS[form](stream, predictor.class_names, top, counted(report))
+        _WRITERS[form](stream, predictor.columns(top), top, counted(report))
     return failures
 
 
@@ -73,29 +74,22 @@ def _opened(out: str | os.PathLike[str] | None) -> Iterator[TextIO]:
         yield stream
 
 
-def _text(stream: TextIO, class_names: tuple[str, ...], top: int | None, predictions: Iterable[Prediction]) -> None:
+def _text(stream: TextIO, columns: list[str], top: int | None, predictions: Iterable[Predicted]) -> None:
     for found in predictions:  # for people, who would have to guess where a name with a line break ends
-        likeliest = sorted(found.probabilities.items(), key=lambda pair: -pair[1])[: top or 1]
-        cells = [f"{printable(name)}\t{chance:.3f}" for name, chance in likeliest]
-        cells = cells or [f"error: {printable(str(found.error))}\t"]
+        words = [(f"error: {found.failure}", "")] if found.failure else found.words(top)
+        cells = (printable(cell) for pair in words for cell in pair)
         print(printable(found.path), *cells, sep="\t", file=stream, flush=True)
 
 
-def _csv(stream: TextIO, class_names: tuple[str, ...], top: int | None, predictions: Iterable[Prediction]) -> None:
-    """A column per class; or, with `top`, a pair of columns per rank."""
-    ranks = range(1, min(top or 0, len(class_names)) + 1)
-    columns = [text for rank in ranks for text in (f"class {rank}", f"probability {rank}")]
+def _csv(stream: TextIO, columns: list[str], top: int | None, predictions: Iterable[Predicted]) -> None:
     writer, shown = csv.writer(stream), printable if stream.isatty() else str
-    writer.writerow(["path", "class", "error", *map(shown, columns if top else class_names)])
+    writer.writerow(["path", *map(shown, columns)])
     for found in predictions:
-        chances = {name: f"{chance:.6f}" for name, chance in found.probabilities.items()}
-        cells = [text for pair in chances.items() for text in pair] if top else list(chances.values())
-        cells = cells or [""] * (len(columns) if top else len(class_names))
-        writer.writerow(map(shown, [found.path, found.label or "", found.error or "", *cells]))
+        writer.writerow(map(shown, [found.path, *found.cells(len(columns))]))
         stream.flush()
 
 
-def _json(stream: TextIO, class_names: tuple[str, ...], top: int | None, predictions: Iterable[Prediction]) -> None:
+def _json(stream: TextIO, columns: list[str], top: int | None, predictions: Iterable[Predicted]) -> None:
     before = "["
     for found in predictions:
         print(f"{before}{json.dumps(found.to_dict())}", end="", file=stream, flush=True)

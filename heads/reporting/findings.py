@@ -11,7 +11,7 @@ from heads.console import evaluated
 from heads.evaluation.audit import Audit, Rates, Reliability, audit, rates, reliability
 from heads.evaluation.evaluate import Answers, answers
 from heads.feature_table import FeatureTable
-from heads.metrics.evaluation import Evaluation
+from heads.metrics.evaluation import Evaluated, Evaluation
 from heads.reporting.provenance import origin
 from heads.reporting.run_folder import RunFolder
 from heads.storage.saved_head import FittedHead
@@ -42,7 +42,7 @@ class Findings:
     """
 
     run: RunFolder
-    evaluation: Evaluation | None = None
+    evaluation: Evaluated | None = None
     answers: Answers | None = None
     stores: list[FeatureStore] = field(default_factory=list)
     calibration: dict[str, Reliability] = field(default_factory=dict)
@@ -107,9 +107,10 @@ def _answers(fitted: FittedHead, features: Any, required: bool) -> tuple[Answers
         return None, [f"Without the features there is less to show: {error}"]
 
 
-def _evaluation(run: RunFolder, judged: Answers) -> tuple[Evaluation, list[str]]:
+def _evaluation(run: RunFolder, judged: Answers) -> tuple[Evaluated, list[str]]:
     """Return the metrics of the answers, and what has to be said of them."""
     known, split, notes = run.measured, judged.split, []
+    found: Evaluated
     if known and _same_answers(judged.measured(None), known):
         notes.append("The test rows were measured before; here they are drawn, and nothing is chosen by them.")
         found = known
@@ -126,7 +127,9 @@ def _evaluation(run: RunFolder, judged: Answers) -> tuple[Evaluation, list[str]]
     return found, notes
 
 
-def _same_answers(one: Evaluation, other: Evaluation) -> bool:
+def _same_answers(one: Evaluated, other: Evaluated) -> bool:
+    if not (isinstance(one, Evaluation) and isinstance(other, Evaluation)):
+        return one.metrics() == other.metrics()
     if one.confusion_matrix is None:  # of so many classes there is no matrix
         return one.per_class == other.per_class and one.confused == other.confused
     return one.confusion_matrix == other.confusion_matrix

@@ -9,7 +9,7 @@ from featurestore.errors import HeadError
 from heads.feature_table import Floats
 from heads.kinds.design import HeadDesign
 from heads.search.judging import Judged, Judging
-from heads.solvers.folds import Division
+from heads.tasks.base import Link
 
 
 def judge_alone(designs: Sequence[HeadDesign], judging: Judging) -> None:
@@ -29,7 +29,7 @@ def judge_alone(designs: Sequence[HeadDesign], judging: Judging) -> None:
             for fold in range(division.folds):
                 if judging.over:
                     return
-                scores[division.places(fold)] = _scores(design, division, fold, judging.seed)
+                scores[division.places(fold)] = _scores(design, judging, fold)
                 judging.alive()
         except HeadError as error:
             judging.report(i, error)
@@ -37,13 +37,16 @@ def judge_alone(designs: Sequence[HeadDesign], judging: Judging) -> None:
         judging.report(i, Judged(scores, time.perf_counter() - start, "fitted"))
 
 
-def _scores(design: HeadDesign, division: Division, fold: int, seed: int) -> Floats:
+def _scores(design: HeadDesign, judging: Judging, fold: int) -> Floats:
     """Scores of the rows that a fold holds out, by a head that was fitted on the others."""
+    division, (task, link) = judging.division, judging.asked
     training = division.training(fold, standardize=False)
-    X, y = training.plain
-    rows = len(y)
+    X, codes = training.plain
+    rows = len(codes)
+    y = codes if link is None else task.answers(codes, Link.none(codes.shape[1]))
     views = (training.Z[rows:], training.image[rows:]) if len(training.Z) > rows else None
     # Each class has training rows in every fold, so that the columns of the scores are the classes of the division.
-    head = design.build(seed).fit(X, y, views=views, groups=training.groups, temperature=1.0)
-    held = np.asarray(division.X[division.held(fold)], np.float32)
-    return np.asarray(head.scores(held), np.float32)
+    head = design.build(judging.seed)
+    head.fit(X, y, views=views, groups=training.groups, temperature=1.0, task=task.name)
+    scores = head.scores(np.asarray(division.X[division.held(fold)], np.float32))
+    return np.asarray(scores if head.link_ is None else head.link_.of(scores), np.float32)

@@ -15,7 +15,7 @@ from heads.feature_table import Floats
 from heads.kinds.base import Head
 from heads.solvers.arrays import Extent
 from heads.solvers.folds import Division
-from heads.tasks.registry import Asked
+from heads.tasks.registry import ONE_CLASS, Asked
 
 
 class Judged(NamedTuple):
@@ -92,7 +92,7 @@ class Judging:
     max_memory: int | None = None
     alive: Callable[[], None] = lambda: None
     falling: Callable[[Sequence[int]], bool] = lambda path: False
-    asked: Asked = Asked()
+    asked: Asked = ONE_CLASS
 
     @property
     def over(self) -> bool:

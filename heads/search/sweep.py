@@ -78,9 +78,8 @@ def sweep(
         space: TOML file to use instead, see :mod:`heads.search.space`.
         tap: which features, see :func:`heads.load_features`; by default each tap by itself.
         cv: number of folds; 0 for none; by default 5 where there are fewer than :data:`FEW` validation rows, else none.
-        metric: what to select by: of one class an image ``accuracy`` (by default), ``balanced_accuracy``, ``macro_f1``,
-            ``roc_auc`` or ``log_loss``; of several labels ``average_precision`` (by default), ``roc_auc``,
-            ``micro_f1``, ``macro_f1`` or ``log_loss``; of a number ``r2`` (by default), ``mae``, ``rmse`` or ``spearman``.
+        metric: what to select by, one of ``metrics`` of the task (:mod:`heads.tasks`); by default the first of them:
+            ``accuracy`` of one class an image, ``average_precision`` of several labels, ``r2`` of a number.
         budget: seconds after which no further head is begun; families of heads take turns, the quickest ones first.
         max_memory: bytes to use, see :func:`heads.fit.fit_head`; features that take more than half of them stay on
             disk, and heads that take more are not judged.

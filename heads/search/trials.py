@@ -19,11 +19,10 @@ from heads.search.judging import Judged, Left
 from heads.solvers.arrays import Extent
 from heads.solvers.calibration import stratified_folds
 from heads.solvers.folds import Division
-from heads.tasks.registry import METRICS, SMALLER_IS_BETTER, Asked, Task
+from heads.tasks.registry import METRICS, ONE_CLASS, SMALLER_IS_BETTER, Asked, Task
 
 FILE = "trials.jsonl"
 
-ONE_CLASS = Asked()
 Key = tuple[str, HeadDesign]
 """Identifies a trial of a sweep: the name of its table of features, and its design."""
 

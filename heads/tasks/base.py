@@ -19,6 +19,7 @@ from heads.metrics.evaluation import Evaluated
 from heads.metrics.outcomes import blocks
 from heads.rows import Codes, Labels
 from heads.solvers.calibration import Calibration
+from heads.tasks.predictions import Predicted
 
 Doubles = NDArray[np.float64]
 Floating = NDArray[np.floating[Any]]
@@ -40,6 +41,11 @@ class Link(NamedTuple):
     shift: Doubles
     thresholds: Doubles | None = None
     residuals: Doubles | None = None
+
+    @classmethod
+    def none(cls, columns: int) -> "Link":
+        """Make the link that leaves scores as they are."""
+        return cls(np.ones(columns), np.zeros(columns))
 
     def of(self, scores: Floating) -> Doubles:
         """Return ``slope * score + shift``."""
@@ -85,11 +91,15 @@ class Task(ABC):
         name: as files, heads and messages have it; see :data:`featurestore.sources.tasks.TASKS`.
         asks: what it asks of an image, as a part of a message.
         metrics: names of the metrics by which heads can be compared; the first one by default.
+        activation: what makes outputs of the scores in an exported network: ``softmax``, ``sigmoid`` or ``linear``.
+        output: name of the output of such a network.
     """
 
     name: ClassVar[str]
     asks: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
+    activation: ClassVar[str]
+    output: ClassVar[str] = "probabilities"
 
     @abstractmethod
     def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
@@ -206,6 +216,26 @@ class Task(ABC):
         self, outcomes: Any, names: Sequence[str], split: str, groups: Labels | None, link: Link | None
     ) -> Evaluated:
         """Measure the rows of a split, with intervals, for people."""
+
+    @abstractmethod
+    def predicted(self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None) -> Predicted:
+        """Return what a head says of one image.
+
+        Args:
+            path: of the image.
+            row: its outputs (C,).
+            names: of the classes, the labels, or the number.
+            link: of the head.
+            top: name only so many classes or labels, the likeliest first; None for all.
+        """
+
+    @abstractmethod
+    def unreadable(self, path: str, reason: str) -> Predicted:
+        """Return what is said of an image that cannot be read."""
+
+    @abstractmethod
+    def columns(self, names: Sequence[str], top: int | None) -> list[str]:
+        """Return the headings of the cells of predictions in a CSV, see :class:`heads.tasks.predictions.Predicted`."""
 
     @abstractmethod
     def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:

@@ -16,12 +16,14 @@ from heads.rows import Codes, Labels
 from heads.solvers.calibration import Calibration, calibrate, fit_temperature
 from heads.solvers.scores import softmax
 from heads.tasks.base import Doubles, Encoded, Floating, Link, Task, places
+from heads.tasks.predictions import Prediction, chances
 
 
 class Classification(Task):
     """See the text of this module. A head keeps its temperature itself, so that there is no link."""
 
     name, asks = "classification", "one class of each image"
+    activation = "softmax"
     metrics = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 
     def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
@@ -99,6 +101,21 @@ class Classification(Task):
     ) -> Evaluation:
         """See :class:`Task`."""
         return measure_outcomes(outcomes, names, split, groups)
+
+    def predicted(
+        self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None
+    ) -> Prediction:
+        """See :class:`Task`."""
+        order = np.argsort(-row, kind="stable")
+        return Prediction(path, names[order[0]], chances(row, names, top))
+
+    def unreadable(self, path: str, reason: str) -> Prediction:
+        """See :class:`Task`."""
+        return Prediction(path, None, {}, error=reason)
+
+    def columns(self, names: Sequence[str], top: int | None) -> list[str]:
+        """See :class:`Task`."""
+        return Prediction.columns(names, top)
 
     def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
         """Return the accuracy."""

@@ -21,6 +21,7 @@ from heads.solvers.calibration import Calibration
 from heads.solvers.goals import mean_loss, sigmoid
 from heads.solvers.platt import fit_lines
 from heads.tasks.base import Doubles, Encoded, Floating, Link, Task, places
+from heads.tasks.predictions import LabelPrediction, chances
 
 _PARTS = 5
 
@@ -33,6 +34,7 @@ class MultiLabel(Task):
     """See the text of this module."""
 
     name, asks = "multilabel", "several labels of each image"
+    activation = "sigmoid"
     metrics = ("average_precision", "roc_auc", "micro_f1", "macro_f1", "log_loss")
 
     def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
@@ -54,7 +56,7 @@ class MultiLabel(Task):
         return Encoded(np.arange(found.shape[1]), self.codes(found, np.arange(0), None), self._line(found.shape[1]))
 
     def _line(self, labels: int) -> Link:
-        return Link(np.ones(labels), np.zeros(labels), np.full(labels, 0.5))
+        return Link.none(labels)._replace(thresholds=np.full(labels, 0.5))
 
     def width(self, y: NDArray[Any]) -> int:
         """See :class:`Task`."""
@@ -136,6 +138,21 @@ class MultiLabel(Task):
     ) -> LabelEvaluation:
         """See :class:`Task`."""
         return measure_labels(outcomes, names, split, groups, None if link is None else link.thresholds)
+
+    def predicted(
+        self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None
+    ) -> LabelPrediction:
+        """See :class:`Task`."""
+        has = self.decided(row[None], np.arange(0), link)[0]
+        return LabelPrediction(path, [names[i] for i in np.flatnonzero(has)], chances(row, names, top))
+
+    def unreadable(self, path: str, reason: str) -> LabelPrediction:
+        """See :class:`Task`."""
+        return LabelPrediction(path, None, {}, error=reason)
+
+    def columns(self, names: Sequence[str], top: int | None) -> list[str]:
+        """See :class:`Task`."""
+        return LabelPrediction.columns(names, top)
 
     def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
         """Return the share of rows all of whose labels are right."""

@@ -27,10 +27,12 @@ class Asked(NamedTuple):
     link: Link | None = None
 
 
+ONE_CLASS = Asked()
+"""One class of each row."""
 METRICS: tuple[str, ...] = tuple(dict.fromkeys(metric for task in TASKS.values() for metric in task.metrics))
 """The metrics by which heads of some task can be compared."""
 
-__all__ = ["CLASSIFICATION", "METRICS", "SMALLER_IS_BETTER", "TASKS", "Asked", "Task", "task_of"]
+__all__ = ["CLASSIFICATION", "METRICS", "ONE_CLASS", "SMALLER_IS_BETTER", "TASKS", "Asked", "Task", "task_of"]
 
 
 def task_of(y: ArrayLike) -> Task:

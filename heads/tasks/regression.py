@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, InputError
 from heads.metrics.estimates import Estimate
-from heads.metrics.evaluation import NumberEvaluation, measure_numbers
-from heads.metrics.number_outcomes import NumberOutcomes, estimates_of_numbers
+from heads.metrics.evaluation import LEVEL, NumberEvaluation, measure_numbers
+from heads.metrics.number_outcomes import NumberOutcomes, conformal_quantile, estimates_of_numbers
 from heads.rows import Codes, Labels
 from heads.solvers.calibration import Calibration
 from heads.tasks.base import Doubles, Encoded, Floating, Link, Task
+from heads.tasks.predictions import NumberPrediction
 
 _RESIDUALS = 5000
 """Residuals that a head keeps at most: of more, that many quantiles."""
@@ -28,6 +29,8 @@ class Regression(Task):
     """See the text of this module."""
 
     name, asks = "regression", "a number of each image"
+    activation = "linear"
+    output = "number"
     metrics = ("r2", "mae", "rmse", "spearman")
 
     def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
@@ -115,6 +118,22 @@ class Regression(Task):
     ) -> NumberEvaluation:
         """See :class:`Task`."""
         return measure_numbers(outcomes, names[0], split, groups, None if link is None else link.residuals)
+
+    def predicted(
+        self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None
+    ) -> NumberPrediction:
+        """See :class:`Task`."""
+        value = float(row[0])
+        half = None if link is None or link.residuals is None else conformal_quantile(link.residuals, LEVEL)
+        return NumberPrediction(path, value, None if half is None else [value - half, value + half])
+
+    def unreadable(self, path: str, reason: str) -> NumberPrediction:
+        """See :class:`Task`."""
+        return NumberPrediction(path, None, error=reason)
+
+    def columns(self, names: Sequence[str], top: int | None) -> list[str]:
+        """See :class:`Task`."""
+        return NumberPrediction.columns(names, top)
 
     def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
         """Return R², the coefficient of determination."""
