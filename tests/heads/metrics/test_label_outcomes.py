@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from heads.metrics.label_outcomes import LabelOutcomes, estimates_of_labels, per_label
+from heads.metrics.label_outcomes import LabelOutcomes, best_label_thresholds, estimates_of_labels, per_label
 
 
 def draw(rng, rows, shares=(0.05, 0.1, 0.3, 0.5), signal=2.0, together=0.0, each=1):
@@ -149,3 +149,43 @@ def test_rows_can_be_taken_and_joined():
     again = LabelOutcomes.joined([outcomes.rows(np.arange(5)), outcomes.rows(np.arange(20) >= 5)])
     np.testing.assert_array_equal(again.y, outcomes.y)
     np.testing.assert_array_equal(again.proba, outcomes.proba)
+
+
+def mean_f1(outcomes, thresholds):
+    return np.mean([each["f1"] for each in per_label(outcomes, "abcd", thresholds)])
+
+
+def best_on(outcomes):
+    """The threshold of each label that is best on these very rows."""
+    found = []
+    for y, proba in zip(outcomes.y.T, outcomes.proba.T, strict=True):
+        precision, recall, cuts = metrics.precision_recall_curve(y, proba)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+        found.append(cuts[f1[:-1].argmax()])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("rows", [60, 400])
+def test_thresholds_lose_nothing_on_fresh_rows_and_gain_where_labels_are_rare(rows):
+    rng = np.random.default_rng(0)
+    fresh, found = draw(rng, 20_000, signal=1.3), []
+    for _ in range(20):
+        held = draw(rng, rows, signal=1.3)
+        held = held.rows(slice(None) if held.y.any(axis=0).all() else slice(0, 0))
+        if len(held.y):
+            kinds = best_label_thresholds(*held), best_on(held), None
+            found.append([mean_f1(fresh, thresholds) for thresholds in kinds])
+    chosen, lucky, half = np.mean(found, axis=0)
+    assert chosen > half + 0.05
+    assert chosen > lucky
+    assert chosen > mean_f1(fresh, best_on(fresh)) - 0.05
+
+
+@given(cases())
+def test_thresholds_are_probabilities(case):
+    outcomes, _ = case
+    found = best_label_thresholds(*outcomes)
+    assert found.shape == outcomes.y.shape[1:] and found.dtype == np.float64
+    assert ((found > 0) & (found < 1)).all()
+    constant = ~outcomes.y.any(axis=0) | outcomes.y.all(axis=0)
+    assert (found[constant] == 0.5).all()
