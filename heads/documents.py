@@ -205,6 +205,61 @@ class EvaluationDocument(TypedDict):
     confused: NotRequired[list[ConfusedDocument]]
 
 
+class LabelDocument(TypedDict):
+    """One label of an evaluation."""
+
+    label: str
+    support: Count
+    precision: Number
+    recall: Number
+    f1: Number
+    threshold: Number
+    average_precision: NotRequired[Number]
+    average_precision_interval: NotRequired[Interval]
+    roc_auc: NotRequired[Number]
+    roc_auc_interval: NotRequired[Interval]  # fmt: skip
+
+
+class LabelEvaluationDocument(TypedDict):
+    """See :class:`heads.metrics.evaluation.LabelEvaluation`."""
+
+    split: str
+    rows: Count
+    intervals: dict[str, Interval]
+    average_precision: NotRequired[Number]
+    roc_auc: NotRequired[Number]
+    micro_f1: Number
+    macro_f1: Number
+    log_loss: Number
+    per_label: Annotated[list[LabelDocument], Meta(min_length=2)]
+    unlabelled: NotRequired[Count]
+    without_interval: NotRequired[dict[str, str]]
+    seen: NotRequired[str]
+    left_out: NotRequired[Count]
+    measured: NotRequired[Count]
+    groups: NotRequired[Count]
+
+
+class NumberEvaluationDocument(TypedDict):
+    """See :class:`heads.metrics.evaluation.NumberEvaluation`."""
+
+    split: str
+    rows: Count
+    intervals: dict[str, Interval]
+    target: str
+    mae: Number
+    rmse: Number
+    r2: NotRequired[Number]
+    spearman: NotRequired[Number]
+    half_width: NotRequired[Number]
+    covered: NotRequired[Number]
+    without_interval: NotRequired[dict[str, str]]
+    seen: NotRequired[str]
+    left_out: NotRequired[Count]
+    measured: NotRequired[Count]
+    groups: NotRequired[Count]
+
+
 class SweepDocument(TypedDict):
     """``sweep.json``, see :func:`heads.search.sweep.sweep`."""
 
@@ -214,7 +269,7 @@ class SweepDocument(TypedDict):
     winner: TrialDocument
     ensemble: NotRequired[TogetherDocument | None]
     calibration: CalibrationDocument | None
-    test: EvaluationDocument | None
+    test: dict[str, Any] | None
     notes: list[str]
     seconds: Number
 

@@ -46,10 +46,19 @@ def parse(text: str | bytes, kind: type[T]) -> T:
         Traceback (most recent call last):
         ValueError: Expected `int`, got `str` - at `$[...][1]`
     """
+    return typed(_loaded(text), kind)
+
+
+def typed(value: Any, kind: type[T]) -> T:
+    """A part of a document that was read already, of the type that is expected of it.
+
+    Raises:
+        ValueError: it is not of that type.
+    """
     import msgspec
 
     try:
-        return msgspec.convert(_loaded(text), kind)
+        return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from error
 

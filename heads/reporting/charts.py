@@ -291,11 +291,11 @@ def _history(found: Findings) -> Chart | None:
 
 
 def _class_scores(found: Findings) -> Chart | None:
-    return class_scores(found.evaluation.per_class) if found.evaluation else None
+    return class_scores(found.of_classes.per_class) if found.of_classes else None
 
 
 def _confusion(found: Findings) -> Chart | None:
-    if (evaluation := found.evaluation) is None:
+    if (evaluation := found.of_classes) is None:
         return None
     if evaluation.confusion_matrix is not None:
         return confusion(evaluation.confusion_matrix, [entry["class"] for entry in evaluation.per_class])
@@ -307,7 +307,7 @@ def _reliability(found: Findings) -> Chart | None:
 
 
 def _roc(found: Findings) -> Chart | None:
-    auc = found.evaluation.roc_auc if found.evaluation else None
+    auc = found.of_classes.roc_auc if found.of_classes else None
     return roc(found.rates, found.run.fitted.class_names[1], auc) if found.rates else None
 
 

@@ -15,6 +15,7 @@ from heads.metrics.evaluation import Evaluated, Evaluation
 from heads.reporting.provenance import origin
 from heads.reporting.run_folder import RunFolder
 from heads.storage.saved_head import FittedHead
+from heads.tasks.registry import TASKS
 
 _SPLITS = ("test", "validation", "train")
 
@@ -57,6 +58,11 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     groups: dict[str, int] | None = None
 
+    @property
+    def of_classes(self) -> Evaluation | None:
+        """The metrics, where each image has one class."""
+        return self.evaluation if isinstance(self.evaluation, Evaluation) else None
+
 
 def gather(run: RunFolder, features: Any, *, required: bool) -> Findings:
     """Find out what there is to report of a head.
@@ -70,6 +76,12 @@ def gather(run: RunFolder, features: Any, *, required: bool) -> Findings:
     if judged is None:
         return Findings(run, run.measured, origin=origin(run, []), notes=notes)
     evaluation, said = _evaluation(run, judged)
+    stores = [FeatureStore(file) for file in dict.fromkeys(judged.table.files)]
+    if run.fitted.head.link_ is not None:  # what follows is of classes
+        return Findings(
+            run, evaluation, judged, stores, mistakes=_mistakes(judged), origin=origin(run, stores), notes=notes + said,
+            groups=count_groups(judged.table),
+        )  # fmt: skip
     plain, outcomes = judged.uncalibrated(), judged.outcomes
     named = {"probabilities": outcomes} if plain is None else {"calibrated": outcomes, "before": plain}
     both = outcomes.classes == 2 and len(np.unique(outcomes.y)) == 2
@@ -137,17 +149,14 @@ def _same_answers(one: Evaluated, other: Evaluated) -> bool:
 
 def answer(judged: Answers, i: int) -> dict[str, Any]:
     """Describe the head's answer to the row at place `i` of those that were asked for."""
-    names, row, outcomes = judged.fitted.class_names, int(judged.rows[i]), judged.outcomes
-    return {
-        "row": row, "id": str(judged.table.ids[row]), "true": names[outcomes.y[i]],
-        "predicted": names[outcomes.predicted[i]], "probability": float(outcomes.greatest[i]),
-    }  # fmt: skip
+    fitted, row = judged.fitted, int(judged.rows[i])
+    told = fitted.head.task_.told(judged.outcomes.rows(np.array([i])), fitted.class_names, fitted.head.link_)
+    return {"row": row, "id": str(judged.table.ids[row]), **told}
 
 
 def _mistakes(judged: Answers) -> list[dict[str, Any]]:
-    wrong = np.flatnonzero(~judged.outcomes.right)
-    order = np.argsort(-judged.outcomes.greatest[wrong], kind="stable")
-    return [answer(judged, i) for i in wrong[order].tolist()]
+    head = judged.fitted.head
+    return [answer(judged, i) for i in head.task_.mistakes(judged.outcomes, head.link_).tolist()]
 
 
 def _row(table: FeatureTable, row: int) -> dict[str, Any]:
@@ -191,8 +200,9 @@ def count_groups(table: FeatureTable) -> dict[str, int] | None:
 
 
 def class_counts(table: FeatureTable) -> list[tuple[str, dict[str, int]]]:
-    """Count the rows of each class in each split, the largest class first."""
+    """Count the rows of each class or label in each split, the largest first; of numbers all rows."""
     there = [split for split in (*reversed(_SPLITS), "duplicate") if (table.splits == split).any()]
-    counts = {s: np.bincount(table.y[table.splits == s], minlength=len(table.class_names)) for s in there}
+    task = TASKS[table.task]
+    counts = {s: task.counts(table.y[table.splits == s], len(table.class_names)) for s in there}
     found = [(name, {s: int(counts[s][i]) for s in there}) for i, name in enumerate(table.class_names)]
     return sorted(found, key=lambda item: (-sum(item[1].values()), item[0]))

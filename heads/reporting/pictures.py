@@ -9,6 +9,7 @@ from featurestore.errors import ImageError
 from featurestore.pages.inspection import looks
 from featurestore.sources.opener import source_of
 from featurestore.sources.samples import Dataset
+from featurestore.sources.tasks import TASKS
 from featurestore.store.reader import FeatureStore
 from featurestore.system.progress import Progress
 from heads.reporting.findings import Findings, answer
@@ -53,7 +54,8 @@ class _Pictures:
                 continue
             sizes.append(look[:2])
             if look[2]:
-                found[row] = {"uri": look[2], "alt": f"{store.class_names[sample.label]}: {sample.id}, {sample.split}"}
+                told = TASKS[store.task].answer(sample, store.class_names)
+                found[row] = {"uri": look[2], "alt": f"{told}: {sample.id}, {sample.split}"}
             self._report("pictures", len(sizes) + len(self.failures), len(wanted))
         return found, sizes
 
@@ -83,7 +85,7 @@ def show(findings: Findings, source: Any, progress: Progress | None) -> tuple[di
         "sides": np.quantile(sizes or [(0, 0)], [0, 0.5, 1], axis=0).astype(int).T.tolist(),
         "grid": [each | {"picture": seen(each["row"])} for each in grid] if found else [],
         "mistakes": [
-            (seen(m["row"]), [f"says {m['predicted']} ({m['probability']:.3f})", f"labelled {m['true']}", m["id"]])
+            (seen(m["row"]), [f"says {m['predicted']}{_certain(m)}", f"labelled {m['true']}", m["id"]])
             for m in mistakes
         ],
         "suspects": [
@@ -97,6 +99,10 @@ def show(findings: Findings, source: Any, progress: Progress | None) -> tuple[di
             for p in alike
         ],
     }, _notes(findings, pictures)  # fmt: skip
+
+
+def _certain(mistake: dict[str, Any]) -> str:
+    return f" ({mistake['probability']:.3f})" if "probability" in mistake else ""
 
 
 def _notes(findings: Findings, pictures: _Pictures | None) -> list[str]:

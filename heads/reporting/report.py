@@ -16,7 +16,7 @@ from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result, plain
 from heads.console import evaluated, text
 from heads.evaluation.audit import Rates, Reliability
-from heads.metrics.evaluation import Evaluation
+from heads.metrics.evaluation import Evaluated
 from heads.reporting.charts import Chart, draw_all
 from heads.reporting.findings import Findings, class_counts, gather
 from heads.reporting.pictures import SHOWN, show
@@ -55,7 +55,7 @@ class Report(Result):
     bytes: int
     charts: list[str]
     png: list[str]
-    evaluation: Evaluation | None
+    evaluation: Evaluated | None
     calibration: dict[str, Reliability]
     rates: Rates | None
     base: float | None
@@ -136,8 +136,15 @@ def _write_page(
         classes=class_counts(findings.answers.table) if findings.answers else [], leaders=_leaders(run),
         several=len({trial.features for trial in run.trials}) > 1,
         halved=any(trial.part for trial in run.trials) and max(trial.rows for trial in run.trials), most=SHOWN,
-        thresholds=evaluated.threshold(plain(findings.evaluation) or {}), head=text.design(run.fitted.to_dict()),
+        thresholds=evaluated.threshold(plain(findings.of_classes) or {}), headline=_headline(findings),
+        task=run.fitted.head.task_, head=text.design(run.fitted.to_dict()),
     )  # fmt: skip
+
+
+def _headline(findings: Findings) -> str | None:
+    """Return the name of the metric that stands at the top of a page; None where none is known."""
+    known = findings.evaluation.metrics() if findings.evaluation else {}
+    return next((name for name in findings.run.fitted.head.task_.metrics if name in known), None)
 
 
 def _leaders(run: RunFolder) -> list[dict[str, Any]]:

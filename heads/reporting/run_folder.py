@@ -1,18 +1,29 @@
 """Read the folder that a report is on: a sweep, a fine-tuned model, or a saved head alone."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from featurestore.errors import DesignError, HeadError
 from featurestore.store.remote import Recorded
 from featurestore.system import documents
-from heads.documents import EvaluationDocument, SweepDocument, TuningDocument
+from featurestore.system.documents import typed
+from heads.documents import (
+    EvaluationDocument,
+    LabelEvaluationDocument,
+    NumberEvaluationDocument,
+    SweepDocument,
+    TuningDocument,
+)
 from heads.kinds.base import LossHistory
-from heads.metrics.evaluation import Evaluation
+from heads.metrics.evaluation import Evaluated, Evaluation, LabelEvaluation, NumberEvaluation
 from heads.search.results import SUMMARY, WINNER, SweepResult
 from heads.search.trials import FILE, Trial
 from heads.storage.saved_head import HEAD, FittedHead, load_head, reason
+
+E = TypeVar("E", bound=Evaluated)
 
 TUNING, TUNED = "finetune.json", "head"
 """In the folder of a fine-tuned model: how it compares, and the head that was fitted to it."""
@@ -33,7 +44,7 @@ class RunFolder:
 
     path: Path
     fitted: FittedHead
-    measured: Evaluation | None = None
+    measured: Evaluated | None = None
     history: LossHistory = field(default_factory=dict)
     sweep: SweepResult | None = None
     tuning: TuningDocument | None = None
@@ -80,7 +91,7 @@ def open_run(path: Path) -> RunFolder:
 
 def _sweep(path: Path, fitted: FittedHead) -> RunFolder:
     values = documents.read(path / SUMMARY, SweepDocument)
-    measured = evaluation_of(values["test"]) if values["test"] else None
+    measured = _measured(values["test"]) if values["test"] else None
     return RunFolder(path, fitted, measured, fitted.head.history_, SweepResult.from_document(path, values, measured))
 
 
@@ -105,20 +116,41 @@ def read_tuning(path: Path) -> TuningDocument:
     return values
 
 
-def evaluation_of(values: EvaluationDocument) -> Evaluation:
-    """Make an evaluation of a document, and check that its parts fit each other.
+def evaluation_of(values: Mapping[str, Any]) -> Evaluation:
+    """Make an evaluation of classes of a document, and check that its parts fit each other.
 
     Raises:
         ValueError: they do not.
     """
-    found = Evaluation(**{"roc_auc": None, "confusion_matrix": None} | values)  # type: ignore[arg-type]
+    found = Evaluation(**_fields(values, EvaluationDocument))
     classes, matrix = len(found.per_class), found.confusion_matrix
     if matrix is not None and [len(row) for row in matrix] != [classes] * classes:
         raise ValueError("its confusion matrix is not one of its classes")
     if found.groups is None and any(each["support"] and "recall_interval" not in each for each in found.per_class):
         raise ValueError("a class that has rows has no recall_interval")
-    if not {*found.intervals, *found.without_interval} <= found.metrics().keys():
-        raise ValueError("it has intervals of metrics that it does not have")
     if found.threshold and classes != 2:
         raise ValueError(f"it has a threshold between two of {classes} classes")
+    return _checked(found)
+
+
+def _measured(values: Mapping[str, Any]) -> Evaluated:
+    """Make the evaluation of any task of a document; each has a field that no other has.
+
+    Raises:
+        ValueError: its parts do not fit each other.
+    """
+    if "per_label" in values:
+        return _checked(LabelEvaluation(**({"average_precision": None} | _fields(values, LabelEvaluationDocument))))
+    if "target" in values:
+        return _checked(NumberEvaluation(**_fields(values, NumberEvaluationDocument)))
+    return evaluation_of(values)
+
+
+def _checked(found: E) -> E:
+    if not {*found.intervals, *found.without_interval} <= found.metrics().keys():
+        raise ValueError("it has intervals of metrics that it does not have")
     return found
+
+
+def _fields(values: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
+    return {**typed(values, kind)}

@@ -269,8 +269,10 @@ class FittedHead(Result):
         if self.head.approximation:
             yield "approx.", self.head.approximation
         names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
-        what = {"classification": "classes", "multilabel": "labels"}.get(self.head.task_.name, "number")
-        yield what, f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})" if len(self.class_names) > 1 else names
+        yield (
+            self.head.task_.noun,
+            f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})" if len(self.class_names) > 1 else names,
+        )
         taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)
         numeric = [shorten(names_of(self.numeric), _SHOWN_NAMES)] if self.numeric else []
         yield "features", f"{self.n_features_in_} ({' + '.join([*taps, *numeric])})"

@@ -90,6 +90,8 @@ class Task(ABC):
     Attributes:
         name: as files, heads and messages have it; see :data:`featurestore.sources.tasks.TASKS`.
         asks: what it asks of an image, as a part of a message.
+        one, noun: what one of its classes is called, and several.
+        wrong, worst: what a report says of rows whose answers are wrong, and of their order.
         metrics: names of the metrics by which heads can be compared; the first one by default.
         activation: what makes outputs of the scores in an exported network: ``softmax``, ``sigmoid`` or ``linear``.
         output: name of the output of such a network.
@@ -97,6 +99,10 @@ class Task(ABC):
 
     name: ClassVar[str]
     asks: ClassVar[str]
+    one: ClassVar[str]
+    noun: ClassVar[str]
+    wrong: ClassVar[str]
+    worst: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     activation: ClassVar[str]
     output: ClassVar[str] = "probabilities"
@@ -128,6 +134,10 @@ class Task(ABC):
     @abstractmethod
     def width(self, y: NDArray[Any]) -> int:
         """Return how many scores a head that is fitted to these answers has."""
+
+    @abstractmethod
+    def counts(self, y: NDArray[Any], classes: int) -> NDArray[np.intp]:
+        """Return how many rows with these answers each class or label has (C,)."""
 
     @abstractmethod
     def most_folds(self, y: NDArray[Any]) -> tuple[int, str]:
@@ -177,7 +187,7 @@ class Task(ABC):
         """Return probabilities, or values, (N, K) from scores."""
 
     @abstractmethod
-    def decided(self, outputs: Doubles, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
+    def decided(self, outputs: Floating, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
         """Return what a head predicts: classes (N,), 0 or 1 for each label (N, K), or numbers (N,)."""
 
     @abstractmethod
@@ -216,6 +226,14 @@ class Task(ABC):
         self, outcomes: Any, names: Sequence[str], split: str, groups: Labels | None, link: Link | None
     ) -> Evaluated:
         """Measure the rows of a split, with intervals, for people."""
+
+    @abstractmethod
+    def mistakes(self, outcomes: Any, link: Link | None) -> NDArray[np.intp]:
+        """Return the rows whose answers are wrong, those first that speak most against the head."""
+
+    @abstractmethod
+    def told(self, outcomes: Any, names: Sequence[str], link: Link | None) -> dict[str, Any]:
+        """Return the ``true`` answer of one row and the ``predicted`` one, in words, and how probable that is."""
 
     @abstractmethod
     def predicted(self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None) -> Predicted:

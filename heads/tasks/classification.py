@@ -23,6 +23,8 @@ class Classification(Task):
     """See the text of this module. A head keeps its temperature itself, so that there is no link."""
 
     name, asks = "classification", "one class of each image"
+    one, noun = "class", "classes"
+    wrong, worst = "are classified wrongly", "the most confident mistakes stand first"
     activation = "softmax"
     metrics = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
 
@@ -41,6 +43,10 @@ class Classification(Task):
     def width(self, y: NDArray[Any]) -> int:
         """See :class:`Task`."""
         return len(np.unique(y))
+
+    def counts(self, y: NDArray[Any], classes: int) -> NDArray[np.intp]:
+        """See :class:`Task`."""
+        return np.asarray(np.bincount(y, minlength=classes))
 
     def most_folds(self, y: NDArray[Any]) -> tuple[int, str]:
         """See :class:`Task`."""
@@ -73,7 +79,7 @@ class Classification(Task):
         """See :class:`Task`; scores are divided by the temperature before."""
         return np.asarray(scores, np.float64) if are_answers else softmax(scores)
 
-    def decided(self, outputs: Doubles, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
+    def decided(self, outputs: Floating, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
         """See :class:`Task`."""
         return np.asarray(classes[outputs.argmax(axis=1)])
 
@@ -101,6 +107,16 @@ class Classification(Task):
     ) -> Evaluation:
         """See :class:`Task`."""
         return measure_outcomes(outcomes, names, split, groups)
+
+    def mistakes(self, outcomes: Outcomes, link: Link | None) -> NDArray[np.intp]:
+        """See :class:`Task`: the most confident ones first."""
+        wrong = np.flatnonzero(~outcomes.right)
+        return np.asarray(wrong[np.argsort(-outcomes.greatest[wrong], kind="stable")])
+
+    def told(self, outcomes: Outcomes, names: Sequence[str], link: Link | None) -> dict[str, Any]:
+        """See :class:`Task`."""
+        true, predicted = names[int(outcomes.y[0])], names[int(outcomes.predicted[0])]
+        return {"true": true, "predicted": predicted, "probability": float(outcomes.greatest[0])}
 
     def predicted(
         self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import HeadError, InputError
 from heads.metrics.estimates import Estimate
 from heads.metrics.evaluation import LabelEvaluation, measure_labels
-from heads.metrics.label_outcomes import LabelOutcomes, estimates_of_labels
+from heads.metrics.label_outcomes import LabelOutcomes, best_label_thresholds, estimates_of_labels
 from heads.rows import Codes, Labels
 from heads.solvers.calibration import Calibration
 from heads.solvers.goals import mean_loss, sigmoid
@@ -26,14 +26,12 @@ from heads.tasks.predictions import LabelPrediction, chances
 _PARTS = 5
 
 
-def best_label_thresholds(y: NDArray[Any], proba: Floating) -> Doubles:  # TEMPORARY
-    return np.full(y.shape[1], 0.5)
-
-
 class MultiLabel(Task):
     """See the text of this module."""
 
     name, asks = "multilabel", "several labels of each image"
+    one, noun = "label", "labels"
+    wrong, worst = "have a label too many or too few", "those that surprise the head most stand first"
     activation = "sigmoid"
     metrics = ("average_precision", "roc_auc", "micro_f1", "macro_f1", "log_loss")
 
@@ -61,6 +59,10 @@ class MultiLabel(Task):
     def width(self, y: NDArray[Any]) -> int:
         """See :class:`Task`."""
         return int(y.shape[1])
+
+    def counts(self, y: NDArray[Any], classes: int) -> NDArray[np.intp]:
+        """See :class:`Task`."""
+        return np.asarray(y.sum(axis=0, dtype=np.intp))
 
     def most_folds(self, y: NDArray[Any]) -> tuple[int, str]:
         """See :class:`Task`."""
@@ -110,7 +112,7 @@ class MultiLabel(Task):
         values = np.asarray(scores, np.float64)
         return values if are_answers or link is None else np.asarray(sigmoid(link.of(values)))
 
-    def decided(self, outputs: Doubles, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
+    def decided(self, outputs: Floating, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
         """See :class:`Task`."""
         cut = 0.5 if link is None or link.thresholds is None else link.thresholds
         return (outputs >= cut).astype(np.uint8)
@@ -139,12 +141,27 @@ class MultiLabel(Task):
         """See :class:`Task`."""
         return measure_labels(outcomes, names, split, groups, None if link is None else link.thresholds)
 
+    def mistakes(self, outcomes: LabelOutcomes, link: Link | None) -> NDArray[np.intp]:
+        """See :class:`Task`: those with the least probable of what is true first."""
+        wrong = np.flatnonzero((self.decided(outcomes.proba, np.arange(0), link) != outcomes.y).any(axis=1))
+        unlikely = np.abs(outcomes.proba - outcomes.y).max(axis=1)[wrong]
+        return np.asarray(wrong[np.argsort(-unlikely, kind="stable")])
+
+    def told(self, outcomes: LabelOutcomes, names: Sequence[str], link: Link | None) -> dict[str, Any]:
+        """See :class:`Task`; the probability is that of what is least probable of the answer."""
+        has = self.decided(outcomes.proba, np.arange(0), link)
+        said = np.where(has, outcomes.proba, 1 - outcomes.proba).min()
+        true, predicted = (
+            ", ".join(names[i] for i in np.flatnonzero(row[0]).tolist()) or "no label" for row in (outcomes.y, has)
+        )
+        return {"true": true, "predicted": predicted, "probability": float(said)}
+
     def predicted(
         self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None
     ) -> LabelPrediction:
         """See :class:`Task`."""
         has = self.decided(row[None], np.arange(0), link)[0]
-        return LabelPrediction(path, [names[i] for i in np.flatnonzero(has)], chances(row, names, top))
+        return LabelPrediction(path, [names[i] for i in np.flatnonzero(has).tolist()], chances(row, names, top))
 
     def unreadable(self, path: str, reason: str) -> LabelPrediction:
         """See :class:`Task`."""

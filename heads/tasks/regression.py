@@ -29,6 +29,8 @@ class Regression(Task):
     """See the text of this module."""
 
     name, asks = "regression", "a number of each image"
+    one, noun = "number", "number"
+    wrong, worst = "lie outside of their interval", "the largest errors stand first"
     activation = "linear"
     output = "number"
     metrics = ("r2", "mae", "rmse", "spearman")
@@ -51,6 +53,10 @@ class Regression(Task):
     def width(self, y: NDArray[Any]) -> int:
         """See :class:`Task`."""
         return 1
+
+    def counts(self, y: NDArray[Any], classes: int) -> NDArray[np.intp]:
+        """See :class:`Task`."""
+        return np.asarray(np.array([len(y)]))
 
     def most_folds(self, y: NDArray[Any]) -> tuple[int, str]:
         """See :class:`Task`."""
@@ -91,7 +97,7 @@ class Regression(Task):
         assert link is not None
         return link.of(scores)
 
-    def decided(self, outputs: Doubles, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
+    def decided(self, outputs: Floating, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
         """See :class:`Task`."""
         return outputs[:, 0]
 
@@ -118,6 +124,17 @@ class Regression(Task):
     ) -> NumberEvaluation:
         """See :class:`Task`."""
         return measure_numbers(outcomes, names[0], split, groups, None if link is None else link.residuals)
+
+    def mistakes(self, outcomes: NumberOutcomes, link: Link | None) -> NDArray[np.intp]:
+        """See :class:`Task`: rows outside of their interval, the largest errors first."""
+        half = None if link is None or link.residuals is None else conformal_quantile(link.residuals, LEVEL)
+        errors = np.abs(outcomes.residuals)
+        wrong = np.flatnonzero(errors > (0 if half is None else half))
+        return np.asarray(wrong[np.argsort(-errors[wrong], kind="stable")])
+
+    def told(self, outcomes: NumberOutcomes, names: Sequence[str], link: Link | None) -> dict[str, Any]:
+        """See :class:`Task`."""
+        return {"true": f"{outcomes.y[0]:.4g}", "predicted": f"{outcomes.predicted[0]:.4g}"}
 
     def predicted(
         self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None
