@@ -30,6 +30,7 @@ from heads.feature_table import Features
 from heads.prediction.predictor import load_networks, probabilities, weights_of
 from heads.storage.numeric_input import names_of
 from heads.storage.saved_head import FittedHead, load_head
+from heads.tasks.base import Link
 
 Pixels = NDArray[np.uint8]
 
@@ -51,7 +52,8 @@ def export(
         source: a head, or the folder of one; for the formats of :data:`heads.exporting.features.WRITERS`, a feature
             file.
         form: ``keras``, ``saved_model``, ``onnx``, ``litert`` or ``openvino``: a model from uint8 RGB pixels
-            (N, size, size, 3), called ``pixels``, to float32 probabilities (N, classes), called ``probabilities``. See
+            (N, size, size, 3), called ``pixels``, to float32 probabilities (N, classes), called ``probabilities`` (of a
+            head of numbers to these, (N, 1), called ``number``). See
             :mod:`heads.exporting.formats` for where its class names stand. ``npz``, ``parquet`` or ``h5ad``:
             features.
         out: file to write; by default it is called after the source, and lies in the working directory.
@@ -117,14 +119,15 @@ def _export_model(
     else:
         write = partial(chosen.save, join(head, nets, networks))
     pixels = framed(check, next(iter(networks)).framing)
+    unit = 1.0 if head.head.link_ is None else head.head.task_.unit(head.head.link_)
     expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
     with replacing_files(path) as draft:
         found = _through(write, chosen.load, draft, _info(head, networks), pixels)
-        difference = float(np.abs(found - expected).max())
+        difference = float(np.abs(found - expected).max()) / unit
         if not difference <= TOLERANCE:
             raise ExportError(
-                f"{path}: its probabilities differ from the head's by {difference:.3g} on {len(pixels)} images, more "
-                f"than {TOLERANCE:g}: the file is deleted; {_way_out(networks)}"
+                f"{path}: differs from what the head says by {difference:.3g} on {len(pixels)} images, more than "
+                f"{TOLERANCE:g}: the file is deleted; {_way_out(networks)}"
             )
         size = sum(file.stat().st_size for file in draft.parent.rglob("*") if file.is_file())
     notes = [note for network in networks.values() for note in licence_notes(network.name, network.licence)]
@@ -165,6 +168,7 @@ def _info(head: FittedHead, networks: Mapping[ExtractionSpec, FrozenNetwork]) ->
     licences = {network.name: network.licence for network in networks.values() if network.licence}
     return {
         "class_names": list(head.class_names),
+        **({} if head.head.link_ is None else {"task": head.head.task_.name, **_thresholds(head.head.link_)}),
         "size": spec.size,
         "resize": spec.resize,
         "interpolation": spec.interpolation,
@@ -175,6 +179,10 @@ def _info(head: FittedHead, networks: Mapping[ExtractionSpec, FrozenNetwork]) ->
         "fingerprints": [item.fingerprint for item in head.inputs],
         **({"licences": licences} if licences else {}),
     }
+
+
+def _thresholds(link: Link) -> dict[str, list[float]]:
+    return {} if link.thresholds is None else {"thresholds": link.thresholds.tolist()}
 
 
 def _way_out(networks: Mapping[ExtractionSpec, FrozenNetwork]) -> str:

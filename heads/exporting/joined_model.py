@@ -10,10 +10,12 @@ from featurestore.errors import ExportError
 from featurestore.spec import ExtractionSpec
 from featurestore.system.keras import import_keras
 from heads.console import text
-from heads.exporting.formats.base import PIXELS, PROBABILITIES
+from heads.exporting.formats.base import PIXELS
+from heads.kinds.base import Head
 from heads.kinds.design import kinds_of_layers
 from heads.solvers.arrays import Layers
 from heads.storage.saved_head import FittedHead
+from heads.tasks.base import Task
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +25,7 @@ _ABSENT = -1e9
 
 
 def join(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionSpec, FrozenNetwork]) -> "keras.Model":
-    """Join a head and its backbones to a model from PIXELS to ``{PROBABILITIES: ...}``.
+    """Join a head and its backbones to a model from PIXELS to one output, called as its task says.
 
     Args:
         head: a saved head.
@@ -43,9 +45,11 @@ def join(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionS
     }
     parts = [keras.layers.Flatten()(features[wanted.spec][wanted.tap]) for wanted in head.inputs]
     values = keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
-    single = len(nets) == 1
-    found = [_stacked(values, net, PROBABILITIES if single else f"member_{i}") for i, net in enumerate(nets)]
-    return keras.Model(pixels, {PROBABILITIES: found[0] if single else _mean(found, head.head.temperature_)})
+    task = head.head.task_
+    if len(nets) == 1:
+        return keras.Model(pixels, {task.output: _stacked(values, nets[0], task.output, task)})
+    found = [_stacked(values, net, f"member_{i}", task) for i, net in enumerate(nets)]
+    return keras.Model(pixels, {task.output: _mean(found, head.head.temperature_)})
 
 
 def check_framings(head: FittedHead, specs: Iterable[ExtractionSpec]) -> None:
@@ -61,7 +65,7 @@ def check_framings(head: FittedHead, specs: Iterable[ExtractionSpec]) -> None:
 
 
 def nets_of(head: FittedHead) -> list[Layers]:
-    """Return the head as nets from features to scores of all classes, divided by the temperature; of an ensemble, all.
+    """Return the head as nets from features to scores of all classes, calibrated; of an ensemble, all.
 
     Raises:
         ExportError: a head of this kind is no net.
@@ -74,7 +78,7 @@ def nets_of(head: FittedHead) -> list[Layers]:
                 f"{head.path}: {text.design(head.to_dict())} cannot be written as a network: "
                 f"fit one of {', '.join(kinds_of_layers())}"
             )
-        nets.append(_of_all_classes(layers, head, np.float32(part.temperature_)))
+        nets.append(_of_all_classes(layers, head, part))
     return nets
 
 
@@ -90,9 +94,12 @@ def _keras_models(
     return found
 
 
-def _of_all_classes(layers: Layers, head: FittedHead, temperature: np.float32) -> Layers:
+def _of_all_classes(layers: Layers, head: FittedHead, part: Head) -> Layers:
     """Return the net with a score for each class, also for those that it was not shown."""
     *inner, (weights, bias) = layers
+    if part.link_ is not None:
+        return [*inner, ((weights * part.link_.slope).astype(np.float32), part.link_.of(bias).astype(np.float32))]
+    temperature = np.float32(part.temperature_)
     classes = head.head.classes_
     last = np.zeros((len(weights), len(head.class_names)), np.float32)
     scores = np.full(len(head.class_names), _ABSENT, np.float32)
@@ -100,14 +107,14 @@ def _of_all_classes(layers: Layers, head: FittedHead, temperature: np.float32) -
     return [*inner, (last, scores)]
 
 
-def _stacked(values: Any, net: Layers, name: str) -> Any:
-    """Put a net on features; its outputs are probabilities."""
+def _stacked(values: Any, net: Layers, name: str, task: Task) -> Any:
+    """Put a net on features; its outputs are those of the head."""
     import keras
 
     for i, (weights, bias) in enumerate(net, 1):
         last = i == len(net)
-        called = name if last else f"head_{i}" if name == PROBABILITIES else f"{name}_{i}"
-        dense = keras.layers.Dense(len(bias), "softmax" if last else "relu", name=called)
+        called = name if last else f"head_{i}" if name == task.output else f"{name}_{i}"
+        dense = keras.layers.Dense(len(bias), task.activation if last else "relu", name=called)
         values = dense(values)
         dense.set_weights([weights, bias])
     return values

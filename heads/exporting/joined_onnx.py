@@ -10,13 +10,13 @@ from featurestore.backbones.onnx_graph import ANY, Builder, opset_of
 from featurestore.backbones.portable import sample_pixels
 from featurestore.errors import ExportError
 from featurestore.spec import ExtractionSpec
-from heads.exporting.formats.base import PIXELS, PROBABILITIES
+from heads.exporting.formats.base import PIXELS
 from heads.solvers.arrays import Layers
 from heads.storage.saved_head import FittedHead
 
 
 def join_onnx(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionSpec, FrozenNetwork]) -> Any:
-    """Join a head and its backbones to an ``onnx.ModelProto`` from PIXELS to PROBABILITIES.
+    """Join a head and its backbones to an ``onnx.ModelProto`` from PIXELS to one output, called as its task says.
 
     It takes any number of images, or one at a time where a backbone's graph cannot do otherwise.
 
@@ -37,12 +37,13 @@ def join_onnx(head: FittedHead, nets: Sequence[Layers], networks: Mapping[Extrac
         features |= {(spec, value.name): prefix + value.name for value in model.graph.output}
     parts = [builder.add("Flatten", features[wanted.spec, wanted.tap], axis=1) for wanted in head.inputs]
     values = builder.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
-    found = [_stacked(builder, values, net) for net in nets]
+    task = head.head.task_
+    found = [_stacked(builder, values, net, task.activation) for net in nets]
     mean = found[0] if len(found) == 1 else _mean(builder, found, head.head.temperature_)
-    builder.add("Identity", mean, called=PROBABILITIES)
+    builder.add("Identity", mean, called=task.output)
     size, version = next(iter(networks)).size, max(model.ir_version for model in models.values())
     fixed = any(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value for model in models.values())
-    shapes = {PROBABILITIES: (len(head.class_names),)}
+    shapes = {task.output: (len(head.class_names),)}
     whole = builder.model(size, 1 if fixed else ANY, shapes, version)
     return whole if fixed or _takes_several(whole, size) else builder.model(size, 1, shapes, version)
 
@@ -67,13 +68,21 @@ def _models(head: FittedHead, networks: Mapping[ExtractionSpec, FrozenNetwork]) 
     }
 
 
-def _stacked(builder: Builder, values: str, net: Layers) -> str:
-    """Put a net on features; its outputs are probabilities."""
+_LAST: dict[str, tuple[str, dict[str, Any]]] = {
+    "softmax": ("Softmax", {"axis": 1}), "sigmoid": ("Sigmoid", {}), "linear": ("Identity", {}),
+}  # fmt: skip
+"""Activation of a task -> the operator, and its attributes."""
+
+
+def _stacked(builder: Builder, values: str, net: Layers, activation: str) -> str:
+    """Put a net on features; its outputs are those of the head."""
     for i, (weights, bias) in enumerate(net, 1):
         pair = (builder.constant(np.asarray(each, np.float32)) for each in (weights, bias))
         values = builder.add("Gemm", values, *pair)
-        values = builder.add("Softmax", values, axis=1) if i == len(net) else builder.add("Relu", values)
-    return values
+        if i < len(net):
+            values = builder.add("Relu", values)
+    operator, settings = _LAST[activation]
+    return builder.add(operator, values, **settings)
 
 
 def _mean(builder: Builder, probabilities: Sequence[str], temperature: float) -> str:

@@ -2,7 +2,7 @@
 
 - whole numbers (N,): classes 0..C-1. Each has a score, and the loss is the cross-entropy of their softmax.
 - int8 (N, K): labels, 1 for a row that has one and -1 for one that has not. Each has a score, its log-odds, and the
-  loss is the sum of their cross-entropies.
+  loss is the mean of their cross-entropies.
 - float32 (N, K): numbers, each with a score that is to be equal to it. The loss is half the square of the difference.
 """
 
@@ -38,7 +38,8 @@ class Goal(NamedTuple):
 
     Attributes:
         target: from codes, the number of scores and a label smoothing to what the activation is to be, float32 (N, K).
-        activation: from scores (N, K) to what is compared with the target; the difference is the loss' gradient.
+        activation: from scores (N, K) to what is compared with the target; their difference is the gradient of the
+            loss, which of labels is here the sum.
         losses: from scores (N, K) and codes to the loss of each row, float64 (N,).
     """
 
@@ -86,7 +87,7 @@ def sigmoid(scores: Any) -> Any:
 
 def _label_losses(scores: NDArray[np.floating[Any]], codes: Codes) -> Doubles:
     margin = np.asarray(scores, np.float64) * codes
-    return np.asarray((np.log1p(np.exp(-np.abs(margin))) - np.minimum(margin, 0)).sum(axis=1))
+    return np.asarray((np.log1p(np.exp(-np.abs(margin))) - np.minimum(margin, 0)).mean(axis=1))
 
 
 def _numbers(codes: Codes, numbers: int, smoothing: float) -> Floats:

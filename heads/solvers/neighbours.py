@@ -217,8 +217,10 @@ def votes(codes: Codes, distance: Doubles, weights: str, classes: int) -> Double
         same = distance == 0
         vote = np.where(same.any(axis=1, keepdims=True), same, 1 / np.where(same, 1, distance))
     if codes.ndim == 3:
-        shown = codes > 0 if codes.dtype == np.int8 else codes
-        return np.asarray(np.einsum("rk,rkc->rc", vote / vote.sum(axis=1, keepdims=True), shown.astype(np.float64)))
+        labels = codes.dtype == np.int8
+        shown = np.asarray(codes > 0 if labels else codes, np.float64)
+        found = np.einsum("rk,rkc->rc", vote / vote.sum(axis=1, keepdims=True), shown)
+        return np.asarray(np.minimum(found, 1) if labels else found)  # shares, which rounding may bring above 1
     cells = codes + classes * np.arange(len(codes))[:, None]
     found = np.bincount(cells.ravel(), vote.ravel(), len(codes) * classes).reshape(-1, classes)
     return np.asarray(found / found.sum(axis=1, keepdims=True))

@@ -186,6 +186,10 @@ class Task(ABC):
     def outputs(self, scores: Floating, link: Link | None, are_answers: bool) -> Doubles:
         """Return probabilities, or values, (N, K) from scores."""
 
+    def unit(self, link: Link) -> float:
+        """Return the size of a difference of outputs that is as large as 1 of probabilities."""
+        return 1.0
+
     @abstractmethod
     def decided(self, outputs: Floating, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
         """Return what a head predicts: classes (N,), 0 or 1 for each label (N, K), or numbers (N,)."""

@@ -104,8 +104,7 @@ class MultiLabel(Task):
             rest = np.setdiff1d(order, part)
             slope, shift = fit_lines(scores[rest], codes[rest])
             after += mean_loss(scores[part] * slope + shift, codes[part]) * len(part)
-        losses = mean_loss(scores, codes) / width, after / len(codes) / width
-        return found, Calibration(1.0, *losses)
+        return found, Calibration(1.0, mean_loss(scores, codes), after / len(codes))
 
     def outputs(self, scores: Floating, link: Link | None, are_answers: bool) -> Doubles:
         """See :class:`Task`."""

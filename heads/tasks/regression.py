@@ -97,6 +97,10 @@ class Regression(Task):
         assert link is not None
         return link.of(scores)
 
+    def unit(self, link: Link) -> float:
+        """See :class:`Task`: the deviation of the training rows."""
+        return float(link.slope[0])
+
     def decided(self, outputs: Floating, classes: NDArray[Any], link: Link | None) -> NDArray[Any]:
         """See :class:`Task`."""
         return outputs[:, 0]

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     import keras
 
 PIXELS, PROBABILITIES = "pixels", "probabilities"
-"""Names of a model's input, uint8 (N, size, size, 3), RGB, and of its output, float32 (N, classes)."""
+"""Names of a model's input, uint8 (N, size, size, 3), RGB, and of its output, float32 (N, classes); that of a number is
+called as its task says, see :attr:`heads.tasks.base.Task.output`."""
 INFO = "featurestore.json"
+
+T = TypeVar("T")
 
 Info = Mapping[str, Any]
 """What the user of a file has to know of the model: plain JSON types."""
@@ -36,7 +39,7 @@ class Format:
         name: as the user gives it.
         suffix: of the file; "" of a folder.
         libraries: the packages that writing and running it takes, beside Keras; they need Keras on TensorFlow.
-        save: writes the model, from PIXELS to ``{PROBABILITIES: ...}``, and the information about it.
+        save: writes the model, from PIXELS to one output by its name, and the information about it.
         load: from the path to the function that runs the model there.
         save_onnx: writes an ``onnx.ModelProto`` instead, where the format can hold one; `onnx_libraries` are what that
             and running it takes.
@@ -49,6 +52,12 @@ class Format:
     load: Callable[[Path], Classify]
     save_onnx: Callable[[Any, Path, Info], None] | None = None
     onnx_libraries: tuple[str, ...] = ()
+
+
+def only(outputs: Mapping[str, T]) -> T:
+    """Return the one output of a model."""
+    (found,) = outputs.values()
+    return found
 
 
 def attach(path: Path, info: Info) -> None:

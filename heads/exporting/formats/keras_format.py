@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heads.exporting.formats.base import PROBABILITIES, Classify, Format, Info, attach
+from heads.exporting.formats.base import Classify, Format, Info, attach, only
 
 if TYPE_CHECKING:
     import keras
@@ -15,7 +15,7 @@ def save(model: "keras.Model", path: Path, info: Info) -> None:
     """Write the model, with its one output as a plain tensor."""
     import keras
 
-    keras.Model(model.input, model.output[PROBABILITIES], name="classifier").save(path)
+    keras.Model(model.input, only(model.output), name="classifier").save(path)
     attach(path, info)
 
 

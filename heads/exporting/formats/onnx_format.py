@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurestore.engines.keras_engine import graph
-from heads.exporting.formats.base import PIXELS, PROBABILITIES, Classify, Format, Info, as_text, in_turn
+from heads.exporting.formats.base import PIXELS, Classify, Format, Info, as_text, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -17,7 +17,7 @@ def save(model: "keras.Model", path: Path, info: Info) -> None:
     import tf2onnx
 
     function = graph(model)
-    names = {function.inputs[0].name: PIXELS, function.outputs[0].name: PROBABILITIES}
+    names = {function.inputs[0].name: PIXELS, function.outputs[0].name: next(iter(model.output))}
     converted, _ = tf2onnx.convert.from_graph_def(
         function.graph.as_graph_def(add_shapes=True),
         input_names=[function.inputs[0].name],
@@ -51,7 +51,7 @@ def load(path: Path) -> Classify:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     alone = session.get_inputs()[0].shape[0] == 1
-    return in_turn(lambda pixels: np.asarray(session.run([PROBABILITIES], {PIXELS: pixels})[0]), alone)
+    return in_turn(lambda pixels: np.asarray(session.run(None, {PIXELS: pixels})[0]), alone)
 
 
 FORMAT = Format(

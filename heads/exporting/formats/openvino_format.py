@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurestore.engines.keras_engine import graph
-from heads.exporting.formats.base import PROBABILITIES, Classify, Format, Info, as_text, in_turn
+from heads.exporting.formats.base import Classify, Format, Info, as_text, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +41,7 @@ def load(path: Path) -> Classify:
     # Without it, recent CPUs compute in bfloat16 unasked, which is off by several percent.
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     batch = compiled.input().partial_shape[0]
-    return in_turn(lambda pixels: np.asarray(compiled(pixels)[PROBABILITIES]), batch == openvino.Dimension(1))
+    return in_turn(lambda pixels: np.asarray(compiled(pixels)[0]), batch == openvino.Dimension(1))
 
 
 FORMAT = Format(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featurestore.engines.keras_engine import graph
-from heads.exporting.formats.base import INFO, PROBABILITIES, Classify, Format, Info
+from heads.exporting.formats.base import INFO, Classify, Format, Info, only
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +27,7 @@ def load(path: Path) -> Classify:
     import tensorflow as tf
 
     module = tf.saved_model.load(str(path))
-    return lambda pixels: np.asarray(module.signatures["serving_default"](pixels=tf.constant(pixels))[PROBABILITIES])
+    return lambda pixels: np.asarray(only(module.signatures["serving_default"](pixels=tf.constant(pixels))))
 
 
 FORMAT = Format("saved_model", "", ("tensorflow",), save, load)
