@@ -111,6 +111,8 @@ class Head:
     """The hyperparameter of the penalty, and 1 or -1 if greater or smaller values of it penalise less."""
     tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
     """Names of the tasks that the head can learn, see :data:`heads.tasks.registry.TASKS`."""
+    swept_for: ClassVar[frozenset[str]] = frozenset({"classification", "multilabel", "regression"})
+    """Of these, the tasks for which the presets of a sweep try it."""
     of_several: ClassVar[bool] = False
     """Whether the head consists of other heads; a search space cannot hold such a kind."""
 
@@ -274,7 +276,8 @@ class Head:
         Of several labels it is 0 or 1 for each (N, L), of a regression the numbers (N,).
         """
         if self.link_ is None:
-            return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
+            best = self.scores(X).argmax(axis=1)
+            return np.asarray(self.classes_[best])
         return self.task_.decided(self.outputs(X), self.classes_, self.link_)
 
     def outputs(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -53,10 +53,11 @@ class EstimatorHead(Head):
         # Arrays from the file are checked and put into an estimator of our own; other attributes are not taken over.
         # Compiled code reads memory by the sizes of these arrays, and does not check whether they agree.
         given = vars(found)
-        for name, (kind, shape) in self._layout(given).items():
+        layout = self._layout(given)
+        for name, (kind, shape) in layout.items():
             check_array(name, given[name], kind, shape)
             setattr(model, name, np.ascontiguousarray(given[name]))
-        if self.link_ is None and not np.array_equal(model.classes_, np.arange(len(self.classes_))):
+        if "classes_" in layout and not np.array_equal(model.classes_, np.arange(len(self.classes_))):
             raise ValueError("its model has other classes")
         self._complete(model, given)
         self.model_, self.scaling_ = model, Scaling(**scaling)

@@ -1,4 +1,4 @@
-"""Least squares in the space of a kernel, for numbers."""
+"""Least squares in the space of a kernel: to numbers, or to targets of 1 and -1."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.feature_table import Floats
-from heads.kinds.base import Spaces, too_large
+from heads.feature_table import Floats, LabelledRows, Labels
+from heads.kinds.base import HeldOut, Spaces, too_large
 from heads.kinds.estimator import EstimatorHead
 from heads.kinds.parameters import parameter
-from heads.solvers.arrays import Extent
+from heads.solvers.arrays import Extent, Scaling
+from heads.solvers.goals import is_classes
+from heads.solvers.training import Training
 
 _MATRICES = 3
 """The kernel, its factors, and what LAPACK works in."""
@@ -21,7 +23,9 @@ _MATRICES = 3
 class KernelRidgeHead(EstimatorHead):
     """Kernel ridge regression with the kernel exp(-gamma |x - y|²).
 
-    (Saunders, Gammerman & Vovk, "Ridge regression learning algorithm in dual variables", ICML 1998.)
+    Classes and labels are learnt as targets of 1 and -1, one against the rest. (Saunders, Gammerman & Vovk, "Ridge
+    regression learning algorithm in dual variables", ICML 1998; Rifkin, Yeo & Poggio, "Regularized least-squares
+    classification", 2003.)
 
     Example:
         >>> import numpy as np
@@ -36,7 +40,7 @@ class KernelRidgeHead(EstimatorHead):
         "standard": {"alpha": {"log": [0.01, 10.0], "num": 4}},
         "thorough": {"alpha": {"log": [0.001, 100.0], "num": 6}, "gamma": ["scale", 1e-4, 1e-3]},
     }
-    tasks = frozenset({"regression"})
+    tasks, swept_for = frozenset({"classification", "multilabel", "regression"}), frozenset({"regression"})
 
     alpha: float = parameter(0.1, "strength of the L2 penalty", low=1e-10, high=1e10)
     gamma: float | str = parameter(
@@ -66,6 +70,13 @@ class KernelRidgeHead(EstimatorHead):
         """See :meth:`Head.obstacle_alone`."""
         return self.obstacle(extent, max_memory) or super().obstacle_alone(extent, max_memory)
 
+    def _fit(
+        self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
+    ) -> HeldOut | None:
+        codes = training.codes
+        goals = np.where(codes[:, None] == np.arange(len(self.classes_)), 1, -1) if is_classes(codes) else codes
+        return super()._fit(training._replace(codes=goals.astype(np.float64)), scaling, validation, folds)
+
     def _scores(self, X: Floats) -> NDArray[np.float64]:
         return np.asarray(self.model_.predict(self.scaling_.apply(X)), np.float64)
 
@@ -73,7 +84,7 @@ class KernelRidgeHead(EstimatorHead):
         rows, real = len(given["X_fit_"]), np.asarray(given["X_fit_"]).dtype
         kind = np.float64 if real == np.float64 else np.float32
         dual = np.float64 if np.asarray(given["dual_coef_"]).dtype == np.float64 else np.float32
-        return {"X_fit_": (kind, (rows, self.n_features_in_)), "dual_coef_": (dual, (rows, 1))}
+        return {"X_fit_": (kind, (rows, self.n_features_in_)), "dual_coef_": (dual, (rows, len(self.classes_)))}
 
     def _complete(self, model: Any, given: Mapping[str, Any]) -> None:
         if not (np.isfinite(model.X_fit_).all() and np.isfinite(model.dual_coef_).all()):

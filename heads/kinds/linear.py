@@ -64,7 +64,7 @@ class LinearHead(Head):
 
     def _take(self, coef: Floats, intercept: Floats, scaling: Scaling) -> None:
         """Set coefficients (C, D) and intercepts (C,) for standardised rows; of two classes there may be one row."""
-        if len(coef) < len(self.classes_):  # as in scores.two_columns
+        if len(coef) == 1 and self.link_ is None:  # as in scores.two_columns
             sides = np.array([-0.5, 0.5], np.float32)
             coef, intercept = np.outer(sides, coef), sides * intercept
         self.coef_, self.intercept_ = scaling.fold(coef.T, intercept)

@@ -48,9 +48,10 @@ PRESETS: tuple[str, ...] = get_args(Preset)
 """Names of the spaces that need no file; what each tries of a kind of head stands on the class of the kind."""
 
 
-def preset_space(preset: str) -> Space:
-    """Return the tables of a preset: one for each kind of head that has a part in it."""
-    parts = {kind: head_class(kind).spaces.get(preset) for kind in KINDS}
+def preset_space(preset: str, task: str = "classification") -> Space:
+    """Return the tables of a preset: one for each kind of head that learns a task and has a part in it."""
+    learning = [kind for kind in KINDS if task in head_class(kind).tasks & head_class(kind).swept_for]
+    parts = {kind: head_class(kind).spaces.get(preset) for kind in learning}
     return [{"kind": kind, **part} for kind, part in parts.items() if part is not None]
 
 
@@ -149,12 +150,13 @@ def _too_many(place: str, why: str) -> DesignError:
     return DesignError(f"{place}: {why}, or draw some with  samples = N")
 
 
-def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[Entry]:
+def load_space(preset: str, path: str | os.PathLike[str] | None = None, task: str = "classification") -> list[Entry]:
     """Return the entries of a preset, or of a TOML file.
 
     Args:
         preset: one of :data:`PRESETS`, unless there is a file.
         path: the file.
+        task: what heads of a preset must learn, see :data:`heads.tasks.registry.TASKS`.
 
     Raises:
         DesignError: no such preset; or the file cannot be read, or has a wrong key or value: the message names its
@@ -163,7 +165,7 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[
     if path is None:
         if preset not in PRESETS:
             raise DesignError(f"unknown preset {preset!r}: {suggest(preset, PRESETS)}")
-        return read_space(preset_space(preset), preset)
+        return read_space(preset_space(preset, task), preset)
     path = Path(path)
     try:
         text = read_regular(path, _LIMIT).decode()
@@ -182,11 +184,6 @@ def load_space(preset: str, path: str | os.PathLike[str] | None = None) -> list[
     if not tables or not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise DesignError(f"{path}: holds no heads: write tables [[heads]], each with a kind")
     return read_space(tables, str(path))
-
-
-def of_task(space: Iterable[Entry], task: str) -> list[Entry]:
-    """Return the entries of a space whose heads can learn a task, see :attr:`heads.kinds.base.Head.tasks`."""
-    return [entry for entry in space if task in head_class(entry.kind).tasks]
 
 
 def read_space(space: Space, name: str = "space") -> list[Entry]:

@@ -34,7 +34,7 @@ from heads.search.refit import refit
 from heads.search.results import SUMMARY, WINNER, SweepResult, SweepSettings
 from heads.search.rounds import JudgedSpace, judge_space, scores_of
 from heads.search.samplers import start_search
-from heads.search.space import load_space, of_task
+from heads.search.space import load_space
 from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
@@ -116,14 +116,14 @@ def sweep(
     """
     started = time.monotonic()
     _check(ensemble, smallest, trackers)
-    entries, folder = load_space(preset, space), Path(out)
+    folder = Path(out)
     check_target(folder / WINNER)
     tables, together = _grouped(_tables(features, tap), group_near_duplicates, note)
     task = TASKS[next(iter(tables.values())).task]
     check_metric(metric := metric or task.metrics[0], task)
     if ensemble > 1 and task is not CLASSIFICATION:
         raise HeadError(f"--ensemble takes heads of one class an image together, not of {task.asks}: leave it out")
-    search = start_search(entries if space else of_task(entries, task.name), sampler, trials, seed)
+    search = start_search(load_space(preset, space, task.name), sampler, trials, seed)
     settings = SweepSettings(
         features=_identity(tables), space=Path(space).name if space else preset,
         cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,

@@ -43,5 +43,5 @@ def task_of(y: ArrayLike) -> Task:
         >>> task_of([0, 1, 2]).name, task_of([[0, 1], [1, 1]]).name
         ('classification', 'multilabel')
     """
-    shape = np.shape(y)
+    shape = np.asarray(y).shape
     return TASKS["multilabel"] if len(shape) == 2 and shape[1] > 1 else CLASSIFICATION

@@ -14,7 +14,7 @@ from measured import refused, run
 
 from featurestore.errors import FeatureStoreError
 from heads import evaluate, fit_head, load_head, sweep
-from heads.evaluation.evaluate import Evaluation
+from heads.metrics.evaluation import Evaluation
 from heads.reporting.report import report
 from heads.reporting.run_folder import open_run
 from heads.search.probe import probe

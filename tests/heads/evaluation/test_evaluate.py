@@ -12,9 +12,10 @@ from sklearn import metrics
 from featurestore.errors import HeadError, SpecMismatchError, StoreError
 from heads import evaluate, fit_head
 from heads.console import evaluated
-from heads.evaluation.evaluate import answers, measure, paired_difference
+from heads.evaluation.evaluate import answers, paired_difference
 from heads.feature_table import load_features
 from heads.metrics.estimates import log_odds
+from heads.metrics.evaluation import measure
 from heads.search.sweep import sweep
 
 NAMES = ["a", "b", "c", "d"]

@@ -20,11 +20,12 @@ from featurestore.errors import HeadError, InputError
 from heads.kinds.dense import DenseHead
 from heads.kinds.design import KINDS, HeadDesign
 from heads.kinds.discriminant import CentroidHead, LDAHead
+from heads.kinds.kernel_ridge import KernelRidgeHead
 from heads.kinds.knn import KNNHead
 from heads.kinds.linear import LinearSVMHead, LogisticHead, RidgeHead
 from heads.kinds.svm import SVMHead
 
-CLASSES = (LogisticHead, LinearSVMHead, RidgeHead, LDAHead, CentroidHead, KNNHead, SVMHead, DenseHead)
+CLASSES = (LogisticHead, LinearSVMHead, RidgeHead, LDAHead, CentroidHead, KNNHead, SVMHead, KernelRidgeHead, DenseHead)
 QUICK = {DenseHead: {"hidden": (16,), "epochs": 20, "learning_rate": 0.01}}
 
 with warnings.catch_warnings():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from heads.evaluation.evaluate import measure
 from heads.metrics.estimates import estimates, log_odds, mcnemar, student
+from heads.metrics.evaluation import measure
 from heads.solvers.scores import softmax
 
 

@@ -11,8 +11,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
 from heads.console import evaluated
-from heads.evaluation.evaluate import measure
 from heads.metrics.estimates import log_odds
+from heads.metrics.evaluation import measure
 from heads.metrics.outcomes import Outcomes
 from heads.metrics.shift import Reference, _chi_square, _levels, _margins, best_threshold, differences
 from heads.solvers.scores import softmax

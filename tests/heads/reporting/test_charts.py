@@ -8,8 +8,8 @@ from browsing import HOSTILE, Page, sound
 
 from featurestore.pages.svg import Axis, Figure
 from heads import fit_head
-from heads.evaluation.evaluate import measure
 from heads.kinds.design import HeadDesign
+from heads.metrics.evaluation import measure
 from heads.reporting import charts
 from heads.reporting.report import report
 from heads.search.trials import Trial

@@ -20,7 +20,7 @@ from featurestore.pages.html import FONT_FILES, in_our_font
 from featurestore.pages.svg import Axis, Figure
 from featurestore.store import file_format
 from heads import evaluate, fit_head, load_features, sweep
-from heads.evaluation.evaluate import measure
+from heads.metrics.evaluation import measure
 from heads.reporting.charts import Chart
 from heads.reporting.report import _write_png, report
 from heads.storage.saved_head import load_head

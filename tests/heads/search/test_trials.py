@@ -12,6 +12,7 @@ from heads.search.judging import Judged
 from heads.search.trials import FILE, Trial, TrialLog, check_metric, judge_trial, ranked, select, size
 from heads.solvers.folds import Division
 from heads.solvers.scores import softmax
+from heads.tasks.registry import CLASSIFICATION
 
 NAN = float("nan")
 
@@ -158,7 +159,7 @@ def test_size_counts_numbers():
 
 def test_unknown_metric():
     with pytest.raises(HeadError, match="did you mean 'accuracy'"):
-        check_metric("acuracy")
+        check_metric("acuracy", CLASSIFICATION)
 
 
 def test_two_sweeps_do_not_write_one_folder(tmp_path):

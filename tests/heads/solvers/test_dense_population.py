@@ -272,6 +272,10 @@ def test_what_improves_counts_with_what_it_will_be():
     assert expected(0.1, 0.6, 1, 100) == 0.6
 
 
+def judging_of(division, metric):
+    return Judging(division, 0, lambda *_: None, metric=metric)
+
+
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "macro_f1", "log_loss"])
 def test_rungs_compare_by_what_a_trial_has(metric, division):
     """Log loss after a temperature: label smoothing makes it worse, and scores that are too large do, before that."""
@@ -281,7 +285,7 @@ def test_rungs_compare_by_what_a_trial_has(metric, division):
     expected = goodness(judge_trial("last", chosen, division, judged, metric), metric)
     for factor in (1, 5):
         scores = [np.float32(factor) * part for part in parts]
-        assert judge_dense._goodness(scores, division, metric) == pytest.approx(expected, abs=1e-3)
+        assert judge_dense._goodness(scores, judging_of(division, metric)) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_net_that_stopped_early_has_not_changed_since(division):
@@ -294,9 +298,10 @@ def test_a_net_that_stopped_early_has_not_changed_since(division):
             member.judge(1.0 if epoch else 0.5)
             member.keep(judged.scores[division.places(member.fold)] * (-1 if epoch < 6 else 1))
     assert [sorted(member.earlier) for member in members] == [[2, 6]] * 3
-    now = judge_dense._goodness([member.scores for member in members], division, "accuracy")
-    assert judge_dense._expected(members, 12, division, "accuracy") > now
-    assert judge_dense._expected(members, 34, division, "accuracy") == now
+    judging = judging_of(division, "accuracy")
+    now = judge_dense._goodness([member.scores for member in members], judging)
+    assert judge_dense._expected(members, 12, judging) > now
+    assert judge_dense._expected(members, 34, judging) == now
 
 
 def test_a_deadline_reports_what_is_under_way(split, monkeypatch):
