@@ -7,6 +7,8 @@ from typing import Literal
 
 Split = Literal["train", "validation", "test"]
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss"]
+HeldOut = Literal["folds", "validation", "test"]
+LookAt = Literal["neighbours", "near-duplicates", "doubtful-labels", "outliers", "label-next"]
 Preset = Literal["quick", "standard", "thorough"]
 Sampler = Literal["optuna"]
 ModelFormat = Literal["keras", "saved_model", "onnx", "litert", "openvino"]
