@@ -166,7 +166,10 @@ def curve(
     shots: Annotated[
         Any, option("Images of each class instead: a few-shot table.", metavar="K,K,…", parser=options.counts)
     ] = None,
-    ahead: Annotated[int | None, option("Look ahead to so many images; by default to twice as many.")] = None,
+    ahead: Annotated[
+        Any,
+        option("Look ahead to so many images; by default to twice as many.", metavar="N,N,…", parser=options.counts),
+    ] = None,
     views: Annotated[bool, option("Fit to the file's augmented views too.", "--views")] = False,
     page: Page = None,
     png: Annotated[Path | None, option("Write the chart as a PNG file too.", metavar="DIR")] = None,
@@ -182,7 +185,7 @@ def curve(
     loud = not (quiet or as_json)
     found = run(
         path, head=head, params=settings or [], tap=features, metric=metric, held_out=held_out, sizes=sizes or (),
-        shots=shots or (), repeats=repeats, ahead=ahead, views=views, page=page, png=png, seed=seed,
+        shots=shots or (), repeats=repeats, ahead=ahead or (), views=views, page=page, png=png, seed=seed,
         max_memory=max_memory, group_near_duplicates=group_near_duplicates, progress=loud,
         note=terminal.note if loud else None,
     )  # fmt: skip

@@ -23,7 +23,7 @@ def curve(found: dict[str, Any]) -> str:
     if law := found["law"]:
         parts = (f"{name} {mid:.3g} ({low:.3g} – {high:.3g})" for name, (mid, low, high) in law.items())
         lines.append(f"law: {metric} = a - b n^-c with {', '.join(parts)}")
-        lines.append(ahead(found))
+        lines += ahead(found)
     lines += [f"page: {found['page']}"] if found.get("page") else []
     return "\n".join(lines)
 
@@ -45,19 +45,22 @@ def held_out(found: dict[str, Any]) -> str:
     return f"measured on {rows:,} rows {what} never trained on; {repeats} training sets of each size"
 
 
-def ahead(found: dict[str, Any]) -> str:
-    """Say what more images would give, and how sure that is."""
-    told, last, metric = found["ahead"], found["points"][-1], found["metric"].replace("_", " ")
+def ahead(found: dict[str, Any]) -> list[str]:
+    """Say what more images would give, and how sure that is: a sentence for each number of images."""
+    return [_expected(found, told) for told in found["ahead"]]
+
+
+def _expected(found: dict[str, Any], told: dict[str, Any]) -> str:
+    last, metric, (low, high) = found["points"][-1], found["metric"].replace("_", " "), told["gain_interval"]
     factor = told["images"] / last["images"]
     many = "twice as many" if abs(factor - 2) < 0.02 else f"{factor:.2g} times as many"
-    low, high = told["gain_interval"]
-    word = "less" if found["metric"] == "log_loss" else "more"
     sentence = (
         f"{many} training images ({told['images']:,}) would give {metric} {told['value']:.3f} "
-        f"({told['interval'][0]:.3f} – {told['interval'][1]:.3f}): {told['gain']:.3f} {word} than {last['images']:,} "
-        f"({low:.3f} – {high:.3f}), with 95 % certainty if the power law goes on and further images are like these"
+        f"({told['interval'][0]:.3f} – {told['interval'][1]:.3f}), {told['gain']:.3f} "
+        f"{'less' if found['metric'] == 'log_loss' else 'more'} than {last['images']:,} ({low:.3f} – {high:.3f}): with "
+        "95 % certainty, if the power law goes on and further images are like these"
     )
-    wide = high - low > max(told["gain"], 0.005) * 2
+    wide = high - low > 2 * max(told["gain"], 0.005)
     return sentence + ("; the points say too little to rely on it" if wide else "")
 
 

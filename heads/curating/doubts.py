@@ -7,6 +7,7 @@ Chuang, "Confident learning: estimating uncertainty in dataset labels", Journal 
 2021.) The rows with the greatest difference between that class and the label stand first.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ def label_issues(question: Question) -> Issues:
     return Issues(found, len(held.rows))
 
 
-def out_of_fold(table: FeatureTable, rows: Labels, designs: list[HeadDesign], question: Question) -> Held:
+def out_of_fold(table: FeatureTable, rows: Labels, designs: Sequence[HeadDesign], question: Question) -> Held:
     """Return what the best of some designs gives on each row, fitted to the rows of the other folds."""
     splits = np.full(len(table.y), "", "U5")
     splits[rows] = "train"

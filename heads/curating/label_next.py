@@ -1,9 +1,9 @@
 """Choose unlabelled images to label next: those of which a head is least certain, unlike each other.
 
-The margin of an image is the difference of its two greatest probabilities. Of the images with the least margins, as many
-as are asked for are drawn as k-means++ draws its centres, so that no ten of them are frames of one scene. (Scheffer,
-Decomain & Wrobel, "Active hidden Markov models for information extraction", IDA 2001, for the margin; Arthur &
-Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; both together after Zhdanov, "Diverse
+The margin of an image is the difference of its two greatest probabilities. Of the images with the least margins, as
+many as are asked for are drawn as k-means++ draws its centres, so that no ten of them are frames of one scene.
+(Scheffer, Decomain & Wrobel, "Active hidden Markov models for information extraction", IDA 2001, for the margin; Arthur
+& Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007; both together after Zhdanov, "Diverse
 mini-batch active learning", 2019.)
 """
 

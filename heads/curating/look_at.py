@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featurestore.errors import HeadError
 from featurestore.pages import html
 from featurestore.store.reader import FeatureStore
@@ -198,7 +196,7 @@ def _pictures(
     """Return thumbnails of the rows that an answer names, and of the rows that these are alike to."""
     others = [row for row in answer.others if row is not None]
     found: list[dict[int, Any]] = []
-    elsewhere = answer.images is not None and not np.array_equal(answer.table.files, question.table.files)
+    elsewhere = answer.images is not None and answer.table is not question.table
     for table, rows, where in (
         (answer.table, answer.rows, answer.images if elsewhere else source),
         (question.table, others, source),

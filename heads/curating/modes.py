@@ -2,12 +2,13 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from featurestore.errors import HeadError, suggest
+from featurestore.errors import HeadError
 from featurestore.store.reader import FeatureStore
 from heads.curating.audit import NEIGHBOURS, alike_pairs, near_duplicates
 from heads.curating.doubts import label_issues
@@ -15,8 +16,8 @@ from heads.curating.label_next import label_next
 from heads.curating.question import Answer, Lines, Question
 from heads.curating.unlabelled import table_of
 
-_FEW = 3
-"""Ids that a message suggests are looked for among so many thousand at most."""
+_SUGGESTED = 2000
+"""Ids among which a message looks for alike ones, at most."""
 
 
 class Mode(NamedTuple):
@@ -50,13 +51,14 @@ def neighbours(question: Question) -> Answer:
             one = table_of(question.to, table.images, Path(store), progress=None, note=question.note)
             X = np.array(one.read(np.arange(1), np.arange(0)))
     else:
-        near = suggest(question.to, table.ids[: _FEW * 1000].tolist())
-        raise HeadError(f"{table.path}: has no row {question.to!r}, and there is no such image file: {near}")
+        near = get_close_matches(question.to, table.ids[:_SUGGESTED].tolist(), 3, 0.5) or table.ids[:3].tolist()
+        raise HeadError(f"{table.path}: no row is called {question.to!r}, and no image file: give one such as "
+                        f"{', '.join(map(repr, near))}")  # fmt: skip
     places, cosine = likeness.nearest_to(X, question.count + 1)
-    lines = Lines(table)
+    lines, name = Lines(table), question.to if row is None else str(table.ids[row])
     for place, value in zip(places[0].tolist(), cosine[0].tolist(), strict=True):
         if place != row and len(lines.looks) < question.count:
-            why = f"cosine {value:.3f} with {question.to}" + ("" if row is None else f", {lines.name(row)}")
+            why = f"cosine {value:.3f} with {name}" + ("" if row is None else f", {lines.name(row)}")
             lines.add(place, value, why, other=row)
     return lines.answer(len(lines.looks), len(table.y))
 

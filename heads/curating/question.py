@@ -147,7 +147,7 @@ class Lines:
 
     def name(self, row: int) -> str:
         """Return the name of a row's class."""
-        return self.table.class_names[self.table.y[row]]
+        return str(self.table.class_names[self.table.y[row]])
 
     def answer(self, found: int, compared: int, images: str | None = None) -> Answer:
         """Return the answer."""

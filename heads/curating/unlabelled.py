@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from featurestore.backbones import named
 from featurestore.errors import SourceError, SpecMismatchError
 from featurestore.extraction.extract import extract
 from featurestore.sources.base import FileSource, Source, path_name
@@ -20,7 +21,6 @@ from featurestore.store.file_format import SHARDS, SUFFIX
 from featurestore.store.reader import FeatureStore
 from featurestore.system.progress import Progress
 from heads.feature_table import FeatureTable, load_features
-from heads.prediction.predictor import named
 
 CLASS = "unlabelled"
 
@@ -31,7 +31,7 @@ def table_of(
     store: Path,
     *,
     progress: bool | Progress | None = None,
-    note: Callable[[str], None] | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> FeatureTable:
     """Return features of images without labels, made as those of a table.
 
@@ -65,9 +65,8 @@ def table_of(
             prune=True, progress=progress,
         )  # fmt: skip
         known[spec] = FeatureStore(done.path)
-        if done.failures and note is not None:
-            note(f"{len(done.failures)} images of {where} are left out, the first is {done.failures[0][0]}: "
-                 f"{done.failures[0][1]}")  # fmt: skip
+        for first in done.failures[:1]:
+            note(f"{len(done.failures)} images of {where} are left out, the first is {first.path}: {first.reason}")
     found = FeatureTable(Path(where), [(known[each.spec], each.tap) for each in table.inputs])
     _check(found, table)
     return found

@@ -1,5 +1,6 @@
 """Draw a learning curve, with its law, and write its page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def draw(found: LearningCurve, law: PowerLaw | None) -> Chart:
     images = [point.images for point in found.points]
     name = found.metric.replace("_", " ")
     ends = [end for point in found.points for end in point.interval]
-    along = np.geomspace(images[0], found.ahead.images if found.ahead else images[-1], _ALONG)
+    along = np.geomspace(images[0], max([images[-1], *(each.images for each in found.ahead)]), _ALONG)
     told = [law.at(n) for n in along.tolist()] if law else []
     ends += [end for each in told for end in each.interval]
     figure = Figure(Axis.around([images[0], along[-1]], "training images", log=True), Axis.around(ends, name))
@@ -34,24 +35,20 @@ def draw(found: LearningCurve, law: PowerLaw | None) -> Chart:
         figure.line("l0 thick", [point.images] * 2, point.interval)
     figure.marks(0, images, [point.value for point in found.points])
     figure.legend(0, "measured, 95 %")
-    if found.ahead:
-        figure.marks(1, [found.ahead.images], [found.ahead.value])
+    figure.marks(1, [each.images for each in found.ahead], [each.value for each in found.ahead])
     rows = [
-        [
-            f"{p.images:,}",
-            f"{p.value:.3f}",
-            "{:.3f} – {:.3f}".format(*p.interval),
-            " ".join(f"{v:.3f}" for v in p.repeats),
-        ]
+        [f"{p.images:,}", f"{p.value:.3f}", _between(p.interval), " ".join(f"{value:.3f}" for value in p.repeats)]
         for p in found.points
     ]
-    if found.ahead:
-        expected = "{:.3f} – {:.3f}".format(*found.ahead.interval)
-        rows.append([f"{found.ahead.images:,}, expected", f"{found.ahead.value:.3f}", expected, ""])
-    note = ahead(found.to_dict()) if found.ahead else "Each point is the mean of its repeats."
+    rows += [[f"{each.images:,}, expected", f"{each.value:.3f}", _between(each.interval), ""] for each in found.ahead]
+    note = " ".join(f"{words}." for words in ahead(found.to_dict())) or "Each point is the mean of its repeats."
     alt = f"{name} against the number of training images; the table gives the numbers."
     heading = ["training images", name, "95 % interval", "repeats"]
     return Chart("curve", f"{name.capitalize()} against training images", figure.svg(alt), note, heading, rows)
+
+
+def _between(interval: Sequence[float]) -> str:
+    return "{:.3f} – {:.3f}".format(*interval)
 
 
 def write_charts(folder: Path, found: LearningCurve, law: PowerLaw | None) -> list[str]:
@@ -65,6 +62,5 @@ def write_page(file: Path, found: LearningCurve, law: PowerLaw | None) -> None:
     Raises:
         WriteError: it cannot be written.
     """
-    html.write(
-        file, "curve.html", "heads.forecasting", found=found, charts=[draw(found, law)], how=held_out(found.to_dict())
-    )
+    how = held_out(found.to_dict())
+    html.write(file, "curve.html", "heads.forecasting", found=found, charts=[draw(found, law)], how=how)

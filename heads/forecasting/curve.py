@@ -39,6 +39,8 @@ from heads.search.trials import METRICS, check_metric
 from heads.solvers.calibration import fit_temperature, stratified_folds
 from heads.solvers.scores import softmax
 
+Doubles = NDArray[np.float64]
+
 LOSS = "log_loss"
 
 
@@ -53,7 +55,7 @@ def curve(
     sizes: Sequence[int] = (),
     shots: Sequence[int] = (),
     repeats: int = 5,
-    ahead: int | None = None,
+    ahead: Sequence[int] = (),
     views: bool = False,
     page: str | os.PathLike[str] | None = None,
     png: str | os.PathLike[str] | None = None,
@@ -83,7 +85,7 @@ def curve(
         sizes: numbers of training images; by default up to eight.
         shots: images of each class instead, a few-shot table; through these goes no law.
         repeats: training sets of each size, at least 2.
-        ahead: number of training images to look ahead to; by default twice as many as there are.
+        ahead: numbers of training images to look ahead to; by default twice as many as the largest training set has.
         views: whether to fit to the augmented versions of training images too.
         page: HTML file to write, with the curve and its numbers.
         png: folder for the curve as a PNG file.
@@ -103,7 +105,7 @@ def curve(
         >>> found = curve("digits.h5", sizes=[40, 80, 160, 320], head="ridge", progress=False)
         >>> [point.images for point in found.points], found.held_rows
         ([40, 80, 160, 320], 480)
-        >>> found.points[0].value < found.points[-1].value < found.ahead.value <= 1
+        >>> found.points[0].value < found.points[-1].value < found.ahead[0].value <= 1
         True
     """
     started = time.monotonic()
@@ -124,12 +126,12 @@ def curve(
     varied = [name for name in designs[0].params if len({str(each.params[name]) for each in designs}) > 1]
     points = _points(sets, measured, metric, varied, same=how != "folds")
     points = [replace(point, shots=k) for k, point in zip(sorted(set(shots)), points, strict=True)] if shots else points
-    law = None if shots else _law(points, measured, metric, same=how != "folds")
+    law = None if shots else _law(points, _values(sets, measured, metric)[1], metric, same=how != "folds")
     found = LearningCurve(
         path=str(table.path), dataset=table.dataset, head=designs[0].kind, metric=metric, held_out=how,
         held_rows=len(np.unique(np.concatenate([each.held for each in divisions]))),
-        classes=len(np.unique(table.y[divisions[0].pool])), points=points, law=law and law.summary(),
-        ahead=law and law.at(ahead or 2 * law.last), notes=_notes(fits, sets, law, bool(shots), how),
+        classes=len(np.unique(table.y[divisions[0].pool])), points=points, law=None if law is None else law.summary(),
+        ahead=[] if law is None else [law.at(n) for n in sorted(ahead) or [2 * law.last]], notes=_notes(fits, sets, law, bool(shots), how),
         seconds=round(time.monotonic() - started, 3),
     )  # fmt: skip
     if page is not None:
@@ -138,14 +140,14 @@ def curve(
     return replace(found, page=None if page is None else str(page), png=files)
 
 
-def _check(metric: str, repeats: int, sizes: Sequence[int], shots: Sequence[int], ahead: int | None) -> None:
+def _check(metric: str, repeats: int, sizes: Sequence[int], shots: Sequence[int], ahead: Sequence[int]) -> None:
     check_metric(metric)
     if repeats < 2:
         raise HeadError(f"--repeats {repeats}: give 2 or more, so that it is known how much they differ")
     if sizes and shots:
         raise HeadError("--sizes are of all classes together, and --shots of each class: give one of them")
-    if ahead is not None and (ahead < 1 or shots):
-        raise HeadError(f"--ahead {ahead}: give 1 or more images, and no --shots, through which no law goes")
+    if ahead and (min(ahead) < 1 or shots):
+        raise HeadError(f"--ahead {min(ahead)}: give 1 or more images, and no --shots, through which no law goes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,10 +226,16 @@ def _measure_all(
     return found
 
 
-def _matrix(sets: Sequence[TrainingSet], values: Iterable[float]) -> NDArray[np.float64]:
+def _matrix(sets: Sequence[TrainingSet], values: Iterable[float]) -> Doubles:
     """Return values of training sets as a matrix (repeats, sizes)."""
     repeats = max(each.repeat for each in sets) + 1
     return np.array([*values], np.float64).reshape(-1, repeats).T
+
+
+def _values(sets: Sequence[TrainingSet], measured: Sequence[Measured], metric: str) -> tuple[Doubles, Doubles]:
+    """Return the metric and its standard error on the rows held out, of each repeat and size: (R, S) each."""
+    found = [measure.metrics[metric] for measure in measured]
+    return _matrix(sets, (each.value for each in found)), _matrix(sets, (each.error for each in found))
 
 
 def _points(
@@ -235,9 +243,7 @@ def _points(
 ) -> list[Point]:
     names = [name for name in METRICS if name in measured[0].metrics]
     means = {name: _matrix(sets, (m.metrics[name].value for m in measured)).mean(axis=0) for name in names}
-    values, errors = (
-        _matrix(sets, (getattr(m.metrics[metric], part) for m in measured)) for part in ("value", "error")
-    )
+    values, errors = _values(sets, measured, metric)
     images = _matrix(sets, (len(each.rows) for each in sets)).mean(axis=0)
     found = []
     for i in range(values.shape[1]):
@@ -252,7 +258,7 @@ def _points(
     return found
 
 
-def _error(values: NDArray[np.float64], errors: NDArray[np.float64], same: bool) -> float:
+def _error(values: Doubles, errors: Doubles, same: bool) -> float:
     """Return the standard error of the mean of repeats (R,), whose own errors are those of their held-out rows (R,).
 
     Where all repeats are measured on the `same` rows, these rows' share of the doubt does not become less with more
@@ -271,13 +277,18 @@ def _interval(metric: str, value: float, error: float) -> list[float]:
     return wilson(value * rows, rows)
 
 
-def _law(points: Sequence[Point], measured: Sequence[Measured], metric: str, *, same: bool) -> PowerLaw | None:
-    """Fit the law, with the doubt that points have each for itself, and that which they have in common."""
-    images = np.array([point.images for point in points], np.float64)
+def _law(points: Sequence[Point], errors: Doubles, metric: str, *, same: bool) -> PowerLaw | None:
+    """Fit the law, with the doubt that points have each for itself, and that which they have in common.
+
+    Args:
+        points: of each size.
+        errors: standard errors of each repeat and size on the rows held out (R, S).
+        metric: of the points.
+        same: see :func:`_error`.
+    """
     if len(points) < FEWEST:
         return None
     values = np.array([point.repeats for point in points]).T
-    errors = np.array([m.metrics[metric].error for m in measured]).reshape(len(points), -1).T
     # What a repeat is better or worse by at all sizes is in common: its rows held out, and its first training images.
     common = values.mean(axis=1)
     rest = values - common[:, None] - values.mean(axis=0) + values.mean()
@@ -285,6 +296,7 @@ def _law(points: Sequence[Point], measured: Sequence[Measured], metric: str, *, 
     level = _error(common, errors.mean(axis=1), same)
     # A few repeats tell little of the noise of one size: half of it is taken from all sizes together.
     noise = np.sqrt((own + own.mean()) / 2)
+    images = np.array([point.images for point in points], np.float64)
     return fit_law(images, values.mean(axis=0), noise, level, less_is_better=metric == LOSS)
 
 

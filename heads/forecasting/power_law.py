@@ -4,9 +4,8 @@ The law is ``a - b * n ** -c`` for n training images: a metric rises to its asym
 curves: asymptotic values and rate of convergence", NIPS 1993; Figueroa et al., "Predicting sample size required for
 classification performance", BMC Medical Informatics and Decision Making 2012; Viering & Loog, "The shape of learning
 curves: a review", IEEE TPAMI 2023). Least squares alone would give one curve, and say nothing of the others that fit
-the points as well. For each exponent the law is linear in `a` and `b`, whose distribution is then a normal one; together
-they are the posterior of a flat prior on exponents, asymptotes up to the best value there is, and gains, without Markov
-chains.
+the points as well. For each exponent the law is linear in `a` and `b`, whose distribution is then a normal one; all
+together are the posterior of a flat prior on exponents, on asymptotes up to the best value there is, and on gains.
 """
 
 from dataclasses import dataclass
@@ -38,8 +37,8 @@ class Forecast(Result):
         interval: its 95 % interval.
         gain: how much better that is than the law's value at the largest size that was measured; for log loss, how
             much less.
-        gain_interval: 95 % interval of that. It is narrower than the difference of two intervals, since what the held-out
-            rows leave in doubt is the same at both sizes.
+        gain_interval: 95 % interval of that. It is narrower than the difference of two intervals, since what the
+            held-out rows leave in doubt is the same at both sizes.
     """
 
     images: int

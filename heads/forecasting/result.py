@@ -47,7 +47,7 @@ class LearningCurve(Result):
         points: one for each size, the smallest first.
         law: ``a``, ``b`` and ``c`` of the power law ``a - b * n ** -c``, each with its median and the ends of its 95 %
             interval; None where there is none.
-        ahead: what the law says of more images; None without a law.
+        ahead: what the law says of more images, the fewest first; none without a law.
         notes: sentences about how this was found.
         seconds: duration of the call.
         page: the page; None where none was asked for.
@@ -63,7 +63,7 @@ class LearningCurve(Result):
     classes: int
     points: list[Point]
     law: dict[str, list[float]] | None
-    ahead: Forecast | None
+    ahead: list[Forecast]
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     page: str | None = None
