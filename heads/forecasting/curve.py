@@ -119,6 +119,8 @@ def curve(
     table = grouped_by_likeness(table, group_near_duplicates, note)
     how = held_out or how_held_out(table)
     divisions = repeats_of(table, how, repeats, seed)
+    if metric == "roc_auc" and (classes := len(np.unique(table.y[divisions[0].pool]))) > 2:
+        raise HeadError(f"{table.path}: roc_auc is of two classes, not {classes}: give another --metric")
     sets = [*(of_shots(table, divisions, shots) if shots else of_sizes(table, divisions, sizes))]
     fits = _Fits(table, designs, metric, views, seed, max_memory)
     with reporting(progress) as told:
@@ -130,8 +132,10 @@ def curve(
     found = LearningCurve(
         path=str(table.path), dataset=table.dataset, head=designs[0].kind, metric=metric, held_out=how,
         held_rows=len(np.unique(np.concatenate([each.held for each in divisions]))),
-        classes=len(np.unique(table.y[divisions[0].pool])), points=points, law=None if law is None else law.summary(),
-        ahead=[] if law is None else [law.at(n) for n in sorted(ahead) or [2 * law.last]], notes=_notes(fits, sets, law, bool(shots), how),
+        classes=len(np.unique(table.y[divisions[0].pool])), points=points,
+        law=None if law is None else law.summary(),
+        ahead=[] if law is None else [law.at(n) for n in sorted(ahead) or [2 * law.last]],
+        notes=_notes(fits, sets, law, bool(shots), how),
         seconds=round(time.monotonic() - started, 3),
     )  # fmt: skip
     if page is not None:

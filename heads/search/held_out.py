@@ -10,7 +10,6 @@ from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
@@ -21,7 +20,7 @@ from heads.search.judges import batches
 from heads.search.judging import Judged, Judging, Left
 from heads.search.plan import SweepPlan
 from heads.search.space import expand, read_space
-from heads.search.trials import Trial, contenders, judge_trial, select
+from heads.search.trials import Trial, contenders, judge_trial
 
 PRESET = "quick"
 """The preset whose values of a kind's hyperparameters are tried."""
@@ -72,7 +71,7 @@ def designs_of(head: str, params: Mapping[str, Any] | Iterable[str] = ()) -> lis
     return [HeadDesign(given.kind, {**given.params, **{name: each.params[name] for name in free}}) for each in found]
 
 
-def divided(table: FeatureTable, splits: NDArray[np.str_]) -> FeatureTable:
+def divided(table: FeatureTable, splits: NDArray[Any]) -> FeatureTable:
     """Return the table with other splits of its rows, str (N,)."""
     made = copy(table)
     made.splits = splits
@@ -122,5 +121,7 @@ def best_held(
 
             with table.named():
                 judge(family, batch, Judging(division, seed, report, metric, max_memory=max_memory))
-    trial, scores = best[0] if best else (select(trials, metric), np.empty((0, 0), np.float32))
+    if not best:
+        raise HeadError(f"{table.path}: {metric} cannot be measured on these rows: give another metric")
+    trial, scores = best[0]
     return Held(trial, scores, plan.held_codes, plan.held_rows, plan.classes)

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from heads import load_features
-from heads.curating.label_next import choose, margins
+from heads.curating.label_next import POOL, margins, spread
 from heads.fit import fit_table
 from heads.search.held_out import best_held, designs_of, divided
 from heads.solvers.arrays import as_features, standardise
 
-WAYS = ("random", "margin", "label-next")
+WAYS = ("random", "margin alone", "label-next")
 
 
 def start(y, rng, each, rows):
@@ -43,9 +43,10 @@ def unit(table):
 def picked(way, proba, Z, batch, rng):
     if way == "random":
         return rng.permutation(len(Z))[:batch]
-    if way == "margin":
+    if way == "margin alone":
         return np.argsort(margins(proba), kind="stable")[:batch]
-    return choose(margins(proba), Z, batch, int(rng.integers(2**31)))
+    candidates = np.argsort(margins(proba), kind="stable")[: POOL * batch]
+    return candidates[spread(Z[candidates], batch, int(rng.integers(2**31)))]
 
 
 def run(table, Z, way, seed, options):
