@@ -45,7 +45,7 @@ def confident_joint(y: Labels, proba: NDArray[np.floating]) -> Labels:
     """Return the class that each row is counted in by confident learning; -1 where it reaches no threshold (N,).
 
     Args:
-        y: labels 0..C-1 (N,); each class occurs.
+        y: labels 0..C-1 (N,); in a class that does not occur, no row is counted.
         proba: probabilities of rows that were not fitted to (N, C).
 
     Example:
@@ -55,7 +55,9 @@ def confident_joint(y: Labels, proba: NDArray[np.floating]) -> Labels:
         [0, 0, 1, -1, 1]
     """
     each = np.arange(len(y))
-    threshold = np.bincount(y, proba[each, y], minlength=proba.shape[1]) / np.maximum(np.bincount(y), 1)
+    rows = np.bincount(y, minlength=proba.shape[1])
+    threshold = np.bincount(y, proba[each, y], minlength=len(rows)) / np.maximum(rows, 1)
+    threshold[rows == 0] = np.inf
     reached = np.where(proba >= threshold, proba, -1.0)
     best = reached.argmax(axis=1)
     return np.where(reached[each, best] >= 0, best, -1)
