@@ -4,7 +4,7 @@ The commands of stage 2 stand here, those of stage 1 in :mod:`heads.console.stag
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -194,7 +194,7 @@ def curve(
 
 @command()
 def look_at(
-    mode: Annotated[choices.LookAt, typer.Argument(help="What to look for.")],
+    mode: Annotated[choices.LookAt, typer.Argument(metavar="MODE", help=f"{', '.join(get_args(choices.LookAt))}.")],
     path: FileOrDir,
     to: Annotated[
         str | None, option("For neighbours: whose. An image file, or the id of a row.", metavar="IMAGE|ID", group=MODES)
@@ -208,9 +208,7 @@ def look_at(
     unlabelled_class: Annotated[
         str | None, option("For label-next: the class of rows without a label.", metavar="CLASS", group=MODES)
     ] = None,
-    head: Annotated[
-        Kind | None, option("For doubtful-labels and label-next: the head that is asked; logreg.", group=MODES)
-    ] = None,
+    head: Kind = "logreg",
     settings: Settings = None,
     features: Features = None,
     count: Annotated[int, option("Images, or pairs, to name at most.")] = 24,

@@ -58,7 +58,7 @@ def look_at(
     to: str | os.PathLike[str] | None = None,
     pool: str | os.PathLike[str] | None = None,
     unlabelled_class: str | None = None,
-    head: str | None = None,
+    head: str = "logreg",
     params: Mapping[str, Any] | Iterable[str] = (),
     tap: str | None = None,
     count: int = 24,
@@ -88,7 +88,7 @@ def look_at(
             beside the feature file; or a feature file, whose labels are not looked at.
         unlabelled_class: the class of the rows that have no label, for images without labels in a folder of their own
             among the class folders; ``doubtful-labels`` leaves them out.
-        head: kind of head that is asked, or a recipe; by default ``logreg``. Its hyperparameters are chosen by folds.
+        head: kind of head that doubtful-labels and label-next ask, or a recipe. Its hyperparameters are chosen by folds.
         params: values of hyperparameters, see :func:`heads.fit.fit_head`.
         tap: name of the features, see :func:`heads.load_features`.
         count: most lines.
@@ -115,7 +115,7 @@ def look_at(
         >>> print(open("near.csv").readline().strip())
         rank,id,split,label,score,other,other_label,why
     """
-    _check(mode, {"to": to, "pool": pool, "unlabelled_class": unlabelled_class, "head": head}, count)
+    _check(mode, {"to": to, "pool": pool, "unlabelled_class": unlabelled_class}, count)
     for file in (out, page):
         if file is not None:
             check_writable(file)
@@ -128,7 +128,7 @@ def look_at(
 
     table = load_features(features, tap)
     question = Question(
-        table, count, designs=designs_of(head or "logreg", params) if "head" in MODES[mode].options else (),
+        table, count, designs=designs_of(head, params),
         to=None if to is None else os.fspath(to), pool=None if pool is None else os.fspath(pool),
         unlabelled_class=unlabelled_class, seed=seed, max_memory=max_memory, progress=progress, note=noted,
     )  # fmt: skip
@@ -152,7 +152,7 @@ def _check(mode: str, given: Mapping[str, Any], count: int) -> None:
         raise HeadError(f"--count {count}: give 1 or more images to look at")
     for name, value in given.items():
         takes = [other for other, each in MODES.items() if name in each.options]
-        if value is not None and mode not in takes and not (name == "unlabelled_class" and mode == "doubtful-labels"):
+        if value is not None and mode not in takes:
             option = f"--{name.replace('_', '-')}"
             raise HeadError(f"{option} is an option of {' and '.join(takes)}: leave it out of {mode}")
 

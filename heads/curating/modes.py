@@ -116,8 +116,10 @@ def outliers(question: Question) -> Answer:
 MODES: Mapping[str, Mode] = {
     "neighbours": Mode(neighbours, "cosine with the image that is asked for", ("to",)),
     "near-duplicates": Mode(duplicates, "cosine of both images"),
-    "doubtful-labels": Mode(doubtful_labels, "probability of the other class less that of the label", ("head",)),
+    "doubtful-labels": Mode(
+        doubtful_labels, "probability of the other class less that of the label", ("unlabelled_class",)
+    ),
     "outliers": Mode(outliers, "distance (1 - cosine) to the tenth nearest image"),
-    "label-next": Mode(label_next, "margin of the two greatest probabilities", ("head", "pool", "unlabelled_class")),
+    "label-next": Mode(label_next, "margin of the two greatest probabilities", ("pool", "unlabelled_class")),
 }
 """Name of a mode -> what answers it."""
