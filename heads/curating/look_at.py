@@ -88,7 +88,7 @@ def look_at(
             beside the feature file; or a feature file, whose labels are not looked at.
         unlabelled_class: the class of the rows that have no label, for images without labels in a folder of their own
             among the class folders; ``doubtful-labels`` leaves them out.
-        head: kind of head that doubtful-labels and label-next ask, or a recipe. Its hyperparameters are chosen by folds.
+        head: kind of head that doubtful-labels and label-next ask, or a recipe; folds choose its hyperparameters.
         params: values of hyperparameters, see :func:`heads.fit.fit_head`.
         tap: name of the features, see :func:`heads.load_features`.
         count: most lines.

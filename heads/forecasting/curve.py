@@ -128,7 +128,7 @@ def curve(
     varied = [name for name in designs[0].params if len({str(each.params[name]) for each in designs}) > 1]
     points = _points(sets, measured, metric, varied, same=how != "folds")
     points = [replace(point, shots=k) for k, point in zip(sorted(set(shots)), points, strict=True)] if shots else points
-    law = None if shots else _law(points, _values(sets, measured, metric)[1], metric, same=how != "folds")
+    law = None if shots else law_of(points, _values(sets, measured, metric)[1], metric, same=how != "folds")
     found = LearningCurve(
         path=str(table.path), dataset=table.dataset, head=designs[0].kind, metric=metric, held_out=how,
         held_rows=len(np.unique(np.concatenate([each.held for each in divisions]))),
@@ -281,7 +281,7 @@ def _interval(metric: str, value: float, error: float) -> list[float]:
     return wilson(value * rows, rows)
 
 
-def _law(points: Sequence[Point], errors: Doubles, metric: str, *, same: bool) -> PowerLaw | None:
+def law_of(points: Sequence[Point], errors: Doubles, metric: str, *, same: bool) -> PowerLaw | None:
     """Fit the law, with the doubt that points have each for itself, and that which they have in common.
 
     Args:
