@@ -132,6 +132,27 @@ def test_evaluate(work):
     assert "rows: true class" in featurestore("evaluate", str(work / "head"), str(work / "store")).stdout
 
 
+def test_a_learning_curve(work, tmp_path):
+    command = ("curve", work / "store", "--head", "centroid", "--repeats", "2")
+    found = json.loads(here(*command, "--sizes", "9,6,15", "--json"))
+    assert [point["images"] for point in found["points"]] == [6, 9, 15] and found["law"] is None
+    words = here(*command, "--shots", "1,2", "--page", tmp_path / "page.html")
+    assert words.startswith("shots  images  accuracy") and (tmp_path / "page.html").exists()
+    assert "--shots 99: give 1 to" in fails(1, *command, "--shots", "99")
+    assert "write whole numbers above 0, such as 1,2,4" in misused(*command, "--sizes", "4,0")
+
+
+def test_images_to_look_at(work, tmp_path):
+    words = here("look-at", "outliers", work / "store", "--count", "3", "--out", tmp_path / "list.csv")
+    assert "3 of 30 among 30 images" in words
+    with (tmp_path / "list.csv").open(newline="") as stream:
+        assert [line["rank"] for line in csv.DictReader(stream)] == ["1", "2", "3"]
+    found = json.loads(here("look-at", "doubtful-labels", work / "store", "--head", "lda", "--json"))
+    assert found["mode"] == "doubtful-labels" and found["compared"] == 30
+    assert "no row is called 'nobody'" in fails(1, "look-at", "neighbours", work / "store", "--to", "nobody")
+    assert "'neighbours'" in misused("look-at", "neighbour", work / "store")
+
+
 def test_predict_in_three_forms(work, tmp_path):
     good, bad, gone = work / "colours" / "red" / "0-000.png", tmp_path / "bad.png", tmp_path / "gone.png"
     bad.write_text("no image")

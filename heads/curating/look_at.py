@@ -9,6 +9,7 @@ from typing import Any
 
 from featurestore.errors import HeadError
 from featurestore.pages import html
+from featurestore.store.file_format import SHARDS, SUFFIX
 from featurestore.store.reader import FeatureStore
 from featurestore.system.files import check_writable, replacing
 from featurestore.system.printing import ERRORS
@@ -201,7 +202,7 @@ def _pictures(
         (answer.table, answer.rows, answer.images if elsewhere else source),
         (question.table, others, source),
     ):
-        if where is None or not rows or os.fspath(where).endswith(".h5"):
+        if where is None or not rows or os.fspath(where).endswith((SUFFIX, SHARDS)):
             found.append({})
             continue
         pictures = Pictures(FeatureStore(table.files[0]), where, progress)
