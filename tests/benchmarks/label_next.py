@@ -1,10 +1,11 @@
 """Accuracy against labels spent: images chosen by ``look-at label-next``, beside images chosen at random.
 
-    python tests/benchmarks/label_next.py FILE… [--seeds 20] [--start 5] [--batch 25] [--rounds 5] [--rows 2000]
+    python tests/benchmarks/label_next.py FILE… [--seeds 20] [--start 5] [--batch 25] [--rounds 5]
+        [--rows 2000] [--head logreg]
 
 Each seed divides the rows of a feature file anew, each class alike: 30 % are held out to measure, and the labels of the
-others are hidden, but for `--start` of each class. In each round a head is fitted to what is labelled (logistic
-regression, its C chosen by folds of these rows), measured, and a batch more gets its labels. Both ways begin with the
+others are hidden, but for `--start` of each class. In each round a head is fitted to what is labelled (its penalty
+chosen by folds of these rows), measured, and a batch more gets its labels. Both ways begin with the
 same rows, so that their differences are paired by seed.
 """
 
@@ -52,7 +53,7 @@ def picked(way, proba, Z, batch, rng):
 def run(table, Z, way, seed, options):
     """The accuracies before the first batch and after each."""
     labelled, hidden, held = start(table.y, np.random.default_rng(seed), options.start, options.rows)
-    rng, designs, found = np.random.default_rng([seed, 1]), designs_of("logreg"), []
+    rng, designs, found = np.random.default_rng([seed, 1]), designs_of(options.head), []
     for step in range(options.rounds + 1):
         splits = np.full(len(table.y), "", "U5")
         splits[labelled] = "train"
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--head", default="logreg")
     options = parser.parse_args()
     print("| data set | labels | random | margin alone | label-next | label-next − random |\n|---|---|---|---|---|---|")
     for file in options.files:

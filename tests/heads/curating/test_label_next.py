@@ -52,14 +52,14 @@ def test_rows_without_a_label_are_named_by_doubt(half_file):
     assert len(everyone) == 240 and max(each.score for each in found.looks) <= least[-1] + 1e-9
 
 
-def test_a_pool_of_another_feature_file(digits, half_file, tmp_path):
+def test_a_pool_of_another_feature_file(digits, digits_file, tmp_path):
     X, y = digits
     pool = write_features(
         tmp_path / "pool.h5", X[:50] + 1, y[:50], ["test"] * 50, class_names=list("0123456789"), first=590
     )
     notes = []
-    found = label_next(ask(half_file, 5, pool=str(pool), note=notes.append))
-    assert found.found == 40 and "10 images of" in notes[0] and "they are in" in notes[0]
+    found = label_next(ask(digits_file, 5, pool=str(pool), note=notes.append))
+    assert found.found == 40 and len(notes) == 1 and "10 images of" in notes[0] and "they are in" in notes[0]
     assert len(found.looks) == 5 and min(found.rows) >= 10
 
 
@@ -70,6 +70,14 @@ def test_the_head_is_not_fitted_to_test_rows(half_file, digits, tmp_path):
     other = write_features(tmp_path / "other.h5", digits[0], y, table.splits, class_names=NAMES)
     one, same = (label_next(ask(file, unlabelled_class="unknown")).looks for file in (half_file, other))
     assert one == same
+
+
+def test_of_a_head_that_knows_little_it_is_said(digits, tmp_path):
+    y = np.random.default_rng(0).integers(0, 3, 600)
+    file = write_features(tmp_path / "d.h5", digits[0], y, ["train"] * 600, class_names=["a", "b", "unknown"])
+    notes = []
+    label_next(ask(file, unlabelled_class="unknown", note=notes.append))
+    assert len(notes) == 1 and "tells hardly more than chance" in notes[0]
 
 
 @pytest.mark.parametrize(
