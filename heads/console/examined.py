@@ -41,8 +41,8 @@ def _chosen(found: dict[str, list[Any]]) -> str:
 def held_out(found: dict[str, Any]) -> str:
     """Say what the points of a learning curve are measured on."""
     rows, repeats = found["held_rows"], len(found["points"][0]["repeats"])
-    what = "by folds" if found["held_out"] == "folds" else f"{found['held_out']} rows,"
-    return f"measured on {rows:,} rows {what} never trained on; {repeats} training sets of each size"
+    what = "rows, fold by fold," if found["held_out"] == "folds" else f"{found['held_out']} rows,"
+    return f"measured on {rows:,} {what} never trained on; {repeats} training sets of each size"
 
 
 def ahead(found: dict[str, Any]) -> list[str]:
@@ -57,7 +57,8 @@ def _expected(found: dict[str, Any], told: dict[str, Any]) -> str:
     sentence = (
         f"{many} training images ({told['images']:,}) would give {metric} {told['value']:.3f} "
         f"({told['interval'][0]:.3f} – {told['interval'][1]:.3f}), {told['gain']:.3f} "
-        f"{'less' if found['metric'] == 'log_loss' else 'more'} than {last['images']:,} ({low:.3f} – {high:.3f}): with "
+        f"{'less' if found['metric'] == 'log_loss' else 'more'} than the law says of {last['images']:,} ({low:.3f} – "
+        f"{high:.3f}): with "
         "95 % certainty, if the power law goes on and further images are like these"
     )
     wide = high - low > 2 * max(told["gain"], 0.005)

@@ -41,7 +41,10 @@ def draw(found: LearningCurve, law: PowerLaw | None) -> Chart:
         for p in found.points
     ]
     rows += [[f"{each.images:,}, expected", f"{each.value:.3f}", _between(each.interval), ""] for each in found.ahead]
-    note = " ".join(f"{words}." for words in ahead(found.to_dict())) or "Each point is the mean of its repeats."
+    note = (
+        " ".join(f"{words[0].upper()}{words[1:]}." for words in ahead(found.to_dict()))
+        or "Each point is the mean of its repeats."
+    )
     alt = f"{name} against the number of training images; the table gives the numbers."
     heading = ["training images", name, "95 % interval", "repeats"]
     return Chart("curve", f"{name.capitalize()} against training images", figure.svg(alt), note, heading, rows)
