@@ -5,8 +5,8 @@
 
 Each seed divides the rows of a feature file anew, each class alike: 30 % are held out to measure, and the labels of the
 others are hidden, but for `--start` of each class. In each round a head is fitted to what is labelled (its penalty
-chosen by folds of these rows), measured, and a batch more gets its labels. Both ways begin with the
-same rows, so that their differences are paired by seed.
+chosen by folds of these rows), measured, and a batch more gets its labels. All ways begin with the same rows, so that
+their differences are paired by seed.
 """
 
 import argparse
