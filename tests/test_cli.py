@@ -31,6 +31,7 @@ from featurestore.images import augment
 from featurestore.sources.splits import SPLITS
 from featurestore.store.lock import store_lock
 from heads import choices, fit_head, load_head
+from heads.curating.modes import MODES
 from heads.demo import DATA
 from heads.exporting.features import WRITERS
 from heads.exporting.formats.registry import FORMATS
@@ -286,7 +287,7 @@ def test_names_to_choose_by_are_those_of_their_registries():
     for names, known in (
         (spec.Augment, augment.AUGMENTATIONS), (choices.Preset, space.PRESETS),
         (choices.ModelFormat, FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
-        (spec.Engine, ["auto", *registry._ENGINES]), (choices.Split, SPLITS),
+        (spec.Engine, ["auto", *registry._ENGINES]), (choices.Split, SPLITS), (choices.LookAt, MODES),
     ):  # fmt: skip
         assert set(get_args(names)) == set(known)
     assert all(f" {name}," in " ".join(here("extract", "--help").split()) for name in PREPROCESSINGS)
