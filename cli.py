@@ -4,17 +4,18 @@ The commands of stage 2 stand here, those of stage 1 in :mod:`heads.console.stag
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from featurestore import spec
 from heads import choices
-from heads.console import evaluated, options, stage_1, terminal, text
+from heads.console import evaluated, examined, options, stage_1, terminal, text
 from heads.console.app import FAILURES_LISTED, app, command
 from heads.console.options import (
     CACHE,
     JUDGING,
+    MODES,
     SEARCH,
     TRAINING,
     VIEWS,
@@ -24,12 +25,20 @@ from heads.console.options import (
     HeadDir,
     Json,
     MaxMemory,
+    Page,
     Plain,
     Quiet,
+    Settings,
     opens_source,
     option,
 )
 from heads.kinds.design import KINDS, RECIPES
+
+Kind = Annotated[
+    Literal[*KINDS, *RECIPES],  # type: ignore[valid-type]
+    option(f"Kind: {', '.join(KINDS)}; or recipe: {', '.join(RECIPES)}.", metavar="KIND|RECIPE"),
+]
+Features = Annotated[str | None, option("Taps, or backbones of the folder, to fit as one.", metavar="A+B")]
 
 __all__ = ["app", "main", "stage_1"]
 
@@ -43,12 +52,9 @@ def main() -> None:
 def fit_head(
     path: FileOrDir,
     out: Annotated[Path, option("Folder for the fitted head.")],
-    head: Annotated[
-        Literal[*KINDS, *RECIPES],  # type: ignore[valid-type]
-        option(f"Kind: {', '.join(KINDS)}; or recipe: {', '.join(RECIPES)}.", metavar="KIND|RECIPE"),
-    ] = "logreg",
-    features: Annotated[str | None, option("Taps, or backbones of the folder, to fit as one.", metavar="A+B")] = None,
-    settings: Annotated[list[str] | None, option("Hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")] = None,
+    head: Kind = "logreg",
+    features: Features = None,
+    settings: Settings = None,
     plain: Plain = False,
     max_memory: MaxMemory = None,
     group_near_duplicates: GroupNearDuplicates = None,
@@ -143,6 +149,91 @@ def probe(
         note=None if as_json else terminal.note,
     )  # fmt: skip
     terminal.show(found, as_json, False, text.probe)
+
+
+@command()
+def curve(
+    path: FileOrDir,
+    head: Kind = "logreg",
+    features: Features = None,
+    settings: Settings = None,
+    metric: Annotated[choices.Metric, option("The metric of the curve.", group=JUDGING)] = "accuracy",
+    held_out: Annotated[
+        choices.HeldOut | None,
+        option("Rows to measure on; by default validation rows, or folds where these are few.", group=JUDGING),
+    ] = None,
+    repeats: Annotated[int, option("Training sets of each size.", group=JUDGING)] = 5,
+    sizes: Annotated[
+        Any, option("Numbers of training images; up to 8 by default.", metavar="N,N,…", parser=options.counts)
+    ] = None,
+    shots: Annotated[
+        Any, option("Images of each class instead: a few-shot table.", metavar="K,K,…", parser=options.counts)
+    ] = None,
+    ahead: Annotated[
+        Any,
+        option("Look ahead to so many images; by default to twice as many.", metavar="N,N,…", parser=options.counts),
+    ] = None,
+    views: Annotated[bool, option("Fit to the file's augmented views too.", "--views")] = False,
+    page: Page = None,
+    png: Annotated[Path | None, option("Write the chart as a PNG file too.", metavar="DIR")] = None,
+    max_memory: MaxMemory = None,
+    group_near_duplicates: GroupNearDuplicates = None,
+    seed: Annotated[int, option("Of all that is drawn at random.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Show how accuracy grows with training images, and what twice as many would give. Few-shot tables too."""
+    from heads.forecasting.curve import curve as run
+
+    loud = not (quiet or as_json)
+    found = run(
+        path, head=head, params=settings or [], tap=features, metric=metric, held_out=held_out, sizes=sizes or (),
+        shots=shots or (), repeats=repeats, ahead=ahead or (), views=views, page=page, png=png, seed=seed,
+        max_memory=max_memory, group_near_duplicates=group_near_duplicates, progress=loud,
+        note=terminal.note if loud else None,
+    )  # fmt: skip
+    terminal.show(found, as_json, quiet, examined.curve)
+
+
+@command()
+def look_at(
+    mode: Annotated[choices.LookAt, typer.Argument(metavar="MODE", help=f"{', '.join(get_args(choices.LookAt))}.")],
+    path: FileOrDir,
+    to: Annotated[
+        str | None, option("For neighbours: whose. An image file, or the id of a row.", metavar="IMAGE|ID", group=MODES)
+    ] = None,
+    pool: Annotated[
+        str | None,
+        option(
+            "For label-next: a folder of images without labels, a tar …, or features.", metavar="SOURCE", group=MODES
+        ),
+    ] = None,
+    unlabelled_class: Annotated[
+        str | None, option("For label-next: the class of rows without a label.", metavar="CLASS", group=MODES)
+    ] = None,
+    head: Kind = "logreg",
+    settings: Settings = None,
+    features: Features = None,
+    count: Annotated[int, option("Images, or pairs, to name at most.")] = 24,
+    out: Annotated[Path | None, option("Write the list too.", metavar="FILE.csv")] = None,
+    page: Page = None,
+    source: Annotated[
+        str | None, option("What was extracted, for pictures: the folder, CSV, .tar, address …", metavar="SOURCE")
+    ] = None,
+    max_memory: MaxMemory = None,
+    seed: Annotated[int, option("Of all that is drawn at random.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Name images worth a look. Alike ones, doubtful labels, outliers, and what to label next."""
+    from heads.curating.look_at import look_at as run
+
+    loud = not (quiet or as_json)
+    found = run(
+        mode, path, to=to, pool=pool, unlabelled_class=unlabelled_class, head=head, params=settings or [], tap=features,
+        count=count, out=out, page=page, source=source, seed=seed, max_memory=max_memory, progress=loud,
+    )  # fmt: skip
+    terminal.show(found, as_json, quiet, examined.looks)
 
 
 @command()

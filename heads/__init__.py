@@ -14,11 +14,13 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from heads.curating.look_at import look_at
     from heads.evaluation.evaluate import evaluate
     from heads.exporting.export import export
     from heads.feature_table import load_features
     from heads.finetuning.finetune import finetune
     from heads.fit import fit_head
+    from heads.forecasting.curve import curve
     from heads.kinds.dense import DenseHead
     from heads.kinds.design import HeadDesign
     from heads.kinds.discriminant import CentroidHead, LDAHead
@@ -41,12 +43,14 @@ __all__ = [
     "LogisticHead",
     "RidgeHead",
     "SVMHead",
+    "curve",
     "evaluate",
     "export",
     "finetune",
     "fit_head",
     "load_features",
     "load_head",
+    "look_at",
     "predict",
     "probe",
     "report",
@@ -63,12 +67,14 @@ _LATE = {
     "LogisticHead": "heads.kinds.linear",
     "RidgeHead": "heads.kinds.linear",
     "SVMHead": "heads.kinds.svm",
+    "curve": "heads.forecasting.curve",
     "evaluate": "heads.evaluation.evaluate",
     "export": "heads.exporting.export",
     "finetune": "heads.finetuning.finetune",
     "fit_head": "heads.fit",
     "load_features": "heads.feature_table",
     "load_head": "heads.storage.saved_head",
+    "look_at": "heads.curating.look_at",
     "predict": "heads.prediction.predictor",
     "probe": "heads.search.probe",
     "report": "heads.reporting.report",

@@ -10,6 +10,8 @@ Metric = Literal[
     "accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss", "average_precision", "micro_f1",
     "r2", "mae", "rmse", "spearman",
 ]  # fmt: skip
+HeldOut = Literal["folds", "validation", "test"]
+LookAt = Literal["neighbours", "near-duplicates", "doubtful-labels", "outliers", "label-next"]
 Preset = Literal["quick", "standard", "thorough"]
 Sampler = Literal["optuna"]
 ModelFormat = Literal["keras", "saved_model", "onnx", "litert", "openvino"]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError, StoreError
-from featurestore.sources.tasks import REGRESSION
+from featurestore.sources.tasks import REGRESSION, TASKS
 from featurestore.spec import ExtractionSpec
 from featurestore.store.file_format import TABULAR, Column
 from featurestore.store.reader import FeatureStore, find_file, find_files
@@ -126,6 +126,10 @@ class FeatureTable:
     def ids(self) -> NDArray[np.str_]:
         """The names of the samples in their source, str (N,)."""
         return self._stores[0].ids
+
+    def answer(self, row: int) -> str:
+        """Return what is known of a row, in words: its class, its labels or its number."""
+        return TASKS[self.task].answer(self._stores[0].samples([row])[0], self.class_names)
 
     @property
     def digests(self) -> NDArray[np.str_]:

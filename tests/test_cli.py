@@ -31,6 +31,7 @@ from featurestore.images import augment
 from featurestore.sources.splits import SPLITS
 from featurestore.store.lock import store_lock
 from heads import choices, fit_head, load_head
+from heads.curating.modes import MODES
 from heads.demo import DATA
 from heads.exporting.features import WRITERS
 from heads.exporting.formats.registry import FORMATS
@@ -130,6 +131,27 @@ def test_evaluate(work):
     low, high = result["intervals"]["accuracy"]
     assert low <= result["accuracy"] <= high
     assert "rows: true class" in featurestore("evaluate", str(work / "head"), str(work / "store")).stdout
+
+
+def test_a_learning_curve(work, tmp_path):
+    command = ("curve", work / "store", "--head", "centroid", "--repeats", "2")
+    found = json.loads(here(*command, "--sizes", "9,6,15", "--json"))
+    assert [point["images"] for point in found["points"]] == [6, 9, 15] and found["law"] is None
+    words = here(*command, "--shots", "1,2", "--page", tmp_path / "page.html")
+    assert words.startswith("shots  images  accuracy") and (tmp_path / "page.html").exists()
+    assert "--shots 99: give 1 to" in fails(1, *command, "--shots", "99")
+    assert "write whole numbers above 0, such as 1,2,4" in misused(*command, "--sizes", "4,0")
+
+
+def test_images_to_look_at(work, tmp_path):
+    words = here("look-at", "outliers", work / "store", "--count", "3", "--out", tmp_path / "list.csv")
+    assert "3 of 30 among 30 images" in words
+    with (tmp_path / "list.csv").open(newline="") as stream:
+        assert [line["rank"] for line in csv.DictReader(stream)] == ["1", "2", "3"]
+    found = json.loads(here("look-at", "doubtful-labels", work / "store", "--head", "lda", "--json"))
+    assert found["mode"] == "doubtful-labels" and found["compared"] == 30
+    assert "no row is called 'nobody'" in fails(1, "look-at", "neighbours", work / "store", "--to", "nobody")
+    assert "'neighbours'" in misused("look-at", "neighbour", work / "store")
 
 
 def test_predict_in_three_forms(work, tmp_path):
@@ -265,7 +287,7 @@ def test_names_to_choose_by_are_those_of_their_registries():
     for names, known in (
         (spec.Augment, augment.AUGMENTATIONS), (choices.Preset, space.PRESETS),
         (choices.ModelFormat, FORMATS), (choices.FeatureFormat, WRITERS), (choices.DemoData, DATA),
-        (spec.Engine, ["auto", *registry._ENGINES]), (choices.Split, SPLITS),
+        (spec.Engine, ["auto", *registry._ENGINES]), (choices.Split, SPLITS), (choices.LookAt, MODES),
     ):  # fmt: skip
         assert set(get_args(names)) == set(known)
     assert all(f" {name}," in " ".join(here("extract", "--help").split()) for name in PREPROCESSINGS)

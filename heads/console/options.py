@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SOURCE, NETWORK, VIEWS, COMPUTING = "Source", "Network", "Views", "Computing"
 JUDGING, SEARCH, TRAINING, CACHE = "Judging", "Search", "Training", "Cache of the frozen layers"
+MODES = "Of one mode or two"
 """Groups under which the help of a command lists its options. Those of no group stand first, under ``Options``."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "mb": 10**6, "gb": 10**9}
@@ -47,6 +48,19 @@ def size(value: str) -> int:
         4000000000
     """
     return int(_quantity(value, ("mb", "gb"), "500MB or 4GB"))
+
+
+def counts(value: str) -> list[int]:
+    """Read ``1,2,4`` as whole numbers above 0.
+
+    Example:
+        >>> counts("1,2,4")
+        [1, 2, 4]
+    """
+    parts = value.split(",")
+    if not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise typer.BadParameter(f"{value!r}: write whole numbers above 0, such as 1,2,4")
+    return [int(part) for part in parts]
 
 
 def _quantity(value: str, units: tuple[str, ...], examples: str) -> float:
@@ -123,6 +137,8 @@ GroupNearDuplicates = Annotated[
         metavar="0..1",
     ),
 ]
+Settings = Annotated[list[str] | None, option("Hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")]
+Page = Annotated[Path | None, option("Write a page that opens from disk.", metavar="FILE.html")]
 HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
 FileOrDir = Annotated[
     str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.pages.svg import SIDE, Axis, Figure, shortened
 from heads.console import text
-from heads.evaluation.audit import Rates, Reliability
+from heads.evaluation.curves import Rates, Reliability
 from heads.reporting.findings import Findings
 from heads.search.trials import Trial
 

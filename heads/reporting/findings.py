@@ -8,7 +8,8 @@ import numpy as np
 from featurestore.errors import FeatureStoreError
 from featurestore.store.reader import FeatureStore
 from heads.console import evaluated
-from heads.evaluation.audit import Audit, Rates, Reliability, audit, rates, reliability
+from heads.curating.audit import Audit, alike_pairs, audit, contradicted
+from heads.evaluation.curves import Rates, Reliability, rates, reliability
 from heads.evaluation.evaluate import Answers, answers
 from heads.feature_table import FeatureTable
 from heads.metrics.evaluation import Evaluated, Evaluation
@@ -98,8 +99,8 @@ def gather(run: RunFolder, features: Any, *, required: bool) -> Findings:
         base=float(np.bincount(outcomes.y).max() / len(outcomes.y)),
         audit=seen,
         mistakes=_mistakes(judged),
-        alike=_alike(judged.table, seen),
-        suspects=_suspects(judged.table, seen),
+        alike=alike_pairs(judged.table, seen.alike),
+        suspects=contradicted(judged.table, seen.suspects),
         origin=origin(run, stores),
         notes=notes + said,
         groups=count_groups(judged.table),
@@ -157,28 +158,6 @@ def answer(judged: Answers, i: int) -> dict[str, Any]:
 def _mistakes(judged: Answers) -> list[dict[str, Any]]:
     head = judged.fitted.head
     return [answer(judged, i) for i in head.task_.mistakes(judged.outcomes, head.link_).tolist()]
-
-
-def _row(table: FeatureTable, row: int) -> dict[str, Any]:
-    name = table.class_names[table.y[row]]
-    return {"row": row, "id": str(table.ids[row]), "class": name, "split": str(table.splits[row])}
-
-
-def _alike(table: FeatureTable, seen: Audit) -> list[dict[str, Any]]:
-    """Describe near-duplicates; first those under two classes, then those in two splits."""
-    pairs: list[dict[str, Any]] = [
-        {"images": [_row(table, i), _row(table, j)], "similarity": cosine,
-         "classes differ": bool(table.y[i] != table.y[j]), "splits differ": bool(table.splits[i] != table.splits[j])}
-        for i, j, cosine in seen.alike
-    ]  # fmt: skip
-    return sorted(pairs, key=lambda pair: (not pair["classes differ"], not pair["splits differ"]))
-
-
-def _suspects(table: FeatureTable, seen: Audit) -> list[dict[str, Any]]:
-    return [
-        _row(table, row) | {"neighbours": table.class_names[label], "share": share}
-        for row, label, share in seen.suspects
-    ]
 
 
 def count_groups(table: FeatureTable) -> dict[str, int] | None:

@@ -1,63 +1,15 @@
-"""Take thumbnails of rows from where they were extracted, and put them beside the words of a report's sections."""
+"""Put thumbnails of rows beside the words of a report's sections."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from featurestore.errors import ImageError
-from featurestore.pages.inspection import looks
-from featurestore.sources.opener import source_of
-from featurestore.sources.samples import Dataset
-from featurestore.sources.tasks import TASKS
-from featurestore.store.reader import FeatureStore
 from featurestore.system.progress import Progress
+from heads.curating.pictures import Pictures
 from heads.reporting.findings import Findings, answer
 
 SHOWN = 24
 """Pictures, pairs or rows that a section of the page shows, at most."""
-
-_SIZED = 400
-"""Images whose sizes are taken; of larger sets, those with the least digests."""
-
-
-class _Pictures:
-    """Images of rows.
-
-    Args:
-        store: the feature file of the rows.
-        source: what was extracted.
-        progress: is told how many images were read.
-
-    Attributes:
-        failures: path and reason of each that is gone, changed or cannot be read.
-    """
-
-    def __init__(self, store: FeatureStore, source: Any, progress: Progress | None) -> None:
-        empty = Dataset(name=store.dataset, class_names=store.class_names, samples=[])
-        self._source = source_of(source, empty)
-        self._store, self._report = store, progress or (lambda stage, done, total: None)
-        self.failures: list[tuple[str, str]] = []
-
-    def take(self, rows: Sequence[int]) -> tuple[dict[int, dict[str, str]], list[tuple[int, int]]]:
-        """Return thumbnails of rows, and sizes of these and of some others."""
-        store = self._store
-        sized = np.argsort(store.digests, kind="stable")[:_SIZED].tolist()
-        wanted = list(dict.fromkeys([*rows, *sized]))
-        samples = store.samples(wanted)
-        shown = {str(store.digests[i]) for i in rows}
-        found: dict[int, dict[str, str]] = {}
-        sizes = []
-        for row, (sample, look) in zip(wanted, looks(self._source, samples, shown), strict=True):
-            if isinstance(look, ImageError):
-                self.failures.append((sample.path or sample.id, str(look)))
-                continue
-            sizes.append(look[:2])
-            if look[2]:
-                told = TASKS[store.task].answer(sample, store.class_names)
-                found[row] = {"uri": look[2], "alt": f"{told}: {sample.id}, {sample.split}"}
-            self._report("pictures", len(sizes) + len(self.failures), len(wanted))
-        return found, sizes
 
 
 def show(findings: Findings, source: Any, progress: Progress | None) -> tuple[dict[str, Any], list[str]]:
@@ -68,7 +20,7 @@ def show(findings: Findings, source: Any, progress: Progress | None) -> tuple[di
         source: what was extracted, or None: there are no pictures then.
         progress: is told how many images were read.
     """
-    pictures = _Pictures(findings.stores[0], source, progress) if findings.stores and source else None
+    pictures = Pictures(findings.stores[0], source, progress) if findings.stores and source else None
     grid: list[dict[str, Any]] = []
     if judged := findings.answers:
         order = np.argsort(judged.table.digests[judged.rows], kind="stable")
@@ -105,7 +57,7 @@ def _certain(mistake: dict[str, Any]) -> str:
     return f" ({mistake['probability']:.3f})" if "probability" in mistake else ""
 
 
-def _notes(findings: Findings, pictures: _Pictures | None) -> list[str]:
+def _notes(findings: Findings, pictures: Pictures | None) -> list[str]:
     if pictures and pictures.failures:
         path, reason = pictures.failures[0]
         return [f"{len(pictures.failures)} pictures cannot be shown, the first is {path}: {reason}."]

@@ -1,7 +1,6 @@
 """Report on a sweep, a fine-tuned model or a saved head: one HTML file of pictures, charts and their numbers."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,23 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from featurestore.errors import missing
 from featurestore.pages import html
-from featurestore.system.files import check_writable, write_whole
+from featurestore.system.files import check_writable
 from featurestore.system.progress import Progress, reporting
 from featurestore.system.results import Result, plain
 from heads.console import evaluated, text
-from heads.evaluation.audit import Rates, Reliability
+from heads.evaluation.curves import Rates, Reliability
 from heads.metrics.evaluation import Evaluated
 from heads.reporting.charts import Chart, draw_all
 from heads.reporting.findings import Findings, class_counts, gather
 from heads.reporting.pictures import SHOWN, show
+from heads.reporting.png import png_renderer, write_png
 from heads.reporting.provenance import commands
 from heads.reporting.run_folder import RunFolder, open_run
 
 _LEADERS = 15
-_PIXELS = 2.0
-"""Pixels of a PNG file for each unit of its drawing."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,7 +104,7 @@ def report(
     file, run = Path(out), open_run(Path(path))
     check_writable(file)
     if png is not None:
-        _png_renderer()
+        png_renderer()
     given = features or run.features
     findings = gather(run, given, required=features is not None)
     with reporting(progress) as update:
@@ -117,7 +114,7 @@ def report(
     sections = draw_all(findings)
     drawn = [chart for charts in sections.values() for chart in charts]
     _write_page(file, findings, sections, shown)
-    files = _write_png(drawn, Path(png)) if png is not None else []
+    files = write_png(drawn, Path(png)) if png is not None else []
     return Report(
         str(file), file.stat().st_size, [chart.id for chart in drawn], files, findings.evaluation,
         findings.calibration, findings.rates, findings.base, findings.mistakes, findings.alike, findings.suspects,
@@ -154,27 +151,3 @@ def _leaders(run: RunFolder) -> list[dict[str, Any]]:
         for place, trial in enumerate(run.trials, 1)
         if np.isfinite(trial.mean) and (place <= _LEADERS or trial is run.winner)
     ]
-
-
-def _png_renderer() -> Any:
-    try:
-        from resvg_py import svg_to_bytes
-    except ImportError as error:
-        raise missing("--png", "resvg_py", "png") from error
-    return svg_to_bytes
-
-
-def _write_png(drawn: Sequence[Chart], folder: Path) -> list[str]:
-    """Write each chart in the colours of the light page. Neither a browser nor the machine's fonts are needed."""
-    render, style = _png_renderer(), html.figure_style()
-    files = []
-    for chart in drawn:
-        svg = re.sub("^<svg", '<svg xmlns="http://www.w3.org/2000/svg"', html.printable(str(chart.svg)))
-        data = render(
-            svg_string=svg, style_sheet=style, background="#fff", zoom=_PIXELS, font_family=html.FONT,
-            font_files=html.FONT_FILES, skip_system_fonts=html.in_our_font(svg),  # of two alike, theirs would win
-        )  # fmt: skip
-        file = folder / f"{chart.id}.png"
-        write_whole(file, bytes(data))
-        files.append(str(file))
-    return files

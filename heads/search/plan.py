@@ -70,6 +70,11 @@ class SweepPlan:
         return np.asarray(self._codes[self._plain & (self._fold >= 0)])
 
     @property
+    def held_rows(self) -> Labels:
+        """Indices in the table of these rows (J,)."""
+        return np.asarray(self._source[self._plain & (self._fold >= 0)])
+
+    @property
     def rows(self) -> int:
         """Number of images."""
         return int(self._plain.sum())

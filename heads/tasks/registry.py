@@ -1,10 +1,12 @@
 """All tasks by name, and the one that answers in an array ask for."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from featurestore.errors import HeadError
 from heads.tasks.base import SMALLER_IS_BETTER, Link, Task
 from heads.tasks.classification import Classification
 from heads.tasks.multilabel import MultiLabel
@@ -33,6 +35,21 @@ METRICS: tuple[str, ...] = tuple(dict.fromkeys(metric for task in TASKS.values()
 """The metrics by which heads of some task can be compared."""
 
 __all__ = ["CLASSIFICATION", "METRICS", "ONE_CLASS", "SMALLER_IS_BETTER", "TASKS", "Asked", "Task", "task_of"]
+
+
+def check_one_class(task: str, where: Path | str, what: str) -> None:
+    """Check that a data set asks for one class of each image.
+
+    Args:
+        task: of the data set.
+        where: names it, for messages.
+        what: is made of classes alone.
+
+    Raises:
+        HeadError: it asks for something else.
+    """
+    if task != CLASSIFICATION.name:
+        raise HeadError(f"{where}: asks for {TASKS[task].asks} ({task}), and {what} is of one class of each image")
 
 
 def task_of(y: ArrayLike) -> Task:

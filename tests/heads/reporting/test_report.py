@@ -22,7 +22,8 @@ from featurestore.store import file_format
 from heads import evaluate, fit_head, load_features, sweep
 from heads.metrics.evaluation import measure
 from heads.reporting.charts import Chart
-from heads.reporting.report import _write_png, report
+from heads.reporting.png import write_png
+from heads.reporting.report import report
 from heads.storage.saved_head import load_head
 
 NAMES = ("<b onclick=x>", "a & b", NOT_UTF8)
@@ -98,7 +99,7 @@ def test_charts_have_words_on_a_machine_without_fonts(lettered, tmp_path, monkey
     render = resvg_py.svg_to_bytes
     monkeypatch.setattr(resvg_py, "svg_to_bytes", lambda **kwargs: render(**kwargs | {"skip_system_fonts": True}))
     words = ("0.25 µ – Größe, naïve, Łódź, Ёлка…", "0.25 µ – Größe, naïve,", "Łódź, Ёлка…")
-    files = _write_png([lettered(str(i), some) for i, some in enumerate(words)], tmp_path)
+    files = write_png([lettered(str(i), some) for i, some in enumerate(words)], tmp_path)
     (regular, bold), first, second = map(ink, files)
     assert regular > 500 and bold > regular
     assert first[0] + second[0] == pytest.approx(regular, rel=0.1)  # every word has its share
@@ -112,7 +113,7 @@ def test_the_machines_fonts_draw_only_what_ours_lacks(lettered, tmp_path, monkey
         return render(**kwargs)
 
     monkeypatch.setattr(resvg_py, "svg_to_bytes", listen)
-    _write_png([lettered("latin", "rosé & co"), lettered("chinese", "玫瑰 rosé")], tmp_path)
+    write_png([lettered("latin", "rosé & co"), lettered("chinese", "玫瑰 rosé")], tmp_path)
     assert asked == [True, False]
     assert min(ink(tmp_path / "chinese.png")) > 0  # Latin letters are ours, whatever the machine has
 

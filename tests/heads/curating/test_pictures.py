@@ -5,7 +5,7 @@ from pictures import write_images
 from shards import picture, write_parquet, write_shards
 
 from featurestore import FeatureStore, extract, open_source
-from heads.reporting.pictures import _Pictures
+from heads.curating.pictures import Pictures
 
 
 def from_folder(folder):
@@ -32,7 +32,7 @@ def test_rows_are_shown_by_what_they_were_extracted_from(make, tmp_path):
         size=32,
         engine="keras",
     )
-    pictures = _Pictures(FeatureStore(made.path), source, None)
+    pictures = Pictures(FeatureStore(made.path), source, None)
     found, sizes = pictures.take([3, 1])
     assert not pictures.failures and list(found) == [3, 1] and len(sizes) == 12
     assert all(each["uri"].startswith("data:image/") for each in found.values())
