@@ -190,6 +190,31 @@ def predict(
 
 
 @command()
+def explain(
+    head_dir: HeadDir,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE_OR_FOLDER...", help="Images; folders, tars or CSVs of them; addresses."),
+    ],
+    out: Annotated[Path, option("Folder for the page, its numbers and a PNG file of each image.", metavar="DIR")],
+    top: Annotated[int, option("Maps of so many classes, the likeliest first.", min=1)] = 2,
+    weights: BackboneWeights = None,
+    path_column: Annotated[str | None, option("Column of a CSV that names the images.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Draw which places of images speak for and against a class. Exact for linear heads on averaged maps."""
+    from heads.explaining.explain import explain as run
+
+    found = run(
+        head_dir, inputs, out, top=top, weights=weights, path_column=path_column, progress=not (quiet or as_json)
+    )
+    terminal.show(found, as_json, quiet, text.explanation)
+    if found.failures:
+        raise typer.Exit(FAILURES_LISTED)
+
+
+@command()
 def report(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_HEAD_DIR", help="Folder of a sweep, or of a saved head.")],
     out: Annotated[Path, option("The page to write.", metavar="FILE.html")] = Path("report.html"),
@@ -199,6 +224,9 @@ def report(
     source: Annotated[
         str | None, option("What was extracted, for pictures: the folder, CSV, .tar, address …", metavar="SOURCE")
     ] = None,
+    explain: Annotated[
+        bool, option("Draw why beside each mistake that is shown; builds the backbone.", "--explain")
+    ] = False,
     png: Annotated[Path | None, option("Write each chart as a PNG file too.", metavar="DIR")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -206,7 +234,7 @@ def report(
     """Write a page on a sweep, a fine-tuned model or a head. Scores, charts, mistakes, doubtful labels, origin."""
     from heads.reporting.report import report as run
 
-    found = run(path, out, features=features, source=source, png=png, progress=not (quiet or as_json))
+    found = run(path, out, features=features, source=source, explain=explain, png=png, progress=not (quiet or as_json))
     terminal.show(found, as_json, quiet, text.report)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from heads.evaluation.evaluate import evaluate
+    from heads.explaining.explain import explain
     from heads.exporting.export import export
     from heads.feature_table import load_features
     from heads.finetuning.finetune import finetune
@@ -42,6 +43,7 @@ __all__ = [
     "RidgeHead",
     "SVMHead",
     "evaluate",
+    "explain",
     "export",
     "finetune",
     "fit_head",
@@ -64,6 +66,7 @@ _LATE = {
     "RidgeHead": "heads.kinds.linear",
     "SVMHead": "heads.kinds.svm",
     "evaluate": "heads.evaluation.evaluate",
+    "explain": "heads.explaining.explain",
     "export": "heads.exporting.export",
     "finetune": "heads.finetuning.finetune",
     "fit_head": "heads.fit",

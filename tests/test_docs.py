@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text()
 CLI_PAGE, DESIGN_PAGE = ROOT / "docs" / "cli.md", ROOT / "docs" / "design.md"
 COMMANDS = (
     "extract", "inspect", "info", "verify", "backbones", "import-backbone",
-    "fit-head", "sweep", "probe", "evaluate", "predict", "report", "finetune", "export",
+    "fit-head", "sweep", "probe", "evaluate", "predict", "explain", "report", "finetune", "export",
     "demo",
 )  # fmt: skip
 

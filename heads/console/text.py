@@ -316,6 +316,20 @@ def _probability(log_odds: float) -> str:
     return f"{below:.1e}" if log_odds < 0 else f"1 - {below:.1e}"
 
 
+def explanation(found: dict[str, Any]) -> str:
+    """For ``featurestore explain``."""
+    lines = [f"note: {note}" for note in found["notes"]]
+    rows = [
+        [image["path"], one["name"], one["probability"], one["score"], one["base"]]
+        for image in found["images"][:_LISTED]
+        for one in image["classes"]
+    ]
+    lines += [table(["image", "class", "probability", "score", "base"], rows)] if rows else []
+    lines += [f"… and {len(found['images']) - _LISTED} more images"] if len(found["images"]) > _LISTED else []
+    lines += [f"{path}: {reason}" for path, reason in found["failures"][:_LISTED]]
+    return "\n".join([*lines, f"maps of {len(found['images'])} images: {found['path']}"])
+
+
 def report(found: dict[str, Any]) -> str:
     """For ``featurestore report``."""
     lines = [f"note: {note}" for note in found["notes"]]
