@@ -156,7 +156,7 @@ def pictures_of(each: Explained) -> tuple[list[Pixels], float]:
     pixels = each.pixels
     if len(pixels) < SIDE:  # of small pictures each pixel becomes a square
         pixels = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST))
-    drawn = [one.drawn(len(pixels)) for one in each.classes]
+    drawn = [one.drawn(len(pixels), each.exact) for one in each.classes]
     greatest = max((float(np.abs(values).max()) for values in drawn), default=0.0)
     return [pixels, *(overlaid(pixels, values, greatest) for values in drawn)], greatest
 

@@ -62,9 +62,15 @@ class ClassMap(Result):
     base: float
     maps: list[TapMap]
 
-    def drawn(self, side: int) -> NDArray[np.float64]:
-        """Return one map (side, side) of all taps, whose mean is the score: each place has `base` too."""
-        return np.asarray(self.base + np.sum([enlarged(np.array(each.values), side) for each in self.maps], axis=0))
+    def drawn(self, side: int, exact: bool = True) -> NDArray[np.float64]:
+        """Return one map (side, side) of all taps.
+
+        Its mean is the score: each place has `base` too, so that 0 is the mean of all classes. Where it is not exact,
+        `base` is what no place explains, and is left out: 0 is no change of the score.
+        """
+        return np.asarray(
+            self.base * exact + np.sum([enlarged(np.array(each.values), side) for each in self.maps], axis=0)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +82,7 @@ class Explained:
         pixels: what the network saw, uint8 (S, S, 3); None if it cannot be read.
         label: name of the likeliest class.
         classes: their maps, in the order that was asked for.
+        exact: see :class:`Explainer`.
         error: why the image cannot be read, or None.
     """
 
@@ -83,6 +90,7 @@ class Explained:
     pixels: NDArray[np.uint8] | None = None
     label: str | None = None
     classes: tuple[ClassMap, ...] = ()
+    exact: bool = True
     error: str | None = None
 
 
@@ -214,7 +222,7 @@ class Explainer:
             _class_map(name, float(chances[fitted.class_names.index(name)]), float(scores[columns[name]]),
                        [(item, each[columns[name]]) for item, each in maps])
             for name in chosen
-        ))  # fmt: skip
+        ), self.exact)  # fmt: skip
 
 
 def _class_map(

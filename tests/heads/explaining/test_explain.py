@@ -3,8 +3,8 @@ import json
 import numpy as np
 import onnx_nets
 import pytest
-from PIL import Image
 from pictures import write_images
+from PIL import Image
 
 from featurestore import FeatureStore, extract, open_source
 from featurestore.backbones.sidecar import Sidecar, write_sidecar
