@@ -4,7 +4,8 @@
 
 A head of each kind is fitted on 160 drawn flowers, and asked of 80 others: how often is the greatest value of the map
 of the true class on the flower ("pointing game": Zhang et al., "Top-down neural attention by excitation backprop",
-ECCV 2016), within half a place of the map; and what part of the picture is the flower, which is how often chance would hit?
+ECCV 2016), within half a place of the map; and what part of the picture is that, which is how often
+chance would hit?
 """
 
 import sys

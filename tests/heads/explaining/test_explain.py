@@ -161,7 +161,7 @@ def test_of_tokens_the_patches_have_places(spots, tmp_path):
             alone = table.X[row, :8] @ weights[:8, code]
             assert one.base == pytest.approx(intercept + alone, rel=1e-2, abs=1e-3) and "class token" in found.notes[0]
     file = extract(folder / "images", tmp_path / "cls", pool="cls", **how).path
-    with pytest.raises(HeadError, match="class token.*--pool patches"):
+    with pytest.raises(HeadError, match=r"class token.*--pool patches"):
         explain(fit_head(file, "lda", out=tmp_path / "head"), folder / "images", tmp_path / "why", progress=False)
 
 
@@ -185,7 +185,7 @@ def test_pictures_that_backbones_cut_differently_are_refused(tmp_path):
     for name, resize in (("small_cnn", "crop"), ("mobilenet:alpha=0.25", "squash")):
         extract(tmp_path / "colours", tmp_path, backbone=name, weights="random", size=32, resize=resize, progress=False)
     head = fit_head(tmp_path, "lda", tap="small_cnn+mobilenet:alpha=0.25", out=tmp_path / "head")
-    with pytest.raises(HeadError, match="different parts of an image.*--resize"):
+    with pytest.raises(HeadError, match=r"different parts of an image.*--resize"):
         Explainer(head)
 
 

@@ -47,9 +47,9 @@ def test_tokens_add_up_to_their_pooled_row_and_the_class_token_has_no_place(pool
 
 def test_what_is_no_map_has_no_places():
     output = np.arange(6, dtype=np.float32)
-    for given, tokens in ((output, None), (output.reshape(2, 3), None), (output, Tokens())):
-        places = Places.of(given, "avg", tokens)
-        assert places.grid == (0, 0) and grid_of(given.shape, "avg", tokens) is None
+    for values, tokens in ((output, None), (output.reshape(2, 3), None), (output, Tokens())):
+        places = Places.of(values, "avg", tokens)
+        assert places.grid == (0, 0) and grid_of(values.shape, "avg", tokens) is None
         np.testing.assert_array_equal(places.row, output)
     assert grid_of((8, 3), "patches", Tokens()) is None  # seven patches are no square
 
