@@ -52,9 +52,8 @@ def enlarged(values: NDArray[np.floating], side: int) -> NDArray[np.float64]:
     """Return a map (h, w) as (side, side), interpolated between its places, with the same mean."""
     image = Image.fromarray(np.asarray(values, np.float32)).resize((side, side), Image.Resampling.BILINEAR)
     found = np.asarray(image, np.float64)
-    return np.asarray(
-        found + (np.mean(values) - found.mean())
-    )  # where sides are no multiples, the interpolation shifts it
+    # Where a side is no multiple of the other, the interpolation shifts the mean.
+    return np.asarray(found + (np.mean(values) - found.mean()))
 
 
 def overlaid(pixels: Pixels, values: NDArray[np.floating], greatest: float) -> Pixels:

@@ -136,7 +136,8 @@ class Explainer:
         if not self.exact:
             found.append(
                 f"Approximate: the scores of the head ({self._head.design.kind}) are no sum over places. A map shows "
-                "how a score changes, to first order, with the features of each place. It stays grey where none changes it."
+                "how a score changes, to first order, with the features of each place. It stays grey where none "
+                "changes it."
             )
         pools = {tap.pool for tap in self._taps}
         if any("max" in pool for pool in pools):
