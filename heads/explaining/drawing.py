@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from featurestore.pages.html import FONT_FILES
+from featurestore.system.printing import printable
 
 Pixels = NDArray[np.uint8]
 
@@ -36,7 +37,7 @@ def colours(values: NDArray[np.floating]) -> Pixels:
     Example:
         >>> import numpy as np
         >>> colours(np.array([-1.0, 0.0, 1.0])).tolist()
-        [[39, 117, 199], [245, 245, 245], [201, 73, 45]]
+        [[0, 116, 202], [245, 245, 245], [188, 69, 39]]
     """
     strength = np.clip(np.abs(values), 0, 1)
     hue = np.radians(np.where(np.asarray(values) < 0, _AGAINST, _FOR))
@@ -79,7 +80,7 @@ def row_of_pictures(pictures: Sequence[Pixels], words: Sequence[Sequence[str]]) 
     for i, (picture, lines) in enumerate(zip(pictures, words, strict=True)):
         left = i * (side + gap)
         sheet.paste(Image.fromarray(picture), (left, 0))
-        for number, text in enumerate(lines):
+        for number, text in enumerate(map(printable, lines)):
             draw.text((left, side + gap // 2 + number * line), _fitting(text, side, font), fill="#222", font=font)
     file = io.BytesIO()
     sheet.save(file, "PNG", optimize=True)

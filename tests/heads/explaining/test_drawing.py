@@ -39,7 +39,9 @@ def test_a_map_colours_a_grey_picture():
 
 def test_a_row_of_pictures_has_their_words_below():
     pictures = [np.full((64, 64, 3), shade, np.uint8) for shade in (10, 200)]
-    with Image.open(io.BytesIO(row_of_pictures(pictures, [["one"], ["a name that is far too long", "0.9"]]))) as sheet:
+    with Image.open(
+        io.BytesIO(row_of_pictures(pictures, [["one\n\x1b\udce9"], ["a name that is far too long", "0.9"]]))
+    ) as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
     assert pixels.shape[1] == 2 * 64 + 8 and (pixels[:64, :64] == 10).all() and (pixels[:64, 72:] == 200).all()
     assert (pixels[64:, :64] < 128).any() and (pixels[64:, 72:] < 128).any()

@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import onnx_nets
@@ -204,6 +206,17 @@ def test_numbers_belong_to_no_place(tmp_path):
     assert one.score == pytest.approx(centred(head, table, row)[head.class_names.index(one.name)], rel=1e-3)
     with pytest.raises(HeadError, match="numeric columns alone"):
         explain(fit_head(file, "lda", tap="tabular"), tmp_path / "m.csv", tmp_path / "why", progress=False)
+
+
+def test_names_that_are_no_text_are_spelt_out(tmp_path):
+    write_images(tmp_path / "colours", 4, ("a\nb", "<c>"))
+    file = extract(tmp_path / "colours", tmp_path, backbone="small_cnn", weights="random", size=32, progress=False).path
+    image = tmp_path / os.fsdecode(b"caf\xe9\n.png")
+    image.write_bytes((tmp_path / "colours" / "<c>" / "0-000.png").read_bytes())
+    found = explain(fit_head(file, "lda"), [image], tmp_path / "why", progress=False)
+    assert Path(found.images[0].png).name == "00001-caf__.png" and Path(found.images[0].png).is_file()
+    page = (tmp_path / "why" / "explanation.html").read_text()
+    assert "caf\\udce9" in page and "&lt;c&gt;" in page and "<c>" not in page
 
 
 def test_classes_can_be_chosen_and_those_without_training_rows_have_no_map(spots, tmp_path):
