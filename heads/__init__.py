@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from heads.curating.look_at import look_at
     from heads.evaluation.evaluate import evaluate
+    from heads.explaining.explain import explain
     from heads.exporting.export import export
     from heads.feature_table import load_features
     from heads.finetuning.finetune import finetune
@@ -45,6 +46,7 @@ __all__ = [
     "SVMHead",
     "curve",
     "evaluate",
+    "explain",
     "export",
     "finetune",
     "fit_head",
@@ -69,6 +71,7 @@ _LATE = {
     "SVMHead": "heads.kinds.svm",
     "curve": "heads.forecasting.curve",
     "evaluate": "heads.evaluation.evaluate",
+    "explain": "heads.explaining.explain",
     "export": "heads.exporting.export",
     "finetune": "heads.finetuning.finetune",
     "fit_head": "heads.fit",

@@ -5,13 +5,16 @@
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from commands import ROOT, featurestore
 from pictures import write_images
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from cli import app
@@ -20,7 +23,7 @@ README = (ROOT / "README.md").read_text()
 CLI_PAGE, DESIGN_PAGE = ROOT / "docs" / "cli.md", ROOT / "docs" / "design.md"
 COMMANDS = (
     "extract", "inspect", "info", "verify", "backbones", "import-backbone",
-    "fit-head", "sweep", "probe", "curve", "look-at", "evaluate", "predict", "report", "finetune", "export",
+    "fit-head", "sweep", "probe", "curve", "look-at", "evaluate", "predict", "explain", "report", "finetune", "export",
     "demo",
 )  # fmt: skip
 
@@ -96,8 +99,9 @@ def test_the_readmes_commands_run(flowers):
 
 
 def recipes() -> list[list[str]]:
-    page = (ROOT / "docs" / "recipes.md").read_text()
-    return [block.strip().splitlines() for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL)]
+    pages = [ROOT / "docs" / "recipes.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
+    blocks = [block for page in pages for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)]
+    return [block.strip().splitlines() for block in blocks]
 
 
 @pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe[0].split()[3])
@@ -127,6 +131,43 @@ def test_the_recipes_run(recipe, tmp_path, monkeypatch):
         assert done.exit_code == 0, f"{line}: {done.output} {done.exception}"
 
 
+def commands_of(page: Path) -> list[str]:
+    """The lines of a page that call the program, in blocks of any kind, but for its own help texts."""
+    blocks = re.findall(r"^(?:```\w*\n(.*?)^```|((?:^ {4}.*\n)+))", page.read_text(), re.DOTALL | re.MULTILINE)
+    lines = "\n".join(fenced or indented for fenced, indented in blocks).replace("\\\n", " ").splitlines()
+    found = (re.match(r"\s*(?:\$ )?(?:\w+=\S+ )*(?:\S+/)?featurestore +([a-z].*)", line) for line in lines)
+    return [match[1].partition(" # ")[0] for match in found if match]
+
+
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if path != CLI_PAGE
+}
+
+
+@pytest.mark.parametrize("page", [name for name, path in PAGES.items() if commands_of(path)])
+def test_every_command_in_the_docs_is_one(page):
+    """Its options exist, and take such values. Whether it runs is for the tests above, of those that can."""
+    group = get_command(app)
+    for line in commands_of(PAGES[page]):
+        name, *arguments = shlex.split(line)
+        assert name in group.commands, f"{page}: {line}"
+        try:
+            group.commands[name].make_context(name, arguments)
+        except Exception as error:  # typer's own, which has no public name
+            pytest.fail(f"{page}: {line}: {error}")
+
+
+def test_a_wrong_command_would_be_found(tmp_path):
+    page = tmp_path / "page.md"
+    fenced = "```text\n$ featurestore sweep features --out run --metrik f1\n$ A=1 featurestore no\n```\n"
+    page.write_text(f"{fenced}\n    featurestore info x\n")
+    assert commands_of(page) == ["sweep features --out run --metrik f1", "no", "info x"]
+    with pytest.raises(Exception, match="metrik"):
+        get_command(app).commands["sweep"].make_context("sweep", commands_of(page)[0].split()[1:])
+
+
 def test_the_readmes_python_runs(flowers):
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     done = subprocess.run([sys.executable, "-c", block], cwd=flowers, capture_output=True, text=True, check=False)
@@ -141,7 +182,7 @@ def test_the_readme_and_ci_run_the_same_test_command():
 
 
 def test_links_lead_somewhere():
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in PAGES.values():
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

@@ -8,7 +8,7 @@ The user asks for it by a :class:`Request`, the registry holds it as an :class:`
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -158,7 +158,12 @@ class FrozenNetwork(Outline, ABC):
 
     A class for another kind of network than Keras' has :meth:`run`, and that is enough. What it offers beyond, in the
     methods that give None here, lets more engines run it.
+
+    Attributes:
+        tokens: see :class:`Architecture`.
     """
+
+    tokens: Tokens | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:

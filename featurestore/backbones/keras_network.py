@@ -35,11 +35,9 @@ class KerasNetwork(FrozenNetwork):
 
     Attributes:
         model: in float32, from uint8 (B, size, size, 3) to ``{tap: float32 (B, ...)}``.
-        tokens: see :class:`featurestore.backbones.Architecture`.
     """
 
     model: "keras.Model"
-    tokens: Tokens | None = None
 
     def run(self, pixels: NDArray[np.uint8]) -> Outputs:
         """Call the layers one after the other; nothing is compiled."""

@@ -160,6 +160,7 @@ class OnnxArchitecture(Architecture):
             },
             flops={name: layer.flops for name, layer in zip(names, chosen, strict=True)},
             model=model.SerializeToString(),
+            tokens=self.tokens,
         )
 
     def layers(self, size: int) -> list[dict[str, Any]]:

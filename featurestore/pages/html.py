@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from featurestore.images.decode import resized
@@ -85,6 +87,11 @@ def printable(text: str) -> str:
 
 def thumbnail(picture: Picture) -> str:
     """Return the central square of an image as a data URI. A small one is enlarged by the browser."""
-    pixels, file = resized(picture, min(THUMBNAIL, *picture.size), "crop"), io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=75, optimize=True)
+    return data_uri(resized(picture, min(THUMBNAIL, *picture.size), "crop"))
+
+
+def data_uri(pixels: NDArray[np.uint8], side: int | None = None) -> str:
+    """Return a picture (H, W, 3) as a data URI, resized to a square if its side is given."""
+    image, file = Image.fromarray(pixels), io.BytesIO()
+    (image.resize((side, side)) if side else image).save(file, "JPEG", quality=75, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -5,7 +5,7 @@ As :mod:`heads.console.text`, from the plain JSON types that ``--json`` prints.
 
 from typing import Any
 
-from heads.console.text import table
+from heads.console.text import LISTED, table
 
 
 def curve(found: dict[str, Any]) -> str:
@@ -80,3 +80,17 @@ def looks(found: dict[str, Any]) -> str:
     lines += [f"list: {found['out']}"] if found["out"] else []
     lines += [f"page: {found['page']}"] if found["page"] else []
     return "\n".join(lines)
+
+
+def explanation(found: dict[str, Any]) -> str:
+    """For ``featurestore explain``."""
+    lines = [f"note: {note}" for note in found["notes"]]
+    rows = [
+        [image["path"], one["name"], one["probability"], one["score"], one["base"]]
+        for image in found["images"][:LISTED]
+        for one in image["classes"]
+    ]
+    lines += [table(["image", "class", "probability", "score", "base"], rows)] if rows else []
+    lines += [f"… and {len(found['images']) - LISTED} more images"] if len(found["images"]) > LISTED else []
+    lines += [f"{path}: {reason}" for path, reason in found["failures"][:LISTED]]
+    return "\n".join([*lines, f"maps of {len(found['images'])} images: {found['path']}"])

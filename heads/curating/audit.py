@@ -142,7 +142,8 @@ def alike_pairs(table: FeatureTable, pairs: list[tuple[int, int, float]]) -> lis
     """
     found: list[dict[str, Any]] = [
         {"images": [described(table, i), described(table, j)], "similarity": cosine,
-         "classes differ": bool(np.any(table.y[i] != table.y[j])), "splits differ": bool(table.splits[i] != table.splits[j])}
+         "classes differ": bool(np.any(table.y[i] != table.y[j])),
+         "splits differ": bool(table.splits[i] != table.splits[j])}
         for i, j, cosine in pairs
     ]  # fmt: skip
     return sorted(found, key=lambda pair: (not pair["classes differ"], not pair["splits differ"]))

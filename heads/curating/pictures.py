@@ -10,8 +10,10 @@ from featurestore.pages.inspection import looks
 from featurestore.sources.opener import source_of
 from featurestore.sources.samples import Dataset
 from featurestore.sources.tasks import TASKS
+from featurestore.store.file_format import TABULAR
 from featurestore.store.reader import FeatureStore
 from featurestore.system.progress import Progress
+from heads.prediction.inputs import Wanted
 
 SIZED = 400
 """Images whose sizes are taken for a report; of larger sets, those with the least digests."""
@@ -26,13 +28,15 @@ class Pictures:
         progress: is told how many images were read.
 
     Attributes:
+        report: is told how many images were read.
         failures: path and reason of each that is gone, changed or cannot be read.
     """
 
     def __init__(self, store: FeatureStore, source: Any, progress: Progress | None) -> None:
         empty = Dataset(name=store.dataset, class_names=store.class_names, samples=[])
         self._source = source_of(source, empty)
-        self._store, self._report = store, progress or (lambda stage, done, total: None)
+        self._store = store
+        self.report = progress or (lambda stage, done, total: None)
         self.failures: list[tuple[str, str]] = []
 
     def take(self, rows: Sequence[int], others: int = SIZED) -> tuple[dict[int, dict[str, str]], list[tuple[int, int]]]:
@@ -52,5 +56,13 @@ class Pictures:
             if look[2]:
                 told = TASKS[store.task].answer(sample, store.class_names)
                 found[row] = {"uri": look[2], "alt": f"{told}: {sample.id}, {sample.split}"}
-            self._report("pictures", len(sizes) + len(self.failures), len(wanted))
+            self.report("pictures", len(sizes) + len(self.failures), len(wanted))
         return found, sizes
+
+    def wanted(self, rows: Sequence[int], *, numeric: bool) -> list[Wanted]:
+        """Return images of rows as predictions ask for them, with the numbers of the rows if they are `numeric`."""
+        numbers = self._store.features(TABULAR)[list(rows)] if numeric else np.zeros((len(rows), 0))
+        return [
+            Wanted(sample.path or sample.id, tuple(values.tolist()), self._source, sample)
+            for sample, values in zip(self._store.samples(rows), numbers, strict=True)
+        ]

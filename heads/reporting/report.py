@@ -71,6 +71,7 @@ def report(
     *,
     features: str | os.PathLike[str] | None = None,
     source: str | os.PathLike[str] | None = None,
+    explain: bool = False,
     png: str | os.PathLike[str] | None = None,
     progress: bool | Progress = True,
 ) -> Report:
@@ -85,6 +86,9 @@ def report(
         features: feature file, or folder; by default that of the sweep, unless that is an address. Without it, the
             page has less to show.
         source: what was extracted (the folder, CSV, ``.npz``, tar, …), for pictures.
+        explain: also draw, beside each mistake whose picture is shown, which places speak for the class that was
+            predicted and for the true one, see :func:`heads.explain`. The backbone is built for it, which takes
+            seconds. Where that cannot be, a note says why.
         png: folder for each chart as a PNG file.
         progress: see :func:`featurestore.system.progress.reporting`.
 
@@ -108,7 +112,7 @@ def report(
     given = features or run.features
     findings = gather(run, given, required=features is not None)
     with reporting(progress) as update:
-        shown, notes = show(findings, source, update)
+        shown, notes = show(findings, source, update, explain=explain)
     again = commands(run, str(given or "FEATURES"), findings.stores, str(source or "SOURCE"))
     findings = replace(findings, notes=[*findings.notes, *notes], commands=again)
     sections = draw_all(findings)
