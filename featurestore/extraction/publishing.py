@@ -176,7 +176,8 @@ def _provenance(backbone: Outline, producers: list[dict[str, str]]) -> dict[str,
     """Return what :class:`featurestore.store.file_format.Provenance` says."""
     known = {"licence": backbone.licence, "revision": backbone.revision}
     told = {name: text for name, text in known.items() if text}
-    return {"weights": backbone.weights, "flops": backbone.flops, "producers": producers, **told}
+    flops = {tap: count and count * backbone.crops for tap, count in backbone.flops.items()}
+    return {"weights": backbone.weights, "flops": flops, "producers": producers, **told}
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
