@@ -249,5 +249,21 @@ class ExtractionSpec:
         return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
 
 
+def backbone_names(specs: Sequence[ExtractionSpec]) -> list[str]:
+    """Say what the backbones of some specs are called: with its :attr:`Framing.look` where one has several.
+
+    Example:
+        >>> crop = ExtractionSpec("vgg16", "0" * 64, (Tap(),), 224, "crop", "caffe", "float32")
+        >>> backbone_names([crop, replace(crop, resize="squash", crops=5, crop_share=0.875)])
+        ['vgg16@crop', 'vgg16@squash-crops5']
+        >>> backbone_names([crop, replace(crop, backbone="vgg19")])
+        ['vgg16', 'vgg19']
+    """
+    looks: dict[str, set[str]] = {}
+    for spec in specs:
+        looks.setdefault(spec.backbone, set()).add(spec.framing.look)
+    return [s.backbone + (f"@{s.framing.look}" if len(looks[s.backbone]) > 1 else "") for s in specs]
+
+
 def _canonical(values: dict[str, Any]) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"))

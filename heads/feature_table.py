@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError, StoreError
-from featurestore.spec import ExtractionSpec
+from featurestore.spec import ExtractionSpec, backbone_names
 from featurestore.store.file_format import TABULAR, Column
 from featurestore.store.reader import FeatureStore, find_file, find_files
 from heads.rows import Features, Floats, Labels, NumericScaling, Rows, StreamedRows
@@ -293,8 +293,10 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
         tap: the name of the features; it may be left out for one file with one tap. Names joined by ``+`` are put side
             by side: taps of one file (``block4_pool+last``), or of files of one data set, with their backbones
             (``vgg16.block4_pool+efficientnet_lite0.last``; the tap may be left out for a file with one). The name of
-            a file without its suffix may stand for the backbone. ``tabular`` are the numeric columns of the data set
-            (``last+tabular``), which come last in any case.
+            a file without its suffix may stand for the backbone. Where files have several looks at the images, a
+            backbone's names are with the look (``vgg16@crop.last+vgg16@squash-crops5.last``, or ``@crop+@squash`` where
+            there is one backbone), see :attr:`featurestore.spec.Framing.look`. ``tabular`` are the numeric columns of
+            the data set (``last+tabular``), which come last in any case.
 
     Raises:
         StoreError: there is no file, there are several files or taps to choose from, there is no such tap, or the
@@ -348,10 +350,11 @@ def each_tap(stores: Sequence[FeatureStore]) -> list[tuple[str, list[StoreTap]]]
 def _names(stores: Sequence[FeatureStore]) -> dict[str, list[StoreTap]]:
     """Return the taps that each name may stand for."""
     known: dict[str, list[StoreTap]] = {}
-    for store in stores:
+    for store, called in zip(stores, backbone_names([store.spec for store in stores]), strict=True):
+        look = called.removeprefix(store.spec.backbone)
         for tap in (*store.taps, *([TABULAR] if store.columns else [])):
             names = {tap: None}
-            for base in (store.spec.backbone, store.path.stem):
+            for base in (store.spec.backbone, store.path.stem, *((called, look) if look else ())):
                 names |= {f"{base}.{tap}": None} | ({base: None} if len(store.taps) == 1 else {})
             for name in names:
                 known.setdefault(name, []).append((store, tap))

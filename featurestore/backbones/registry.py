@@ -191,16 +191,18 @@ def _check_framing(architecture: Architecture, request: Request) -> None:
     if share is not None and not 0 < share <= 1:
         raise BackboneError(f"crop share {share:g}: it must be more than 0, and at most 1")
     if share not in (None, 1.0) and crops == 1 and framing.resize not in CUTTING:
-        raise BackboneError(f"a crop share of {share:g} goes with --resize shortest, or --crops 5: pass both, or neither")
+        raise BackboneError(
+            f"a crop share of {share:g} goes with --resize shortest, or --crops 5: pass both, or neither"
+        )
     if framing.shortest > LARGEST_SIZE:
         raise BackboneError(
-            f"a crop share of {framing.crop_share:g} makes {framing.shortest:,} pixels of {framing.size}: pass a larger "
-            f"--crop-share, or a smaller --size, so that they are {LARGEST_SIZE:,} at most"
+            f"a crop share of {framing.crop_share:g} makes {framing.shortest:,} pixels of {framing.size}: pass a "
+            f"larger --crop-share, or a smaller --size, so that they are {LARGEST_SIZE:,} at most"
         )
     if crops > 1 and framing.side == framing.size:
         raise BackboneError(
-            f"a crop share of {framing.crop_share:g} leaves nothing of {framing.size} pixels to cut {crops} crops from: "
-            "pass a smaller --crop-share, such as 0.875"
+            f"a crop share of {framing.crop_share:g} leaves nothing of {framing.size} pixels to cut {crops} crops "
+            "from: pass a smaller --crop-share, such as 0.875"
         )
 
 

@@ -117,8 +117,8 @@ def extract_all(
 
     Args:
         source: whatever :func:`featurestore.open_source` opens, or what it returned.
-        store: folder for the feature files, one for each backbone and look at the images; made if need be. Or its address, as ``s3://…``: see
-            :mod:`featurestore.store.place`.
+        store: folder for the feature files, one for each backbone and look at the images; made if need be. Or its
+            address, as ``s3://…``: see :mod:`featurestore.store.place`.
         networks: names of backbones, each with its weights (``imagenet``, ``random`` or a file).
         size, pool, taps, preprocessing, resize, interpolation, crop_share, crops, dtype, views, augment, precision,
             decoder, engine, batch_size, prune, rehash, cluster, shard_rows, shard: see

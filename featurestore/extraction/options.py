@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeVar
 
 from featurestore import engines
 from featurestore.backbones import Request
@@ -121,7 +120,9 @@ class ExtractionOptions:
         Args:
             networks: names of backbones, each with its weights.
         """
-        looks = list(dict.fromkeys(product(_each(self.resize), _each(self.crops))))
+        resizes = [self.resize] if self.resize is None or isinstance(self.resize, str) else self.resize
+        numbers = [self.crops] if isinstance(self.crops, int) else self.crops
+        looks = list(dict.fromkeys(product(resizes, numbers)))
         return [
             Request(
                 name, weights, self.size, self.pool, self.taps, self.preprocessing, self.precision, resize,
@@ -132,10 +133,3 @@ class ExtractionOptions:
             # Of several looks, a crop share is for those that have one.
             for share in [self.crop_share if len(looks) == 1 or crops > 1 or resize in CUTTING else None]
         ]  # fmt: skip
-
-
-ValueT = TypeVar("ValueT")
-
-
-def _each(value: ValueT | Sequence[ValueT]) -> Sequence[ValueT]:
-    return [value] if isinstance(value, str) or not isinstance(value, Sequence) else value  # type: ignore[list-item]

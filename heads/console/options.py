@@ -84,7 +84,8 @@ Preprocessing = Annotated[
     ),
 ]
 Resize = Annotated[
-    spec.Resize | None, option("How an image becomes a square; the backbone's way by default.", group=NETWORK)
+    list[spec.Resize] | None,
+    option("How an image becomes a square; the backbone's way by default. Repeatable: a file each.", group=NETWORK),
 ]
 Interpolation = Annotated[spec.Interpolation | None, option("Of the resizing.", group=NETWORK)]
 Dtype = Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)]
@@ -108,7 +109,19 @@ Decoder = Annotated[
 ]
 CropShare = Annotated[
     float | None,
-    option("For --resize shortest and shortest-floor: the share of that side to keep.", metavar="0..1", group=NETWORK),
+    option(
+        "For --resize shortest and shortest-floor: the share of that side to keep; of several crops: their side.",
+        metavar="0..1",
+        group=NETWORK,
+    ),
+]
+Crops = Annotated[
+    list[int] | None,
+    option(
+        "Average the features of 5 crops (corners, centre), or 10 (mirrored too). Repeatable: a file each.",
+        metavar="1|5|10",
+        group=NETWORK,
+    ),
 ]
 BackboneWeights = Annotated[str | None, option("Of the backbone, if not where they were.", "--weights")]
 MaxMemory = Annotated[

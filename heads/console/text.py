@@ -132,13 +132,18 @@ def _file_text(file: dict[str, Any]) -> str:
         "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),
         **({"numeric": ", ".join(file["columns"])} if file.get("columns") else {}),
         **({"groups": f"{file['groups']:,}"} if file["groups"] else {}),
-        "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {spec['resize']}",
+        "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {_look(spec)}",
         **{name: file["provenance"][name] for name in ("licence", "revision") if file["provenance"].get(name)},
         "fingerprint": file["fingerprint"],
         "made by": "; ".join(" ".join(f"{k} {v}" for k, v in p.items()) for p in file["provenance"]["producers"]),
         "failures": len(file["failures"]),
     }
     return "\n".join(f"{name + ':':<13}{value}" for name, value in values.items())
+
+
+def _look(spec: dict[str, Any]) -> str:
+    """Say how images were looked at: the resize rule, and the crops, of which one is not worth a word."""
+    return f"{spec['resize']}" + (f", mean of {spec['crops']} crops" if spec.get("crops", 1) > 1 else "")
 
 
 def fit(fitted: dict[str, Any]) -> str:

@@ -57,7 +57,9 @@ def columns(tables: dict[str, FeatureTable], choice: str, rows: np.ndarray) -> n
 def divided(y: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows to train on and rows to judge, of each class 70 % and 30 %."""
     order = np.random.default_rng(seed).permutation(len(y))
-    judge = [of_class[: round(0.3 * len(of_class))] for label in np.unique(y) for of_class in [order[y[order] == label]]]
+    judge = [
+        of_class[: round(0.3 * len(of_class))] for label in np.unique(y) for of_class in [order[y[order] == label]]
+    ]
     held = np.concatenate(judge)
     return np.setdiff1d(order, held), held
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heads.exporting.formats import saved_model_format
-from heads.exporting.formats.base import PROBABILITIES, Classify, Format, Info, attach
+from heads.exporting.formats.base import PROBABILITIES, Classify, Format, Info, attach, by_name, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +32,7 @@ def load(path: Path) -> Classify:
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=str(path)).get_signature_runner()
-    return lambda pixels: np.concatenate([run(pixels=image[None])[PROBABILITIES] for image in pixels])
+    return in_turn(lambda *pixels: np.asarray(run(**by_name(pixels))[PROBABILITIES]), True)
 
 
 FORMAT = Format("litert", ".tflite", ("tensorflow", "ai_edge_litert"), save, load)
