@@ -78,12 +78,16 @@ def extraction(results: dict[str, Any] | list[dict[str, Any]]) -> str:
     """For ``featurestore extract``: one result, or a list of results for the same images."""
     several = results if isinstance(results, list) else [results]
     lines = [_classes(several[0]["classes"]), *_remarks(several[0])]
+    looks = len({result["look"] for result in several}) > 1
     for result in several:
         parts = [f"{result[key]} {key}" for key in ("computed", "resumed", "copied") if result[key]]
         views = f" and {result['views']} views" if result["views"] else ""
         done = ", ".join(parts) or "nothing to do"
-        lines.append(f"{result['rows']} rows{views} ({done}) in {result['seconds']:.1f} s: {result['path']}")
+        where = f"{result['path']} ({result['look']})" if looks else result["path"]
+        lines.append(f"{result['rows']} rows{views} ({done}) in {result['seconds']:.1f} s: {where}")
     lines += _timing(several)
+    if looks:
+        return "\n".join([*lines, f"next: featurestore probe {Path(several[0]['path']).parent}"])
     return "\n".join([*lines, f"next: featurestore fit-head {several[-1]['path']} --out head"])
 
 

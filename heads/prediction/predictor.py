@@ -241,7 +241,7 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
         precision=spec.precision,
         resize=spec.resize,
         interpolation=spec.interpolation,
-        crop_share=spec.crop_share if spec.framing.cuts or spec.crops > 1 else None,
+        crop_share=spec.crop_share,
         crops=spec.crops,
     )
     if differences := spec.differences(backbone.spec(spec.dtype, spec.decoder)):
