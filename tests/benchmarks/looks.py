@@ -2,7 +2,7 @@
 
     python tests/benchmarks/looks.py FOLDER… [--backbone efficientnet_lite0] [--seeds 10] [--store FOLDER]
 
-Each look is extracted by itself, so that its time is known. Then each seed divides all images anew, 70 % for training
+Each look is extracted by itself, so that its time is known; passes are those of an image through the network. Then each seed divides all images anew, 70 % for training
 and 30 % to judge, each class alike, and `logreg` as it is by default is fitted to every choice of looks. Differences to
 the first look are paired by seed: their mean and its standard error, in points of accuracy. The divisions overlap, so
 that the true error is somewhat greater (Nadeau & Bengio, "Inference for the generalization error", Machine Learning
@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--store", type=Path, help="where features are kept, and found by the next run")
     options = parser.parse_args()
-    print(f"| data set | images | look | seconds | accuracy | points against {next(iter(LOOKS))} |")
-    print("|---|---|---|---|---|---|")
+    print(f"| data set | images | look | passes | seconds | accuracy | points against {next(iter(LOOKS))} |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         for folder in options.folders:
             tables, seconds = looked(folder, options.store or Path(scratch), options.backbone)
@@ -93,9 +93,10 @@ def main() -> None:
                 points = 100 * (found - first)
                 error = points.std(ddof=1) / np.sqrt(options.seeds)
                 spent = sum(seconds[look] for look in looks)
+                passes = sum(int(LOOKS[look].get("crops", 1)) for look in looks)
                 print(
-                    f"| {folder.name} | {len(tables[looks[0]].y)} | {choice} | {spent:.0f} | {found.mean():.3f} | "
-                    f"{points.mean():+.1f} ± {error:.1f} |",
+                    f"| {folder.name} | {len(tables[looks[0]].y)} | {choice} | {passes} | {spent:.0f} | "
+                    f"{found.mean():.3f} | {points.mean():+.1f} ± {error:.1f} |",
                     flush=True,
                 )
 
