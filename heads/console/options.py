@@ -6,6 +6,7 @@ wrong usage.
 
 import inspect
 from collections.abc import Callable
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +71,15 @@ def networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
     return dict(zip(backbones, weights * len(backbones) if len(weights) == 1 else weights, strict=True))
 
 
+def rules(chosen: list[Any] | None) -> list[spec.Resize] | None:
+    """Return the resize rules of an option, members of :data:`ResizeRule`, as the texts that they are elsewhere."""
+    return [each.value for each in chosen] if chosen else None
+
+
 # ---------------------------------------------------------------------------------------- of several commands
+
+# Typer takes a list of an Enum, and of no Literal.
+ResizeRule = StrEnum("ResizeRule", [(rule, rule) for rule in spec.RESIZES])  # type: ignore[misc]
 
 Json = Annotated[bool, option("Print one JSON document instead of text.", "--json")]
 Quiet = Annotated[bool, option("No progress, no summary.", "--quiet", "-q")]
@@ -84,7 +93,7 @@ Preprocessing = Annotated[
     ),
 ]
 Resize = Annotated[
-    list[spec.Resize] | None,
+    list[ResizeRule] | None,
     option("How an image becomes a square; the backbone's way by default. Repeatable: a file each.", group=NETWORK),
 ]
 Interpolation = Annotated[spec.Interpolation | None, option("Of the resizing.", group=NETWORK)]

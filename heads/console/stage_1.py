@@ -73,7 +73,7 @@ def extract(
     loud = not (quiet or as_json)
     results = extract_all(
         source, store, networks, size=size, pool=pool, taps=tap or ("last",), preprocessing=preprocessing,
-        resize=resize, interpolation=interpolation, crop_share=crop_share, crops=crops or 1, dtype=dtype, views=views,
+        resize=options.rules(resize), interpolation=interpolation, crop_share=crop_share, crops=crops or 1, dtype=dtype, views=views,
         augment=augment, precision=precision, decoder=decoder, engine=engine, batch_size=batch_size, prune=prune,
         rehash=rehash, cluster=cluster, shard_rows=shard_rows, shard=shard, progress=loud,
         note=terminal.note if loud else None,

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/looks.py FOLDER… [--backbone efficientnet_lite0] [--seeds 10] [--store FOLDER]
 
-Each look is extracted by itself, so that its time is known; passes are those of an image through the network. Then each seed divides all images anew, 70 % for training
-and 30 % to judge, each class alike, and `logreg` as it is by default is fitted to every choice of looks. Differences to
-the first look are paired by seed: their mean and its standard error, in points of accuracy. The divisions overlap, so
-that the true error is somewhat greater (Nadeau & Bengio, "Inference for the generalization error", Machine Learning
-2003).
+Each look is extracted by itself, so that its time is known; passes are those of an image through the network. Then each
+seed divides all images anew, 70 % for training and 30 % to judge, each class alike, and `logreg` as it is by default is
+fitted to every choice of looks. Differences to the first look are paired by seed: their mean and its standard error, in
+points of accuracy. The divisions overlap, so that the true error is somewhat greater (Nadeau & Bengio, "Inference for
+the generalization error", Machine Learning 2003).
 """
 
 import argparse
