@@ -94,7 +94,11 @@ Preprocessing = Annotated[
 ]
 Resize = Annotated[
     list[ResizeRule] | None,
-    option("How an image becomes a square; the backbone's way by default. Repeatable: a file each.", group=NETWORK),
+    option(
+        "How an image becomes a square; the backbone's way by default. Repeatable: a file each.",
+        metavar=f"<{'|'.join(spec.RESIZES)}>",
+        group=NETWORK,
+    ),
 ]
 Interpolation = Annotated[spec.Interpolation | None, option("Of the resizing.", group=NETWORK)]
 Dtype = Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)]
