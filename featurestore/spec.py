@@ -10,7 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from featurestore.system.documents import parse
@@ -25,7 +25,11 @@ Decoder = Literal["pillow", "draft", "turbo"]
 POOLS: tuple[str, ...] = get_args(Pool)
 RESIZES: tuple[str, ...] = get_args(Resize)
 CUTTING = ("shortest", "shortest-floor")
-"""Resize rules that have a crop share."""
+"""Resize rules that have a crop share, also for one crop."""
+CROPS = (1, 5, 10)
+"""Numbers of crops: the whole square; its corners and its centre; these and their mirror images."""
+CROP_SHARE = 0.875
+"""Of the side of the square, that a crop of several has by default: 224 pixels of 256 (Krizhevsky et al., 2012)."""
 INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -79,8 +83,19 @@ class Framing:
             shortest side is size / crop_share, and cuts the central square out then, as torchvision and timm do;
             ``shortest-floor`` does so as transformers does, which rounds the place of the square down.
         interpolation: of the resizing, antialiased: Pillow's filter of that name.
-        crop_share: in (0, 1]; for these two.
+        crop_share: in (0, 1]; for these two, and for several crops.
         decoder: of the image files.
+        crops: squares of `size` that the network sees of an image, whose features are averaged: 1, 5 or 10. More than
+            one are cut out of a larger square, of side size / crop_share, which the image becomes by the same rule
+            (``shortest``: the central square that is as long as the shortest side); see
+            :mod:`featurestore.images.crops`.
+
+    Example:
+        >>> framing = Framing(224, "crop", crop_share=0.875, crops=5)
+        >>> framing.side, framing.whole
+        (256, Framing(size=256, resize='crop', ..., crop_share=1.0, decoder='pillow', crops=1))
+        >>> framing.look, Framing(224).look
+        ('crop-crops5', 'squash')
     """
 
     size: int
@@ -88,6 +103,7 @@ class Framing:
     interpolation: Interpolation = "bilinear"
     crop_share: float = 1.0
     decoder: Decoder = "pillow"
+    crops: int = 1
 
     @property
     def cuts(self) -> bool:
@@ -97,7 +113,22 @@ class Framing:
     @property
     def shortest(self) -> int:
         """The length of the image's shortest side, in pixels, when it has been resized."""
-        return int(self.size / self.crop_share + 1e-9) if self.cuts else self.size
+        return int(self.size / self.crop_share + 1e-9) if self.cuts or self.crops > 1 else self.size
+
+    @property
+    def side(self) -> int:
+        """The side of the square of pixels that the image becomes: larger than `size` where crops are cut out of it."""
+        return self.shortest if self.crops > 1 else self.size
+
+    @property
+    def whole(self) -> "Framing":
+        """What gives the square of that side, all of it."""
+        return self if self.crops == 1 else replace(self, size=self.side, crop_share=1.0, crops=1)
+
+    @property
+    def look(self) -> str:
+        """What people call it: the resize rule; and the number of crops, where there are several."""
+        return self.resize if self.crops == 1 else f"{self.resize}-crops{self.crops}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +148,8 @@ class ExtractionSpec:
         dtype: of the stored features.
         precision: that the network computes in.
         decoder: of the image files.
-        interpolation, crop_share: see :class:`Framing`.
+        interpolation, crop_share, crops: see :class:`Framing`. The features of crops are averaged behind the pooling,
+            and rounded to `dtype` then.
 
     Raises:
         ValueError: a size, weights' digest or tap that no network has.
@@ -142,12 +174,15 @@ class ExtractionSpec:
     decoder: Decoder = "pillow"
     interpolation: Interpolation = "bilinear"
     crop_share: float = 1.0
+    crops: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= LARGEST_SIZE:
             raise ValueError(f"size {self.size}: it is 1 to {LARGEST_SIZE:,} pixels")
         if not 0 < self.crop_share <= 1 or self.framing.shortest > LARGEST_SIZE:
             raise ValueError(f"crop_share {self.crop_share}: it is 0 to 1, and leaves {LARGEST_SIZE:,} pixels a side")
+        if self.crops not in CROPS or (self.crops > 1 and self.framing.side == self.size):
+            raise ValueError(f"crops {self.crops}: it is 1, or 5 or 10 of a crop share that leaves something to cut")
         if not re.fullmatch("[0-9a-f]{64}", self.weights_digest):
             raise ValueError("weights_digest is no SHA-256")
         if not 1 <= len(self.taps) <= MOST_TAPS:
@@ -189,7 +224,14 @@ class ExtractionSpec:
     @property
     def framing(self) -> Framing:
         """What is done to an image before the network sees it."""
-        return Framing(self.size, self.resize, self.interpolation, self.crop_share, self.decoder)
+        return Framing(self.size, self.resize, self.interpolation, self.crop_share, self.decoder, self.crops)
+
+    @property
+    def network(self) -> "ExtractionSpec":
+        """The same without what is done before and behind the network: two specs that agree in it need one network."""
+        return replace(
+            self, resize="squash", dtype="float32", decoder="pillow", interpolation="bilinear", crop_share=1.0, crops=1
+        )
 
     @property
     def tap_names(self) -> tuple[str, ...]:
@@ -205,6 +247,22 @@ class ExtractionSpec:
         """One text per field that differs, such as ``size: 224 here, 160 there``; empty when none does."""
         mine, theirs = asdict(self), asdict(other)
         return [f"{name}: {mine[name]} here, {theirs[name]} there" for name in mine if mine[name] != theirs[name]]
+
+
+def backbone_names(specs: Sequence[ExtractionSpec]) -> list[str]:
+    """Say what the backbones of some specs are called: with its :attr:`Framing.look` where one has several.
+
+    Example:
+        >>> crop = ExtractionSpec("vgg16", "0" * 64, (Tap(),), 224, "crop", "caffe", "float32")
+        >>> backbone_names([crop, replace(crop, resize="squash", crops=5, crop_share=0.875)])
+        ['vgg16@crop', 'vgg16@squash-crops5']
+        >>> backbone_names([crop, replace(crop, backbone="vgg19")])
+        ['vgg16', 'vgg19']
+    """
+    looks: dict[str, set[str]] = {}
+    for spec in specs:
+        looks.setdefault(spec.backbone, set()).add(spec.framing.look)
+    return [s.backbone + (f"@{s.framing.look}" if len(looks[s.backbone]) > 1 else "") for s in specs]
 
 
 def _canonical(values: dict[str, Any]) -> str:

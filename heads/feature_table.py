@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.errors import HeadError, StoreError
+from featurestore.sources.groups import joined
 from featurestore.sources.tasks import REGRESSION, TASKS
-from featurestore.spec import ExtractionSpec
+from featurestore.spec import ExtractionSpec, backbone_names
 from featurestore.store.file_format import TABULAR, Column
 from featurestore.store.reader import FeatureStore, find_file, find_files
 from heads.rows import Codes, Features, Floats, Labels, NumericScaling, Rows, StreamedRows
@@ -278,27 +279,6 @@ def _answers(store: FeatureStore) -> NDArray[Any]:
     return store.targets[:].astype(np.float64)[:, 0] if store.task == REGRESSION.name else np.asarray(store.targets[:])
 
 
-def joined(images: Labels, names: NDArray[np.str_]) -> Labels:
-    """Return numbers of groups (n,), in which all rows of one image, and all of one name, are together.
-
-    Args:
-        images: number of each row's image (n,).
-        names: name of each row's group (n,); "" for none.
-
-    Example:
-        >>> joined(np.array([0, 1, 1, 2, 3]), np.array(["a", "b", "a", "", ""])).tolist()
-        [0, 0, 0, 1, 2]
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    named = np.flatnonzero(names != "")
-    known, place = np.unique(names[named], return_inverse=True)
-    count = int(images.max(initial=-1)) + 1
-    edges = coo_array((np.ones(len(named)), (images[named], count + place)), shape=(count + len(known),) * 2)
-    return np.unique(connected_components(edges, directed=False)[1][images], return_inverse=True)[1]
-
-
 def load_features(path: str | os.PathLike[str], tap: str | None = None) -> FeatureTable:
     """Open a feature file, or files of a store folder, without reading their features.
 
@@ -307,8 +287,10 @@ def load_features(path: str | os.PathLike[str], tap: str | None = None) -> Featu
         tap: the name of the features; it may be left out for one file with one tap. Names joined by ``+`` are put side
             by side: taps of one file (``block4_pool+last``), or of files of one data set, with their backbones
             (``vgg16.block4_pool+efficientnet_lite0.last``; the tap may be left out for a file with one). The name of
-            a file without its suffix may stand for the backbone. ``tabular`` are the numeric columns of the data set
-            (``last+tabular``), which come last in any case.
+            a file without its suffix may stand for the backbone. Where files have several looks at the images, a
+            backbone's names are with the look (``vgg16@crop.last+vgg16@squash-crops5.last``, or ``@crop+@squash`` where
+            there is one backbone), see :attr:`featurestore.spec.Framing.look`. ``tabular`` are the numeric columns of
+            the data set (``last+tabular``), which come last in any case.
 
     Raises:
         StoreError: there is no file, there are several files or taps to choose from, there is no such tap, or the
@@ -362,10 +344,11 @@ def each_tap(stores: Sequence[FeatureStore]) -> list[tuple[str, list[StoreTap]]]
 def _names(stores: Sequence[FeatureStore]) -> dict[str, list[StoreTap]]:
     """Return the taps that each name may stand for."""
     known: dict[str, list[StoreTap]] = {}
-    for store in stores:
+    for store, called in zip(stores, backbone_names([store.spec for store in stores]), strict=True):
+        look = called.removeprefix(store.spec.backbone)
         for tap in (*store.taps, *([TABULAR] if store.columns else [])):
             names = {tap: None}
-            for base in (store.spec.backbone, store.path.stem):
+            for base in (store.spec.backbone, store.path.stem, *((called, look) if look else ())):
                 names |= {f"{base}.{tap}": None} | ({base: None} if len(store.taps) == 1 else {})
             for name in names:
                 known.setdefault(name, []).append((store, tap))

@@ -95,6 +95,17 @@ def test_extract_json_is_one_document(work, tmp_path):
     assert (result["rows"], result["computed"], result["failures"]) == (30, 30, [])
 
 
+def test_looks_have_a_file_each_and_are_probed(work, tmp_path):
+    looks = ("--resize", "squash", "--resize", "crop", "--crops", "5")
+    said = here("extract", work / "colours", "--store", tmp_path, *SMALL, *looks)
+    assert "(squash-crops5)" in said and "(crop-crops5)" in said and f"next: featurestore probe {tmp_path}" in said
+    assert "efficientnet_lite0@crop-crops5" in here("probe", tmp_path)
+    assert "32 px, crop, mean of 5 crops" in here("info", tmp_path)
+    here("fit-head", tmp_path, "--features", "@squash-crops5+@crop-crops5", "--out", tmp_path / "head")
+    assert "red" in here("predict", tmp_path / "head", work / "colours" / "red")
+    assert "pass --crops 1, 5 or 10" in fails(1, "extract", work / "colours", "--store", tmp_path, "--crops", 4)
+
+
 def test_failures_end_in_exit_code_3(work, tmp_path):
     shutil.copytree(work / "colours", tmp_path / "colours")
     (tmp_path / "colours" / "red" / "bad.jpg").write_text("no image")

@@ -41,7 +41,7 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     but their names, parameters and tags.)
 
     Args:
-        backbone, weights, size, pool, preprocessing, resize, interpolation, crop_share, precision, engine,
+        backbone, weights, size, pool, preprocessing, resize, interpolation, crop_share, crops, precision, engine,
             batch_size: see :func:`featurestore.extract_all`.
         tap: layer whose output the features are; maps are flattened.
         store: folder for the feature file.
@@ -77,6 +77,7 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         resize: Resize | None = None,
         interpolation: Interpolation | None = None,
         crop_share: float | None = None,
+        crops: int = 1,
         precision: Precision = "float32",
         engine: str = AUTO,
         batch_size: int | None = None,
@@ -91,6 +92,7 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.resize = resize
         self.interpolation = interpolation
         self.crop_share = crop_share
+        self.crops = crops
         self.precision = precision
         self.engine = engine
         self.batch_size = batch_size
@@ -130,7 +132,7 @@ class FrozenBackbone(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Return the file in which the features may be already; None where an extraction has to find out."""
         request = Request(
             self.backbone, self.weights, self.size, self.pool, (self.tap,), self.preprocessing, self.precision,
-            self.resize, self.interpolation, self.crop_share,
+            self.resize, self.interpolation, self.crop_share, self.crops,
         )  # fmt: skip
         outline = NetworkCache([request]).recall(request)
         if outline is None:

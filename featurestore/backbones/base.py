@@ -8,16 +8,29 @@ The user asks for it by a :class:`Request`, the registry holds it as an :class:`
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, field, fields
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones.taps import Tokens, Wanted, wanted
 from featurestore.errors import BackboneError, WeightsError
-from featurestore.spec import CUTTING, LAST, Decoder, Dtype, ExtractionSpec, Interpolation, Pool, Precision, Resize, Tap
+from featurestore.spec import (
+    CROP_SHARE,
+    CUTTING,
+    LAST,
+    Decoder,
+    Dtype,
+    ExtractionSpec,
+    Framing,
+    Interpolation,
+    Pool,
+    Precision,
+    Resize,
+    Tap,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -63,6 +76,12 @@ class Request:
     resize: Resize | None = None
     interpolation: Interpolation | None = None
     crop_share: float | None = None
+    crops: int = 1
+
+    @property
+    def network(self) -> "Request":
+        """The same without what is done to an image before: requests that agree in it ask for one network."""
+        return replace(self, resize=None, interpolation=None, crop_share=None, crops=1)
 
     @property
     def text(self) -> str:
@@ -102,7 +121,7 @@ class Outline:
         shapes: per tap, the shape of one row.
         flops: per tap, of one image's way to it; None where that is not known.
         precision: that an engine is to compute in.
-        resize, interpolation, crop_share: how an image becomes such a square, see
+        resize, interpolation, crop_share, crops: how an image becomes such a square, or several, see
             :class:`featurestore.spec.Framing`.
         licence: of its weights, such as ``apache-2.0``; empty where it is not known.
         revision: of its weights, as the place names it from which they come.
@@ -121,6 +140,7 @@ class Outline:
     resize: Resize = "squash"
     interpolation: Interpolation = "bilinear"
     crop_share: float = 1.0
+    crops: int = 1
     licence: str = ""
     revision: str = ""
 
@@ -129,6 +149,14 @@ class Outline:
         return ExtractionSpec(
             self.name, self.weights_digest, self.taps, self.size, self.resize, self.preprocessing, dtype,
             precision=self.precision, decoder=decoder, interpolation=self.interpolation, crop_share=self.crop_share,
+            crops=self.crops,
+        )  # fmt: skip
+
+    def framed(self, framing: Framing) -> Self:
+        """Return the same network for images that are framed otherwise; its `size` stays."""
+        return replace(
+            self, resize=framing.resize, interpolation=framing.interpolation, crop_share=framing.crop_share,
+            crops=framing.crops,
         )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
@@ -221,19 +249,32 @@ class Architecture(ABC):
 
     def common(self, request: Request) -> dict[str, Any]:
         """Return the facts about the network for a request that are known before it is built, see :class:`Outline`."""
-        resize = request.resize or self.resize
+        framing = self.framing(request)
         return {
             "name": self.name,
-            "size": request.size or self.size,
+            "size": framing.size,
             "preprocessing": self.preprocessing,
             "weights": request.weights,
             "precision": request.precision,
-            "resize": resize,
-            "interpolation": request.interpolation or self.interpolation,
-            "crop_share": (request.crop_share or self.crop_share) if resize in CUTTING else 1.0,
+            "resize": framing.resize,
+            "interpolation": framing.interpolation,
+            "crop_share": framing.crop_share,
+            "crops": framing.crops,
             "licence": self.licence,
             "revision": self.revision,
         }
+
+    def framing(self, request: Request) -> Framing:
+        """Return how an image is framed for a request: as it says, and else by the network's own way.
+
+        Several crops have the network's own share, or :data:`featurestore.spec.CROP_SHARE` where it has none.
+        """
+        resize, several = request.resize or self.resize, request.crops > 1
+        share = (request.crop_share or self.crop_share) if resize in CUTTING or several else 1.0
+        if several and request.crop_share is None and share == 1.0:
+            share = CROP_SHARE
+        how = request.interpolation or self.interpolation
+        return Framing(request.size or self.size, resize, how, share, crops=request.crops)
 
     @abstractmethod
     def load(self, request: Request) -> FrozenNetwork:

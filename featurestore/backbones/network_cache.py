@@ -27,7 +27,7 @@ import numpy as np
 from featurestore.backbones.base import FrozenNetwork, Outline, Request
 from featurestore.backbones.keras_network import keras_home
 from featurestore.backbones.portable import PortableNetwork
-from featurestore.backbones.registry import files_of, is_outside, load
+from featurestore.backbones.registry import files_of, framed, is_outside, load
 from featurestore.errors import WriteError
 from featurestore.system import documents
 from featurestore.system.files import read_regular, write_whole
@@ -95,13 +95,22 @@ class NetworkCache:
         entry = self._entries.get(request)
         return entry.engine if entry else None
 
-    def network(self, request: Request) -> FrozenNetwork:
+    def network(self, request: Request, alike: FrozenNetwork | None = None) -> FrozenNetwork:
         """Return the network ready for its engine, or build it.
+
+        Args:
+            request: how it is built.
+            alike: the same network for another framing of images, if that is there already.
 
         Raises:
             FeatureStoreError: see :func:`featurestore.backbones.load`.
         """
         entry = self._entries.get(request)
+        if alike is not None:
+            network = framed(alike, request)
+            if entry is None:
+                self._write(request, network, None)
+            return network
         if entry and entry.digest and (found := self._portable(request, entry)):
             return found
         self._entries.pop(request, None)

@@ -199,15 +199,20 @@ class Builder:
             self.nodes.append(copy)
         self.weights += [(renamed(tensor.name), tensor) for tensor in weights]
 
-    def model(self, size: int, batch: int | str, outputs: Mapping[str, Sequence[int]], ir_version: int) -> Any:
-        """Return the model from PIXELS to float32 outputs of these shapes."""
+    def model(
+        self, sides: Mapping[str, int], batch: int | str, outputs: Mapping[str, Sequence[int]], ir_version: int
+    ) -> Any:
+        """Return the model from inputs of uint8 pixels, of these sides, to float32 outputs of these shapes."""
         from onnx import TensorProto, helper
 
-        pixels = helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, [batch, size, size, 3])
+        pixels = [
+            helper.make_tensor_value_info(name, TensorProto.UINT8, [batch, side, side, 3])
+            for name, side in sides.items()
+        ]
         ends = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape]) for name, shape in outputs.items()
         ]
-        graph = helper.make_graph(self.nodes, "backbone", [pixels], ends)
+        graph = helper.make_graph(self.nodes, "backbone", pixels, ends)
         for name, tensor in self.weights:  # each is copied once
             copy = graph.initializer.add()
             copy.CopyFrom(tensor)
@@ -246,7 +251,7 @@ def from_pixels(
     shapes = {name: pooled_shape(layer.shape, pool, tokens) for name, (layer, pool) in taps.items()}
     # A number of images that the file states is the only one that its graph may be able to take.
     batch = entrance.type.tensor_type.shape.dim[0].dim_value
-    return builder.model(size, batch if batch > 0 else ANY, shapes, model.ir_version)
+    return builder.model({PIXELS: size}, batch if batch > 0 else ANY, shapes, model.ir_version)
 
 
 def pooled_shape(shape: tuple[int, ...], pool: Pool, tokens: Tokens | None) -> tuple[int, ...]:

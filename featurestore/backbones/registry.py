@@ -9,13 +9,13 @@ from featurestore.backbones import applications, efficientnet_lite, hub, keras_f
 from featurestore.backbones.base import Architecture, FrozenNetwork, Request
 from featurestore.errors import BackboneError, suggest
 from featurestore.spec import (
+    CROPS,
     CUTTING,
     INTERPOLATIONS,
     LARGEST_SIZE,
     LAST,
     PRECISIONS,
     RESIZES,
-    Framing,
     Interpolation,
     Pool,
     Precision,
@@ -185,18 +185,35 @@ def _check_framing(architecture: Architecture, request: Request) -> None:
     ):
         if value is not None and value not in known:
             raise BackboneError(f"unknown {what} {value!r}: {suggest(value, known)}")
-    if (share := request.crop_share) in (None, 1.0):
-        return
-    facts = architecture.common(request)
-    if facts["resize"] not in CUTTING:
-        raise BackboneError(f"a crop share of {share:g} goes with --resize shortest: pass both, or neither")
-    if not 0 < share <= 1 or Framing(facts["size"], "shortest", crop_share=share).shortest > LARGEST_SIZE:
-        raise BackboneError(f"crop share {share:g}: it must be more than 0, at most 1, and leave {LARGEST_SIZE} pixels")
+    if (crops := request.crops) not in CROPS:
+        raise BackboneError(f"{crops} crops: pass --crops 1, 5 or 10")
+    share, framing = request.crop_share, architecture.framing(request)
+    if share is not None and not 0 < share <= 1:
+        raise BackboneError(f"crop share {share:g}: it must be more than 0, and at most 1")
+    if share not in (None, 1.0) and crops == 1 and framing.resize not in CUTTING:
+        raise BackboneError(
+            f"a crop share of {share:g} goes with --resize shortest, or --crops 5: pass both, or neither"
+        )
+    if framing.shortest > LARGEST_SIZE:
+        raise BackboneError(
+            f"a crop share of {framing.crop_share:g} makes {framing.shortest:,} pixels of {framing.size}: pass a "
+            f"larger --crop-share, or a smaller --size, so that they are {LARGEST_SIZE:,} at most"
+        )
+    if crops > 1 and framing.side == framing.size:
+        raise BackboneError(
+            f"a crop share of {framing.crop_share:g} leaves nothing of {framing.size} pixels to cut {crops} crops "
+            "from: pass a smaller --crop-share, such as 0.875"
+        )
 
 
 def load(request: Request) -> FrozenNetwork:
     """Build the network that is asked for, see :func:`load_backbone`."""
     return check(request).load(request)
+
+
+def framed(network: FrozenNetwork, request: Request) -> FrozenNetwork:
+    """Return a network as :func:`load` would build it for a request, of which it knows all but the framing already."""
+    return network.framed(check(request).framing(request))
 
 
 def load_backbone(
@@ -211,6 +228,7 @@ def load_backbone(
     resize: Resize | None = None,
     interpolation: Interpolation | None = None,
     crop_share: float | None = None,
+    crops: int = 1,
 ) -> FrozenNetwork:
     """Build a backbone, load its weights, put its preprocessing in front, and cut it off behind its last tap.
 
@@ -227,8 +245,9 @@ def load_backbone(
             ``NAME=POOL`` pools one otherwise.
         preprocessing: for a file, see :func:`find`.
         precision: that an engine is to compute in: ``float32``, ``bfloat16`` or ``float16``.
-        resize, interpolation, crop_share: how an image becomes a square, see :class:`featurestore.spec.Framing`; the
-            network's own way by default.
+        resize, interpolation, crop_share, crops: how an image becomes a square, or several, see
+            :class:`featurestore.spec.Framing`; the network's own way by default. They change nothing in the network
+            but its :meth:`~featurestore.backbones.base.Outline.spec`.
 
     Raises:
         BackboneError: unknown name, layer or pooling, size too small.
@@ -241,7 +260,7 @@ def load_backbone(
         >>> network.shapes
         {'block2_pool': (64,), 'last': (256,)}
     """
-    how = resize, interpolation, crop_share
+    how = resize, interpolation, crop_share, crops
     return load(Request(name, weights, size, pool, tuple(taps), preprocessing, precision, *how))
 
 

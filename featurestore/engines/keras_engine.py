@@ -105,8 +105,8 @@ class InParts:
 def graph(model: "keras.Model", precision: Precision = "float32") -> Any:
     """The forward pass of a model, see :func:`featurestore.backbones.keras_network.forward`, as a TensorFlow graph.
 
-    It takes batches of any size. Its weights are constants: only then does TensorFlow fold batch normalization into
-    convolutions.
+    It takes batches of any size, of each of its inputs. Its weights are constants: only then does TensorFlow fold batch
+    normalization into convolutions.
     """
     import tensorflow as tf
 
@@ -116,7 +116,10 @@ def graph(model: "keras.Model", precision: Precision = "float32") -> Any:
         with tf.name_scope("backbone"):  # a graph's outermost name must not begin with an underscore; a layer's may
             return forward(model, precision, pixels, [tf.constant(array) for array in weights])
 
-    pixels = tf.TensorSpec(model.inputs[0].shape, tf.uint8)
+    if isinstance(model.input, dict):
+        pixels = {name: tf.TensorSpec(given.shape, tf.uint8, name) for name, given in model.input.items()}
+    else:
+        pixels = tf.TensorSpec(model.input.shape, tf.uint8)
     return tf.function(run, input_signature=[pixels], autograph=False).get_concrete_function()
 
 

@@ -11,9 +11,10 @@ from featurestore import spec
 from featurestore.backbones import FrozenNetwork
 from featurestore.backbones.base import Outputs
 from featurestore.engines import keras_engine, onnxruntime_engine, openvino_engine, reference_engine
-from featurestore.engines.base import Compute, Engine
+from featurestore.engines.base import Compute, Engine, averaged
 from featurestore.engines.keras_engine import accelerators
 from featurestore.errors import BackboneError
+from featurestore.spec import ExtractionSpec
 from featurestore.system.machine import cores, version_of
 
 WORTH_CONVERTING = 256
@@ -50,6 +51,9 @@ _CHECKED, _MEASURED = 2, 8  # images
 
 def compile_backbone(network: FrozenNetwork, engine: str = AUTO) -> Compute:
     """Make a network ready to run. Always call the result with the same batch size: kernels differ with it.
+
+    It takes what the network takes, uint8 (B, size, size, 3), whatever is cut out of the images before: for that see
+    :class:`Compiler`.
 
     Its features are compared with those of the network's own :meth:`~featurestore.backbones.FrozenNetwork.run`: now,
     for the two pictures of a network that was converted, or else for the first batch. What differs beyond TOLERANCE
@@ -89,6 +93,30 @@ def compile_backbone(network: FrozenNetwork, engine: str = AUTO) -> Compute:
     return start
 
 
+class Compiler:
+    """Makes networks ready to run. One that is wanted in several framings is converted and compiled once."""
+
+    def __init__(self) -> None:
+        self._ready: dict[tuple[ExtractionSpec, str], tuple[FrozenNetwork, Compute]] = {}
+
+    def compiled(self, network: FrozenNetwork, engine: str = AUTO) -> tuple[FrozenNetwork, Compute]:
+        """Return a network in the form that the engine begins with, and what runs it; see :func:`compile_backbone`.
+
+        The function takes the pixels of the network's own framing, uint8 (B, side, side, 3), and gives the mean of the
+        features of its crops.
+
+        Raises:
+            BackboneError, MissingDependencyError: as there.
+        """
+        engine, spec = default(network) if engine == AUTO else engine, network.spec()
+        wanted = spec.network, engine
+        if wanted not in self._ready:
+            made = adapted(network, engine)
+            self._ready[wanted] = made, compile_backbone(made, engine)
+        made, compute = self._ready[wanted]
+        return made.framed(spec.framing), averaged(compute, spec.framing)
+
+
 def available(engine: str, network: FrozenNetwork) -> bool:
     """Return whether an engine can run a network here."""
     return engine in _ENGINES and _ENGINES[engine].why_not(network) is None
@@ -111,8 +139,9 @@ def choose(network: FrozenNetwork, images: int) -> str:
 
     On a CPU OpenVINO is up to four times as fast as TensorFlow's graph, and was never slower by more than a fifth but
     for thumbnails, which it takes one by one; and the network has to be converted for it. Only before long runs, whose
-    length follows from the network's operations, are the engines measured.
+    length follows from the network's operations, are the engines measured. Each crop of an image counts as one.
     """
+    images *= network.crops
     operations = images * max((count for count in network.flops.values() if count), default=0)
     if images < WORTH_CONVERTING or accelerators():
         return default(network)

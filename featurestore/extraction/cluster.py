@@ -241,7 +241,8 @@ def run_shard(shard: Shard) -> list[ShardResult]:
     with _one_at_a_time:
         if shard.run_id not in _bench:
             _bench.clear()
-            _bench[shard.run_id] = [_set_up(part) for part in shard.parts]
+            compiler, built = engines.Compiler(), dict[Request, backbones.FrozenNetwork]()
+            _bench[shard.run_id] = [_set_up(part, compiler, built) for part in shard.parts]
         works = [
             Work(part.spec, part.preset, part.order, part.missing, compiled, journal)
             for part, (compiled, journal) in zip(shard.parts, _bench[shard.run_id], strict=True)
@@ -254,20 +255,28 @@ def run_shard(shard: Shard) -> list[ShardResult]:
     ]
 
 
-def _set_up(part: ShardPart) -> tuple[engines.Compute, Journal]:
-    """Build a network, which must be the same as where the run was planned, and open a journal for its rows."""
+def _set_up(
+    part: ShardPart, compiler: engines.Compiler, built: dict[Request, backbones.FrozenNetwork]
+) -> tuple[engines.Compute, Journal]:
+    """Build a network, unless it is `built` already for another framing, and open a journal for its rows.
+
+    It must be the same as where the run was planned.
+    """
     here = f"worker {socket.gethostname()}, process {os.getpid()}"
     planned = journal_path(part.target)
     if not planned.exists():
         raise StoreError(f"{here}: does not see {planned}: all machines must share the store's folder")
     batch_size_for(part.header.taps, part.header.batch_size)
-    backbone = backbones.load(part.request)
+    plain = part.request.network
+    if plain not in built:
+        built[plain] = backbones.load(part.request)
+    backbone = backbones.framed(built[plain], part.request)
     if backbone.weights_digest != part.spec.weights_digest:
         raise WeightsError(f"{here}: has other weights of {backbone.name}: give all machines the same file")
     producer = engines.producer(backbone, part.header.engine, libraries(part.spec.decoder))
     if producer != part.header.producer:
         raise StoreError(f"{here}: has {producer}, not {part.header.producer}: install the same versions")
-    compiled = engines.compile_backbone(backbone, part.header.engine)
+    _, compiled = compiler.compiled(backbone, part.header.engine)
     return compiled, Journal.create(new_worker_journal(part.target), part.header)
 
 

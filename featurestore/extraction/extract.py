@@ -45,6 +45,7 @@ def extract(
     resize: Resize | None = None,
     interpolation: Interpolation | None = None,
     crop_share: float | None = None,
+    crops: int = 1,
     dtype: Dtype = "float32",
     views: int | None = None,
     augment: Augment | None = None,
@@ -74,8 +75,8 @@ def extract(
     """
     options = ExtractionOptions(
         size=size, pool=pool, taps=tuple(taps), preprocessing=preprocessing, resize=resize, interpolation=interpolation,
-        crop_share=crop_share, dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder,
-        engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
+        crop_share=crop_share, crops=crops, dtype=dtype, views=views, augment=augment, precision=precision,
+        decoder=decoder, engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
         shard_rows=shard_rows, shard=shard,
     )  # fmt: skip
     return _extract(source, Place.of(store), {backbone: weights}, options, progress, note)[0]
@@ -90,9 +91,10 @@ def extract_all(
     pool: Pool | None = None,
     taps: Sequence[str] = (LAST,),
     preprocessing: str | None = None,
-    resize: Resize | None = None,
+    resize: Resize | Sequence[Resize] | None = None,
     interpolation: Interpolation | None = None,
     crop_share: float | None = None,
+    crops: int | Sequence[int] = 1,
     dtype: Dtype = "float32",
     views: int | None = None,
     augment: Augment | None = None,
@@ -115,11 +117,11 @@ def extract_all(
 
     Args:
         source: whatever :func:`featurestore.open_source` opens, or what it returned.
-        store: folder for the feature files, one per backbone; made if need be. Or its address, as ``s3://…``: see
-            :mod:`featurestore.store.place`.
+        store: folder for the feature files, one for each backbone and look at the images; made if need be. Or its
+            address, as ``s3://…``: see :mod:`featurestore.store.place`.
         networks: names of backbones, each with its weights (``imagenet``, ``random`` or a file).
-        size, pool, taps, preprocessing, resize, interpolation, crop_share, dtype, views, augment, precision, decoder,
-            engine, batch_size, prune, rehash, cluster, shard_rows, shard: see
+        size, pool, taps, preprocessing, resize, interpolation, crop_share, crops, dtype, views, augment, precision,
+            decoder, engine, batch_size, prune, rehash, cluster, shard_rows, shard: see
             :class:`featurestore.extraction.options.ExtractionOptions`.
         progress: True for bars or lines on standard error, False for nothing, or a function to call: see
             :func:`featurestore.system.progress.reporting`.
@@ -140,8 +142,8 @@ def extract_all(
     """
     options = ExtractionOptions(
         size=size, pool=pool, taps=tuple(taps), preprocessing=preprocessing, resize=resize, interpolation=interpolation,
-        crop_share=crop_share, dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder,
-        engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
+        crop_share=crop_share, crops=crops, dtype=dtype, views=views, augment=augment, precision=precision,
+        decoder=decoder, engine=engine, batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster,
         shard_rows=shard_rows, shard=shard,
     )  # fmt: skip
     return _extract(source, Place.of(store), networks, options, progress, note)

@@ -67,8 +67,9 @@ def prepare(jobs: Sequence[Job], source: Source, batch_size: int | None, engine:
     sizes = [batch_size_for(job.taps, batch_size) for job in busy]
     if busy:
         check_space(next(iter(busy)).plan.target.parent, disk_space(busy))
+    compiler = engines.Compiler()
     return {
-        job: _begin(job, network, source, size, engine)
+        job: _begin(job, network, source, size, engine, compiler)
         for (job, network), size in zip(busy.items(), sizes, strict=True)
     }
 
@@ -120,7 +121,14 @@ def unreadable_as_before(plan: Plan, spec: ExtractionSpec, source: Source) -> di
     return reasons
 
 
-def _begin(job: Job, network: backbones.FrozenNetwork, source: Source, batch_size: int, engine: str) -> Work:
+def _begin(
+    job: Job,
+    network: backbones.FrozenNetwork,
+    source: Source,
+    batch_size: int,
+    engine: str,
+    compiler: engines.Compiler,
+) -> Work:
     """Compile the network and open a journal; or go on with that of an interrupted run, its engine and batch size."""
     plan = job.plan
     if plan.interrupted is not None:
@@ -128,8 +136,7 @@ def _begin(job: Job, network: backbones.FrozenNetwork, source: Source, batch_siz
         _check_resumable(job, engine, batch_size)
     elif engine == engines.AUTO:
         engine = _engine(job, network)
-    network = engines.adapted(network, engine)
-    compute = engines.compile_backbone(network, engine)
+    network, compute = compiler.compiled(network, engine)
     producer = engines.producer(network, engine, libraries(job.spec.decoder))
     if job.keep and len(plan.missing) >= engines.WORTH_CONVERTING and not engines.accelerators():
         job.keep(network, engine)
@@ -143,7 +150,7 @@ def _begin(job: Job, network: backbones.FrozenNetwork, source: Source, batch_siz
 
 
 def _check_resumable(job: Job, engine: str, batch_size: int) -> None:
-    if engine not in engines.ENGINES[1:] or batch_size * job.spec.size**2 * 3 > machine_memory():
+    if engine not in engines.ENGINES[1:] or batch_size * job.spec.framing.side**2 * 3 > machine_memory():
         raise StoreError(
             f"{journal_path(job.plan.target)}: no run of this machine can go on with batches of {batch_size:,} images "
             f"on {engine!r}: delete it, and the rows in it will be extracted again"
@@ -180,7 +187,7 @@ def _check_canaries(
         if not old:
             continue
         some = old[:: max(1, len(old) // CANARIES)][:CANARIES]
-        lane = Lane(compute, spec.size, [[item] for item in some], dtype=spec.dtype, batch_size=batch_size)
+        lane = Lane(compute, spec.framing.side, [[item] for item in some], dtype=spec.dtype, batch_size=batch_size)
         for item in some:
             for batch in lane.offer(_pixels(source, spec, plan, item)):
                 for tap, new in batch().features.items():

@@ -32,7 +32,7 @@ class Lane(Generic[ItemT]):
 
     Args:
         compute: the network, compiled.
-        size: side of its input.
+        size: side of the pixels that it takes.
         batches: items by batch, each batch of at most `batch_size`; None holds a place without running anything.
         dtype: of the features. A value beyond the range of float16 comes out as infinity.
         batch_size: of every forward pass: a short batch is padded with black images, since kernels, and with them

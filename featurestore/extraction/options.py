@@ -1,7 +1,8 @@
 """How a user wants features to be extracted: checked once, before anything slow begins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from featurestore import engines
 from featurestore.backbones import Request
@@ -10,6 +11,7 @@ from featurestore.extraction.cluster import check_cluster
 from featurestore.images import augment as augmentation
 from featurestore.images import decode
 from featurestore.spec import (
+    CUTTING,
     DECODERS,
     DTYPES,
     Augment,
@@ -30,7 +32,10 @@ class ExtractionOptions:
 
     Attributes:
         size: side of the networks' input in pixels; None for each network's own.
-        pool, resize, interpolation, crop_share: see :func:`featurestore.backbones.load_backbone`.
+        pool, interpolation, crop_share: see :func:`featurestore.backbones.load_backbone`.
+        resize, crops: how an image becomes a square, and of how many crops the features are averaged, see
+            :class:`featurestore.spec.Framing`. Several of each, in a list, are so many looks at each image: each
+            backbone has a file for each resize rule with each number of crops.
         taps: layers whose outputs are kept, as ``LAYER`` or ``LAYER=POOL``; a layer may be a glob or a slice.
         preprocessing: what a file wants its pixels to be; see :func:`featurestore.backbones.load_backbone`.
         dtype: of the stored features: ``float32`` or ``float16``.
@@ -60,9 +65,10 @@ class ExtractionOptions:
     pool: Pool | None
     taps: tuple[str, ...]
     preprocessing: str | None
-    resize: Resize | None
+    resize: Resize | Sequence[Resize] | None
     interpolation: Interpolation | None
     crop_share: float | None
+    crops: int | Sequence[int]
     dtype: Dtype
     views: int | None
     augment: Augment | None
@@ -109,11 +115,21 @@ class ExtractionOptions:
         return int(number) - 1, int(count)
 
     def requests(self, networks: Mapping[str, str]) -> list[Request]:
-        """Return how each network is built; `networks` are names of backbones, each with its weights."""
+        """Return how each network is built, for each look at the images.
+
+        Args:
+            networks: names of backbones, each with its weights.
+        """
+        resizes = [self.resize] if self.resize is None or isinstance(self.resize, str) else self.resize
+        numbers = [self.crops] if isinstance(self.crops, int) else self.crops
+        looks = list(dict.fromkeys(product(resizes, numbers)))
         return [
             Request(
-                name, weights, self.size, self.pool, self.taps, self.preprocessing, self.precision, self.resize,
-                self.interpolation, self.crop_share,
+                name, weights, self.size, self.pool, self.taps, self.preprocessing, self.precision, resize,
+                self.interpolation, share, crops,
             )
             for name, weights in networks.items()
+            for resize, crops in looks
+            # Of several looks, a crop share is for those that have one.
+            for share in [self.crop_share if len(looks) == 1 or crops > 1 or resize in CUTTING else None]
         ]  # fmt: skip

@@ -33,6 +33,7 @@ class Extraction(Result):
 
     Attributes:
         path: the feature file.
+        look: how its images are seen, see :attr:`featurestore.spec.Framing.look`.
         rows: rows in it.
         views: augmented versions of training rows in it.
         computed: rows and views that went through the backbone now.
@@ -50,6 +51,7 @@ class Extraction(Result):
     """
 
     path: Path
+    look: str
     rows: int
     views: int
     computed: int
@@ -92,6 +94,7 @@ def finish(
     journal_path(plan.target).unlink(missing_ok=True)
     result = Extraction(
         path=plan.target,
+        look=job.spec.framing.look,
         rows=len(kept),
         views=len(publication.views[file_format.ROW]),
         computed=tally.rows,
@@ -124,6 +127,7 @@ def together(results: Sequence[Extraction], path: Path) -> Extraction:
     columns = [split for split in file_format.FILE_SPLITS if any(split in counts for counts in classes.values())]
     return Extraction(
         path=path,
+        look=results[0].look,
         failures=[failure for result in results for failure in result.failures],
         skipped=dict(sum((Counter(result.skipped) for result in results), Counter())),
         notes=list(dict.fromkeys(note for result in results for note in result.notes)),
@@ -181,7 +185,8 @@ def _provenance(backbone: Outline, producers: list[dict[str, str]]) -> dict[str,
     """Return what :class:`featurestore.store.file_format.Provenance` says."""
     known = {"licence": backbone.licence, "revision": backbone.revision}
     told = {name: text for name, text in known.items() if text}
-    return {"weights": backbone.weights, "flops": backbone.flops, "producers": producers, **told}
+    flops = {tap: count and count * backbone.crops for tap, count in backbone.flops.items()}
+    return {"weights": backbone.weights, "flops": flops, "producers": producers, **told}
 
 
 def _columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:

@@ -39,7 +39,7 @@ class Work:
         preset: of the augmented views among them.
         order: the rows from which batches are cut.
         missing: keys of those that are to be computed.
-        compute: the network, compiled.
+        compute: the network, compiled; it takes the pixels of the spec's framing.
         journal: open for appending; its header holds the batch size.
     """
 
@@ -58,7 +58,7 @@ class Work:
         """
         size = self.journal.header.batch_size
         slots = [[i if i.key in self.missing else None for i in batch] for batch in batched(self.order, size)]
-        return Lane(self.compute, self.spec.size, slots, dtype=self.spec.dtype, batch_size=size, timing=timing)
+        return Lane(self.compute, self.spec.framing.side, slots, dtype=self.spec.dtype, batch_size=size, timing=timing)
 
     def wanted(self) -> dict[str, list[Item]]:
         """Return the missing items, by the digest of the image that they need."""

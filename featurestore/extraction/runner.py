@@ -97,8 +97,7 @@ class Runner:
         if job is not None and failures is not None:
             job = replace(job, failures=failures)
         else:
-            network = self._built.get(request) or self._known.network(request)
-            self._built[request] = network
+            network = self._network(request)
             if job is None or outline is None or network.facts() != outline.facts():
                 if job is not None:
                     job.plan.rows.close()
@@ -110,6 +109,13 @@ class Runner:
             job = replace(job, backbone=network, engine=self._known.engine(request), keep=keep)
         log(job.plan.target, "start", samples=len(job.plan.samples), missing=len(job.plan.missing))
         return job
+
+    def _network(self, request: Request) -> backbones.FrozenNetwork:
+        """Return the network for a request; one that is built already for another framing serves for this one too."""
+        if request not in self._built:
+            alike = (network for other, network in self._built.items() if other.network == request.network)
+            self._built[request] = self._known.network(request, next(alike, None))
+        return self._built[request]
 
 
 def digested(

@@ -195,6 +195,9 @@ def decode_framings(data: bytes | NDArray[np.uint8], framings: Iterable[Framing]
         data: see there.
         framings: of the results.
 
+    Returns:
+        For each framing uint8, shape (side, side, 3).
+
     Raises:
         ImageError: see there.
         MissingDependencyError: a library that the decoder needs is not installed.

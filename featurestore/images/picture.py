@@ -76,7 +76,8 @@ class Picture:
         return left, top, right, bottom
 
     def framed(self, framing: Framing) -> NDArray[np.uint8]:
-        """Return the image as a square, (size, size, 3): see :class:`featurestore.spec.Framing`."""
+        """Return the image as a square, uint8 (side, side, 3): see :class:`featurestore.spec.Framing`."""
+        framing = framing.whole
         (width, height), size, how = self.size, framing.size, framing.interpolation
         if framing.cuts:
             return self._centre(framing)

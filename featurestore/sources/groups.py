@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
 from msgspec import structs
+from numpy.typing import NDArray
 
 from featurestore.errors import SourceError
 from featurestore.sources.base import Source
@@ -94,3 +96,25 @@ def divided(placed: Iterable[tuple[str, str]]) -> list[str]:
         f"{len(broken)} of {len(splits)} groups stand in several splits as they were given (first: {name!r}, {shown}): "
         "figures on held-out rows may be too good"
     ]
+
+
+def joined(images: NDArray[np.intp], names: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Return numbers of groups (n,), in which all rows of one image, and all of one name, are together.
+
+    Args:
+        images: number of each row's image (n,).
+        names: name of each row's group (n,); "" for none.
+
+    Example:
+        >>> import numpy as np
+        >>> joined(np.array([0, 1, 1, 2, 3]), np.array(["a", "b", "a", "", ""])).tolist()
+        [0, 0, 0, 1, 2]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    named = np.flatnonzero(names != "")
+    known, place = np.unique(names[named], return_inverse=True)
+    count = int(images.max(initial=-1)) + 1
+    edges = coo_array((np.ones(len(named)), (images[named], count + place)), shape=(count + len(known),) * 2)
+    return np.unique(connected_components(edges, directed=False)[1][images], return_inverse=True)[1]

@@ -6,6 +6,7 @@ wrong usage.
 
 import inspect
 from collections.abc import Callable
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,7 +85,15 @@ def networks(backbones: list[str], weights: list[str]) -> dict[str, str]:
     return dict(zip(backbones, weights * len(backbones) if len(weights) == 1 else weights, strict=True))
 
 
+def rules(chosen: list[Any] | None) -> list[spec.Resize] | None:
+    """Return the resize rules of an option, members of :data:`ResizeRule`, as the texts that they are elsewhere."""
+    return [each.value for each in chosen] if chosen else None
+
+
 # ---------------------------------------------------------------------------------------- of several commands
+
+# Typer takes a list of an Enum, and of no Literal.
+ResizeRule = StrEnum("ResizeRule", [(rule, rule) for rule in spec.RESIZES])  # type: ignore[misc]
 
 Json = Annotated[bool, option("Print one JSON document instead of text.", "--json")]
 Quiet = Annotated[bool, option("No progress, no summary.", "--quiet", "-q")]
@@ -98,7 +107,12 @@ Preprocessing = Annotated[
     ),
 ]
 Resize = Annotated[
-    spec.Resize | None, option("How an image becomes a square; the backbone's way by default.", group=NETWORK)
+    list[ResizeRule] | None,
+    option(
+        "How an image becomes a square; the backbone's way by default. Repeatable: a file each.",
+        metavar=f"<{'|'.join(spec.RESIZES)}>",
+        group=NETWORK,
+    ),
 ]
 Interpolation = Annotated[spec.Interpolation | None, option("Of the resizing.", group=NETWORK)]
 Dtype = Annotated[spec.Dtype, option("Type of the stored features.", group=COMPUTING)]
@@ -122,7 +136,19 @@ Decoder = Annotated[
 ]
 CropShare = Annotated[
     float | None,
-    option("For --resize shortest and shortest-floor: the share of that side to keep.", metavar="0..1", group=NETWORK),
+    option(
+        "For --resize shortest and shortest-floor: the share of that side to keep; of several crops: their side.",
+        metavar="0..1",
+        group=NETWORK,
+    ),
+]
+Crops = Annotated[
+    list[int] | None,
+    option(
+        "Average the features of 5 crops (corners, centre), or 10 (mirrored too). Repeatable: a file each.",
+        metavar="1|5|10",
+        group=NETWORK,
+    ),
 ]
 BackboneWeights = Annotated[str | None, option("Of the backbone, if not where they were.", "--weights")]
 MaxMemory = Annotated[

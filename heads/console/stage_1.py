@@ -48,6 +48,7 @@ def extract(
     resize: options.Resize = None,
     interpolation: options.Interpolation = None,
     crop_share: options.CropShare = None,
+    crops: options.Crops = None,
     views: Annotated[int | None, option("Augmented versions of each training image to keep too.", group=VIEWS)] = None,
     augment: Annotated[spec.Augment | None, option("What they look like; by default mild.", group=VIEWS)] = None,
     dtype: options.Dtype = "float32",
@@ -72,9 +73,10 @@ def extract(
     loud = not (quiet or as_json)
     results = extract_all(
         source, store, networks, size=size, pool=pool, taps=tap or ("last",), preprocessing=preprocessing,
-        resize=resize, interpolation=interpolation, crop_share=crop_share, dtype=dtype, views=views, augment=augment,
-        precision=precision, decoder=decoder, engine=engine, batch_size=batch_size, prune=prune, rehash=rehash,
-        cluster=cluster, shard_rows=shard_rows, shard=shard, progress=loud, note=terminal.note if loud else None,
+        resize=options.rules(resize), interpolation=interpolation, crop_share=crop_share, crops=crops or 1,
+        dtype=dtype, views=views, augment=augment, precision=precision, decoder=decoder, engine=engine,
+        batch_size=batch_size, prune=prune, rehash=rehash, cluster=cluster, shard_rows=shard_rows, shard=shard,
+        progress=loud, note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(results[0] if len(results) == 1 else results, as_json, quiet, text.extraction)
     if any(result.failures for result in results):

@@ -77,12 +77,16 @@ def extraction(results: dict[str, Any] | list[dict[str, Any]]) -> str:
     """For ``featurestore extract``: one result, or a list of results for the same images."""
     several = results if isinstance(results, list) else [results]
     lines = [_classes(several[0]["classes"], several[0]["splits"]), *_remarks(several[0])]
+    looks = len({result["look"] for result in several}) > 1
     for result in several:
         parts = [f"{result[key]} {key}" for key in ("computed", "resumed", "copied") if result[key]]
         views = f" and {result['views']} views" if result["views"] else ""
         done = ", ".join(parts) or "nothing to do"
-        lines.append(f"{result['rows']} rows{views} ({done}) in {result['seconds']:.1f} s: {result['path']}")
+        where = f"{result['path']} ({result['look']})" if looks else result["path"]
+        lines.append(f"{result['rows']} rows{views} ({done}) in {result['seconds']:.1f} s: {where}")
     lines += _timing(several)
+    if looks:
+        return "\n".join([*lines, f"next: featurestore probe {Path(several[0]['path']).parent}"])
     return "\n".join([*lines, f"next: featurestore fit-head {several[-1]['path']} --out head"])
 
 
@@ -139,13 +143,18 @@ def _file_text(file: dict[str, Any]) -> str:
         "splits": ", ".join(f"{name} {count}" for name, count in file["splits"].items()),
         **({"numeric": ", ".join(file["columns"])} if file.get("columns") else {}),
         **({"groups": f"{file['groups']:,}"} if file["groups"] else {}),
-        "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {spec['resize']}",
+        "backbone": f"{spec['backbone']}, weights {file['provenance']['weights']}, {spec['size']} px, {_look(spec)}",
         **{name: file["provenance"][name] for name in ("licence", "revision") if file["provenance"].get(name)},
         "fingerprint": file["fingerprint"],
         "made by": "; ".join(" ".join(f"{k} {v}" for k, v in p.items()) for p in file["provenance"]["producers"]),
         "failures": len(file["failures"]),
     }
     return "\n".join(f"{name + ':':<13}{value}" for name, value in values.items())
+
+
+def _look(spec: dict[str, Any]) -> str:
+    """Say how images were looked at: the resize rule, and the crops, of which one is not worth a word."""
+    return f"{spec['resize']}" + (f", mean of {spec['crops']} crops" if spec.get("crops", 1) > 1 else "")
 
 
 def fit(fitted: dict[str, Any]) -> str:

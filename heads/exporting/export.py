@@ -4,7 +4,7 @@ A written model is run again and compared with what the head says of the same im
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork, licence_notes, onnx_file
-from featurestore.engines import compile_backbone
+from featurestore.engines import Compiler, Compute
 from featurestore.errors import ExportError, one_line, suggest
 from featurestore.sources.photographs import framed
-from featurestore.spec import ExtractionSpec
+from featurestore.spec import ExtractionSpec, Framing
 from featurestore.system.files import replacing_files
 from featurestore.system.keras import without_stderr
 from heads import choices
 from heads.exporting import features
-from heads.exporting.formats.base import Classify, Format, Info
+from heads.exporting.formats.base import PIXELS, Classify, Format, Info
 from heads.exporting.formats.registry import FORMATS, usable
-from heads.exporting.joined_model import check_framings, join, nets_of
+from heads.exporting.joined_model import inputs_of, join, nets_of
 from heads.exporting.joined_onnx import join_onnx
 from heads.exporting.result import Export
 from heads.feature_table import Features
@@ -52,10 +52,11 @@ def export(
         source: a head, or the folder of one; for the formats of :data:`heads.exporting.features.WRITERS`, a feature
             file.
         form: ``keras``, ``saved_model``, ``onnx``, ``litert`` or ``openvino``: a model from uint8 RGB pixels
-            (N, size, size, 3), called ``pixels``, to float32 probabilities (N, classes), called ``probabilities`` (of a
-            head of numbers to these, (N, 1), called ``number``). See
-            :mod:`heads.exporting.formats` for where its class names stand. ``npz``, ``parquet`` or ``h5ad``:
-            features.
+            (N, side, side, 3), called ``pixels``, to float32 probabilities (N, classes), called ``probabilities`` (of a
+            head of numbers to these, (N, 1), called ``number``). Crops it cuts by itself. Of a head on several looks at
+            an image, by several resize rules or sizes, it has an input for each, ``pixels_1`` and so on; see
+            :mod:`heads.exporting.formats` for where it stands how they are framed, with the class names. ``npz``,
+            ``parquet`` or ``h5ad``: features.
         out: file to write; by default it is called after the source, and lies in the working directory.
         weights: see :class:`heads.prediction.predictor.Predictor`.
         check: folder of images to compare the model on; by default, parts of two photographs of scikit-learn's.
@@ -113,35 +114,42 @@ def _export_model(
     """Write a head with its backbones in front, and compare what the file gives with what the head says."""
     nets = nets_of(head)
     networks = load_networks(head, weights)
-    check_framings(head, networks)
+    inputs = inputs_of(networks)
     if chosen.save_onnx and _of_onnx(head, weights):
         write = partial(chosen.save_onnx, join_onnx(head, nets, networks))
     else:
         write = partial(chosen.save, join(head, nets, networks))
-    pixels = framed(check, next(iter(networks)).framing)
+    pixels, compiler = {framing: framed(check, framing) for framing in inputs.values()}, Compiler()
+    features = {
+        spec: _features(spec, compiler.compiled(network)[1], pixels[spec.framing]) for spec, network in networks.items()
+    }
     unit = 1.0 if head.head.link_ is None else head.head.task_.unit(head.head.link_)
-    expected = probabilities(head, {spec: _features(spec, network, pixels) for spec, network in networks.items()})
+    expected = probabilities(head, features)
     with replacing_files(path) as draft:
-        found = _through(write, chosen.load, draft, _info(head, networks), pixels)
+        found = _through(write, chosen.load, draft, _info(head, networks), [*pixels.values()])
         difference = float(np.abs(found - expected).max()) / unit
         if not difference <= TOLERANCE:
             raise ExportError(
-                f"{path}: differs from what the head says by {difference:.3g} on {len(pixels)} images, more than "
+                f"{path}: differs from what the head says by {difference:.3g} on {len(found)} images, more than "
                 f"{TOLERANCE:g}: the file is deleted; {_way_out(networks)}"
             )
         size = sum(file.stat().st_size for file in draft.parent.rglob("*") if file.is_file())
     notes = [note for network in networks.values() for note in licence_notes(network.name, network.licence)]
-    return Export(path, chosen.name, size, len(pixels), difference, tuple(dict.fromkeys(notes)))
+    return Export(path, chosen.name, size, len(found), difference, tuple(dict.fromkeys(notes)))
 
 
 def _through(
-    write: Callable[[Path, Info], None], load: Callable[[Path], Classify], draft: Path, info: Info, pixels: Pixels
+    write: Callable[[Path, Info], None],
+    load: Callable[[Path], Classify],
+    draft: Path,
+    info: Info,
+    pixels: Sequence[Pixels],
 ) -> NDArray[np.float32]:
-    """Write a file, run it on these pixels, and return the probabilities."""
+    """Write a file, run it on these pixels of its inputs, and return the probabilities."""
     try:
         with without_stderr():
             write(draft, info)
-            return load(draft)(pixels)
+            return load(draft)(*pixels)
     except Exception as error:  # converters fail in whatever way their libraries do
         reason = one_line(error) or type(error).__name__
         raise ExportError(f"{draft.name} cannot be made ({reason}): export to another --format") from error
@@ -157,22 +165,19 @@ def _target(source: Path, out: str | os.PathLike[str] | None, form: Format) -> P
     return path
 
 
-def _features(spec: ExtractionSpec, network: FrozenNetwork, pixels: Pixels) -> Mapping[str, Features]:
+def _features(spec: ExtractionSpec, compute: Compute, pixels: Pixels) -> Mapping[str, Features]:
     """Compute features with the type that a feature file holds them in."""
-    return {tap: values.astype(spec.dtype) for tap, values in compile_backbone(network)(pixels)().items()}
+    return {tap: values.astype(spec.dtype) for tap, values in compute(pixels)().items()}
 
 
 def _info(head: FittedHead, networks: Mapping[ExtractionSpec, FrozenNetwork]) -> dict[str, Any]:
     """Collect what the user of the file has to know."""
-    spec = head.inputs[0].spec
+    inputs = {name: _framed(framing) for name, framing in inputs_of(networks).items()}
     licences = {network.name: network.licence for network in networks.values() if network.licence}
     return {
         "class_names": list(head.class_names),
         **({} if head.head.link_ is None else {"task": head.head.task_.name, **_thresholds(head.head.link_)}),
-        "size": spec.size,
-        "resize": spec.resize,
-        "interpolation": spec.interpolation,
-        "crop_share": spec.crop_share,
+        **inputs.get(PIXELS, {"inputs": inputs}),
         "channels": "RGB",
         "head": head.design.kind,
         "dataset": head.dataset,
@@ -183,6 +188,13 @@ def _info(head: FittedHead, networks: Mapping[ExtractionSpec, FrozenNetwork]) ->
 
 def _thresholds(link: Link) -> dict[str, list[float]]:
     return {} if link.thresholds is None else {"thresholds": link.thresholds.tolist()}
+
+
+def _framed(framing: Framing) -> dict[str, Any]:
+    """Say how an image becomes the pixels of one input; of crops, how it becomes the square that they are cut from."""
+    whole, crops = framing.whole, {"crops": framing.crops} if framing.crops > 1 else {}
+    how = {"size": whole.size, "resize": whole.resize, "interpolation": whole.interpolation}
+    return {**how, "crop_share": whole.crop_share, **crops}
 
 
 def _way_out(networks: Mapping[ExtractionSpec, FrozenNetwork]) -> str:

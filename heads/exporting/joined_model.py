@@ -7,10 +7,11 @@ import numpy as np
 
 from featurestore.backbones import FrozenNetwork
 from featurestore.errors import ExportError
-from featurestore.spec import ExtractionSpec
+from featurestore.images.crops import crops_of
+from featurestore.spec import ExtractionSpec, Framing
 from featurestore.system.keras import import_keras
 from heads.console import text
-from heads.exporting.formats.base import PIXELS
+from heads.exporting.formats.base import by_name
 from heads.kinds.base import Head
 from heads.kinds.design import kinds_of_layers
 from heads.solvers.arrays import Layers
@@ -25,43 +26,62 @@ _ABSENT = -1e9
 
 
 def join(head: FittedHead, nets: Sequence[Layers], networks: Mapping[ExtractionSpec, FrozenNetwork]) -> "keras.Model":
-    """Join a head and its backbones to a model from PIXELS to one output, called as its task says.
+    """Join a head and its backbones to a model from the pixels of :func:`inputs_of` to what the head says.
+
+    Its one output is called as the head's task says. A backbone that sees an image in several ways, or several crops of
+    it, is in the model once.
 
     Args:
         head: a saved head.
         nets: the head as :func:`nets_of` gives it.
-        networks: its backbones, by the specs of their features; they take the same pixels.
+        networks: its backbones, by the specs of their features.
 
     Raises:
         ExportError: one of the backbones is no network of Keras.
     """
     keras = import_keras("exporting a model")
-    size = next(iter(networks)).size
-    pixels = keras.Input((size, size, 3), dtype="uint8", name=PIXELS)
-    features = {
-        # Two cuts of one network have the same name.
-        spec: keras.Model(model.input, model.output, name=f"backbone_{i}")(pixels)
-        for i, (spec, model) in enumerate(_keras_models(head, networks).items())
+    pixels = {
+        framing: keras.Input((framing.side, framing.side, 3), dtype="uint8", name=name)
+        for name, framing in inputs_of(networks).items()
     }
+    backbones: dict[ExtractionSpec, Any] = {}
+    for spec, model in _keras_models(head, networks).items():
+        # Two cuts of one network have the same name.
+        named = keras.Model(model.input, model.output, name=f"backbone_{len(backbones)}")
+        backbones.setdefault(spec.network, named)
+    features = {spec: _seen(backbones[spec.network], pixels[spec.framing], spec.framing) for spec in networks}
     parts = [keras.layers.Flatten()(features[wanted.spec][wanted.tap]) for wanted in head.inputs]
     values = keras.layers.Concatenate()(parts) if len(parts) > 1 else parts[0]
     task = head.head.task_
-    if len(nets) == 1:
-        return keras.Model(pixels, {task.output: _stacked(values, nets[0], task.output, task)})
-    found = [_stacked(values, net, f"member_{i}", task) for i, net in enumerate(nets)]
-    return keras.Model(pixels, {task.output: _mean(found, head.head.temperature_)})
+    single = len(nets) == 1
+    found = [_stacked(values, net, task.output if single else f"member_{i}", task) for i, net in enumerate(nets)]
+    whole = {task.output: found[0] if single else _mean(found, head.head.temperature_)}
+    return keras.Model(by_name([*pixels.values()]) if len(pixels) > 1 else next(iter(pixels.values())), whole)
 
 
-def check_framings(head: FittedHead, specs: Iterable[ExtractionSpec]) -> None:
-    """Check that all backbones of a head take the same pixels of one image.
+def inputs_of(specs: Iterable[ExtractionSpec]) -> dict[str, Framing]:
+    """Return what a model of these features takes of one image: for each input, by its name, how it is framed.
 
-    Raises:
-        ExportError: they do not.
+    There is one input, unless the image is resized, or decoded, in several ways: none follows from another then.
     """
-    framings = {spec.framing for spec in specs}
-    if len(framings) > 1:
-        sizes = ", ".join(sorted(f"{each.size} px ({each.resize}, {each.decoder})" for each in framings))
-        raise ExportError(f"{head.path}: its backbones take different pixels ({sizes}): extract all with one --size")
+    return by_name(list(dict.fromkeys(spec.framing for spec in specs)))
+
+
+def _seen(backbone: "keras.Model", pixels: Any, framing: Framing) -> dict[str, Any]:
+    """Run a backbone on the crops of pixels, as one batch, and average: as the features were made."""
+    from keras import layers, ops
+
+    if framing.crops == 1:
+        return dict(backbone(pixels))
+    parts, end = [], framing.side - framing.size
+    for top, left, mirrored in crops_of(framing):
+        part = layers.Cropping2D(((top, end - top), (left, end - left)))(pixels)
+        parts.append(ops.flip(part, axis=2) if mirrored else part)
+    found = backbone(layers.Concatenate(axis=0)(parts))
+    return {
+        tap: ops.mean(ops.reshape(values, (framing.crops, -1, *values.shape[1:])), axis=0)
+        for tap, values in found.items()
+    }
 
 
 def nets_of(head: FittedHead) -> list[Layers]:

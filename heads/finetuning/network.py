@@ -52,6 +52,11 @@ def check_joinable(fitted: FittedHead) -> None:
             f"{fitted.path}: fitted on {len(fitted.inputs)} taps side by side, and only a head on one can be trained "
             "together with its backbone: fit one with --features TAP"
         )
+    if (crops := fitted.inputs[0].spec.crops) > 1:
+        raise HeadError(
+            f"{fitted.path}: fitted on the mean of {crops} crops of each image, and only a head on one look can be "
+            "trained together with its backbone: extract with --crops 1, and fit a head on that"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featurestore.backbones import FrozenNetwork, load_backbone, named
-from featurestore.engines import Compute, compile_backbone
+from featurestore.engines import Compiler, Compute
 from featurestore.errors import ImageError, SpecMismatchError
 from featurestore.extraction.lanes import Lane, Pixels
 from featurestore.images.decode import decode_framings
@@ -90,8 +90,9 @@ class Predictor:
         self._head = head if isinstance(head, FittedHead) else load_head(head)
         self.class_names, self._task = self._head.class_names, self._head.head.task_
         self._networks: dict[ExtractionSpec, Compute] = {}
+        compiler = Compiler()
         for spec, backbone in load_networks(self._head, weights).items():
-            self._networks[spec] = compile_backbone(backbone)
+            _, self._networks[spec] = compiler.compiled(backbone)
 
     def predict(
         self,
@@ -133,7 +134,7 @@ class Predictor:
             return
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
-            Lane(network, spec.size, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
+            Lane(network, spec.framing.side, batches, dtype=spec.dtype, batch_size=BATCH_SIZE)
             for spec, network in self._networks.items()
         ]
         outcomes = (
@@ -178,7 +179,7 @@ def probabilities(
 def load_networks(
     head: FittedHead, weights: str | Mapping[str, str] | None = None
 ) -> dict[ExtractionSpec, FrozenNetwork]:
-    """Build the backbones that make the features of a head.
+    """Build the backbones that make the features of a head; one that sees images in several ways is built once.
 
     Args:
         head: a saved head.
@@ -187,7 +188,14 @@ def load_networks(
     Raises:
         WeightsError, MissingDependencyError, SpecMismatchError: see there.
     """
-    return {spec: backbone_of(str(head.path), spec, each) for spec, each in weights_of(head, weights).items()}
+    built: dict[tuple[ExtractionSpec, str], FrozenNetwork] = {}
+    found = {}
+    for spec, each in weights_of(head, weights).items():
+        wanted = spec.network, each
+        if wanted not in built:
+            built[wanted] = backbone_of(str(head.path), spec, each)
+        found[spec] = built[wanted].framed(spec.framing)
+    return found
 
 
 def weights_of(head: FittedHead, weights: str | Mapping[str, str] | None = None) -> dict[ExtractionSpec, str]:
@@ -217,6 +225,7 @@ def backbone_of(head_dir: str | os.PathLike[str], spec: ExtractionSpec, weights:
         resize=spec.resize,
         interpolation=spec.interpolation,
         crop_share=spec.crop_share,
+        crops=spec.crops,
     )
     if differences := spec.differences(backbone.spec(spec.dtype, spec.decoder)):
         raise SpecMismatchError(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featurestore.backbones import is_outside, named
+from featurestore.spec import backbone_names
 from featurestore.store.file_format import TABULAR
 from featurestore.store.reader import FeatureStore
 from heads.feature_table import Input
@@ -31,7 +32,7 @@ def origin(run: RunFolder, stores: Sequence[FeatureStore]) -> list[list[str]]:
         found.append(["made by", " | ".join(makers) or "unknown"])
     for item in fitted.inputs:
         spec = item.spec
-        how = f"{spec.size} px, {spec.resize}, {spec.interpolation}, {spec.preprocessing}, {spec.dtype}"
+        how = f"{spec.size} px, {spec.framing.look}, {spec.interpolation}, {spec.preprocessing}, {spec.dtype}"
         weights = f"weights {item.weights} ({spec.weights_digest[:16]}…)"
         found.append(["features", f"{spec.backbone}.{item.tap}: {how}, {weights}, fingerprint {item.fingerprint}"])
     for each in fitted.numeric:
@@ -88,7 +89,8 @@ def _chosen(fitted: FittedHead) -> list[str]:
     several = len({item.fingerprint for item in fitted.inputs}) > 1
     if not several and not fitted.numeric and all(len(item.spec.taps) == 1 for item in fitted.inputs):
         return []
-    names = [f"{item.spec.backbone}.{item.tap}" if several else item.tap for item in fitted.inputs]
+    called = backbone_names([item.spec for item in fitted.inputs])
+    names = [f"{name}.{item.tap}" if several else item.tap for name, item in zip(called, fitted.inputs, strict=True)]
     return ["--features", "+".join([*names, *([TABULAR] if fitted.numeric else [])])]
 
 
@@ -104,7 +106,7 @@ def _extraction(item: Input, store: FeatureStore | None) -> list[str]:
         parts += ["--tap", f"{tap.layer}={tap.pool}"]
     usual = {
         "resize": "squash", "interpolation": "bilinear", "crop_share": 1.0, "dtype": "float32", "precision": "float32",
-        "decoder": "pillow",
+        "decoder": "pillow", "crops": 1,
     }  # fmt: skip
     for name, value in usual.items():
         if getattr(spec, name) != value:

@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from featurestore.errors import HeadError
+from featurestore.spec import backbone_names
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.store.run_log import images_per_second
 from featurestore.system.progress import Progress, reporting
@@ -55,7 +57,8 @@ def probe(
         >>> found.tap, found.width, found.accuracy > 0.8
         ('last', 64, True)
     """
-    taps = each_tap([*map(FeatureStore, find_files(path))])
+    stores = [*map(FeatureStore, find_files(path))]
+    taps, called = each_tap(stores), dict(zip(stores, backbone_names([s.spec for s in stores]), strict=True))
     groups = None
     if group_near_duplicates is not None:
         first = taps[0][1]
@@ -63,7 +66,7 @@ def probe(
     found: list[ProbeResult] = []
     with reporting(progress) as told:
         for tap, sources in taps:
-            found.append(_judge(tap, sources, groups, seed, max_memory))
+            found.append(replace(_judge(tap, sources, groups, seed, max_memory), backbone=called[sources[0][0]]))
             if told:
                 name, value = next(iter(found[-1].metrics.items()))
                 told("taps", len(found), len(taps), f"{tap}: {name} {value:.3f}")

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from featurestore.errors import HeadError
+from featurestore.spec import backbone_names
 from featurestore.store.reader import FeatureStore, find_files
 from featurestore.store.remote import is_remote
 from featurestore.system.files import write_whole
@@ -209,11 +210,18 @@ def _tables(path: str | os.PathLike[str], tap: str | None) -> dict[str, FeatureT
     stores = [FeatureStore(file) for file in find_files(path)]
     sources = each_tap(stores)
     FeatureTable(Path(path), [each for _, some in sources for each in some])  # which refuses files of different rows
-    several = len(stores) > 1
+    called = dict(zip(stores, _file_names(stores), strict=True))
     return {
-        f"{some[0][0].path.stem}.{name}" if several else name: FeatureTable(some[0][0].path, some)
+        f"{called[some[0][0]]}.{name}" if len(stores) > 1 else name: FeatureTable(some[0][0].path, some)
         for name, some in sources
     }
+
+
+def _file_names(stores: Sequence[FeatureStore]) -> list[str]:
+    """Say what files are called: by the backbone and its look where they are several looks of one, else as they are."""
+    names = backbone_names([store.spec for store in stores])
+    looks = [name != store.spec.backbone and names.count(name) == 1 for name, store in zip(names, stores, strict=True)]
+    return [name if look else store.path.stem for name, look, store in zip(names, looks, stores, strict=True)]
 
 
 def _grouped(

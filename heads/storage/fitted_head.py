@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import HeadError, InputError, SpecMismatchError
-from featurestore.spec import ExtractionSpec
+from featurestore.spec import ExtractionSpec, backbone_names
 from featurestore.store.file_format import Column
 from featurestore.system.results import Result
 from heads.feature_table import FeatureTable, Input
@@ -269,11 +269,10 @@ class FittedHead(Result):
         if self.head.approximation:
             yield "approx.", self.head.approximation
         names = ", ".join(self.class_names[:_NAMED]) + (" …" if len(self.class_names) > _NAMED else "")
-        yield (
-            self.head.task_.noun,
-            f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})" if len(self.class_names) > 1 else names,
-        )
-        taps = (f"{item.spec.backbone} {item.tap}" for item in self.inputs)
+        counted = f"{len(self.class_names)} ({shorten(names, _SHOWN_NAMES)})"
+        yield self.head.task_.noun, counted if len(self.class_names) > 1 else names
+        called = backbone_names([item.spec for item in self.inputs])
+        taps = (f"{name} {item.tap}" for name, item in zip(called, self.inputs, strict=True))
         numeric = [shorten(names_of(self.numeric), _SHOWN_NAMES)] if self.numeric else []
         yield "features", f"{self.n_features_in_} ({' + '.join([*taps, *numeric])})"
         yield "dataset", f"{self.dataset} ({', '.join(f'{count} {split}' for split, count in self.rows.items())})"

@@ -49,6 +49,15 @@ def test_the_same_features_as_an_extraction(colours, tmp_path):
     np.testing.assert_array_equal(step.transform(list(map(str, paths[::-1]))), features[::-1])
 
 
+def test_crops_are_those_of_an_extraction(colours, tmp_path):
+    store = FeatureStore(extract(colours, tmp_path, backbone="small_cnn", crops=5, **OPTIONS).path)
+    step = frozen(tmp_path, crops=5)
+    np.testing.assert_allclose(
+        step.fit_transform([colours / path for path in store.paths]), store.features(), atol=1e-6
+    )
+    assert not np.allclose(frozen(tmp_path).transform([colours / store.paths[0]]), store.features()[:1])
+
+
 def test_in_a_pipeline_each_image_runs_through_the_backbone_once(colours, tmp_path):
     paths = np.array([str(path) for path in sorted(colours.rglob("*.png"))])
     labels = [path.split("/")[-2] for path in paths]

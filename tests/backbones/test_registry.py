@@ -1,11 +1,13 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from featurestore.backbones import ARCHITECTURES, Request, check, find, load_backbone, table
+from featurestore.backbones import ARCHITECTURES, Request, check, find, framed, load, load_backbone, table
 from featurestore.errors import BackboneError, WeightsError
+from featurestore.spec import Framing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
 
@@ -101,9 +103,35 @@ def test_what_check_refuses():
         (Request("vgg16", size=31), "size 31 is too small for vgg16: it takes 32 and more, 224 by default"),
         (Request("vgg16", size=32, pool="mean"), "unknown pooling 'mean'"),
         (Request("vgg16", "/no/such.h5", 32), "no such weights file"),
+        (Request("vgg16", crops=3), "3 crops: pass --crops 1, 5 or 10"),
+        (Request("vgg16", crops=5, crop_share=1.0), "share of 1 leaves nothing of 224 pixels to cut 5 crops from"),
+        (Request("vgg16", crops=5, crop_share=0.9999), r"leaves nothing .* smaller --crop-share, such as 0\.875"),
+        (Request("vgg16", crops=5, crop_share=0.05), r"makes 4,480 pixels of 224: pass a larger --crop-share"),
+        (Request("vgg16", size=4000, crops=5), r"0\.875 makes 4,571 pixels of 4000: .* 4,096 at most"),
+        (Request("vgg16", crop_share=0.9), "goes with --resize shortest, or --crops 5: pass both, or neither"),
+        (Request("vgg16", crop_share=0.0, crops=5), "crop share 0: it must be more than 0, and at most 1"),
     ]:
         with pytest.raises(BackboneError, match=message):
             check(request)
+
+
+def test_the_share_of_crops():
+    """Seven eighths, the network's own where it has one, or what is asked for."""
+    plain = ARCHITECTURES["vgg16"]
+    assert plain.framing(Request("vgg16")) == Framing(224)
+    assert plain.framing(Request("vgg16", crops=5)) == Framing(224, crop_share=0.875, crops=5)
+    assert plain.framing(Request("vgg16", crops=5, crop_share=0.7)).side == 320
+    own = replace(plain, resize="shortest", crop_share=0.95)
+    assert own.framing(Request("vgg16", crops=10)) == Framing(224, "shortest", crop_share=0.95, crops=10)
+    assert own.framing(Request("vgg16", resize="pad")) == Framing(224, "pad")
+
+
+def test_a_network_for_another_framing_is_the_same_one():
+    network = load_backbone("small_cnn", weights="random", size=32)
+    request = Request("small_cnn", "random", 32, resize="crop", crops=5)
+    other = framed(network, request)
+    assert other.model is network.model and other.spec() == load(request).spec() != network.spec()
+    assert other.spec().network == network.spec().network
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "small_cnn", "mobilenet_v2"])

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from featurestore import extract
+from featurestore.engines import compile_backbone
 from featurestore.errors import FeatureStoreError
+from featurestore.sources.photographs import framed
 from featurestore.system.keras import import_keras
 from heads import fit_head, load_head
 from heads.exporting import export as exporting
@@ -72,8 +74,8 @@ def compare(folder: Path, name: str, weights: str, work: Path) -> None:
     head = load_head(work / name)
     networks = load_networks(head)
     (spec,) = networks
-    pixels = exporting._pixels(folder, spec)
-    compute = exporting.compile_backbone(networks[spec])
+    pixels = framed(folder, spec.framing)
+    compute = compile_backbone(networks[spec])
 
     def cached(image: np.ndarray) -> np.ndarray:
         return probabilities(head, {spec: compute(image)()})

@@ -7,8 +7,9 @@ import pytest
 
 from featurestore import engines
 from featurestore.backbones import load_backbone
-from featurestore.engines import compile_backbone, difference, producer, registry
+from featurestore.engines import Compiler, compile_backbone, difference, producer, registry
 from featurestore.errors import BackboneError
+from featurestore.spec import Framing
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,48 @@ def test_lower_precision_is_near(backbone, pixels, precision, most):
     assert found.dtype == np.float32
     assert 1e-5 < difference(exact, found) < most
     np.testing.assert_array_equal(compile_backbone(backbone)(pixels)()["last.avg"], exact)  # the model is as it was
+
+
+@pytest.mark.parametrize("engine", ["keras", "openvino", "reference"])
+def test_crops_are_averaged_behind_the_pooling(backbone, pixels, engine):
+    """The mean of crops is the mean of the rows of images that were cut by hand; of one colour, it is the one look."""
+    look = backbone.framed(Framing(64, crop_share=0.8, crops=10))
+    large = np.random.default_rng(1).integers(0, 256, (8, 80, 80, 3), dtype=np.uint8)
+    large[0] = 77
+    plain = compile_backbone(backbone, engine)
+    _, compute = Compiler().compiled(look, engine)
+    found, again = compute(large)(), compute(large)()
+    places = [(0, 0), (0, 16), (16, 0), (16, 16), (8, 8)]
+    by_hand = [large[:, top : top + 64, left : left + 64] for top, left in places]
+    by_hand += [crop[:, :, ::-1] for crop in by_hand]
+    one = plain(large[:, :64, :64])()
+    for tap, values in found.items():
+        assert values.dtype == np.float32 and values.shape == (8, *backbone.shapes[tap])
+        expected = np.mean([plain(np.ascontiguousarray(crop))()[tap] for crop in by_hand], axis=0, dtype=np.float64)
+        np.testing.assert_array_equal(values, expected.astype(np.float32))
+        np.testing.assert_array_equal(values, again[tap])
+        np.testing.assert_array_equal(values[0], one[tap][0])
+
+
+def test_a_network_in_several_framings_is_compiled_once(backbone, pixels, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(registry, "compile_backbone", lambda *given: compiled.append(given) or compile_backbone(*given))
+    compiler = Compiler()
+    made = [
+        compiler.compiled(backbone.framed(framing), "openvino")
+        for framing in (Framing(64), Framing(64, "crop"), Framing(64, "crop", crop_share=0.5, crops=5))
+    ]
+    assert len(compiled) == 1
+    assert [network.resize for network, _ in made] == ["squash", "crop", "crop"]
+    assert len({network.openvino_model().get_friendly_name() for network, _ in made}) == 1
+    compiler.compiled(backbone, "keras")
+    compiler.compiled(replace(backbone, precision="bfloat16"), "keras")
+    assert len(compiled) == 3
+
+
+def test_crops_count_as_images(backbone):
+    assert engines.choose(backbone, 100) == "keras"
+    assert engines.choose(backbone.framed(Framing(64, crop_share=0.5, crops=5)), 100) == "openvino"
 
 
 def test_an_engine_that_gives_something_else_is_refused(backbone, pixels, monkeypatch):

@@ -1,6 +1,6 @@
 """Run a real extraction in a process of its own, and say what it reports: for tests that kill it.
 
-    python extracting.py SOURCE STORE BATCH_SIZE [VIEWS]
+    python extracting.py SOURCE STORE BATCH_SIZE [VIEWS [CROPS]]
 
 Prints a line per report of progress (``extracting DONE TOTAL``), and at the end ``result`` and JSON. After each report
 it waits for so many seconds as the environment's PAUSE says, so that a signal finds it at work.
@@ -30,6 +30,7 @@ if __name__ == "__main__":
         size=SIZE,
         batch_size=int(sys.argv[3]),
         views=int(sys.argv[4]) if len(sys.argv) > 4 else None,
+        crops=int(sys.argv[5]) if len(sys.argv) > 5 else 1,
         progress=say,
     )
     print("result", json.dumps(result.to_dict()), flush=True)

@@ -114,9 +114,13 @@ def extract_and_kill_one(source: Path, store: Path, address: str):
 
 def shards(source: ArraySource | Path, store: Path, networks: dict[str, str], batch_size: int) -> list[cluster.Shard]:
     """The tasks of a run, as workers get them."""
+    requests = [Request(name, weights, 32, "avg", ("last",), None) for name, weights in networks.items()]
+    return shards_of(source, store, requests, batch_size)
+
+
+def shards_of(source: ArraySource | Path, store: Path, requests: list[Request], batch_size: int) -> list[cluster.Shard]:
     store.mkdir()
     opened = open_source(source) if isinstance(source, Path) else source
-    requests = [Request(name, weights, 32, "avg", ("last",), None) for name, weights in networks.items()]
     jobs = []
     for backbone in map(backbones.load, requests):
         dataset, spec = opened.dataset(), backbone.spec()
@@ -161,6 +165,25 @@ def test_shards_of_several_backbones_and_arrays_are_taken_up_by_one_process_and_
         assert resumed.resumed and resumed.computed and resumed.resumed + resumed.computed == expected.computed == 40
         assert resumed.path.read_bytes() == expected.path.read_bytes()
     assert not list(store.glob("*.journal"))
+
+
+def test_workers_see_several_looks_as_one_process_does(images, tmp_path, monkeypatch):
+    looks = {"resize": ["squash", "crop"], "crops": [1, 5], "size": 32, "batch_size": 4, "engine": "keras"}
+    networks = {"small_cnn": "random"}
+    whole = extract_all(images, tmp_path / "whole", networks, **looks)
+    found = extract_all(images, tmp_path / "store", networks, cluster="2", **looks)
+    assert [each.look for each in found] == ["squash", "squash-crops5", "crop", "crop-crops5"]
+    for one, other in zip(found, whole, strict=True):
+        assert one.computed == 30 and one.path.read_bytes() == other.path.read_bytes()
+
+
+def test_a_worker_builds_a_network_once_for_all_looks(images, tmp_path, monkeypatch):
+    requests = [Request("small_cnn", "random", 32, None, ("last",), None, resize=look) for look in ("squash", "pad")]
+    tasks = shards_of(images, tmp_path / "store", requests, 8)
+    built, load = [], backbones.load
+    monkeypatch.setattr(backbones, "load", lambda request: built.append(request) or load(request))
+    assert [done.computed for task in tasks for done in cluster.run_shard(task)] == [8, 8] * 3 + [6, 6]
+    assert len(built) == 1
 
 
 # --------------------------------------------------------------------------------- what can be wrong

@@ -14,7 +14,7 @@ from pictures import write_images
 from PIL import Image
 
 from featurestore import ArraySource, FeatureStore, engines, extract, open_source
-from featurestore.backbones import load_backbone
+from featurestore.backbones import load_backbone, network_cache
 from featurestore.errors import (
     BackboneError,
     CorruptFileError,
@@ -26,6 +26,7 @@ from featurestore.errors import (
     WeightsError,
 )
 from featurestore.extraction.extract import extract_all
+from featurestore.images import decode as decode_module
 from featurestore.images.decode import decode
 from featurestore.store.lock import store_lock
 
@@ -234,13 +235,77 @@ def test_a_batch_that_would_not_fit_memory_is_refused_with_its_size(images, tmp_
                 batch_size=100_000)  # fmt: skip
 
 
+# --------------------------------------------------------------------------------- several looks
+
+
+def test_a_row_of_crops_is_the_mean_of_the_rows_of_images_cut_by_hand(images, tmp_path):
+    options = LITE | {"taps": ["block2a_expand_conv=max", "last=avg", "last=flatten"]}
+    made = FeatureStore(extract(images, tmp_path / "store", crops=5, crop_share=0.8, resize="crop", **options).path)
+    made.verify()
+    wide = [decode((images / path).read_bytes(), 40, "crop") for path in made.paths]
+    corners = [(0, 0), (0, 8), (8, 0), (8, 8), (4, 4)]
+    cut = np.stack([pixels[top : top + 32, left : left + 32] for top, left in corners for pixels in wide])
+    source = ArraySource(cut, np.arange(150) % 3, name="cut")
+    by_hand = FeatureStore(extract(source, tmp_path / "by_hand", resize="squash", **options).path)
+    order = np.argsort(by_hand.ids.astype(int))
+    for tap in made.taps:
+        expected = by_hand.features(tap)[order].reshape(5, 30, -1).mean(axis=0, dtype=np.float64)
+        np.testing.assert_allclose(made.features(tap).reshape(30, -1), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_crops_of_one_colour_are_one_look(tmp_path, dtype):
+    pixels = np.stack([np.full((50, 30, 3), value, np.uint8) for value in range(0, 240, 24)])
+    source = ArraySource(pixels, np.arange(10) % 2, name="grey")
+    one, ten = extract_all(source, tmp_path, {"small_cnn": "random"}, crops=[1, 10], size=32, dtype=dtype)
+    assert one.path != ten.path
+    np.testing.assert_array_equal(FeatureStore(one.path).features(), FeatureStore(ten.path).features())
+
+
+def test_looks_of_one_run_are_the_files_of_each_alone(images, tmp_path, monkeypatch):
+    """The network is built once, and each image decoded once; without anything to compute none is built."""
+    options = {name: value for name, value in FAST.items() if name not in ("backbone", "weights")} | {"views": 2}
+    looks = [("squash", 1), ("squash", 5), ("pad", 1), ("pad", 5)]
+    built, opened = [], []
+    load, open_image = network_cache.load, decode_module.opened
+    monkeypatch.setattr(network_cache, "load", lambda request: built.append(request) or load(request))
+    monkeypatch.setattr(decode_module, "opened", lambda *a, **o: opened.append(a) or open_image(*a, **o))
+    together = extract_all(images, tmp_path / "all", {"small_cnn": "random"}, resize=["squash", "pad"], crops=[1, 5],
+                           **options)  # fmt: skip
+    assert (len(built), len(opened)) == (1, 30)
+    assert [result.look for result in together] == ["squash", "squash-crops5", "pad", "pad-crops5"]
+    for (resize, crops), result in zip(looks, together, strict=True):
+        alone = extract(images, tmp_path / f"{resize}{crops}", resize=resize, crops=crops, **FAST, views=2)
+        assert result.path.name == alone.path.name and result.path.read_bytes() == alone.path.read_bytes()
+    built.clear()
+    again = extract_all(images, tmp_path / "all", {"small_cnn": "random"}, resize=["squash", "pad"], crops=[1, 5],
+                        **options)  # fmt: skip
+    assert not built and not any(result.computed or result.written for result in again)
+
+
+def test_old_rows_of_crops_are_recomputed_and_compared(images, tmp_path, monkeypatch):
+    """Rows of another version are checked by the same crops."""
+    first = extract(images, tmp_path / "store", crops=5, **FAST)
+    write_images(images, 2, seed=1)
+    monkeypatch.setattr(engines.registry, "version_of", lambda library: "99")
+    second = extract(images, tmp_path / "store", crops=5, **FAST)
+    assert (second.computed, len(FeatureStore(second.path).producers)) == (6, 2) and second.path == first.path
+    monkeypatch.setattr(engines.registry, "version_of", lambda library: "100")
+    monkeypatch.setattr(
+        engines.registry, "averaged", lambda compute, framing: lambda pixels: compute(pixels[:, :32, :32])
+    )
+    write_images(images, 2, seed=2)
+    with pytest.raises(SpecMismatchError, match="made by other versions"):
+        extract(images, tmp_path / "store", crops=5, **FAST)
+
+
 # --------------------------------------------------------------------------------- resuming
 
 
-def interrupt(images: Path, store: Path, done: int, sign: int) -> str:
+def interrupt(images: Path, store: Path, done: int, sign: int, *options: str) -> str:
     """Start an extraction and send it a signal once `done` images are reported done."""
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(images), str(store), "4"],
+        [sys.executable, str(SCRIPT), str(images), str(store), "4", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PAUSE": "0.3"},
     )  # fmt: skip
     for line in process.stdout:
@@ -260,6 +325,15 @@ def test_an_interrupted_run_is_resumed_with_its_own_batch_size(images, tmp_path)
     assert resumed.resumed >= 8 and resumed.resumed % 4 == 0 and resumed.resumed + resumed.computed == 30
     assert resumed.path.read_bytes() == whole.path.read_bytes()
     assert not list((tmp_path / "store").glob("*.journal"))
+
+
+def test_a_killed_run_over_crops_and_views_ends_in_the_same_bytes(images, tmp_path):
+    interrupt(images, tmp_path / "store", 12, signal.SIGKILL, "2", "5")
+    options = {"size": SIZE, "views": 2, "crops": 5}
+    resumed = extract(images, tmp_path / "store", batch_size=7, **options)
+    whole = extract(images, tmp_path / "whole", batch_size=4, **options)
+    assert resumed.resumed >= 12 and resumed.resumed + resumed.computed == whole.computed
+    assert resumed.views and resumed.path.read_bytes() == whole.path.read_bytes()
 
 
 def test_a_damaged_journal_is_named(images, tmp_path):

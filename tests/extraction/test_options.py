@@ -17,7 +17,11 @@ def options_of(function) -> dict[str, inspect.Parameter]:
 
 def test_the_public_functions_spell_out_the_same_options():
     one, several = options_of(extract), options_of(extract_all)
-    assert {name: one[name] for name in several} == several
+    looks = {"resize", "crops"}  # of which `extract`, which gives one file, takes one
+    assert {name: one[name] for name in several if name not in looks} == {
+        name: parameter for name, parameter in several.items() if name not in looks
+    }
+    assert all(one[name].default == several[name].default for name in looks)
     assert set(one) - set(several) == {"backbone", "weights"}
     assert set(several) - {"progress", "note"} == {field.name for field in fields(ExtractionOptions)}
 
@@ -33,6 +37,7 @@ def test_open_source_spells_out_the_options_of_a_source():
     ("option", "words"),
     [
         ({"resize": "crops"}, "unknown resize rule 'crops': did you mean 'crop'?"),
+        ({"crops": 4}, "4 crops: pass --crops 1, 5 or 10"),
         ({"dtype": "float64"}, "unknown dtype 'float64'"),
         ({"decoder": "turbojpeg"}, "unknown decoder 'turbojpeg': did you mean 'turbo'?"),
         ({"engine": "kera"}, "unknown engine 'kera': did you mean 'keras'?"),
@@ -47,3 +52,24 @@ def test_what_is_wrong_is_said_before_the_source_is_looked_at(tmp_path, option, 
         extract(tmp_path / "nowhere", tmp_path / "store", **option)
     assert words in str(error.value)
     assert not (tmp_path / "store").exists()
+
+
+OPTIONS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(extract_all).parameters.items()
+    if name in {field.name for field in fields(ExtractionOptions)}
+}
+
+
+def test_each_look_is_a_request():
+    """Several resize rules and numbers of crops are taken in all pairs; a crop share is for those that have one."""
+    several = OPTIONS | {"resize": ["squash", "shortest"], "crops": [1, 5, 1], "crop_share": 0.9}
+    found = ExtractionOptions(**several).requests({"vgg16": "random"})
+    assert [(each.resize, each.crops, each.crop_share) for each in found] == [
+        ("squash", 1, None), ("squash", 5, 0.9), ("shortest", 1, 0.9), ("shortest", 5, 0.9)
+    ]  # fmt: skip
+    assert len({each.network for each in found}) == 1
+    (alone,) = ExtractionOptions(**OPTIONS | {"crop_share": 0.9}).requests({"vgg16": "random"})
+    assert (alone.resize, alone.crops, alone.crop_share) == (None, 1, 0.9)
+    two = ExtractionOptions(**OPTIONS | {"crops": (1, 5)}).requests({"vgg16": "random", "vgg19": "imagenet"})
+    assert [(each.name, each.crops) for each in two] == [("vgg16", 1), ("vgg16", 5), ("vgg19", 1), ("vgg19", 5)]

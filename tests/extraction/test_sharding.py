@@ -204,3 +204,17 @@ def test_options(tmp_path, source):
     with pytest.raises(FeatureStoreError, match="both divide the work"):
         extract(source, tmp_path / "store", shard="1/2", cluster="2", **OPTIONS)
     assert len(open_source(source).listing().samples) == 24
+
+
+def test_each_look_is_a_folder_of_shards(source, tmp_path):
+    """Their rows are those of one file for each look."""
+    options = {name: value for name, value in OPTIONS.items() if name not in ("backbone", "weights")}
+    looks = {"resize": ["squash", "crop"], "crops": 5}
+    parts = extract_all(source, tmp_path / "parts", {"small_cnn": "random"}, shard_rows=10, **looks, **options)
+    whole = extract_all(source, tmp_path / "whole", {"small_cnn": "random"}, **looks, **options)
+    assert [each.look for each in parts] == ["squash-crops5", "crop-crops5"]
+    for one, other in zip(parts, whole, strict=True):
+        shards, file = FeatureStore(one.path), FeatureStore(other.path)
+        assert one.path.suffix == ".shards" and shards.spec == file.spec
+        rows = {digest: row for row, digest in enumerate(file.digests)}
+        np.testing.assert_array_equal(file.features()[[rows[d] for d in shards.digests]], np.asarray(shards.features()))

@@ -99,6 +99,43 @@ def test_names_of_nothing_or_of_several_are_refused(folder, digits):
         load_features(folder, "early+edges")
 
 
+FIVE = replace(SPEC, resize="crop", crop_share=0.5, crops=5)
+
+
+@pytest.fixture
+def looks(digits, tmp_path):
+    """Three looks by one backbone, and another backbone."""
+    X, y = digits
+    rest = {"labels": y, "splits": ["train"] * 600, "class_names": [str(i) for i in range(10)]}
+    for i, spec in enumerate((SPEC, replace(SPEC, resize="crop"), FIVE, OTHER)):
+        write_features(tmp_path / f"{i}.h5", X[:, : 5 + i], spec=spec, **rest)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "pixels@squash+pixels@crop-crops5",
+        "pixels@squash.last+pixels@crop-crops5.last",
+        "@squash+@crop-crops5",
+        "@squash.last+2",
+    ],
+)
+def test_looks_of_one_backbone_have_names(looks, digits, names):
+    X, _ = digits
+    table = load_features(looks, names)
+    np.testing.assert_array_equal(table.X, np.hstack([X[:, :5], X[:, :7]]))
+    assert [item.spec for item in table.inputs] == [SPEC, FIVE]
+
+
+def test_a_backbone_of_several_looks_is_no_name_and_one_of_a_single_look_has_no_other(looks):
+    with pytest.raises(StoreError, match=r"'pixels' is in 0\.h5, 1\.h5, 2\.h5: name one of .*pixels@crop-crops5"):
+        load_features(looks, "pixels")
+    assert load_features(looks, "edges").columns == 8
+    with pytest.raises(StoreError, match="no tap 'edges@squash'"):
+        load_features(looks, "edges@squash")
+
+
 @pytest.mark.parametrize(
     ("what", "values"),
     [

@@ -6,7 +6,7 @@ place for it; the module of each format says where.
 
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import keras
 
 PIXELS, PROBABILITIES = "pixels", "probabilities"
-"""Names of a model's input, uint8 (N, size, size, 3), RGB, and of its output, float32 (N, classes); that of a number is
+"""Names of a model's input, uint8 (N, side, side, 3), RGB, and of its output, float32 (N, classes); that of a number is
 called as its task says, see :attr:`heads.tasks.base.Task.output`."""
 INFO = "featurestore.json"
 
@@ -27,8 +27,22 @@ T = TypeVar("T")
 Info = Mapping[str, Any]
 """What the user of a file has to know of the model: plain JSON types."""
 
-Classify = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""Runs a written model: from pixels (N, size, size, 3) to probabilities (N, classes)."""
+Classify = Callable[..., NDArray[np.float32]]
+"""Runs a written model: from pixels (N, side, side, 3), one array for each input, to probabilities (N, classes)."""
+
+ValueT = TypeVar("ValueT")
+
+
+def by_name(values: Sequence[ValueT]) -> dict[str, ValueT]:
+    """Give the inputs of a model their names: PIXELS; or of several, with their numbers.
+
+    Example:
+        >>> by_name([224]), by_name([224, 160])
+        ({'pixels': 224}, {'pixels_1': 224, 'pixels_2': 160})
+    """
+    if len(values) == 1:
+        return {PIXELS: values[0]}
+    return {f"{PIXELS}_{i}": value for i, value in enumerate(values, 1)}
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,11 @@ def attach(path: Path, info: Info) -> None:
 
 def in_turn(run: Classify, alone: bool) -> Classify:
     """Return a function that runs a model as `run` does, image after image if it takes one `alone`."""
-    return (lambda pixels: np.concatenate([run(image[None]) for image in pixels])) if alone else run
+
+    def one_by_one(*pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.concatenate([run(*(image[None] for image in images)) for images in zip(*pixels, strict=True)])
+
+    return one_by_one if alone else run
 
 
 def as_text(value: Any) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from heads.exporting.formats.base import Classify, Format, Info, attach, only
+from heads.exporting.formats.base import Classify, Format, Info, attach, by_name, only
 
 if TYPE_CHECKING:
     import keras
@@ -24,7 +25,12 @@ def load(path: Path) -> Classify:
     import keras
 
     model = keras.saving.load_model(path, compile=False)
-    return lambda pixels: np.asarray(keras.ops.convert_to_numpy(model(pixels, training=False)))
+
+    def run(*pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        given = by_name(pixels) if len(pixels) > 1 else pixels[0]
+        return np.asarray(keras.ops.convert_to_numpy(model(given, training=False)))
+
+    return run
 
 
 FORMAT = Format("keras", ".keras", (), save, load)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heads.exporting.formats import saved_model_format
-from heads.exporting.formats.base import Classify, Format, Info, attach, only
+from heads.exporting.formats.base import Classify, Format, Info, attach, by_name, in_turn, only
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +32,7 @@ def load(path: Path) -> Classify:
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=str(path)).get_signature_runner()
-    return lambda pixels: np.concatenate([only(run(pixels=image[None])) for image in pixels])
+    return in_turn(lambda *pixels: np.asarray(only(run(**by_name(pixels)))), True)
 
 
 FORMAT = Format("litert", ".tflite", ("tensorflow", "ai_edge_litert"), save, load)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurestore.engines.keras_engine import graph
-from heads.exporting.formats.base import PIXELS, Classify, Format, Info, as_text, in_turn
+from heads.exporting.formats.base import Classify, Format, Info, as_text, by_name, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -17,10 +17,11 @@ def save(model: "keras.Model", path: Path, info: Info) -> None:
     import tf2onnx
 
     function = graph(model)
-    names = {function.inputs[0].name: PIXELS, function.outputs[0].name: next(iter(model.output))}
+    inputs = function.inputs[: len(model.inputs)]  # behind them are the weights
+    names = {tensor.name: tensor.op.name for tensor in inputs} | {function.outputs[0].name: next(iter(model.output))}
     converted, _ = tf2onnx.convert.from_graph_def(
         function.graph.as_graph_def(add_shapes=True),
-        input_names=[function.inputs[0].name],
+        input_names=[tensor.name for tensor in inputs],
         output_names=[function.outputs[0].name],
         tensors_to_rename=names,
         custom_op_handlers={"Erfc": (_erfc, [])},
@@ -51,7 +52,7 @@ def load(path: Path) -> Classify:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     alone = session.get_inputs()[0].shape[0] == 1
-    return in_turn(lambda pixels: np.asarray(session.run(None, {PIXELS: pixels})[0]), alone)
+    return in_turn(lambda *pixels: np.asarray(session.run(None, by_name(pixels))[0]), alone)
 
 
 FORMAT = Format(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featurestore.engines.keras_engine import graph
-from heads.exporting.formats.base import Classify, Format, Info, as_text, in_turn
+from heads.exporting.formats.base import Classify, Format, Info, as_text, by_name, in_turn
 
 if TYPE_CHECKING:
     import keras
@@ -16,7 +16,10 @@ def save(model: "keras.Model", path: Path, info: Info) -> None:
     """Write TensorFlow's graph of the model, converted, in float32."""
     import openvino
 
-    _write(openvino.convert_model(graph(model)), path, info)
+    converted = openvino.convert_model(graph(model))
+    for port in converted.inputs:  # of several, they are called as TensorFlow's tensors
+        port.get_tensor().set_names({name.partition(":")[0] for name in port.get_names()})
+    _write(converted, path, info)
 
 
 def save_onnx(model: Any, path: Path, info: Info) -> None:
@@ -40,8 +43,8 @@ def load(path: Path) -> Classify:
 
     # Without it, recent CPUs compute in bfloat16 unasked, which is off by several percent.
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    batch = compiled.input().partial_shape[0]
-    return in_turn(lambda pixels: np.asarray(compiled(pixels)[0]), batch == openvino.Dimension(1))
+    batch = compiled.input(0).partial_shape[0]
+    return in_turn(lambda *pixels: np.asarray(compiled(by_name(pixels))[0]), batch == openvino.Dimension(1))
 
 
 FORMAT = Format(

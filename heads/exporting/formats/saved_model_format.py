@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.engines.keras_engine import graph
-from heads.exporting.formats.base import INFO, Classify, Format, Info, only
+from heads.exporting.formats.base import INFO, Classify, Format, Info, by_name, only
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +28,12 @@ def load(path: Path) -> Classify:
     import tensorflow as tf
 
     module = tf.saved_model.load(str(path))
-    return lambda pixels: np.asarray(only(module.signatures["serving_default"](pixels=tf.constant(pixels))))
+
+    def run(*pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        given = {name: tf.constant(each) for name, each in by_name(pixels).items()}
+        return np.asarray(only(module.signatures["serving_default"](**given)))
+
+    return run
 
 
 FORMAT = Format("saved_model", "", ("tensorflow",), save, load)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pictures import write_images
 
-from featurestore import extract, open_source
+from featurestore import extract, extract_all, open_source
 from featurestore.errors import ExportError, HeadError, SourceError
 from featurestore.images.decode import decode
 from heads import fit_head, load_features
@@ -30,22 +30,22 @@ def work(tmp_path_factory):
     return work
 
 
-def class_names(form, path):
-    """As somebody without this package would read them."""
+def described(form, path, what):
+    """What a file says of its model, as somebody without this package would read it."""
     match form:
         case "keras" | "litert":
-            return json.loads(zipfile.ZipFile(path).read("featurestore.json"))["class_names"]
+            return json.loads(zipfile.ZipFile(path).read("featurestore.json"))[what]
         case "saved_model":
-            return json.loads((path / "assets.extra" / "featurestore.json").read_text())["class_names"]
+            return json.loads((path / "assets.extra" / "featurestore.json").read_text())[what]
         case "onnx":
             import onnxruntime
 
             known = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
-            return json.loads(known["class_names"])
+            return json.loads(known[what])
         case "openvino":
             import openvino
 
-            return json.loads(openvino.Core().read_model(path).get_rt_info(["featurestore", "class_names"]).astype(str))
+            return json.loads(openvino.Core().read_model(path).get_rt_info(["featurestore", what]).astype(str))
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -53,7 +53,7 @@ def test_a_file_says_what_the_head_says(work, tmp_path, form):
     path = tmp_path / f"model{FORMATS[form].suffix}"
     done = export.export(work / "linear", form, path, check=work / "colours")
     assert done.images == 24 and done.bytes > 0 and done.difference < 1e-5
-    assert class_names(form, path) == ["blue", "green", "red"]
+    assert described(form, path, "class_names") == ["blue", "green", "red"]
     image = work / "colours" / "red" / "0-001.png"
     (found,) = Predictor(work / "linear").predict([image])
     pixels = decode(image.read_bytes(), 32, "squash")[None]
@@ -68,6 +68,53 @@ def test_several_heads_as_one_model(work, tmp_path, form):
     fit_head(file, "ensemble", params={"members": members}, out=tmp_path / "head")
     done = export.export(tmp_path / "head", form, tmp_path / f"model{FORMATS[form].suffix}", check=work / "colours")
     assert done.difference < 1e-5
+
+
+@pytest.fixture(scope="module")
+def looks(work):
+    """Features of several looks at the images by one network."""
+    options = {name: value for name, value in EXTRACTION.items() if name not in ("backbone", "weights")}
+    extract_all(work / "colours", work / "looks", {"small_cnn": "random"}, resize=["squash", "crop"],
+                crops=[1, 5, 10], **options)  # fmt: skip
+    return work / "looks"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("crops", [5, 10])
+def test_a_model_cuts_its_crops_itself(work, looks, tmp_path, form, crops):
+    fit_head(looks, "linear-svm", tap=f"@squash-crops{crops}", out=tmp_path / "head")
+    path = tmp_path / f"model{FORMATS[form].suffix}"
+    done = export.export(tmp_path / "head", form, path, check=work / "colours")
+    assert done.images == 24 and done.difference < 1e-5
+    image = work / "colours" / "red" / "0-001.png"
+    (found,) = Predictor(tmp_path / "head").predict([image])
+    square = decode(image.read_bytes(), 36, "squash")[None]
+    np.testing.assert_allclose(FORMATS[form].load(path)(square)[0], list(found.probabilities.values()), atol=1e-5)
+    assert described(form, path, "size") == 36 and described(form, path, "crops") == crops
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_model_of_several_looks_has_an_input_for_each(work, looks, tmp_path, form):
+    fit_head(looks, "logreg", tap="@crop+@squash-crops5+@squash", out=tmp_path / "head")
+    path = tmp_path / f"model{FORMATS[form].suffix}"
+    done = export.export(tmp_path / "head", form, path, check=work / "colours")
+    assert done.images == 24 and done.difference < 1e-5
+    inputs = described(form, path, "inputs")
+    assert {name: (how["size"], how["resize"]) for name, how in inputs.items()} == {
+        "pixels_1": (32, "crop"), "pixels_2": (36, "squash"), "pixels_3": (32, "squash")
+    }  # fmt: skip
+    image = (work / "colours" / "red" / "0-001.png").read_bytes()
+    (found,) = Predictor(tmp_path / "head").predict([work / "colours" / "red" / "0-001.png"])
+    squares = [decode(image, how["size"], how["resize"])[None] for how in inputs.values()]
+    np.testing.assert_allclose(FORMATS[form].load(path)(*squares)[0], list(found.probabilities.values()), atol=1e-5)
+
+
+def test_a_network_is_in_the_model_once(work, looks, tmp_path):
+    sizes = []
+    for names in ("@squash", "@crop+@squash-crops5+@squash"):
+        fit_head(looks, "logreg", tap=names, out=tmp_path / "head")
+        sizes.append(export.export(tmp_path / "head", "onnx", tmp_path / "m.onnx", check=work / "colours").bytes)
+    assert sizes[1] < 1.2 * sizes[0]
 
 
 def test_an_ensemble_with_a_head_that_is_no_net(work, tmp_path):
@@ -114,12 +161,18 @@ def test_what_cannot_be_one_model(work, tmp_path):
         ExportError, match=r"knn: knn cannot be .* fit one of logreg, linear-svm, ridge, lda, centroid, dense$"
     ):
         export.export(work / "knn", "keras", tmp_path / "knn.keras")
+    assert not (tmp_path / "knn.keras").exists()
+
+
+def test_backbones_of_two_sizes_have_an_input_each(work, tmp_path):
     extract(work / "colours", tmp_path, **EXTRACTION)
     extract(work / "colours", tmp_path, **EXTRACTION | {"backbone": "mobilenet:alpha=0.25", "size": 40})
     fit_head(tmp_path, tap="small_cnn+mobilenet:alpha=0.25", out=tmp_path / "head")
-    with pytest.raises(ExportError, match=r"different pixels \(32 px .*40 px .*--size"):
-        export.export(tmp_path / "head", "keras", tmp_path / "head.keras")
-    assert not (tmp_path / "head.keras").exists()
+    done = export.export(tmp_path / "head", "keras", tmp_path / "head.keras", check=work / "colours")
+    assert done.difference < 1e-5
+    shapes = [(32, 32), (40, 40)]
+    found = FORMATS["keras"].load(tmp_path / "head.keras")(*(np.zeros((1, *side, 3), np.uint8) for side in shapes))
+    assert found.shape == (1, 3)
 
 
 def test_a_file_that_differs_is_deleted(work, tmp_path, monkeypatch):

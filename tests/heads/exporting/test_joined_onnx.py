@@ -93,3 +93,21 @@ def test_the_file_may_lie_elsewhere(work, tmp_path):
 def test_it_is_not_trained(work, tmp_path):
     with pytest.raises(BackboneError, match="baked is no network of Keras, and only such can be trained"):
         finetune(work / "baked_head", work / "colours", tmp_path / "tuned", progress=False)
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+@pytest.mark.parametrize("net", ["net", "baked"])
+def test_looks_and_crops_of_an_onnx_file(work, tmp_path, form, net):
+    """Also by a graph that takes one image alone: its crops are no batch."""
+    networks = {str(work / f"{net}.onnx"): "imagenet"}
+    extract_all(work / "colours", tmp_path, networks, resize=["squash", "crop"], crops=[1, 10], progress=False)
+    for names in ("@squash-crops10", "@crop-crops10+@squash"):
+        fit_head(tmp_path, "logreg", tap=names, out=tmp_path / "head")
+        path = tmp_path / f"model{FORMATS[form].suffix}"
+        done = export.export(tmp_path / "head", form, path, check=work / "colours")
+        assert done.images == 24 and done.difference < 1e-5
+    if form == "onnx":
+        model = onnx.load(path)
+        assert [value.name for value in model.graph.input] == ["pixels_1", "pixels_2"]
+        names = [tensor.name for tensor in model.graph.initializer]
+        assert len(names) == len(set(names)) and not any(name.startswith("backbone_1") for name in names)

@@ -255,3 +255,11 @@ def test_on_jax(work, tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, env=environment)
     there = json.loads((jax / "finetune.json").read_text())["history"]
     np.testing.assert_allclose(*([epoch["log_loss"] for epoch in run] for run in (there, here)), rtol=1e-2)
+
+
+def test_a_head_on_crops_is_not_trained(work, tmp_path):
+    made = extract(work / "colours", tmp_path, backbone="small_cnn", weights="random", size=32, crops=5)
+    fit_head(made.path, "logreg", out=tmp_path / "head")
+    with pytest.raises(HeadError, match=r"head: fitted on the mean of 5 crops .* extract with --crops 1"):
+        finetune(tmp_path / "head", work / "colours", tmp_path / "tuned")
+    assert not (tmp_path / "tuned").exists()

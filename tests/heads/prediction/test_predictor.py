@@ -5,7 +5,7 @@ import pytest
 from pictures import write_images
 from shards import write_parquet, write_tar
 
-from featurestore import extract, open_source
+from featurestore import extract, extract_all, open_source
 from featurestore.errors import BackboneError, ExportError, HeadError, SourceError, SpecMismatchError
 from heads import evaluate, export, finetune, fit_head, load_features
 from heads.prediction import predictor
@@ -173,3 +173,19 @@ def test_numbers_that_are_missing_or_wrong_are_named(aged, tmp_path):
         SpecMismatchError, match=r"takes 'age', 'sex' \(F = 0, M = 1\), not none: extract with --column age"
     ):
         evaluate(tmp_path / "head", plain)
+
+
+def test_several_looks_by_one_network(head, tmp_path, monkeypatch):
+    """New images are seen as those were that the head was fitted on, and the network is built once."""
+    extract_all(head / "colours", tmp_path, {"small_cnn": "random"}, resize=["squash", "crop"], crops=[1, 5], size=32)
+    names = "@crop-crops5+@squash+@crop"
+    fitted = fit_head(tmp_path, "logreg", tap=names, out=tmp_path / "head")
+    built, load = [], predictor.load_backbone
+    monkeypatch.setattr(predictor, "load_backbone", lambda name, **given: built.append(name) or load(name, **given))
+    table = load_features(tmp_path, names)
+    found = list(Predictor(tmp_path / "head").predict([head / "colours" / name for name in table.ids]))
+    assert built == ["small_cnn"]
+    expected = fitted.predict_proba(np.asarray(table.X))
+    for item, row in zip(found, expected, strict=True):
+        assert [item.probabilities[name] for name in fitted.class_names] == pytest.approx(row.tolist(), abs=1e-5)
+    assert evaluate(tmp_path / "head", tmp_path, "train").rows == len(table.rows("train"))

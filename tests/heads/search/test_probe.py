@@ -1,6 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from feature_files import write_features
+from feature_files import SPEC, write_features
 
 from featurestore.errors import HeadError
 from heads.feature_table import FeatureTable
@@ -60,3 +62,13 @@ def test_a_file_without_train_rows(digits, tmp_path):
     X, y = digits
     with pytest.raises(HeadError, match="no train rows"):
         probe(write_features(tmp_path / "a.h5", X, y, ["test"] * 600, class_names=NAMES))
+
+
+def test_looks_are_told_apart(digits, tmp_path):
+    X, y = digits
+    splits = np.resize(["train", "validation", "test"], 600)
+    noise = np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
+    write_features(tmp_path / "a.h5", noise, y, splits, class_names=NAMES)
+    five = replace(SPEC, crop_share=0.5, crops=5)
+    write_features(tmp_path / "b.h5", X, y, splits, class_names=NAMES, spec=five)
+    assert [row.backbone for row in probe(tmp_path)] == ["pixels@squash-crops5", "pixels@squash"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cases import linear, logged, table
 from commands import featurestore, modules_imported_by
-from feature_files import write_features
+from feature_files import SPEC, write_features
 
 from featurestore.errors import DesignError, HeadError
 from heads import evaluate, load_features, load_head, rows
@@ -401,3 +401,27 @@ def test_a_note_names_a_few_of_many_classes(tmp_path):
     one = write_features(tmp_path / "one.h5", X[40:], y[40:], ["train"] * 30, class_names=names)
     with pytest.raises(HeadError, match=r"--cv 3: give 0, as the largest class has 1 rows"):
         sweep(one, tmp_path / "other", preset="quick", cv=3)
+
+
+def test_looks_are_judged_by_their_names(digits, space, tmp_path):
+    """Each look is judged, and side by side if that is asked for; the winner says which it was fitted on."""
+    X, y = digits
+    rest = {
+        "labels": y,
+        "splits": np.resize(["train", "train", "test"], 600),
+        "class_names": [str(i) for i in range(10)],
+    }
+    noise = np.random.default_rng(0).normal(size=X.shape).astype(np.float32)
+    five = replace(SPEC, resize="crop", crop_share=0.5, crops=5)
+    (tmp_path / "store").mkdir()
+    write_features(tmp_path / "store" / "a.h5", noise, **rest)
+    write_features(tmp_path / "store" / "b.h5", X, spec=five, **rest)
+    found = sweep(tmp_path / "store", tmp_path / "out", space=linear(space, "centroid"), cv=2)
+    assert {trial.features for trial in found.trials} == {"pixels@squash.last", "pixels@crop-crops5.last"}
+    assert found.winner.features == "pixels@crop-crops5.last"
+    assert load_head(found.head).inputs[0].spec == five
+    both = sweep(
+        tmp_path / "store", tmp_path / "both", space=linear(space, "centroid"), cv=2, tap="@squash+@crop-crops5"
+    )
+    assert {trial.features for trial in both.trials} == {"@squash+@crop-crops5"}
+    assert "pixels@squash last + pixels@crop-crops5 last" in repr(load_head(both.head))
