@@ -191,7 +191,9 @@ class EvaluationDocument(TypedDict):
     balanced_accuracy: Number
     macro_f1: Number
     log_loss: Number
+    average_precision: NotRequired[Number]
     roc_auc: NotRequired[Number]
+    unmeasured: NotRequired[dict[str, str]]
     intervals: dict[str, Interval]
     confusion_matrix: NotRequired[list[list[Count]]]
     per_class: Annotated[list[ClassDocument], Meta(min_length=2)]

@@ -27,6 +27,7 @@ def evaluation(found: dict[str, Any]) -> str:
         about.append(f"note: {left_out} {found['split']} rows are left out: the head was fitted on them")
     if groups := found.get("groups"):
         about.append(f"the rows are of {groups:,} groups, and intervals as wide as that makes them")
+    about += [f"note: {name} was not measured: {why}" for name, why in found.get("unmeasured", {}).items()]
     if measured := found.get("measured"):
         about.append(f"these rows were {times(measured)}")
     remarks = [f"note: {note}" for note in found.get("shift", [])] + threshold(found)

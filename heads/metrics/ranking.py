@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from heads.feature_table import Labels
 from heads.metrics import estimates
 from heads.metrics.clustered import effect_of, placements, widened
-from heads.metrics.estimates import NORMAL_95, Estimate, Interval, wilson
+from heads.metrics.estimates import NORMAL_95, Estimate, Interval, log_odds, wilson
+from heads.metrics.outcomes import Outcomes
 
 Doubles = NDArray[np.float64]
 
@@ -130,6 +131,26 @@ def mean_of(parts: Iterable[Part], groups: Labels | None = None) -> Estimate | N
     high = max(high, value + float((ends[:, 1] - values).max()) / labels)
     interval: Interval = (max(0.0, low), min(1.0, high))
     return widened(Estimate(value, float(np.sqrt(variance)), interval), effect_of(influence, groups), share=True)
+
+
+def class_average_precision(outcomes: Outcomes, groups: Labels | None = None) -> Estimate | None:
+    """Estimate the mean average precision of the classes that have rows, each against all others.
+
+    Args:
+        outcomes: of the rows; of more than two classes, with their probabilities.
+        groups: number of each row's group (N,); None where each row is its own.
+
+    Returns:
+        The estimate; None where the probabilities are not kept.
+    """
+    scores: NDArray[np.floating] | None = outcomes.proba
+    if outcomes.classes == 2:
+        odds = log_odds(outcomes.two_columns)
+        scores = np.stack([-odds, odds], axis=1)
+    if scores is None:
+        return None
+    shown = np.unique(outcomes.y).tolist()
+    return mean_of((average_precision(outcomes.y == label, scores[:, label]) for label in shown), groups)
 
 
 def _worth(found: Estimate) -> float:

@@ -28,6 +28,7 @@ from featurestore.system.progress import Progress, reporting
 from heads.evaluation.alike import find_alike
 from heads.evaluation.evaluate import answers
 from heads.feature_table import FeatureTable, each_tap, load_features
+from heads.metrics.outcomes import KEPT
 from heads.search.judging import Limits
 from heads.search.plan import SweepPlan
 from heads.search.refit import refit
@@ -166,8 +167,13 @@ def _check(ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:
 
 
 def _check_classes(metric: str, plans: Mapping[str, SweepPlan]) -> None:
-    classes = max(len(plan.classes) for plan in plans.values())
-    if metric == "roc_auc" and classes > 2 and next(iter(plans.values())).asked.task is CLASSIFICATION:
+    classes, task = max(len(plan.classes) for plan in plans.values()), next(iter(plans.values())).asked.task
+    if metric in task.needing_all and (most := max(len(plan.held_codes) for plan in plans.values())) * classes > KEPT:
+        raise HeadError(
+            f"{metric} needs the probabilities of all classes, and {most:,} rows × {classes:,} classes are more than "
+            f"{KEPT:,}: give another --metric"
+        )
+    if metric == "roc_auc" and classes > 2 and task is CLASSIFICATION:
         raise HeadError(f"roc_auc is of two classes, not {classes}: give another --metric")
 
 
