@@ -123,6 +123,13 @@ GroupNearDuplicates = Annotated[
         metavar="0..1",
     ),
 ]
+Threshold = Annotated[
+    str | None,
+    option(
+        "Of two classes: say the second from this probability on, or choose it on held-out rows.",
+        metavar="accuracy|balanced_accuracy|f1|P",
+    ),
+]
 HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
 FileOrDir = Annotated[
     str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")

@@ -88,6 +88,7 @@ class Evaluation(Evaluated):
         per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (95 %, Wilson's) if
             it has rows, of enough groups. A share of nothing is 0.
         threshold: with two classes, where to part them, see :func:`heads.metrics.shift.best_threshold`.
+        parted_at: with two classes, the head's own threshold; None where it takes the more probable one.
         confused: of more than :data:`TABLED` classes, the most frequent mistakes: ``class``, ``predicted``, ``rows``.
     """
 
@@ -101,6 +102,7 @@ class Evaluation(Evaluated):
     confusion_matrix: list[list[int]] | None = None
     per_class: list[dict[str, Any]]
     threshold: dict[str, Any] | None = None
+    parted_at: float | None = None
     confused: list[dict[str, Any]] = field(default_factory=list)
 
 

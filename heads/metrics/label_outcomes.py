@@ -15,14 +15,11 @@ from heads.metrics.clustered import effect_of, widened
 from heads.metrics.estimates import NORMAL_95, Estimate, Interval, skewed_mean, wilson
 from heads.metrics.outcomes import blocks
 from heads.metrics.ranking import Part, average_precision, mean_of, roc_auc
+from heads.metrics.thresholds import HALF, chosen_threshold
 
 Doubles = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
-HALF = 0.5
-"""The threshold of a label that has none of its own."""
-_TRUSTED = 10
-"""The best threshold on rows of which so many have the label counts as much as what theory says of it."""
 _EPSILON = float(np.finfo(np.float32).eps)
 """Probabilities are clipped by so much, as scikit-learn clips those of this type."""
 
@@ -136,11 +133,7 @@ def per_label(
 def best_label_thresholds(y: Bits, proba: NDArray[np.floating[Any]]) -> Doubles:
     """Return the threshold of each label that is likely to have the greatest F1 on other rows, float64 (L,).
 
-    The threshold that is best on a few rows is mostly one of luck, and often worse on others than one half. But where
-    probabilities are right, the best threshold is half of the F1 that it reaches (Z. C. Lipton, C. Elkan & B.
-    Naryanaswamy, "Optimal thresholding of classifiers to maximize F1 measure", ECML PKDD 2014), and how great F1 can be
-    is known better than where. So the threshold lies between both, by their log-odds: the more rows have a label, the
-    nearer to what is best on the rows.
+    See :mod:`heads.metrics.thresholds`.
 
     Args:
         y: 1 where a row has a label, uint8 (N, L); of rows that no head was fitted to.
@@ -157,25 +150,7 @@ def best_label_thresholds(y: Bits, proba: NDArray[np.floating[Any]]) -> Doubles:
         >>> best_label_thresholds(y, proba).round(1)
         array([0.4])
     """
-    return np.array([_best_threshold(*pair) for pair in zip(y.T > 0, proba.T, strict=True)], np.float64)
-
-
-def _best_threshold(has: NDArray[np.bool_], proba: NDArray[np.floating[Any]]) -> float:
-    have = int(has.sum())
-    if not 0 < have < len(has):
-        return HALF
-    clipped = np.clip(np.asarray(proba, np.float64), _EPSILON, 1 - _EPSILON)
-    unique, place, counts = np.unique(np.log(clipped) - np.log1p(-clipped), return_inverse=True, return_counts=True)
-    # For each value as the least with a positive answer: F1, and the middle between it and the value below.
-    right = np.bincount(place, has)[::-1].cumsum()[::-1]
-    f1 = 2 * right / (counts[::-1].cumsum()[::-1] + have)
-    cuts = np.concatenate([unique[:1], (unique[1:] + unique[:-1]) / 2])
-    half = float(f1.max()) / 2
-    expected = float(np.log(half) - np.log1p(-half))
-    best = cuts[f1 == f1.max()]
-    seen = float(best[np.abs(best - expected).argmin()])
-    odds = (have * seen + _TRUSTED * expected) / (have + _TRUSTED)
-    return float(1 / (1 + np.exp(-odds)))
+    return np.array([chosen_threshold(*pair, "f1") for pair in zip(y.T, proba.T, strict=True)], np.float64)
 
 
 def _columns(*tables: Bits) -> Iterator[tuple[Bits, ...]]:

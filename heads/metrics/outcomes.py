@@ -33,7 +33,7 @@ class Outcomes(NamedTuple):
     Attributes:
         y: the true classes (N,).
         classes: the number of classes C.
-        predicted: the most probable class (N,); of equally probable ones, the first.
+        predicted: the most probable class (N,); of equally probable ones, the first. (But see :meth:`at`.)
         greatest, second: the greatest probability, and the second greatest (N,).
         true: the probability of the true class (N,).
         others: the sum of the probabilities of all other classes (N,).
@@ -111,9 +111,19 @@ class Outcomes(NamedTuple):
         columns = {name: getattr(self, name)[some] for name in self._fields if name not in _WHOLE}
         return Outcomes(classes=self.classes, proba=None if self.proba is None else self.proba[some], **columns)
 
+    def at(self, threshold: float) -> "Outcomes":
+        """Return the outcomes of two classes where rows from this probability on are said to be of the second one.
+
+        ``greatest`` is then the probability of the predicted class, and ``second`` that of the other.
+        """
+        predicted = (self.two_columns[:, 1] >= threshold).astype(self.predicted.dtype)
+        same = predicted == self.predicted
+        greatest, second = np.where(same, [self.greatest, self.second], [self.second, self.greatest])
+        return self._replace(predicted=predicted, greatest=greatest, second=second)
+
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the most probable class is the true one, bool (N,)."""
+        """Whether the predicted class is the true one, bool (N,)."""
         return np.asarray(self.predicted == self.y)
 
     @property

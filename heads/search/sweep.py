@@ -39,6 +39,7 @@ from heads.search.space import load_space
 from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
+from heads.storage.threshold import parsed_threshold
 from heads.tasks.registry import CLASSIFICATION, TASKS
 
 _BLOCK = 2**16
@@ -66,6 +67,7 @@ def sweep(
     smallest: bool = False,
     exhaustive: bool = False,
     group_near_duplicates: float | None = None,
+    threshold: str | float | None = None,
     seed: int = 0,
     progress: bool | Progress | None = True,
     note: Callable[[str], None] | None = None,
@@ -96,6 +98,7 @@ def sweep(
             :mod:`heads.search.halving`.
         group_near_duplicates: rows whose features have at least this cosine are one group, see
             :func:`heads.evaluation.alike.find_alike`; they are found in the first features, for all.
+        threshold: of two classes, see :func:`heads.fit.fit_head`; chosen on the rows that judged.
         seed: of all that is random.
         progress: see :func:`featurestore.system.progress.reporting`; a function is called with "heads", the number of
             designs that are judged, that of all designs, and how good the best is.
@@ -124,12 +127,13 @@ def sweep(
     check_metric(metric := metric or task.metrics[0], task)
     if ensemble > 1 and task is not CLASSIFICATION:
         raise HeadError(f"--ensemble takes heads of one class an image together, not of {task.asks}: leave it out")
+    parted = parsed_threshold(threshold, next(iter(tables.values())).class_names, task.name)
     search = start_search(load_space(preset, space, task.name), sampler, trials, seed)
     settings = SweepSettings(
         features=_identity(tables), space=Path(space).name if space else preset,
         cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,
         sampler=sampler, seed=seed, ensemble=ensemble, smallest=smallest, exhaustive=exhaustive,
-        group_near_duplicates=group_near_duplicates,
+        group_near_duplicates=group_near_duplicates, threshold=parted,
     )  # fmt: skip
     plans = {name: SweepPlan(table, settings.cv, views, seed) for name, table in tables.items()}
     _check_classes(metric, plans)
@@ -142,8 +146,8 @@ def sweep(
     best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
     held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
     made = refit(table, plan, best[:ensemble], held, seed=seed, views=views, max_memory=max_memory)
-    saved = save_head(folder / WINNER, made.fitted)
-    test = answers(made.fitted, table).measured(saved.path) if len(table.rows("test")) else None
+    saved = save_head(folder / WINNER, fitted := made.at(parted, plan.held_codes))
+    test = answers(fitted, table).measured(saved.path) if len(table.rows("test")) else None
     result = SweepResult(
         path=folder, settings=settings,
         features=str(features) if is_remote(features) else str(Path(features).resolve()),
