@@ -185,7 +185,7 @@ def _f1(y: Bits, answers: Bits) -> Part:
     hits, sides = (y & answers).sum(axis=1, dtype=np.int64), (y + answers).sum(axis=1, dtype=np.int64)
     total = int(sides.sum())
     if not total:
-        return Part(Estimate(0.0, float("nan"), None), 0.0, np.zeros(len(y)))
+        return Part(Estimate(0.0, float("nan"), None), 0.0, 0.0, np.zeros(len(y)))
     right = int(hits.sum())
     value = 2 * right / total
     moved = 2 * hits - value * sides
@@ -197,7 +197,7 @@ def _f1(y: Bits, answers: Bits) -> Part:
     worth /= max(1.0, effect)
     low, high = wilson(value * worth, worth)
     interval: Interval = (low, high)
-    return Part(Estimate(value, (high - low) / 2 / NORMAL_95, interval), value, moved * len(y) / total)
+    return Part(Estimate(value, (high - low) / 2 / NORMAL_95, interval), value, worth, moved * len(y) / total)
 
 
 def _log_loss(outcomes: LabelOutcomes, groups: Labels | None) -> Estimate:
