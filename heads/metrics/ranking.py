@@ -63,7 +63,7 @@ def average_precision(y: NDArray[np.generic], scores: NDArray[np.floating]) -> P
         >>> from heads.metrics.ranking import average_precision
         >>> found = average_precision(np.array([1, 0, 1, 1, 0, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.2, 0.1])).estimate
         >>> round(found.value, 3), [round(end, 2) for end in found.interval]
-        (0.806, [0.25, 0.97])
+        (0.806, [0.28, 0.97])
     """
     positive = np.asarray(y).astype(np.float64)
     rows, have = len(positive), float(positive.sum())

@@ -40,7 +40,7 @@ from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
 from heads.storage.threshold import parsed_threshold
-from heads.tasks.registry import CLASSIFICATION, TASKS
+from heads.tasks.registry import CLASSIFICATION, TASKS, Task
 
 _BLOCK = 2**16
 """Rows whose identity is written down at a time."""
@@ -123,11 +123,7 @@ def sweep(
     folder = Path(out)
     check_target(folder / WINNER)
     tables, together = _grouped(_tables(features, tap), group_near_duplicates, note)
-    task = TASKS[next(iter(tables.values())).task]
-    check_metric(metric := metric or task.metrics[0], task)
-    if ensemble > 1 and task is not CLASSIFICATION:
-        raise HeadError(f"--ensemble takes heads of one class an image together, not of {task.asks}: leave it out")
-    parted = parsed_threshold(threshold, next(iter(tables.values())).class_names, task.name)
+    task, metric, parted = _checked(next(iter(tables.values())), metric, ensemble, threshold)
     search = start_search(load_space(preset, space, task.name), sampler, trials, seed)
     settings = SweepSettings(
         features=_identity(tables), space=Path(space).name if space else preset,
@@ -168,6 +164,17 @@ def _check(ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:
         raise HeadError("--smallest takes one head: leave it out, or --ensemble")
     for address in trackers:
         check_tracker(address)
+
+
+def _checked(
+    table: FeatureTable, metric: str | None, ensemble: int, threshold: str | float | None
+) -> tuple[Task, str, str | float | None]:
+    """Return the task of a sweep, its metric and its threshold, once it is known that they suit each other."""
+    task = TASKS[table.task]
+    check_metric(metric := metric or task.metrics[0], task)
+    if ensemble > 1 and task is not CLASSIFICATION:
+        raise HeadError(f"--ensemble takes heads of one class an image together, not of {task.asks}: leave it out")
+    return task, metric, parsed_threshold(threshold, table.class_names, task.name)
 
 
 def _check_classes(metric: str, plans: Mapping[str, SweepPlan]) -> None:
