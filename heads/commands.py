@@ -20,6 +20,7 @@ from heads.console.options import (
     Plain,
     Quiet,
     Settings,
+    Threshold,
     option,
 )
 from heads.kinds.design import KINDS, RECIPES
@@ -43,6 +44,7 @@ def fit_head(
     plain: Plain = False,
     max_memory: MaxMemory = None,
     group_near_duplicates: GroupNearDuplicates = None,
+    threshold: Threshold = None,
     seed: Annotated[int, option("Of everything random in the fit.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -52,7 +54,8 @@ def fit_head(
 
     fitted = run(
         path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain, max_memory=max_memory,
-        group_near_duplicates=group_near_duplicates, note=None if quiet or as_json else terminal.note,
+        group_near_duplicates=group_near_duplicates, threshold=threshold,
+        note=None if quiet or as_json else terminal.note,
     )  # fmt: skip
     terminal.show(fitted.to_dict(), as_json, quiet, text.fit)
 
@@ -97,6 +100,7 @@ def sweep(
     ] = None,
     max_memory: MaxMemory = None,
     group_near_duplicates: GroupNearDuplicates = None,
+    threshold: Threshold = None,
     track: Annotated[
         list[str] | None, option("tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.", metavar="ADDRESS")
     ] = None,
@@ -112,7 +116,7 @@ def sweep(
         path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
         max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
         ensemble=ensemble, smallest=smallest, exhaustive=exhaustive, seed=seed, progress=loud,
-        group_near_duplicates=group_near_duplicates,
+        group_near_duplicates=group_near_duplicates, threshold=threshold,
         note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)

@@ -75,6 +75,7 @@ class HeadDocument(DesignDocument):
     inputs: list[InputDocument]
     numeric: NotRequired[Annotated[list[NumericDocument], Meta(min_length=1, max_length=MOST_COLUMNS)]]
     task: NotRequired[TaskDocument]
+    threshold: NotRequired[Annotated[float, Meta(gt=0, lt=1)]]
     history: NotRequired[dict[str, list[Number]]]
     dataset: str
     rows: dict[str, Count]
@@ -131,6 +132,7 @@ class SettingsDocument(TypedDict):
     seed: int
     ensemble: NotRequired[Count]
     smallest: NotRequired[bool]
+    threshold: NotRequired[str | Number | None]
     exhaustive: NotRequired[bool]
     group_near_duplicates: NotRequired[Number | None]
 
@@ -191,13 +193,16 @@ class EvaluationDocument(TypedDict):
     balanced_accuracy: Number
     macro_f1: Number
     log_loss: Number
+    average_precision: NotRequired[Number]
     roc_auc: NotRequired[Number]
+    unmeasured: NotRequired[dict[str, str]]
     intervals: dict[str, Interval]
     confusion_matrix: NotRequired[list[list[Count]]]
     per_class: Annotated[list[ClassDocument], Meta(min_length=2)]
     without_interval: NotRequired[dict[str, str]]
     shift: NotRequired[list[str]]
     threshold: NotRequired[ThresholdDocument]
+    parted_at: NotRequired[Annotated[float, Meta(gt=0, lt=1)]]
     seen: NotRequired[str]
     left_out: NotRequired[Count]
     measured: NotRequired[Count]

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from featurestore.errors import HeadError
 from featurestore.system.machine import version_of
@@ -22,6 +23,7 @@ from heads.solvers.arrays import Extent
 from heads.storage.numeric_input import NumericInput
 from heads.storage.record import Record
 from heads.storage.saved_head import FittedHead, check_target, save_head
+from heads.storage.threshold import parsed_threshold, with_threshold
 from heads.tasks.registry import TASKS
 
 _LIBRARIES = ("numpy", "sklearn", "keras", "tensorflow", "jax", "torch")
@@ -38,6 +40,7 @@ def fit_head(
     seed: int = 0,
     max_memory: int | None = None,
     group_near_duplicates: float | None = None,
+    threshold: str | float | None = None,
     note: Callable[[str], None] | None = None,
 ) -> FittedHead:
     """Fit a head on the train rows of a feature file. Test rows are not read.
@@ -58,6 +61,9 @@ def fit_head(
             the feature file, which the kernel keeps for as long as there is room. By default half of the machine's.
         group_near_duplicates: rows whose features have at least this cosine are one group, and held out together
             wherever the fit holds rows out, see :func:`heads.evaluation.alike.find_alike`; None for no such groups.
+        threshold: of two classes, the probability of the second from which on a row is said to be of it, or what that
+            is chosen by on training rows that were held out: one of :data:`heads.metrics.thresholds.CRITERIA`
+            (``accuracy``, ``balanced_accuracy``, ``f1`` of the second class); None for one half.
         note: is called with a sentence on these groups.
 
     Returns:
@@ -83,7 +89,9 @@ def fit_head(
         check_target(out)
     table = features if isinstance(features, FeatureTable) else load_features(features, tap)
     table = grouped_by_likeness(table, group_near_duplicates, note)
-    fitted = _with_metrics(table, fit_table(table, design, seed=seed, views=views, max_memory=max_memory))
+    parted = parsed_threshold(threshold, table.class_names, table.task)
+    fitted = fit_table(table, design, seed=seed, views=views, max_memory=max_memory)
+    fitted = _with_metrics(table, with_threshold(fitted, parted, _held_out(fitted.head)))
     return fitted if out is None else save_head(out, fitted)
 
 
@@ -176,6 +184,14 @@ def reader_of(
     if stay_on_disk(extent.rows, extent.columns, 3, max_memory):
         return lambda rows, views: table.stream(np.concatenate([rows, len(table.y) + views]), numeric)
     return partial(table.read, numeric=numeric)
+
+
+def _held_out(head: Head) -> tuple[NDArray[np.float64], Labels] | None:
+    """Return the probabilities (J, C) of the rows that a fit held out, and their codes (J,); None if there are none."""
+    if head.held_out_ is None or head.link_ is not None:
+        return None
+    scores, codes = head.held_out_
+    return head.task_.outputs(scores / head.temperature_, None, head.scores_are_probabilities), codes
 
 
 def _with_metrics(table: FeatureTable, fitted: FittedHead) -> FittedHead:

@@ -27,6 +27,10 @@ def evaluation(found: dict[str, Any]) -> str:
         about.append(f"note: {left_out} {found['split']} rows are left out: the head was fitted on them")
     if groups := found.get("groups"):
         about.append(f"the rows are of {groups:,} groups, and intervals as wide as that makes them")
+    about += [f"note: {name} was not measured: {why}" for name, why in found.get("unmeasured", {}).items()]
+    if parted := found.get("parted_at"):
+        second = found["per_class"][1]["class"]
+        about.append(f"the head says {second} from a probability of {parted:.3g} on")
     if measured := found.get("measured"):
         about.append(f"these rows were {times(measured)}")
     remarks = [f"note: {note}" for note in found.get("shift", [])] + threshold(found)
@@ -90,7 +94,7 @@ def _mistakes(found: dict[str, Any]) -> list[str]:
 
 def threshold(found: dict[str, Any]) -> list[str]:
     """Say from which probability on two classes are best told apart; say nothing where 0.5 is as good."""
-    best = found.get("threshold") or {}
+    best = {} if "parted_at" in found else found.get("threshold") or {}
     name = found["per_class"][1]["class"] if best else ""
     lines = [
         f"{metric.replace('_', ' ')} would be {best[metric]['value']:.3f} and not {best[metric]['at_half']:.3f} "

@@ -165,6 +165,13 @@ GroupNearDuplicates = Annotated[
 ]
 Settings = Annotated[list[str] | None, option("Hyperparameter; repeatable.", "--set", metavar="NAME=VALUE")]
 Page = Annotated[Path | None, option("Write a page that opens from disk.", metavar="FILE.html")]
+Threshold = Annotated[
+    str | None,
+    option(
+        "Of two classes: say the second from this probability on, or choose it on held-out rows.",
+        metavar="accuracy|balanced_accuracy|f1|P",
+    ),
+]
 HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
 FileOrDir = Annotated[
     str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")

@@ -187,6 +187,7 @@ class Answers:
         return replace(
             found,
             threshold=best_threshold(outcomes.y, outcomes.two_columns) if outcomes.classes == 2 else None,
+            parted_at=self.fitted.threshold,
             shift=differences(reference, outcomes, names) if reference else [],
         )
 

@@ -181,6 +181,7 @@ def _info(head: FittedHead, networks: Mapping[ExtractionSpec, FrozenNetwork]) ->
         "channels": "RGB",
         "head": head.design.kind,
         "dataset": head.dataset,
+        **({} if head.threshold is None else {"threshold": head.threshold}),
         "fingerprints": [item.fingerprint for item in head.inputs],
         **({"licences": licences} if licences else {}),
     }

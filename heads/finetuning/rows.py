@@ -16,13 +16,14 @@ from featurestore.extraction.extract import extract
 from featurestore.extraction.plan import Item
 from featurestore.images.augment import view_key
 from featurestore.sources.base import Source
+from featurestore.sources.groups import joined
 from featurestore.sources.samples import Sample
 from featurestore.sources.splits import DUPLICATE, assign_splits
 from featurestore.spec import ExtractionSpec
 from featurestore.store.reader import FeatureStore
 from featurestore.system.machine import cores
 from featurestore.system.progress import Progress
-from heads.feature_table import Labels, joined
+from heads.feature_table import Labels
 from heads.finetuning.recipe import Recipe
 from heads.solvers.calibration import held_out_tenth
 from heads.solvers.versions import Versions

@@ -10,7 +10,7 @@ from featurestore.pages.svg import Axis, Figure
 from heads.console.examined import ahead, held_out
 from heads.forecasting.power_law import PowerLaw
 from heads.forecasting.result import LearningCurve
-from heads.reporting.charts import Chart
+from heads.reporting.chart import Chart
 from heads.reporting.png import write_png
 
 _ALONG = 60

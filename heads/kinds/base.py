@@ -17,7 +17,7 @@ from featurestore.system.machine import machine_memory, memory_limit
 from heads.feature_table import Floats, LabelledRows, Labels, Rows
 from heads.kinds.inputs import known_rows, not_fitted, seed_of, training_rows
 from heads.kinds.parameters import parameter
-from heads.metrics.outcomes import blocks
+from heads.metrics.outcomes import KEPT, blocks
 from heads.rows import Codes, StreamedRows, followed, taken
 from heads.solvers.arrays import Extent, Layers, Scaling, as_features, check_arrays, finite, standardise
 from heads.solvers.calibration import Calibration, temperature_folds
@@ -319,8 +319,9 @@ class Head:
             width = max(width, X.shape[1] // (1 if self.streams else _READ))
         else:
             features = as_features(X)
+        keep = len(features) * classes <= KEPT
         return self.task_.joined([
-            self.task_.outcomes(y[part], finite(self.outputs(features[part])), self.classes_, classes)
+            self.task_.outcomes(y[part], finite(self.outputs(features[part])), self.classes_, classes, keep=keep)
             for part in blocks(len(features), width)
         ])  # fmt: skip
 

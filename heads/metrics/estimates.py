@@ -260,7 +260,7 @@ def skewed_mean(values: Doubles) -> Estimate:
         >>> from heads.metrics.estimates import skewed_mean
         >>> found = skewed_mean(np.array([0.1, 0.1, 0.2, 0.2, 0.3, 0.3, 0.4, 0.5, 0.9, 2.0]))
         >>> round(found.value, 2), [round(end, 2) for end in found.interval]
-        (0.5, [0.24, 1.26])
+        (0.5, [0.2, 2.18])
     """
     rows, value = len(values), float(values.mean())
     if rows < 2:

@@ -12,7 +12,8 @@ from heads.metrics.clustered import clustered, recall_effects, share_interval
 from heads.metrics.estimates import TOO_FEW, Estimate, wilson
 from heads.metrics.label_outcomes import LabelOutcomes, estimates_of_labels, per_label
 from heads.metrics.number_outcomes import NumberOutcomes, conformal_quantile, estimates_of_numbers
-from heads.metrics.outcomes import Confusion, Outcomes
+from heads.metrics.outcomes import KEPT, Confusion, Outcomes
+from heads.metrics.ranking import class_average_precision
 
 _FEW_GROUPS = "too few groups"
 TABLED, _PAIRS = 1000, 100
@@ -78,12 +79,16 @@ class Evaluation(Evaluated):
         balanced_accuracy: mean recall of the classes that occur.
         macro_f1: mean F1 of the classes that occur, as true or as predicted class.
         log_loss: mean negative natural logarithm of the true class's probability.
+        average_precision: mean over the classes that have rows of the average precision of each against all others;
+            None where its probabilities would take too much memory.
         roc_auc: area under the ROC curve; None unless there are two classes, and rows of both.
+        unmeasured: metric -> why it was not measured.
         confusion_matrix: rows of class i that were predicted as class j, at [i][j]; None of more than :data:`TABLED`
             classes.
         per_class: for each class ``class, precision, recall, f1, support``, and ``recall_interval`` (95 %, Wilson's) if
             it has rows, of enough groups. A share of nothing is 0.
         threshold: with two classes, where to part them, see :func:`heads.metrics.shift.best_threshold`.
+        parted_at: with two classes, the head's own threshold; None where it takes the more probable one.
         confused: of more than :data:`TABLED` classes, the most frequent mistakes: ``class``, ``predicted``, ``rows``.
     """
 
@@ -91,10 +96,13 @@ class Evaluation(Evaluated):
     balanced_accuracy: float
     macro_f1: float
     log_loss: float
+    average_precision: float | None = None
     roc_auc: float | None = None
+    unmeasured: dict[str, str] = field(default_factory=dict)
     confusion_matrix: list[list[int]] | None = None
     per_class: list[dict[str, Any]]
     threshold: dict[str, Any] | None = None
+    parted_at: float | None = None
     confused: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -117,7 +125,9 @@ def measure(
         (0.667, [[1, 0], [1, 1]])
     """
     numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    return measure_outcomes(Outcomes.of(np.asarray(y, np.intp), np.asarray(proba)), class_names, split, numbers)
+    outputs = np.asarray(proba)
+    outcomes = Outcomes.of(np.asarray(y, np.intp), outputs, keep=outputs.size <= KEPT)
+    return measure_outcomes(outcomes, class_names, split, numbers)
 
 
 def measure_outcomes(
@@ -125,6 +135,13 @@ def measure_outcomes(
 ) -> Evaluation:
     """Measure probabilities as :func:`measure` does, from what was counted of them."""
     found, confusion = clustered(outcomes, groups), Confusion.of(outcomes)
+    unmeasured = {}
+    if precision := class_average_precision(outcomes, groups):
+        found["average_precision"] = precision
+    else:
+        unmeasured["average_precision"] = (
+            f"{len(outcomes.y):,} rows × {outcomes.classes:,} classes, at most {KEPT:,} fit"
+        )
     counts = (each.tolist() for each in (confusion.hits, confusion.support, confusion.answered))
     per_class = zip(class_names, *counts, recall_effects(outcomes, groups), strict=True)
     tabled = len(class_names) <= TABLED
@@ -135,7 +152,9 @@ def measure_outcomes(
         balanced_accuracy=found["balanced_accuracy"].value,
         macro_f1=found["macro_f1"].value,
         log_loss=found["log_loss"].value,
+        average_precision=precision.value if precision else None,
         roc_auc=found["roc_auc"].value if "roc_auc" in found else None,
+        unmeasured=unmeasured,
         confusion_matrix=confusion.matrix().tolist() if tabled else None,
         per_class=[_class_metrics(*row) for row in per_class],
         **interval_fields(found, groups),

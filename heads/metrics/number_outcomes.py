@@ -66,9 +66,9 @@ def estimates_of_numbers(outcomes: NumberOutcomes, groups: Labels | None = None)
         >>> y = np.arange(20.0)
         >>> found = estimates_of_numbers(NumberOutcomes(y, y + np.tile([1.0, -2.0, 0.5, 0.0], 5)))
         >>> found["mae"].value, [round(end, 2) for end in found["mae"].interval]
-        (0.875, [0.53, 1.27])
+        (0.875, [0.54, 1.26])
         >>> round(found["r2"].value, 3), [round(end, 3) for end in found["r2"].interval]
-        (0.961, [0.895, 0.985])
+        (0.961, [0.909, 0.983])
     """
     y, predicted = (np.asarray(each, np.float64) for each in outcomes)
     errors = np.abs(y - predicted)

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.feature_table import Labels
+from heads.feature_table import Floats, Labels
 
 Doubles = NDArray[np.float64]
 
 _CELLS = 2**20
 """The most numbers of a block: 8 MiB in float64, a few of which exist at a time; 100,000 rows of 10 classes."""
+KEPT = 2**22
+"""The most probabilities that are kept with outcomes, 16 MiB, for metrics that rank the rows of each class."""
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:
@@ -31,10 +33,11 @@ class Outcomes(NamedTuple):
     Attributes:
         y: the true classes (N,).
         classes: the number of classes C.
-        predicted: the most probable class (N,); of equally probable ones, the first.
+        predicted: the most probable class (N,); of equally probable ones, the first. (But see :meth:`at`.)
         greatest, second: the greatest probability, and the second greatest (N,).
         true: the probability of the true class (N,).
         others: the sum of the probabilities of all other classes (N,).
+        proba: the probabilities, float32 (N, C), where they are kept; else None.
     """
 
     y: Labels
@@ -44,10 +47,17 @@ class Outcomes(NamedTuple):
     second: Doubles
     true: Doubles
     others: Doubles
+    proba: Floats | None = None
 
     @classmethod
     def of(
-        cls, y: Labels, proba: NDArray[np.floating[Any]], columns: Labels | None = None, classes: int = 0
+        cls,
+        y: Labels,
+        proba: NDArray[np.floating[Any]],
+        columns: Labels | None = None,
+        classes: int = 0,
+        *,
+        keep: bool = False,
     ) -> "Outcomes":
         """Compute outcomes from probabilities.
 
@@ -57,10 +67,16 @@ class Outcomes(NamedTuple):
             columns: the class of each column, ascending (K,), if there are more classes than columns; the others have
                 probability 0.
             classes: the number of classes in that case.
+            keep: whether to keep the probabilities.
         """
         y = np.asarray(y, np.intp)  # the index of a cell of many classes is too large for the int32 of a file
         parts = [cls._of(y[part], proba[part], columns, classes) for part in blocks(*proba.shape)]
-        return cls.joined(parts)
+        found = cls.joined(parts)
+        if not keep:
+            return found
+        kept = np.zeros((len(y), found.classes), np.float32)
+        kept[:, slice(None) if columns is None else columns] = proba
+        return found._replace(proba=kept)
 
     @classmethod
     def _of(cls, y: Labels, proba: NDArray[np.floating[Any]], columns: Labels | None, classes: int) -> "Outcomes":
@@ -83,16 +99,31 @@ class Outcomes(NamedTuple):
         """Put the rows of several outcomes one after the other."""
         if len(parts) == 1:
             return parts[0]
-        columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in cls._fields if name != "classes"}
-        return cls(classes=parts[0].classes, **columns)
+        columns = {
+            name: np.concatenate([getattr(p, name) for p in parts]) for name in cls._fields if name not in _WHOLE
+        }
+        kept = [part.proba for part in parts if part.proba is not None]
+        proba = np.concatenate(kept) if len(kept) == len(parts) else None
+        return cls(classes=parts[0].classes, proba=proba, **columns)
 
     def rows(self, some: NDArray[Any]) -> "Outcomes":
         """Return the outcomes of some rows, by a mask or indices."""
-        return Outcomes(self.y[some], self.classes, *(each[some] for each in self[2:]))
+        columns = {name: getattr(self, name)[some] for name in self._fields if name not in _WHOLE}
+        return Outcomes(classes=self.classes, proba=None if self.proba is None else self.proba[some], **columns)
+
+    def at(self, threshold: float) -> "Outcomes":
+        """Return the outcomes of two classes where rows from this probability on are said to be of the second one.
+
+        ``greatest`` is then the probability of the predicted class, and ``second`` that of the other.
+        """
+        predicted = (self.two_columns[:, 1] >= threshold).astype(self.predicted.dtype)
+        same = predicted == self.predicted
+        greatest, second = np.where(same, [self.greatest, self.second], [self.second, self.greatest])
+        return self._replace(predicted=predicted, greatest=greatest, second=second)
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the most probable class is the true one, bool (N,)."""
+        """Whether the predicted class is the true one, bool (N,)."""
         return np.asarray(self.predicted == self.y)
 
     @property
@@ -100,6 +131,10 @@ class Outcomes(NamedTuple):
         """The probabilities (N, 2), if there are two classes."""
         first = np.where(self.predicted == 0, self.greatest, self.second)
         return np.stack([first, np.where(self.predicted == 0, self.second, self.greatest)], axis=1)
+
+
+_WHOLE = ("classes", "proba")
+"""Fields that are not one number a row."""
 
 
 class Confusion(NamedTuple):

@@ -2,7 +2,8 @@
 
 A mean over labels is as certain as its rows make it, whose answers for several labels may be wrong together, and no
 more certain than its labels are, of which one may have a few rows. So its variance is that of the mean influence of
-each row (the delta method), and for each label that part in which the label's own interval is wider than its variance.
+each row (the delta method), and for each label by how much a share of as many rows as its interval tells of varies
+more; the metric of a few rows is shrunk towards the mean for that, since one of 0 or 1 seems not to vary.
 """
 
 from collections.abc import Iterable
@@ -14,9 +15,13 @@ from numpy.typing import NDArray
 from heads.feature_table import Labels
 from heads.metrics import estimates
 from heads.metrics.clustered import effect_of, placements, widened
-from heads.metrics.estimates import NORMAL_95, Estimate, Interval, wilson
+from heads.metrics.estimates import NORMAL_95, Estimate, Interval, log_odds, wilson
+from heads.metrics.outcomes import Outcomes
 
 Doubles = NDArray[np.float64]
+
+_SHRUNK = 2
+"""The metric of a label is shrunk towards the mean of all by the weight of so many rows, to tell how it varies."""
 
 
 class Part(NamedTuple):
@@ -25,12 +30,14 @@ class Part(NamedTuple):
     Attributes:
         estimate: of the metric; it has an interval.
         middle: the value without the bias that few rows give it.
+        worth: for how many rows a share would have this interval.
         influence: how much each row moves the metric, 0 in the mean (N,): the mean of their squares, divided by N, is
             its variance to first order.
     """
 
     estimate: Estimate
     middle: float
+    worth: float
     influence: Doubles
 
     def of_groups(self, groups: Labels | None) -> Estimate:
@@ -56,7 +63,7 @@ def average_precision(y: NDArray[np.generic], scores: NDArray[np.floating]) -> P
         >>> from heads.metrics.ranking import average_precision
         >>> found = average_precision(np.array([1, 0, 1, 1, 0, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.2, 0.1])).estimate
         >>> round(found.value, 3), [round(end, 2) for end in found.interval]
-        (0.806, [0.25, 0.97])
+        (0.806, [0.28, 0.97])
     """
     positive = np.asarray(y).astype(np.float64)
     rows, have = len(positive), float(positive.sum())
@@ -82,7 +89,7 @@ def average_precision(y: NDArray[np.generic], scores: NDArray[np.floating]) -> P
         middle = float(np.clip(rows * value - (rows - 1) / rows * without, 0, 1))
     low, high = wilson(middle * worth, worth)
     error = max(float(np.sqrt(variance)), (high - low) / 2 / NORMAL_95)
-    return Part(Estimate(value, error, (min(low, value), max(high, value))), middle, influence)
+    return Part(Estimate(value, error, (min(low, value), max(high, value))), middle, worth, influence)
 
 
 def roc_auc(y: NDArray[np.generic], scores: NDArray[np.floating]) -> Part:
@@ -95,7 +102,7 @@ def roc_auc(y: NDArray[np.generic], scores: NDArray[np.floating]) -> Part:
     labels, ranking = np.asarray(y).astype(np.intp), np.asarray(scores, np.float64)
     found = estimates.roc_auc(labels, ranking)
     rows = len(labels) / np.bincount(labels)
-    return Part(found, found.value, (placements(labels, ranking) - found.value) * rows[labels])
+    return Part(found, found.value, _worth(found), (placements(labels, ranking) - found.value) * rows[labels])
 
 
 def mean_of(parts: Iterable[Part], groups: Labels | None = None) -> Estimate | None:
@@ -106,30 +113,52 @@ def mean_of(parts: Iterable[Part], groups: Labels | None = None) -> Estimate | N
         groups: number of each row's group (N,); None where each row is its own.
     """
     influence: Doubles | None = None
-    found, middles, extra, worth = [], [], 0.0, 0.0
+    found, middles, own, worth = [], [], [], []
     for part in parts:
         influence = part.influence.copy() if influence is None else influence + part.influence
         found.append(part.estimate)
         middles.append(part.middle)
-        variance = float((part.influence**2).mean()) / len(influence)
-        extra += max(0.0, part.estimate.error**2 - variance)
-        worth += _worth(part.estimate)
+        own.append(float((part.influence**2).mean()) / len(influence))
+        worth.append(part.worth)
     if influence is None:
         return None
-    labels = len(found)
+    labels, ends = len(found), np.array([each.interval for each in found])
     influence /= labels
-    value, middle = float(np.mean([each.value for each in found])), float(np.mean(middles))
-    ends = np.array([each.interval for each in found])
+    values, rows = np.array([each.value for each in found]), np.array(worth)
+    value, middle = float(values.mean()), float(np.mean(middles))
+    smooth = (values * rows + _SHRUNK * value) / (rows + _SHRUNK)
+    extra = float(np.maximum(smooth * (1 - smooth) / rows - own, 0).sum())
     variance = float((influence**2).mean()) / len(influence) + extra / labels**2
-    smooth = float(ends.mean())  # a mean of 1 has no variance
-    worth = min(worth, smooth * (1 - smooth) / variance)
-    low, high = wilson(middle * worth, worth)
+    most, spread = float(rows.sum()), float(smooth.mean() * (1 - smooth.mean()))
+    low, high = wilson(middle * most, most)
+    if variance > spread / most:
+        low, high = wilson(middle * spread / variance, spread / variance)
     # One label alone may be the doubt.
-    values = np.array([each.value for each in found])
     low = min(low, value - float((values - ends[:, 0]).max()) / labels)
     high = max(high, value + float((ends[:, 1] - values).max()) / labels)
     interval: Interval = (max(0.0, low), min(1.0, high))
-    return widened(Estimate(value, float(np.sqrt(variance)), interval), effect_of(influence, groups), share=True)
+    error = max(float(np.sqrt(variance)), (high - low) / 2 / NORMAL_95 if variance == 0 else 0.0)
+    return widened(Estimate(value, error, interval), effect_of(influence, groups), share=True)
+
+
+def class_average_precision(outcomes: Outcomes, groups: Labels | None = None) -> Estimate | None:
+    """Estimate the mean average precision of the classes that have rows, each against all others.
+
+    Args:
+        outcomes: of the rows; of more than two classes, with their probabilities.
+        groups: number of each row's group (N,); None where each row is its own.
+
+    Returns:
+        The estimate; None where the probabilities are not kept.
+    """
+    scores: NDArray[np.floating] | None = outcomes.proba
+    if outcomes.classes == 2:
+        odds = log_odds(outcomes.two_columns)
+        scores = np.stack([-odds, odds], axis=1)
+    if scores is None:
+        return None
+    shown = np.unique(outcomes.y).tolist()
+    return mean_of((average_precision(outcomes.y == label, scores[:, label]) for label in shown), groups)
 
 
 def _worth(found: Estimate) -> float:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from featurestore.system.progress import Progress, reporting
 from heads.prediction.inputs import Needs, Wanted, find_images, here
 from heads.storage.numeric_input import columns_of
 from heads.storage.saved_head import FittedHead, load_head
-from heads.tasks.predictions import Predicted
+from heads.tasks.predictions import Predicted, Prediction
 
 BATCH_SIZE = 32
 _PORTION = 128 * BATCH_SIZE
@@ -153,7 +154,10 @@ class Predictor:
             yield from (found[item] for item in batch)
 
     def _prediction(self, path: str, row: NDArray[np.float64], top: int | None) -> Predicted:
-        return self._task.predicted(path, row, self.class_names, self._head.head.link_, top)
+        found = self._task.predicted(path, row, self.class_names, self._head.head.link_, top)
+        if self._head.threshold is None or not isinstance(found, Prediction):
+            return found
+        return replace(found, label=str(self._head.parted(row[None])[0]))
 
     def _pixels(self, wanted: Wanted) -> list[Pixels]:
         """Decode an image once for all backbones; return its pixels for each."""

@@ -4,16 +4,17 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.pages.svg import SIDE, Axis, Figure, shortened
 from heads.console import text
 from heads.evaluation.curves import Rates, Reliability
+from heads.metrics.evaluation import LabelEvaluation, NumberEvaluation
+from heads.reporting.answer_charts import label_scores, predicted_against_true, residual_plot
+from heads.reporting.chart import Chart
 from heads.reporting.findings import Findings
 from heads.search.trials import Trial
 
@@ -24,26 +25,6 @@ _NAMED = 25
 """Most classes of which a confusion matrix has names at its sides, and all its cells in the table behind it."""
 _LISTED = 200
 """Rows of the table behind a chart, at most."""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A drawing, its words and its numbers.
-
-    Attributes:
-        id: its name in the page, and the name of its PNG file.
-        title: what it shows.
-        svg: the drawing.
-        note: how to read it.
-        heading, rows: the table behind it, numbers ready to print.
-    """
-
-    id: str
-    title: str
-    svg: Markup
-    note: str
-    heading: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def leaderboard(trials: Sequence[Trial], winner: Trial, metric: str) -> Chart:
@@ -294,6 +275,27 @@ def _class_scores(found: Findings) -> Chart | None:
     return class_scores(found.of_classes.per_class) if found.of_classes else None
 
 
+def _label_scores(found: Findings) -> Chart | None:
+    measured = found.evaluation
+    if not isinstance(measured, LabelEvaluation) or not any(each["support"] for each in measured.per_label):
+        return None
+    return label_scores(measured.per_label)
+
+
+def _predicted(found: Findings) -> Chart | None:
+    measured = found.evaluation
+    if not isinstance(measured, NumberEvaluation) or found.answers is None:
+        return None
+    return predicted_against_true(found.answers.outcomes, measured.target, measured.half_width)
+
+
+def _residuals(found: Findings) -> Chart | None:
+    measured = found.evaluation
+    if not isinstance(measured, NumberEvaluation) or found.answers is None:
+        return None
+    return residual_plot(found.answers.outcomes, measured.target, measured.half_width)
+
+
 def _confusion(found: Findings) -> Chart | None:
     if (evaluation := found.of_classes) is None:
         return None
@@ -327,6 +329,9 @@ CHARTS: Sequence[tuple[str, Callable[[Findings], Chart | None]]] = (
     ("curves", _dense_nets),
     ("curves", _history),
     ("scores", _class_scores),
+    ("scores", _label_scores),
+    ("scores", _predicted),
+    ("scores", _residuals),
     ("scores", _confusion),
     ("calibration", _reliability),
     ("rates", _roc),

@@ -8,7 +8,7 @@ from typing import Any
 from featurestore.errors import missing
 from featurestore.pages import html
 from featurestore.system.files import write_whole
-from heads.reporting.charts import Chart
+from heads.reporting.chart import Chart
 
 _PIXELS = 2.0
 """Pixels of a PNG file for each unit of its drawing."""

@@ -122,6 +122,7 @@ def _sweep(settings: SweepSettings) -> list[str]:
     parts += ["--ensemble", str(settings.ensemble)] if settings.ensemble > 1 else []
     parts += ["--smallest"] if settings.smallest else []
     parts += ["--exhaustive"] if settings.exhaustive else []
+    parts += [] if settings.threshold is None else ["--threshold", str(settings.threshold)]
     if settings.group_near_duplicates is not None:
         parts += ["--group-near-duplicates", f"{settings.group_near_duplicates:g}"]
     parts += [] if settings.views else ["--plain"]

@@ -15,7 +15,8 @@ from featurestore.system.results import Result, plain
 from heads.console import evaluated, text
 from heads.evaluation.curves import Rates, Reliability
 from heads.metrics.evaluation import Evaluated
-from heads.reporting.charts import Chart, draw_all
+from heads.reporting.chart import Chart
+from heads.reporting.charts import draw_all
 from heads.reporting.findings import Findings, class_counts, gather
 from heads.reporting.pictures import SHOWN, show
 from heads.reporting.png import png_renderer, write_png

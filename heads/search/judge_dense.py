@@ -230,9 +230,9 @@ def _goodness(parts: Sequence[Floats | None], judging: Judging) -> float:
     rows = division.judged[seen]
     scores, codes, fold = scores[seen], division.codes[rows], division.fold[rows]
     if metric == "log_loss":  # of the other metrics none needs calibrated probabilities
-        outcomes = task.held_outcomes(scores, codes, link, are_answers=False)
+        outcomes = task.held_outcomes(scores, codes, link, are_answers=False, metric=metric)
     else:
-        outcomes = task.raw_outcomes(scores, codes, link)
+        outcomes = task.raw_outcomes(scores, codes, link, metric)
     found = [task.estimates(outcomes.rows(fold == f), metric=metric) for f in np.flatnonzero(known)]
     sign = -1 if metric in SMALLER_IS_BETTER else 1
     return fmean(sign * each[metric].value if metric in each else -inf for each in found)

@@ -12,12 +12,14 @@ from heads.fit import fit_table
 from heads.kinds.design import ENSEMBLE, HeadDesign, head_class
 from heads.kinds.ensemble import EnsembleHead, mean_scores
 from heads.metrics.outcomes import blocks
+from heads.rows import Codes
 from heads.search.plan import SweepPlan
 from heads.search.results import Together
 from heads.search.trials import Trial
 from heads.solvers.calibration import Calibration, calibrate
 from heads.solvers.scores import softmax
 from heads.storage.saved_head import FittedHead
+from heads.storage.threshold import with_threshold
 
 HELD_OUT = "held out"
 """The name, among the metrics of a saved head, of those by which the sweep chose it."""
@@ -30,12 +32,27 @@ class Refitted:
     Attributes:
         fitted: the head.
         calibration: its temperature; None where its scores are probabilities already.
+        held: what it says of the held-out rows: the softmax of the first, divided by the second; None where it has no
+            classes.
         together: the designs that it consists of, if there are several, and how good it is on the held-out rows.
     """
 
     fitted: FittedHead
     calibration: Calibration | None
     together: Together | None = None
+    held: tuple[Any, float] | None = None
+
+    def at(self, threshold: str | float | None, codes: Codes) -> FittedHead:
+        """Return the head with a threshold, see :func:`heads.storage.threshold.with_threshold`.
+
+        Args:
+            threshold: as :func:`heads.storage.threshold.parsed_threshold` returns it.
+            codes: the columns of the true classes of the held-out rows (J,).
+        """
+        if threshold is None or self.held is None:
+            return self.fitted
+        scores, temperature = self.held
+        return with_threshold(self.fitted, threshold, (softmax(scores / temperature), codes))
 
 
 def refit(
@@ -67,8 +84,9 @@ def refit(
     fitted = [fit(trial.design, found) for trial, found in zip(trials, calibrations, strict=True)]
     if len(trials) > 1:
         return _joined(fitted, [_certain(*each) for each in zip(held, calibrations, strict=True)], codes, classes)
-    whole = fitted[0].with_reference(*_certain(held[0], calibrations[0]), codes, classes)
-    return Refitted(replace(whole, metrics=_means(trials[0])), calibrations[0])
+    certain = _certain(held[0], calibrations[0])
+    whole = fitted[0].with_reference(*certain, codes, classes)
+    return Refitted(replace(whole, metrics=_means(trials[0])), calibrations[0], held=certain)
 
 
 def _of_answers(table: FeatureTable, plan: SweepPlan, trial: Trial, held: Floats, **options: Any) -> Refitted:
@@ -109,7 +127,8 @@ def _joined(
         seconds=sum(each.seconds for each in fitted),
         metrics={HELD_OUT: {"accuracy": together.accuracy, "log_loss": together.log_loss}},
     )  # fmt: skip
-    return Refitted(whole.with_reference(scores, found.temperature, codes, classes), found, together)
+    certain = scores, found.temperature
+    return Refitted(whole.with_reference(*certain, codes, classes), found, together, certain)
 
 
 def _calibrated(design: HeadDesign, scores: Floats, codes: Labels) -> Calibration | None:

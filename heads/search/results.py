@@ -38,6 +38,7 @@ class SweepSettings:
         exhaustive: whether all designs were judged on all rows, however many there are, see
             :mod:`heads.search.halving`.
         group_near_duplicates: least similarity of rows that were kept together; None where none were.
+        threshold: what the winner's threshold was chosen by, or a probability; None for one half.
     """
 
     features: str | None
@@ -51,6 +52,7 @@ class SweepSettings:
     smallest: bool = False
     exhaustive: bool = False
     group_near_duplicates: float | None = None
+    threshold: str | float | None = None
 
     @classmethod
     def from_document(cls, values: SettingsDocument) -> "SweepSettings":
@@ -63,7 +65,7 @@ class SweepSettings:
 
     def of_trials(self) -> dict[str, Any]:
         """Return the settings that the trials depend on, as the first line of ``trials.jsonl`` holds them."""
-        others = ("ensemble", "smallest", "exhaustive")
+        others = ("ensemble", "smallest", "exhaustive", "threshold")
         return {name: value for name, value in asdict(self).items() if name not in others}
 
 

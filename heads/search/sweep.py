@@ -29,6 +29,7 @@ from featurestore.system.progress import Progress, reporting
 from heads.evaluation.alike import find_alike
 from heads.evaluation.evaluate import answers
 from heads.feature_table import FeatureTable, each_tap, load_features
+from heads.metrics.outcomes import KEPT
 from heads.search.judging import Limits
 from heads.search.plan import SweepPlan
 from heads.search.refit import refit
@@ -39,7 +40,8 @@ from heads.search.space import load_space
 from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
 from heads.storage.saved_head import check_target, save_head
-from heads.tasks.registry import CLASSIFICATION, TASKS
+from heads.storage.threshold import parsed_threshold
+from heads.tasks.registry import CLASSIFICATION, TASKS, Task
 
 _BLOCK = 2**16
 """Rows whose identity is written down at a time."""
@@ -66,6 +68,7 @@ def sweep(
     smallest: bool = False,
     exhaustive: bool = False,
     group_near_duplicates: float | None = None,
+    threshold: str | float | None = None,
     seed: int = 0,
     progress: bool | Progress | None = True,
     note: Callable[[str], None] | None = None,
@@ -96,6 +99,7 @@ def sweep(
             :mod:`heads.search.halving`.
         group_near_duplicates: rows whose features have at least this cosine are one group, see
             :func:`heads.evaluation.alike.find_alike`; they are found in the first features, for all.
+        threshold: of two classes, see :func:`heads.fit.fit_head`; chosen on the rows that judged.
         seed: of all that is random.
         progress: see :func:`featurestore.system.progress.reporting`; a function is called with "heads", the number of
             designs that are judged, that of all designs, and how good the best is.
@@ -120,16 +124,13 @@ def sweep(
     folder = Path(out)
     check_target(folder / WINNER)
     tables, together = _grouped(_tables(features, tap), group_near_duplicates, note)
-    task = TASKS[next(iter(tables.values())).task]
-    check_metric(metric := metric or task.metrics[0], task)
-    if ensemble > 1 and task is not CLASSIFICATION:
-        raise HeadError(f"--ensemble takes heads of one class an image together, not of {task.asks}: leave it out")
+    task, metric, parted = _checked(next(iter(tables.values())), metric, ensemble, threshold)
     search = start_search(load_space(preset, space, task.name), sampler, trials, seed)
     settings = SweepSettings(
         features=_identity(tables), space=Path(space).name if space else preset,
         cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,
         sampler=sampler, seed=seed, ensemble=ensemble, smallest=smallest, exhaustive=exhaustive,
-        group_near_duplicates=group_near_duplicates,
+        group_near_duplicates=group_near_duplicates, threshold=parted,
     )  # fmt: skip
     plans = {name: SweepPlan(table, settings.cv, views, seed) for name, table in tables.items()}
     _check_classes(metric, plans)
@@ -142,8 +143,8 @@ def sweep(
     best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
     held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
     made = refit(table, plan, best[:ensemble], held, seed=seed, views=views, max_memory=max_memory)
-    saved = save_head(folder / WINNER, made.fitted)
-    test = answers(made.fitted, table).measured(saved.path) if len(table.rows("test")) else None
+    saved = save_head(folder / WINNER, fitted := made.at(parted, plan.held_codes))
+    test = answers(fitted, table).measured(saved.path) if len(table.rows("test")) else None
     result = SweepResult(
         path=folder, settings=settings,
         features=str(features) if is_remote(features) else str(Path(features).resolve()),
@@ -166,9 +167,25 @@ def _check(ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:
         check_tracker(address)
 
 
+def _checked(
+    table: FeatureTable, metric: str | None, ensemble: int, threshold: str | float | None
+) -> tuple[Task, str, str | float | None]:
+    """Return the task of a sweep, its metric and its threshold, once it is known that they suit each other."""
+    task = TASKS[table.task]
+    check_metric(metric := metric or task.metrics[0], task)
+    if ensemble > 1 and task is not CLASSIFICATION:
+        raise HeadError(f"--ensemble takes heads of one class an image together, not of {task.asks}: leave it out")
+    return task, metric, parsed_threshold(threshold, table.class_names, task.name)
+
+
 def _check_classes(metric: str, plans: Mapping[str, SweepPlan]) -> None:
-    classes = max(len(plan.classes) for plan in plans.values())
-    if metric == "roc_auc" and classes > 2 and next(iter(plans.values())).asked.task is CLASSIFICATION:
+    classes, task = max(len(plan.classes) for plan in plans.values()), next(iter(plans.values())).asked.task
+    if metric in task.needing_all and (most := max(len(plan.held_codes) for plan in plans.values())) * classes > KEPT:
+        raise HeadError(
+            f"{metric} needs the probabilities of all classes, and {most:,} rows × {classes:,} classes are more than "
+            f"{KEPT:,}: give another --metric"
+        )
+    if metric == "roc_auc" and classes > 2 and task is CLASSIFICATION:
         raise HeadError(f"roc_auc is of two classes, not {classes}: give another --metric")
 
 

@@ -153,7 +153,7 @@ def judge_trial(
     codes, fold = division.codes[held], division.fold[held]
     groups = None if division.groups is None else division.groups[division.image[held]]
     are_answers = head_class(design.kind).scores_are_probabilities
-    outcomes = task.held_outcomes(judged.scores[seen], codes, asked.link, are_answers)
+    outcomes = task.held_outcomes(judged.scores[seen], codes, asked.link, are_answers, metric)
 
     def metrics(rows: Any) -> dict[str, float]:
         return {name: each.value for name, each in task.estimates(outcomes.rows(rows), metric=metric).items()}

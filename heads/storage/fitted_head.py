@@ -25,8 +25,9 @@ from heads.storage.record import Record
 from heads.tasks.registry import TASKS
 
 FORMAT = "featurestore-head"
-FORMAT_VERSION, NUMERIC, ASKED = 3, 2, 3
-"""The newest version, that from which on heads take numeric columns, and that of heads of other tasks than classes."""
+FORMAT_VERSION, NUMERIC, ASKED, PARTED = 4, 2, 3, 4
+"""The newest version, that from which on heads take numeric columns, that of heads of other tasks than classes, and
+that of heads with a threshold."""
 
 PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
 """Fields of a FittedHead that are plain JSON types."""
@@ -76,6 +77,8 @@ class FittedHead(Result):
         versions: of the libraries that were used.
         record: the images that it has seen; None if it was saved before such records were kept.
         path: the folder that it is saved in; None if it is not.
+        threshold: of two classes, the probability of the second from which on a row is said to be of it; None where the
+            more probable one is taken.
     """
 
     head: Head
@@ -92,6 +95,7 @@ class FittedHead(Result):
     record: Record | None = None
     path: Path | None = None
     numeric: tuple[NumericInput, ...] = ()
+    threshold: float | None = None
 
     def with_reference(
         self,
@@ -198,11 +202,19 @@ class FittedHead(Result):
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the names of the most probable classes, str (N,); see :meth:`scores` for the errors.
 
+        Of two classes with a :attr:`threshold` it is the second from that probability on.
         Of several labels it is 0 or 1 for each (N, L), of a regression the numbers (N,).
         """
         if self.head.link_ is not None:
             return self.head.task_.decided(self.outputs(X), self.classes_, self.head.link_)
+        if self.threshold is not None:
+            return self.parted(self.outputs(X))
         return np.asarray(self.classes_[self.scores(X).argmax(axis=1)])
+
+    def parted(self, proba: NDArray[np.float64]) -> NDArray[np.str_]:
+        """Return the names of two classes (N,) by their probabilities (N, 2) and the :attr:`threshold`."""
+        assert self.threshold is not None
+        return np.asarray(self.classes_[(proba[:, 1] >= self.threshold).astype(np.intp)])
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the accuracy on feature rows X (N, D) whose classes have the names y (N,), see :attr:`classes_`.
@@ -242,7 +254,8 @@ class FittedHead(Result):
     def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike) -> Any:
         """Compare what the head says of feature rows X (N, D) with their answers y, in bounded memory."""
         with self._named():
-            return self.head.outcomes(self._scaled(X), y, len(self.class_names))
+            found = self.head.outcomes(self._scaled(X), y, len(self.class_names))
+        return found if self.threshold is None else found.at(self.threshold)
 
     def _scaled(self, X: Any) -> Any:
         """Return feature rows with their numeric columns scaled, and missing values filled, as in the fit."""
@@ -276,6 +289,8 @@ class FittedHead(Result):
         numeric = [shorten(names_of(self.numeric), _SHOWN_NAMES)] if self.numeric else []
         yield "features", f"{self.n_features_in_} ({' + '.join([*taps, *numeric])})"
         yield "dataset", f"{self.dataset} ({', '.join(f'{count} {split}' for split, count in self.rows.items())})"
+        if self.threshold is not None:
+            yield "threshold", f"{self.class_names[1]} from a probability of {self.threshold:.3g} on"
         for rows, metrics in self.metrics.items():
             yield rows, ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         if self.path:
@@ -288,7 +303,7 @@ class FittedHead(Result):
         """Return all but the arrays of the head as plain JSON types: the content of ``head.json``."""
         return {
             "format": FORMAT,
-            "format_version": ASKED if self.head.link_ else NUMERIC if self.numeric else 1,
+            "format_version": version_of(self.threshold is not None, self.head.link_ is not None, bool(self.numeric)),
             "kind": self.design.kind,
             "params": dict(self.design.params),
             "class_names": list(self.class_names),
@@ -298,11 +313,17 @@ class FittedHead(Result):
             "inputs": [item.to_dict() for item in self.inputs],
             **({"numeric": [each.to_dict() for each in self.numeric]} if self.numeric else {}),
             **({"task": {"name": self.head.task_.name, **self.head.link_.to_dict()}} if self.head.link_ else {}),
+            **({} if self.threshold is None else {"threshold": self.threshold}),
             **({"history": self.head.history_} if self.head.history_ else {}),
             **{name: getattr(self, name) for name in PLAIN},
             **(self.record.to_dict() if self.record else {}),
             **({"path": str(self.path)} if self.path else {}),
         }
+
+
+def version_of(parted: bool, asked: bool, numeric: bool) -> int:
+    """Return the version that says all that a reader must not ignore: a threshold, a task, numeric columns."""
+    return PARTED if parted else ASKED if asked else NUMERIC if numeric else 1
 
 
 def _coded(column: Column) -> str:

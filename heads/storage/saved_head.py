@@ -1,11 +1,11 @@
 """Saved heads: a folder with ``head.json``, the file of the head's arrays, and the record of the rows that it has seen.
 
 A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
-everything that is wrong becomes a HeadError. Format versions 1 to 3 are what :meth:`FittedHead.to_dict` returns. Data
+everything that is wrong becomes a HeadError. Format versions 1 to 4 are what :meth:`FittedHead.to_dict` returns. Data
 that an older reader may ignore is added to version 1, as ``fitted_on``, ``chosen_by`` and the file of
 :mod:`heads.storage.record` were. Data that it must not ignore needs a new version, which only those heads state that
 have such data: version 2 those of numeric columns, version 3 those of several labels or of a number, whose ``task``
-holds how scores become answers (:class:`heads.tasks.base.Link`).
+holds how scores become answers (:class:`heads.tasks.base.Link`), version 4 those of two classes with a ``threshold``.
 """
 
 import json
@@ -25,7 +25,7 @@ from heads.documents import HeadDocument, HeadVersion
 from heads.feature_table import Input
 from heads.kinds.base import MODEL, WEIGHTS, Head
 from heads.kinds.design import HeadDesign
-from heads.storage.fitted_head import ASKED, FORMAT, FORMAT_VERSION, NUMERIC, PLAIN, FittedHead
+from heads.storage.fitted_head import FORMAT, FORMAT_VERSION, PLAIN, FittedHead, version_of
 from heads.storage.numeric_input import NumericInput
 from heads.storage.record import MEASURED, ROWS, Record
 from heads.storage.state_file import pack_state, read_state
@@ -145,6 +145,7 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
             inputs=inputs,
             numeric=tuple(map(NumericInput.from_dict, values.get("numeric", []))),
             record=record,
+            threshold=values.get("threshold"),
             path=path,
             **{name: values[name] for name in PLAIN},  # type: ignore[literal-required]
         )
@@ -178,10 +179,12 @@ def _read_document(path: Path) -> HeadDocument:
         raise ValueError("fitted_on stands there without chosen_by, or the other way round")
     numeric = len(values.get("numeric", []))
     asked = "task" in values
-    if asked != (version["format_version"] >= ASKED) or (
-        bool(numeric) != (version["format_version"] >= NUMERIC) and not asked
-    ):
-        raise ValueError(f"version {version['format_version']} with {numeric} numeric columns{', a task' * asked}")
+    parted = "threshold" in values
+    if version["format_version"] != version_of(parted, asked, bool(numeric)):
+        more = ", a task" * asked + ", a threshold" * parted
+        raise ValueError(f"version {version['format_version']} with {numeric} numeric columns{more}")
+    if parted and (asked or not len(values["class_names"]) == len(values["classes"]) == 2):
+        raise ValueError("a threshold, and not two classes")
     if not asked and len(values["classes"]) < 2:
         raise ValueError("one class only")
     if not (values["inputs"] or numeric):

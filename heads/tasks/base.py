@@ -95,6 +95,7 @@ class Task(ABC):
         metrics: names of the metrics by which heads can be compared; the first one by default.
         activation: what makes outputs of the scores in an exported network: ``softmax``, ``sigmoid`` or ``linear``.
         output: name of the output of such a network.
+        needing_all: those that are computed from all outputs of each row, which outcomes must keep.
     """
 
     name: ClassVar[str]
@@ -106,6 +107,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     activation: ClassVar[str]
     output: ClassVar[str] = "probabilities"
+    needing_all: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
@@ -195,7 +197,9 @@ class Task(ABC):
         """Return what a head predicts: classes (N,), 0 or 1 for each label (N, K), or numbers (N,)."""
 
     @abstractmethod
-    def outcomes(self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int) -> Any:
+    def outcomes(
+        self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int, *, keep: bool = False
+    ) -> Any:
         """Compare outputs (N, K) with answers y: what metrics are computed from, as ``.rows(some)`` of some rows.
 
         Args:
@@ -203,13 +207,17 @@ class Task(ABC):
             outputs: those of a head.
             classes: the classes of the outputs (K,).
             count: the number of all classes.
+            keep: whether to keep all outputs with them, where that is a choice: some metrics need these.
         """
 
-    def raw_outcomes(self, scores: Floating, codes: Codes, link: Link | None) -> Any:
-        """Return the outcomes of scores (N, K) that are not calibrated."""
+    def raw_outcomes(self, scores: Floating, codes: Codes, link: Link | None, metric: str = "") -> Any:
+        """Return the outcomes of scores (N, K) that are not calibrated; `metric` is one that they must be good for."""
         width, answers = scores.shape[1], self.answers(codes, link)
+        classes, keep = np.arange(width), metric in self.needing_all
         return self.joined([
-            self.outcomes(answers[part], self.outputs(scores[part], link, are_answers=False), np.arange(width), width)
+            self.outcomes(
+                answers[part], self.outputs(scores[part], link, are_answers=False), classes, width, keep=keep
+            )
             for part in blocks(*scores.shape)
         ])  # fmt: skip
 
@@ -218,8 +226,10 @@ class Task(ABC):
         """Put the outcomes of several blocks of rows one after the other."""
 
     @abstractmethod
-    def held_outcomes(self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool) -> Any:
-        """Return the outcomes of held-out rows in a sweep, calibrated on themselves."""
+    def held_outcomes(
+        self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool, metric: str = ""
+    ) -> Any:
+        """Return the outcomes of held-out rows in a sweep, calibrated on themselves; see :meth:`raw_outcomes`."""
 
     @abstractmethod
     def estimates(self, outcomes: Any, groups: Labels | None = None, metric: str = "") -> dict[str, Estimate]:

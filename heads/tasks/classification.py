@@ -12,6 +12,7 @@ from heads.metrics.clustered import clustered
 from heads.metrics.estimates import Estimate, estimates_of
 from heads.metrics.evaluation import Evaluation, measure_outcomes
 from heads.metrics.outcomes import Outcomes
+from heads.metrics.ranking import class_average_precision
 from heads.rows import Codes, Labels
 from heads.solvers.calibration import Calibration, calibrate, fit_temperature
 from heads.solvers.scores import softmax
@@ -26,7 +27,8 @@ class Classification(Task):
     one, noun = "class", "classes"
     wrong, worst = "are classified wrongly", "the most confident mistakes stand first"
     activation = "softmax"
-    metrics = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "log_loss")
+    metrics = ("accuracy", "balanced_accuracy", "macro_f1", "average_precision", "roc_auc", "log_loss")
+    needing_all = frozenset({"average_precision"})
 
     def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
         """See :class:`Task`."""
@@ -83,24 +85,31 @@ class Classification(Task):
         """See :class:`Task`."""
         return np.asarray(classes[outputs.argmax(axis=1)])
 
-    def outcomes(self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int) -> Outcomes:
+    def outcomes(
+        self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int, *, keep: bool = False
+    ) -> Outcomes:
         """See :class:`Task`."""
-        return Outcomes.of(y, outputs, classes, count)
+        return Outcomes.of(y, outputs, classes, count, keep=keep)
 
     def joined(self, parts: Sequence[Outcomes]) -> Outcomes:
         """See :class:`Task`."""
         return Outcomes.joined(parts)
 
-    def held_outcomes(self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool) -> Outcomes:
+    def held_outcomes(
+        self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool, metric: str = ""
+    ) -> Outcomes:
         """See :class:`Task`."""
         if are_answers:
-            return Outcomes.of(codes, scores)
-        found: Outcomes = self.raw_outcomes(scores / fit_temperature(scores, codes), codes, link)
+            return Outcomes.of(codes, scores, keep=metric in self.needing_all)
+        found: Outcomes = self.raw_outcomes(scores / fit_temperature(scores, codes), codes, link, metric)
         return found
 
     def estimates(self, outcomes: Outcomes, groups: Labels | None = None, metric: str = "") -> dict[str, Estimate]:
         """See :class:`Task`."""
-        return estimates_of(outcomes) if groups is None else clustered(outcomes, groups)
+        found = estimates_of(outcomes) if groups is None else clustered(outcomes, groups)
+        if metric in self.needing_all and (precision := class_average_precision(outcomes, groups)):
+            found[metric] = precision
+        return found
 
     def measure(
         self, outcomes: Outcomes, names: Sequence[str], split: str, groups: Labels | None, link: Link | None

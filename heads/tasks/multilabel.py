@@ -116,7 +116,9 @@ class MultiLabel(Task):
         cut = 0.5 if link is None or link.thresholds is None else link.thresholds
         return (outputs >= cut).astype(np.uint8)
 
-    def outcomes(self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int) -> LabelOutcomes:
+    def outcomes(
+        self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int, *, keep: bool = False
+    ) -> LabelOutcomes:
         """See :class:`Task`."""
         return LabelOutcomes(np.asarray(y, np.uint8), np.asarray(outputs, np.float32))
 
@@ -124,7 +126,9 @@ class MultiLabel(Task):
         """See :class:`Task`."""
         return LabelOutcomes.joined(parts)
 
-    def held_outcomes(self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool) -> LabelOutcomes:
+    def held_outcomes(
+        self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool, metric: str = ""
+    ) -> LabelOutcomes:
         """See :class:`Task`."""
         found = link if are_answers else Link(*fit_lines(scores, codes))
         outputs = self.outputs(scores, found, are_answers)

@@ -105,7 +105,9 @@ class Regression(Task):
         """See :class:`Task`."""
         return outputs[:, 0]
 
-    def outcomes(self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int) -> NumberOutcomes:
+    def outcomes(
+        self, y: NDArray[Any], outputs: Floating, classes: NDArray[Any], count: int, *, keep: bool = False
+    ) -> NumberOutcomes:
         """See :class:`Task`."""
         return NumberOutcomes(np.asarray(y, np.float64), np.asarray(outputs[:, 0], np.float64))
 
@@ -113,7 +115,9 @@ class Regression(Task):
         """See :class:`Task`."""
         return NumberOutcomes.joined(parts)
 
-    def held_outcomes(self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool) -> NumberOutcomes:
+    def held_outcomes(
+        self, scores: Floating, codes: Codes, link: Link | None, are_answers: bool, metric: str = ""
+    ) -> NumberOutcomes:
         """See :class:`Task`."""
         return self.outcomes(self.answers(codes, link), self.outputs(scores, link, are_answers), np.arange(1), 1)
 

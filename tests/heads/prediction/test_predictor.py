@@ -48,6 +48,19 @@ def test_images_in_tars_and_parquet_files_need_no_labels(head, tmp_path):
         find_images([tmp_path / "empty.tar"])
 
 
+def test_a_head_of_two_classes_says_what_its_threshold_says(tmp_path):
+    write_images(tmp_path / "colours", 8)
+    for file in (tmp_path / "colours" / "red").iterdir():
+        file.unlink()
+    (tmp_path / "colours" / "red").rmdir()
+    file = extract(tmp_path / "colours", tmp_path, size=32, backbone="small_cnn", weights="random").path
+    found = {}
+    for threshold in (1e-9, 1 - 1e-9):
+        found[threshold] = list(Predictor(fit_head(file, threshold=threshold)).predict([tmp_path / "colours"]))
+        assert {each.label for each in found[threshold]} == {"green" if threshold < 0.5 else "blue"}
+    assert [each.probabilities for each in found[1e-9]] == [each.probabilities for each in found[1 - 1e-9]]
+
+
 def test_the_same_image_twice(head):
     image = head / "colours" / "red" / "0-001.png"
     one, two = Predictor(head / "head").predict([image, image])

@@ -21,7 +21,7 @@ from featurestore.pages.svg import Axis, Figure
 from featurestore.store import file_format
 from heads import evaluate, fit_head, load_features, sweep
 from heads.metrics.evaluation import measure
-from heads.reporting.charts import Chart
+from heads.reporting.chart import Chart
 from heads.reporting.png import write_png
 from heads.reporting.report import report
 from heads.storage.saved_head import load_head
