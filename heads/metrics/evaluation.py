@@ -53,7 +53,8 @@ class Evaluated(Result):
         """Return plain JSON types, without what is not known, and without optional fields that are empty."""
         needed = {f.name for f in fields(self) if f.default is MISSING and f.default_factory is MISSING}
         values = super().to_dict()
-        return {name: value for name, value in values.items() if value is not None and (value or name in needed)}
+        empty = [name for name, value in values.items() if value is None or (value in ([], {}) and name not in needed)]
+        return {name: value for name, value in values.items() if name not in empty}
 
     def metrics(self) -> dict[str, float]:
         """Return the metrics that are one number, by name."""

@@ -72,7 +72,7 @@ def average_precision(y: NDArray[np.generic], scores: NDArray[np.floating]) -> P
     here, above = np.bincount(place, positive), ties.cumsum()
     right = here.cumsum()
     precision = right / above
-    value = float(here @ precision) / have
+    value = min(1.0, float(here @ precision) / have)
     # A row has its own precision, and changes that of all positive rows that do not rank above it.
     own = positive * (precision[place] - value)
     moved = positive * (here / above)[::-1].cumsum()[::-1][place]
