@@ -123,8 +123,7 @@ def fit_table(
     check_train(table, rows := table.rows(*splits))
     stops = none if pooled or not head_class(design.kind).stops_early else table.rows("validation")
     used, owners = table.shown(rows) if views else (none, none)
-    model = design.build(seed)
-    task = TASKS[table.task]
+    model, task = design.build(seed), TASKS[table.task]
     extent = Extent(len(rows) + len(used), len(rows), table.columns, task.width(table.y[rows]))
     read = reader_of(table, model, extent, max_memory, numeric := table.scaling(rows))
     start = time.perf_counter()
@@ -135,9 +134,8 @@ def fit_table(
             validation=(read(stops, none), table.y[stops]) if len(stops) else None,
             views=(read(none, used), owners) if len(used) else None,
             groups=table.groups(rows),
-            temperature=temperature,
-            task=task.name,
-        )
+            temperature=temperature, task=task.name,
+        )  # fmt: skip
     fitted = FittedHead(
         head=model,
         design=design,

@@ -7,23 +7,22 @@ import scikit-learn: a fitted linear or dense head works with NumPy alone.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import InputError
 from featurestore.system.machine import machine_memory, memory_limit
-from heads.feature_table import Floats, LabelledRows, Labels, Rows
-from heads.kinds.inputs import known_rows, not_fitted, seed_of, training_rows
+from heads.feature_table import LabelledRows, Labels, Rows
+from heads.kinds.answering import Answering
+from heads.kinds.inputs import known_rows, seed_of, training_rows
 from heads.kinds.parameters import parameter
-from heads.metrics.outcomes import KEPT, blocks
 from heads.rows import Codes, StreamedRows, followed, taken
-from heads.solvers.arrays import Extent, Layers, Scaling, as_features, check_arrays, finite, standardise
-from heads.solvers.calibration import Calibration, temperature_folds
+from heads.solvers.arrays import Extent, Layers, Scaling, check_arrays, standardise
+from heads.solvers.calibration import temperature_folds
 from heads.solvers.training import Training
-from heads.tasks.base import Link
-from heads.tasks.registry import CLASSIFICATION, TASKS, Task, task_of
+from heads.tasks.registry import TASKS, Task, task_of
 
 Views = tuple[ArrayLike | StreamedRows, ArrayLike]
 """Augmented versions of rows (M, D), and the index of the row that each of them shows (M,)."""
@@ -39,9 +38,6 @@ State = dict[str, Any]
 WEIGHTS, MODEL = "weights.safetensors", "model.skops"
 """Files that a saved head keeps its parts in: arrays alone, or a scikit-learn estimator with them."""
 
-_READ = 8
-"""A kind that does not stream reads so many times as many rows at a time when it judges them: to find neighbours of few
-rows takes as long as of many."""
 _COPIES = 3
 """A kind that does not stream has rows as they are, standardised, and as it saves them."""
 STREAMING = "another kind: logreg, linear-svm, ridge, lda, centroid and dense read rows as they need them"
@@ -66,7 +62,7 @@ def too_many_classes(extent: Extent) -> str | None:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Head:
+class Head(Answering):
     """The base class of heads on feature rows.
 
     A head learns one class of each row, or several labels (y of shape (N, L), each 0 or 1), or with
@@ -103,10 +99,6 @@ class Head:
     """The designs of this kind that each preset of a sweep tries; a preset that is not named here tries none."""
     stops_early: ClassVar[bool] = False
     """Whether the fit stops when the log loss on the validation rows no longer improves."""
-    scores_are_probabilities: ClassVar[bool] = False
-    """Whether the scores are probabilities already, so that they are not divided by a temperature."""
-    streams: ClassVar[bool] = False
-    """Whether :meth:`_fit` takes rows that stay on disk; other kinds get them in memory."""
     weaker: ClassVar[tuple[str, int] | None] = None
     """The hyperparameter of the penalty, and 1 or -1 if greater or smaller values of it penalise less."""
     tasks: ClassVar[frozenset[str]] = frozenset({"classification"})
@@ -119,9 +111,6 @@ class Head:
     standardize: bool = parameter(True, STANDARDIZE)
     random_state: Any = 0
     """A whole number, or as in scikit-learn None or a ``numpy.random.RandomState``, from which a number is drawn."""
-
-    task_ = CLASSIFICATION
-    link_ = cast("Link | None", None)
 
     @property
     def trusted_types(self) -> frozenset[str]:
@@ -172,9 +161,8 @@ class Head:
         self.temperature_ = 1.0
         self.history_: LossHistory = {}
         self._seed = seed_of(self.random_state)
-        training = Training(
-            features, codes, np.arange(len(codes)), None, None if groups is None else np.asarray(groups)
-        )
+        together = None if groups is None else np.asarray(groups)
+        training = Training(features, codes, np.arange(len(codes)), None, together)
         if views is not None:
             training = self._with_views(training, views)
         if not self.streams:
@@ -183,9 +171,7 @@ class Head:
         if self.standardize:
             Z, scaling = standardise(training.Z, training.weights)
             training = training._replace(Z=Z)
-        folds = None
-        if temperature is None:
-            folds = temperature_folds(training.plain[1], self._seed, training.groups)
+        folds = None if temperature is not None else temperature_folds(training.plain[1], self._seed, training.groups)
         self.held_out_ = self._fit(training, scaling, self._known(validation, scaling), folds)
         if self.held_out_ is None and self.link_ is not None and folds is not None:
             self.held_out_ = self._held_out(training, folds)
@@ -194,20 +180,6 @@ class Head:
         elif self.held_out_ is not None:
             self.calibrate(*self.held_out_)
         return self
-
-    def calibrate(self, scores: NDArray[np.floating[Any]], codes: Codes) -> Calibration | None:
-        """Fit how scores become answers to scores (J, K) of rows that were held out.
-
-        Args:
-            scores: of the rows.
-            codes: what they were to be, see :mod:`heads.solvers.goals`.
-
-        Returns:
-            The loss of the rows without and with it; None where there is nothing to fit.
-        """
-        link, found = self.task_.calibrated(scores, codes, self.link_, self.scores_are_probabilities)
-        self.link_, self.temperature_ = link, 1.0 if found is None else found.temperature
-        return found
 
     def _held_out(self, training: Training, folds: Labels) -> HeldOut:
         """Return scores of the rows that each fold holds out, by heads that are fitted to the others.
@@ -251,85 +223,6 @@ class Head:
         codes = self.task_.codes(labels[keep], self.classes_, self.link_)
         return scaling.of(taken(known_rows(self, rows[0]), keep)), codes
 
-    def scores(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Return the scores (N, C) of rows X (N, D), with a column for each of ``classes_``, also for two classes.
-
-        Raises:
-            HeadError: the head is not fitted.
-            InputError: the rows have another width than the training rows, or hold NaN or infinity.
-        """
-        if not hasattr(self, "classes_"):
-            raise not_fitted(self)
-        return self._scores(np.asarray(known_rows(self, X)))
-
-    def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
-        """Return scores as scikit-learn defines them: (N, C), but for two classes (N,), above 0 for the second.
-
-        See :meth:`scores` for the errors.
-        """
-        scores = self.scores(X)
-        return scores if scores.shape[1] > 2 else scores[:, 1] - scores[:, 0]
-
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the labels (N,) of rows X (N, D); see :meth:`scores` for the errors.
-
-        Of several labels it is 0 or 1 for each (N, L), of a regression the numbers (N,).
-        """
-        if self.link_ is None:
-            best = self.scores(X).argmax(axis=1)
-            return np.asarray(self.classes_[best])
-        return self.task_.decided(self.outputs(X), self.classes_, self.link_)
-
-    def outputs(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return what the head says of rows X (N, D): probabilities (N, C), or numbers (N, 1).
-
-        See :meth:`scores` for the errors.
-        """
-        scores = self.scores(X)
-        if self.link_ is None and not self.scores_are_probabilities:
-            scores = scores / self.temperature_
-        return self.task_.outputs(scores, self.link_, self.scores_are_probabilities)
-
-    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return probabilities (N, C) of rows X (N, D); see :meth:`scores` for the errors.
-
-        Those of classes have the sum 1 in each row, and those of several labels each mean one label.
-
-        Raises:
-            InputError: the head predicts numbers.
-        """
-        if self.task_.name == "regression":
-            raise InputError(f"{type(self).__name__} was fitted to numbers, which have no probabilities: call predict")
-        return self.outputs(X)
-
-    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the natural logarithms of the probabilities (N, C); see :meth:`scores` for the errors."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
-
-    def outcomes(self, X: ArrayLike | StreamedRows, y: ArrayLike, classes: int) -> Any:
-        """Compare what the head says of rows X (N, D) with their answers y, of which there are `classes` in all.
-
-        Classes that no training row has get probability 0. The probabilities are computed block by block, so that
-        those of all rows are never in memory at once; neither are rows that stay on disk.
-        """
-        width, y = len(self.classes_), np.asarray(y)
-        if isinstance(X, StreamedRows):
-            features: Rows = X
-            width = max(width, X.shape[1] // (1 if self.streams else _READ))
-        else:
-            features = as_features(X)
-        keep = len(features) * classes <= KEPT
-        return self.task_.joined([
-            self.task_.outcomes(y[part], finite(self.outputs(features[part])), self.classes_, classes, keep=keep)
-            for part in blocks(len(features), width)
-        ])  # fmt: skip
-
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the accuracy on rows X (N, D) with labels y (N,), weighted by `sample_weight` (N,); of numbers R²."""
-        weights = None if sample_weight is None else np.asarray(sample_weight)
-        return self.task_.score(y, self.predict(X), weights)
-
     def _fit(
         self, training: Training, scaling: Scaling, validation: LabelledRows | None, folds: Labels | None
     ) -> HeldOut | None:
@@ -344,10 +237,6 @@ class Head:
         Returns:
             Scores of the rows that `folds` hold out, from which the temperature is fitted; None leaves it at 1.
         """
-        raise NotImplementedError
-
-    def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:
-        """Return the scores (N, C) of rows (N, D) that are checked, and not standardised."""
         raise NotImplementedError
 
     def obstacle_alone(self, extent: Extent, max_memory: int | None) -> str | None:

@@ -18,19 +18,8 @@ from heads.solvers.calibration import held_most
 from heads.solvers.folds import Division
 from heads.solvers.goals import is_classes
 from heads.solvers.lbfgs import Doubles
-from heads.solvers.linear_path import (
-    LOGISTIC,
-    MAX_ITER,
-    SOFTMAX,
-    SQUARED,
-    SQUARED_HINGE,
-    TOL,
-    Loss,
-    Solution,
-    Variant,
-    solve_in_turn,
-    solve_path,
-)
+from heads.solvers.linear_losses import LOGISTIC, SOFTMAX, SQUARED, SQUARED_HINGE, Loss
+from heads.solvers.linear_path import MAX_ITER, TOL, Solution, Variant, solve_in_turn, solve_path
 from heads.solvers.ridge import bytes_of, is_faster, solve_ridge
 from heads.solvers.scores import two_columns
 from heads.solvers.training import Training

@@ -164,10 +164,8 @@ def gradients(
 
     Args:
         layers: the net.
-        x: rows (N, D).
-        target: what the activation of the logits is to be (N, C).
-        masks: see :data:`Masks`.
-        scales: the factors of the values that each mask leaves in.
+        x, target: rows (N, D), and what the activation of their logits is to be (N, C).
+        masks, scales: see :data:`Masks`, and the factors of the values that each mask leaves in.
         pool: see :func:`thread_pool`.
         activation: of the logits, see :class:`heads.solvers.goals.Goal`; by default their softmax.
 
@@ -200,8 +198,8 @@ def gradients(
         x = drop(gates[-1], z, 1.0 if mask is None else scale)
         inputs.append(x)
     logits = _product(x, layers[-1][0], pool) + layers[-1][1]
-    residual = (activation(logits) - target) * share
-    residuals, vectors = [residual], [[total(residual)]]
+    residuals = [residual := (activation(logits) - target) * share]
+    vectors = [[total(residual)]]
     for layer in reversed(range(len(layers) - 1)):
         back = _product(residual, layers[layer + 1][0].T, pool)
         residual = drop(gates[layer], back, 1.0 if masks[layer + 1] is None else scales[layer + 1])

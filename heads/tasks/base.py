@@ -95,6 +95,7 @@ class Task(ABC):
         metrics: names of the metrics by which heads can be compared; the first one by default.
         activation: what makes outputs of the scores in an exported network: ``softmax``, ``sigmoid`` or ``linear``.
         output: name of the output of such a network.
+        has_probabilities: whether outputs are probabilities.
         needing_all: those that are computed from all outputs of each row, which outcomes must keep.
     """
 
@@ -107,6 +108,7 @@ class Task(ABC):
     metrics: ClassVar[tuple[str, ...]]
     activation: ClassVar[str]
     output: ClassVar[str] = "probabilities"
+    has_probabilities: ClassVar[bool] = True
     needing_all: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

@@ -32,7 +32,7 @@ class Regression(Task):
     one, noun = "number", "number"
     wrong, worst = "lie outside of their interval", "the largest errors stand first"
     activation = "linear"
-    output = "number"
+    output, has_probabilities = "number", False
     metrics = ("r2", "mae", "rmse", "spearman")
 
     def check(self, y: NDArray[Any], names: Sequence[str]) -> None:
