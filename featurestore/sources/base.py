@@ -257,6 +257,17 @@ class Row(NamedTuple):
     values: tuple[float, ...] = ()
 
 
+class Values(NamedTuple):
+    """What the values of rows are: the answers of a task, and behind them numeric columns."""
+
+    task: Task = CLASSIFICATION
+    numeric: NumericColumns = NO_COLUMNS
+
+
+CLASSES_ALONE = Values()
+"""Each row has a class, and nothing else."""
+
+
 def listing_of(
     name: str,
     where: str | Path,
@@ -265,8 +276,7 @@ def listing_of(
     skipped: Mapping[str, int] | None = None,
     remedy: str = "list images of two classes or more",
     class_names: Sequence[str] | None = None,
-    numeric: NumericColumns = NO_COLUMNS,
-    task: Task = CLASSIFICATION,
+    values: Values = CLASSES_ALONE,
 ) -> Dataset:
     """Return the data set of `rows`, without digests.
 
@@ -277,8 +287,7 @@ def listing_of(
         failures, skipped: see :class:`featurestore.sources.samples.Dataset`; they may grow while the rows are taken.
         remedy: what the user can do about a data set without images, or of one class.
         class_names: in their order; by default the distinct ones of the rows, sorted.
-        numeric: the columns of the rows' values, behind the answers.
-        task: what is asked of the images; if that is no class, the rows have that of the first name.
+        values: what the rows' values are; if the task asks for no class, the rows have that of the first name.
 
     Raises:
         SourceError: no rows, or rows of a single class.
@@ -296,7 +305,7 @@ def listing_of(
     if not samples:
         passed = [f"{n} {reason}" for reason, n in counts.items()] + ([first_of(failures)] if failures else [])
         raise SourceError(f"{where}: no images of a class (passed over: {', '.join(passed) or 'nothing'}): {remedy}")
-    if len(index) == 1 and task is CLASSIFICATION:
+    if len(index) == 1 and values.task is CLASSIFICATION:
         raise SourceError(f"{where}: only one class, {next(iter(index))!r}: {remedy}")
     class_names = tuple(sorted(index) if class_names is None else class_names)
     place = {class_name: i for i, class_name in enumerate(class_names)}
@@ -306,9 +315,9 @@ def listing_of(
         samples=samples.relabelled(np.array([place[class_name] for class_name in index], np.int32)[samples.labels]),
         failures=_by_path(failures),
         skipped=counts,
-        columns=numeric.names,
-        codes=numeric.codes,
-        task=task.name,
+        columns=values.numeric.names,
+        codes=values.numeric.codes,
+        task=values.task.name,
     )
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 
 from featurestore.errors import ImageError, SourceError
 from featurestore.sources.answers import Asked
-from featurestore.sources.base import FileSource, Row, check_known, first_of, listing_of
+from featurestore.sources.base import FileSource, Row, Values, check_known, first_of, listing_of
 from featurestore.sources.numeric import coded
 from featurestore.sources.options import SourceOptions
 from featurestore.sources.samples import Dataset, Failure
@@ -157,8 +157,8 @@ class Table:
             rows = [row._replace(class_name=names[0]) for row in rows]
         if told:
             rows = [row._replace(values=each) for row, each in zip(rows, told, strict=True)]
-        found = found.behind(len(asked.columns))
-        return listing_of(name, manifest, rows, failures, skipped, _REMEDY, names, found, asked.task)
+        whole = Values(asked.task, found.behind(len(asked.columns)))
+        return listing_of(name, manifest, rows, failures, skipped, _REMEDY, names, whole)
 
     def _asked(self) -> Asked:
         """Return what the options ask for, of the table's own columns."""
