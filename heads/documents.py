@@ -311,8 +311,8 @@ class SecondsDocument(TypedDict):
 class TuningDocument(TypedDict):
     """``finetune.json``, see :func:`heads.finetuning.finetune.finetune`."""
 
-    frozen: EvaluationDocument
-    finetuned: EvaluationDocument
+    frozen: dict[str, Any]
+    finetuned: dict[str, Any]
     difference: DifferenceDocument
     recommendation: str
     history: Annotated[list[EpochDocument], Meta(min_length=1)]

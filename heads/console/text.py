@@ -282,12 +282,10 @@ def finetune(found: dict[str, Any]) -> str:
     low, high = change["interval"]
     split, rows = found["frozen"]["split"], found["frozen"]["rows"]
     behind = f"behind {found['boundary']}, cached in" if found["boundary"] else "on pixels, read in"
-    compared = []
+    compared, metric = [], "accuracy" if "accuracy" in found["frozen"] else "average_precision"
     for name in ("frozen", "finetuned"):
-        bounds = (
-            " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"].get("accuracy", ())) or "too few groups"
-        )
-        compared.append([name, found[name]["accuracy"], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
+        bounds = " – ".join(f"{bound:.3f}" for bound in found[name]["intervals"].get(metric, ())) or "too few groups"
+        compared.append([name, found[name][metric], bounds, found[name]["macro_f1"], found[name]["log_loss"]])
     p_value = change.get("p_value")
     test = f"{change['groups']} groups" if change.get("groups") else "McNemar's test"
     chance = "" if p_value is None else f" (p = {p_value:.2g}, {test})"  # runs of older versions
@@ -296,8 +294,8 @@ def finetune(found: dict[str, Any]) -> str:
         f"best: epoch {found['best_epoch']}",
         f"{behind} {seconds['material']:.1f} s; trained in {seconds['training']:.1f} s",
         "",
-        table([f"{rows} {split} rows", "accuracy", "95 % interval", "macro F1", "log loss"], compared),
-        f"difference {change['accuracy']:+.3f} ({low:+.3f} – {high:+.3f}): "
+        table([f"{rows} {split} rows", metric.replace("_", " "), "95 % interval", "macro F1", "log loss"], compared),
+        f"difference of accuracy {change['accuracy']:+.3f} ({low:+.3f} – {high:+.3f}): "
         f"{change['right']} rows became right, {change['wrong']} wrong{chance}",
         found["recommendation"],
     ]

@@ -78,14 +78,28 @@ def paired_difference(
         resamples: how many resamples the interval is taken from.
         seed: of the resampling.
     """
-    hits_before, hits_after = before.argmax(axis=1) == y, after.argmax(axis=1) == y
+    return paired_hits(
+        before.argmax(axis=1) == y, after.argmax(axis=1) == y, groups=groups, resamples=resamples, seed=seed
+    )
+
+
+def paired_hits(
+    hits_before: NDArray[np.bool_],
+    hits_after: NDArray[np.bool_],
+    *,
+    groups: NDArray[np.intp] | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Do as :func:`paired_difference`, of answers that are known to be right or wrong, bool (N,)."""
+    rows = len(hits_before)
     right, wrong = int((hits_after & ~hits_before).sum()), int((hits_before & ~hits_after).sum())
     changed, rng = hits_after.astype(np.intp) - hits_before, np.random.default_rng(seed)
     if groups is None:
         # A resample draws rows, of which only these three kinds differ: their numbers are multinomial.
-        shares = np.array([right, wrong, len(y) - right - wrong]) / len(y)
-        drawn = rng.multinomial(len(y), shares, size=resamples)
-        differences, chance = (drawn[:, 0] - drawn[:, 1]) / len(y), mcnemar(right, wrong)
+        shares = np.array([right, wrong, rows - right - wrong]) / rows
+        drawn = rng.multinomial(rows, shares, size=resamples)
+        differences, chance = (drawn[:, 0] - drawn[:, 1]) / rows, mcnemar(right, wrong)
     else:
         place = np.unique(groups, return_inverse=True)[1]
         changes = np.bincount(place, changed).astype(np.intp)
@@ -95,7 +109,7 @@ def paired_difference(
         differences, chance = drawn @ kinds[0] / (drawn @ kinds[1]), sign_flips(changes)
     interval = np.percentile(differences, _TAILS).tolist()
     together = None if groups is None else len(np.unique(groups))
-    return PairedDifference((right - wrong) / len(y), interval, right, wrong, chance, together)
+    return PairedDifference((right - wrong) / rows, interval, right, wrong, chance, together)
 
 
 def evaluate(
@@ -213,7 +227,7 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
     if new.any():
         rows, before = rows[new], before[new]
         seen = CHOSEN if (before == CHOSEN).any() else None
-    fitted.check_task(table)
+    fitted.check_task(table.task, table.path)
     labels = fitted.head.task_.aligned(table.y[rows], table.class_names, fitted.class_names, table.path)
     with table.named():
         outcomes = fitted.outcomes(table.stream(rows), labels)

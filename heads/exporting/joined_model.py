@@ -12,6 +12,7 @@ from featurestore.spec import ExtractionSpec, Framing
 from featurestore.system.keras import import_keras
 from heads.console import text
 from heads.exporting.formats.base import by_name
+from heads.kinds.answering import calibrated_layer
 from heads.kinds.base import Head
 from heads.kinds.design import kinds_of_layers
 from heads.solvers.arrays import Layers
@@ -117,13 +118,13 @@ def _keras_models(
 def _of_all_classes(layers: Layers, head: FittedHead, part: Head) -> Layers:
     """Return the net with a score for each class, also for those that it was not shown."""
     *inner, (weights, bias) = layers
+    weights, bias = calibrated_layer(part, weights, bias)
     if part.link_ is not None:
-        return [*inner, ((weights * part.link_.slope).astype(np.float32), part.link_.of(bias).astype(np.float32))]
-    temperature = np.float32(part.temperature_)
+        return [*inner, (weights, bias)]
     classes = head.head.classes_
     last = np.zeros((len(weights), len(head.class_names)), np.float32)
     scores = np.full(len(head.class_names), _ABSENT, np.float32)
-    last[:, classes], scores[classes] = weights / temperature, bias / temperature
+    last[:, classes], scores[classes] = weights, bias
     return [*inner, (last, scores)]
 
 

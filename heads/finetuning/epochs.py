@@ -22,7 +22,8 @@ from heads.finetuning.network import Array, Joined, host_values
 from heads.finetuning.recipe import Recipe
 from heads.finetuning.result import Epoch, check_settings
 from heads.finetuning.rows import ImageRows, Roles
-from heads.solvers.scores import log_loss
+from heads.rows import Codes
+from heads.solvers.goals import is_classes, mean_loss
 from heads.storage.saved_head import reason
 
 
@@ -34,14 +35,14 @@ class Training:
         joined: the model.
         images: the rows.
         roles: which of them train, choose and judge.
-        codes: for each class of the source, the column of the model's scores.
+        codes: what the model's scores are to be, of each row: see :mod:`heads.solvers.goals`.
         recipe: how to train.
     """
 
     joined: Joined
     images: ImageRows
     roles: Roles
-    codes: Labels
+    codes: Codes
     recipe: Recipe
 
     def run(self, checkpoint: "Checkpoint", *, scratch: bool, report: Progress) -> list[Epoch]:
@@ -57,6 +58,7 @@ class Training:
         """
         joined, recipe, train = self.joined, self.recipe, self.roles.train
         labels = self.labels(train)
+        targets = labels if is_classes(labels) else (labels > 0).astype(np.float32)
         joined.compile(recipe.learning_rate, ceil(len(labels) / recipe.batch_size) * recipe.epochs, scratch=scratch)
         history, best = checkpoint.load(joined)
         if not history:
@@ -64,7 +66,7 @@ class Training:
         while len(history) <= recipe.epochs and len(history) - 1 - self.best_epoch(history) < recipe.patience:
             started, number = time.perf_counter(), len(history)
             rng = np.random.default_rng([recipe.seed, number])
-            batches = self.images.batches(train, recipe.batch_size, labels, rng)
+            batches = self.images.batches(train, recipe.batch_size, targets, rng)
             fitted = joined.model.fit(batches, shuffle=False, verbose=0)  # else Keras changes their order, from no seed
             loss = fitted.history["loss"][0]
             epoch = self._epoch(number, loss, started)
@@ -85,9 +87,9 @@ class Training:
         candidates = history[1:] or history if self.roles.borrowed else history
         return min(candidates, key=lambda epoch: epoch.log_loss).epoch
 
-    def labels(self, rows: Labels) -> Labels:
-        """Return for each of some rows the column of its class in the scores."""
-        return self.codes[self.images.labels[rows]]
+    def labels(self, rows: Labels) -> Codes:
+        """Return what the scores of some rows are to be."""
+        return self.codes[rows]
 
     def logits(self, rows: Labels) -> Floats:
         """Compute the scores (n, C) of rows as they came."""
@@ -96,9 +98,9 @@ class Training:
     def _epoch(self, number: int, loss: float | None, started: float) -> Epoch:
         """Judge an epoch that has just ended by the rows that choose. (The warm start took no time.)"""
         scores, true = self.logits(self.roles.choose), self.labels(self.roles.choose)
-        accuracy = float((scores.argmax(axis=1) == true).mean())
+        right = scores.argmax(axis=1) == true if is_classes(true) else ((scores > 0) == (true > 0)).all(axis=1)
         seconds = time.perf_counter() - started if number else 0.0
-        return Epoch(number, loss, log_loss(scores, true), accuracy, seconds)
+        return Epoch(number, loss, mean_loss(scores, true), float(right.mean()), seconds)
 
 
 class Checkpoint:

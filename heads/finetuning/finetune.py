@@ -27,19 +27,18 @@ from featurestore.store.lock import store_lock
 from featurestore.system.files import replacing_files, write_whole
 from featurestore.system.machine import machine_memory
 from featurestore.system.progress import Progress, reporting
-from heads.evaluation.evaluate import PairedDifference, paired_difference
-from heads.feature_table import Input, Labels
+from heads.evaluation.evaluate import PairedDifference, paired_hits
+from heads.feature_table import Input
 from heads.finetuning.epochs import Checkpoint, Training
 from heads.finetuning.network import Array, Joined, Trunk, check_joinable
 from heads.finetuning.recipe import Recipe
 from heads.finetuning.result import FineTuning, finished, recommendation
 from heads.finetuning.rows import ImageRows, Roles, from_cache, from_pixels, placed
 from heads.fit import library_versions
-from heads.metrics.evaluation import Evaluation, measure
+from heads.kinds.base import Head
+from heads.metrics.evaluation import Evaluated
 from heads.prediction.predictor import backbone_of
 from heads.reporting.run_folder import TUNED, TUNING
-from heads.solvers.calibration import calibrate
-from heads.solvers.scores import softmax
 from heads.storage.record import Record, note_measured
 from heads.storage.saved_head import FittedHead, check_target, load_head, save_head
 from heads.tasks.base import places
@@ -142,7 +141,6 @@ class _Setup:
         source: its images.
         out: folder of the run.
         recipe: how to train.
-        codes: for each class of the source, the column of the head's scores.
         network: name and weights of the backbone.
         tap: the head's.
         scratch: the weights are random.
@@ -153,7 +151,6 @@ class _Setup:
     source: Source
     out: Path
     recipe: Recipe
-    codes: Labels
     network: tuple[str, str]
     scratch: bool
     trunk: Trunk
@@ -161,14 +158,15 @@ class _Setup:
     @classmethod
     def of(cls, fitted: FittedHead, source: Source, out: Path, recipe: Recipe, weights: str | None) -> "_Setup":
         check_joinable(fitted)
-        codes = _codes(fitted, source)
+        fitted.check_task(source.listing().task, source.name)
+        _check_classes(fitted, source)
         item = fitted.inputs[0]
         weights = weights or item.weights
         backbone = backbone_of(str(fitted.path), item.spec, weights)
         tap = dict(zip(item.spec.tap_names, item.spec.taps, strict=True))[item.tap]
         scratch = weights == "random"
         trunk = Trunk.of(backbone, tap, recipe.unfreeze, scratch=scratch)
-        return cls(fitted, source, out, recipe, codes, named(item.spec.backbone, weights), scratch, trunk)
+        return cls(fitted, source, out, recipe, named(item.spec.backbone, weights), scratch, trunk)
 
     @property
     def spec(self) -> ExtractionSpec:
@@ -218,15 +216,16 @@ class _Setup:
         encoder = self.trunk.encoder(recipe.dtype if self.cached else None)
         sample = encoder.predict(images.batches(roles.train[:_SAMPLE], recipe.batch_size), verbose=0)
         joined = Joined.of(self.trunk, encoder, self.fitted.head, sample, recipe.seed)
-        training = Training(joined, images, roles, self.codes, recipe)
+        task, head = self.fitted.head.task_, self.fitted.head
+        training = Training(joined, images, roles, task.codes(self._answers(images), head.classes_, head.link_), recipe)
         warm, checkpoint = joined.values(), Checkpoint(self.out / CHECKPOINT, settings)
         history = training.run(checkpoint, scratch=self.scratch, report=report)
-        temperature = 1.0
+        tuned_head = joined.head()
         if best := training.best_epoch(history):
-            temperature = calibrate(training.logits(roles.choose), training.labels(roles.choose)).temperature
+            tuned_head.calibrate(training.logits(roles.choose), training.labels(roles.choose))
         spent = [epoch.seconds for epoch in history[1:]]
-        frozen, finetuned, difference = self._compared(training, warm, temperature)
-        tuned = self._saved(training, temperature, sum(spent))
+        frozen, finetuned, difference = self._compared(training, warm, tuned_head)
+        tuned = self._saved(training, tuned_head, sum(spent))
         found = FineTuning(
             frozen=frozen,
             finetuned=finetuned,
@@ -260,22 +259,30 @@ class _Setup:
             "version, which did not keep the images: it may have seen some of the rows that it is judged by"
         ]
 
-    def _compared(
-        self, training: Training, warm: list[Array], temperature: float
-    ) -> tuple[Evaluation, Evaluation, PairedDifference]:
-        """Measure the head alone, of weights `warm`, and the trained model on the rows that judge, read here only."""
-        fitted, joined, roles = self.fitted, training.joined, training.roles
-        y = places(self.source.class_names, fitted.class_names, self.source.name)[training.images.labels[roles.judge]]
-        proba: list[NDArray[np.float64]] = []
-        for values, divisor in ((warm, 1.0), (joined.values(), temperature)):
-            joined.assign(values)
-            proba.append(np.zeros((len(y), len(fitted.class_names))))
-            proba[-1][:, fitted.head.classes_] = softmax(training.logits(roles.judge) / divisor)
-        groups = training.images.groups[roles.judge] if training.images.grouped else None
-        frozen, finetuned = (measure(y, each, fitted.class_names, split=roles.split, groups=groups) for each in proba)
-        return frozen, finetuned, paired_difference(y, *proba, groups=groups)
+    def _answers(self, images: ImageRows) -> NDArray[Any]:
+        """Return the answers of all rows, by the head's numbers of classes."""
+        names = self.source.class_names
+        return self.fitted.head.task_.aligned(images.answers, names, self.fitted.class_names, self.source.name)
 
-    def _saved(self, training: Training, temperature: float, seconds: float) -> Path:
+    def _compared(
+        self, training: Training, warm: list[Array], tuned: Head
+    ) -> tuple[Evaluated, Evaluated, PairedDifference]:
+        """Measure the head alone, of weights `warm`, and the trained model on the rows that judge, read here only."""
+        fitted, joined, judge = self.fitted, training.joined, training.roles.judge
+        y, names, task = self._answers(training.images)[judge], fitted.class_names, fitted.head.task_
+        groups = training.images.groups[judge] if training.images.grouped else None
+        columns, found, hits = np.arange(len(names)), list[Evaluated](), list[NDArray[np.bool_]]()
+        for values, head in ((warm, joined.head()), (joined.values(), tuned)):
+            joined.assign(values)
+            outputs = np.zeros((len(y), len(names)))
+            outputs[:, fitted.head.classes_] = head.answers_of(training.logits(judge))
+            outcomes = task.outcomes(y, outputs, columns, len(names))
+            found.append(task.measure(outcomes, names, training.roles.split, groups, head.link_))
+            right = task.decided(outputs, columns, head.link_) == y
+            hits.append(right.all(axis=1) if right.ndim > 1 else right)
+        return found[0], found[1], paired_hits(*hits, groups=groups)
+
+    def _saved(self, training: Training, head: Head, seconds: float) -> Path:
         """Save backbone and head, and return the head's folder."""
         before, images, split = self.fitted.record, training.images, training.roles.split
         record = Record.of(
@@ -284,7 +291,7 @@ class _Setup:
         )  # fmt: skip
         tuned = replace(
             self.fitted,
-            head=training.joined.head(temperature),
+            head=head,
             inputs=(_save_backbone(self.trunk, self.spec, self.out),),
             dataset=self.source.name,
             rows=images.split_counts(),
@@ -303,21 +310,18 @@ class _Setup:
         return path
 
 
-def _codes(fitted: FittedHead, source: Source) -> Labels:
-    """Return for each class of the source its column in the head's scores.
+def _check_classes(fitted: FittedHead, source: Source) -> None:
+    """Check that the head has a column of scores for each class of the source.
 
     Raises:
-        HeadError: there is none.
+        HeadError: it has none for one of them.
     """
-    classes = fitted.head.classes_
-    numbers = places(source.class_names, fitted.class_names, source.name)
-    for number in numbers:
-        if number not in classes:
+    for number in places(source.class_names, fitted.class_names, source.name):
+        if number not in fitted.head.classes_:
             raise HeadError(
                 f"{source.name}: the head was fitted without training rows of class {fitted.class_names[number]!r}: "
                 "fit it again with some, or leave the class out with --exclude"
             )
-    return np.searchsorted(classes, numbers)
 
 
 def _digest(fitted: FittedHead) -> str:

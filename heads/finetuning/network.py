@@ -15,11 +15,13 @@ from featurestore.backbones.taps import Tokens
 from featurestore.errors import BackboneError, HeadError
 from featurestore.spec import Pool, Tap
 from heads.feature_table import Floats
+from heads.kinds.answering import calibrated_layer
 from heads.kinds.base import Head
 from heads.kinds.design import kinds_of_layers
 from heads.solvers.arrays import Scaling, standardise
 from heads.storage.numeric_input import names_of
 from heads.storage.saved_head import FittedHead
+from heads.tasks.base import Link
 
 if TYPE_CHECKING:
     import keras
@@ -51,6 +53,11 @@ def check_joinable(fitted: FittedHead) -> None:
         raise HeadError(
             f"{fitted.path}: fitted on {len(fitted.inputs)} taps side by side, and only a head on one can be trained "
             "together with its backbone: fit one with --features TAP"
+        )
+    if not fitted.head.task_.has_probabilities:
+        raise HeadError(
+            f"{fitted.path}: predicts a number, and only a head of classes or labels can be trained together with its "
+            "backbone"
         )
     if (crops := fitted.inputs[0].spec.crops) > 1:
         raise HeadError(
@@ -188,7 +195,7 @@ class Joined:
         pairs = [*(head.as_layers() or ())]
         scaling = standardise(sample)[1]
         pairs[0] = (pairs[0][0] * scaling.scale[:, None], pairs[0][1] + scaling.mean @ pairs[0][0])
-        pairs[-1] = (pairs[-1][0] / head.temperature_, pairs[-1][1] / head.temperature_)
+        pairs[-1] = calibrated_layer(head, *pairs[-1])
         x = (encoder.outputs[0] - scaling.mean) / scaling.scale
         x = keras.layers.Dropout(getattr(head, "input_dropout", 0.0), seed=seed)(x)
         dense = []
@@ -212,12 +219,14 @@ class Joined:
         for variable, value in zip(self.variables, values, strict=True):
             variable.assign(value)
 
-    def head(self, temperature: float) -> Head:
-        """Return the head with the weights of now and a temperature; it takes features as they come."""
+    def head(self) -> Head:
+        """Return the head with the weights of now, which need no calibration; it takes features as they come."""
         pairs = [[np.asarray(values, np.float32) for values in layer.get_weights()] for layer in self.dense]
         pairs[0] = list(self.scaling.fold(*pairs[0]))
         head = copy(self.origin)
-        head.temperature_ = temperature
+        head.temperature_ = 1.0
+        if head.link_ is not None:
+            head.link_ = head.link_._replace(**Link.none(len(head.link_.slope)).known())
         head.restore(dict(zip(self.origin.state(), (array for pair in pairs for array in pair), strict=True)))
         return head
 
@@ -244,7 +253,9 @@ class Joined:
 
         optimizer = Discriminative(keras.optimizers.schedules.CosineDecay(learning_rate, steps))
         optimizer.build(self.model.trainable_variables)
-        self.model.compile(optimizer, loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        classes = self.origin.link_ is None
+        kind = keras.losses.SparseCategoricalCrossentropy if classes else keras.losses.BinaryCrossentropy
+        self.model.compile(optimizer, loss=kind(from_logits=True))
 
 
 def host_values(variables: list[Any]) -> list[Array]:

@@ -9,8 +9,8 @@ from featurestore.errors import HeadError
 from featurestore.system.results import Result
 from heads.documents import TuningDocument
 from heads.evaluation.evaluate import PairedDifference
-from heads.metrics.evaluation import Evaluation
-from heads.reporting.run_folder import TUNING, evaluation_of, read_tuning
+from heads.metrics.evaluation import Evaluated
+from heads.reporting.run_folder import TUNING, evaluated_of, read_tuning
 from heads.storage.saved_head import reason
 
 _CHANCE = 0.05
@@ -54,8 +54,8 @@ class FineTuning(Result):
         backbone: file of the trained backbone.
     """
 
-    frozen: Evaluation
-    finetuned: Evaluation
+    frozen: Evaluated
+    finetuned: Evaluated
     difference: PairedDifference
     recommendation: str
     history: list[Epoch]
@@ -76,8 +76,8 @@ class FineTuning(Result):
             **{"memory": None, "notes": []}  # type: ignore[arg-type]
             | values
             | {
-                "frozen": evaluation_of(values["frozen"]),
-                "finetuned": evaluation_of(values["finetuned"]),
+                "frozen": evaluated_of(values["frozen"]),
+                "finetuned": evaluated_of(values["finetuned"]),
                 "difference": PairedDifference(**{"p_value": None} | values["difference"]),  # type: ignore[arg-type]
                 "history": [Epoch(**epoch) for epoch in values["history"]],
                 "path": Path(values["path"]),

@@ -19,15 +19,18 @@ from featurestore.sources.base import Source
 from featurestore.sources.groups import joined
 from featurestore.sources.samples import Sample
 from featurestore.sources.splits import DUPLICATE, assign_splits
+from featurestore.sources.tasks import TASKS
 from featurestore.spec import ExtractionSpec
 from featurestore.store.reader import FeatureStore
 from featurestore.system.machine import cores
 from featurestore.system.progress import Progress
 from heads.feature_table import Labels
 from heads.finetuning.recipe import Recipe
+from heads.rows import Codes
 from heads.solvers.calibration import held_out_tenth
 from heads.solvers.versions import Versions
 from heads.storage.record import FITTED, Record
+from heads.tasks.multilabel import signs_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +40,7 @@ class ImageRows:
     Attributes:
         plain, views: (N, ...) and (M, ...), in memory or mapped.
         view_rows: the row that each view shows (M,); -1 for a view that is not used.
-        labels: int (N,), indices into the source's class names.
+        answers: of each row: int (N,), indices into the source's class names; of several labels uint8 (N, L).
         splits, digests: str (N,).
         groups: number of each row's group, see :meth:`heads.feature_table.FeatureTable.groups` (N,).
         failures: (path, reason) of each image that gave no row.
@@ -47,7 +50,7 @@ class ImageRows:
     plain: NDArray[Any]
     views: NDArray[Any]
     view_rows: Labels
-    labels: Labels
+    answers: NDArray[Any]
     splits: NDArray[Any]
     digests: NDArray[Any]
     groups: Labels
@@ -71,7 +74,7 @@ class ImageRows:
         return found
 
     def batches(
-        self, rows: Labels, batch_size: int, codes: Labels | None = None, rng: np.random.Generator | None = None
+        self, rows: Labels, batch_size: int, codes: Codes | None = None, rng: np.random.Generator | None = None
     ) -> Any:
         """Make batches of rows for Keras, each row once; with labels, if they are given.
 
@@ -101,8 +104,8 @@ class ImageRows:
 
     @property
     def identity(self) -> str:
-        """SHA-256 of the rows' images, splits and labels."""
-        columns = (self.digests.tolist(), self.splits.tolist(), self.labels.tolist())
+        """SHA-256 of the rows' images, splits and answers."""
+        columns = (self.digests.tolist(), self.splits.tolist(), self.answers.tolist())
         return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
 
@@ -141,7 +144,8 @@ def from_cache(
     # A file may hold more views than are asked for now.
     view_rows = np.where(file.view_numbers <= views, file.view_rows, -1)
     return ImageRows(
-        file.features(), file.views(), view_rows, file.labels.astype(np.intp), file.splits, file.digests,
+        file.features(), file.views(), view_rows,
+        file.labels.astype(np.intp) if file.targets is None else np.asarray(file.targets[:]), file.splits, file.digests,
         _groups(file.digests, file.groups),
         list(file.failures), file.grouped,
     )  # fmt: skip
@@ -161,7 +165,8 @@ def from_pixels(source: Source, spec: ExtractionSpec, recipe: Recipe, limit: int
         HeadError: they take more.
     """
     dataset = source.dataset(lambda done, total: progress("reading", done, total))
-    samples, _ = assign_splits(dataset.samples, {}, class_names=dataset.class_names)
+    asked, classes = TASKS[dataset.task], len(dataset.class_names)
+    samples, _ = assign_splits(dataset.samples, {}, class_names=dataset.class_names, task=asked)
     views, preset = recipe.made_views, recipe.augment or ""
     count = sum(1 + views * (sample.split == "train") for sample in samples)
     if (needed := count * spec.size**2 * 3) > limit:
@@ -196,22 +201,23 @@ def from_pixels(source: Source, spec: ExtractionSpec, recipe: Recipe, limit: int
                 owners.append(len(good))
             good.append(sample)
         progress("decoding", done, len(samples))
-    return _of_samples(good, plain[: len(good)], shown[: len(owners)], owners, failures)
+    width = asked.width(classes)
+    answers = np.array([sample.values[:width] if width else sample.label for sample in good], asked.dtype or np.intp)
+    return _of_samples(good, answers, (plain[: len(good)], shown[: len(owners)]), owners, failures)
 
 
 def _of_samples(
     samples: list[Sample],
-    plain: NDArray[np.uint8],
-    views: NDArray[np.uint8],
+    answers: NDArray[Any],
+    pixels: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     owners: list[int],
     failures: list[tuple[str, str]],
 ) -> ImageRows:
     digests = np.array([sample.digest for sample in samples])
     return ImageRows(
-        plain,
-        views,
+        *pixels,
         np.array(owners, np.intp),
-        np.array([sample.label for sample in samples], np.intp),
+        answers,
         np.array([sample.split for sample in samples]),
         digests,
         _groups(digests, np.array([sample.group for sample in samples])),
@@ -270,7 +276,7 @@ class Roles:
             )
         if len(test) and len(validation):
             return cls(train, validation, unseen, split, bool((seen[validation] == FITTED).any()))
-        codes = images.labels[train]
+        codes = images.answers[train] if images.answers.ndim == 1 else signs_of(images.answers[train])
         held = held_out_tenth(codes, seed, images.groups[train])
         return cls(train[~held], train[held], unseen, split, True)
 

@@ -85,7 +85,10 @@ class Answering:
 
         See :meth:`scores` for the errors.
         """
-        scores = self.scores(X)
+        return self.answers_of(self.scores(X))
+
+    def answers_of(self, scores: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return what the head says of rows with these scores (N, C), see :meth:`outputs`."""
         if self.link_ is None and not self.scores_are_probabilities:
             scores = scores / self.temperature_
         return self.task_.outputs(scores, self.link_, self.scores_are_probabilities)
@@ -129,3 +132,13 @@ class Answering:
         """Return the accuracy on rows X (N, D) with labels y (N,), weighted by `sample_weight` (N,); of numbers R²."""
         weights = None if sample_weight is None else np.asarray(sample_weight)
         return self.task_.score(y, self.predict(X), weights)
+
+
+def calibrated_layer(
+    head: Answering, weights: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]]
+) -> tuple[Floats, Floats]:
+    """Return the last layer of a net, (in, out) and (out,), with the calibration of its head as a part of it."""
+    if head.link_ is not None:
+        return (weights * head.link_.slope).astype(np.float32), head.link_.of(bias).astype(np.float32)
+    temperature = np.float32(head.temperature_)
+    return weights / temperature, bias / temperature

@@ -91,7 +91,7 @@ def open_run(path: Path) -> RunFolder:
 
 def _sweep(path: Path, fitted: FittedHead) -> RunFolder:
     values = documents.read(path / SUMMARY, SweepDocument)
-    measured = _measured(values["test"]) if values["test"] else None
+    measured = evaluated_of(values["test"]) if values["test"] else None
     return RunFolder(path, fitted, measured, fitted.head.history_, SweepResult.from_document(path, values, measured))
 
 
@@ -100,7 +100,7 @@ def _tuning(path: Path, fitted: FittedHead) -> RunFolder:
     epochs = values["history"][1:]  # the first is that of the head before
     losses = [each["loss"] for each in epochs if each["loss"] is not None]
     history = {"train": losses, "validation": [each["log_loss"] for each in epochs]}
-    return RunFolder(path, fitted, evaluation_of(values["finetuned"]), history, tuning=values)
+    return RunFolder(path, fitted, evaluated_of(values["finetuned"]), history, tuning=values)
 
 
 def read_tuning(path: Path) -> TuningDocument:
@@ -110,8 +110,9 @@ def read_tuning(path: Path) -> TuningDocument:
         OSError, ValueError: it cannot be read, or its parts do not fit each other.
     """
     values = documents.read(path / TUNING, TuningDocument)
-    before, after = (evaluation_of(values["frozen"]), evaluation_of(values["finetuned"]))
-    if after.groups is None and not {"accuracy"} <= after.intervals.keys() <= before.intervals.keys():
+    before, after = (evaluated_of(values["frozen"]), evaluated_of(values["finetuned"]))
+    needed = {"accuracy"} if isinstance(after, Evaluation) else set()
+    if after.groups is None and not needed <= after.intervals.keys() <= before.intervals.keys():
         raise ValueError("its evaluations have other intervals")
     return values
 
@@ -133,7 +134,7 @@ def evaluation_of(values: Mapping[str, Any]) -> Evaluation:
     return _checked(found)
 
 
-def _measured(values: Mapping[str, Any]) -> Evaluated:
+def evaluated_of(values: Mapping[str, Any]) -> Evaluated:
     """Make the evaluation of any task of a document; each has a field that no other has.
 
     Raises:

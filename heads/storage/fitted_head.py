@@ -124,7 +124,7 @@ class FittedHead(Result):
             SpecMismatchError: they were not; the message names the file and the fields that differ.
             HeadError: see :meth:`check_task`.
         """
-        self.check_task(features)
+        self.check_task(features.task, features.path)
         if [item.tap for item in features.inputs] != [item.tap for item in self.inputs]:
             taps = " and ".join("+".join(item.tap for item in one.inputs) for one in (features, self))
             raise SpecMismatchError(f"{features.path}: its features do not fit {self.path or 'the head'}: taps {taps}")
@@ -132,17 +132,17 @@ class FittedHead(Result):
         for wanted, there, path in zip(self.inputs, features.inputs, features.files, strict=False):
             self.check_input(wanted, path, there.spec)
 
-    def check_task(self, features: FeatureTable) -> None:
-        """Check that a data set asks for what the head predicts.
+    def check_task(self, task: str, where: Path | str) -> None:
+        """Check that a data set, which messages call `where`, asks for what the head predicts.
 
         Raises:
             HeadError: it asks for something else; the message names both.
         """
         mine = self.head.task_
-        if features.task != mine.name:
+        if task != mine.name:
             raise HeadError(
-                f"{features.path}: asks for {TASKS[features.task].asks} ({features.task}), and "
-                f"{self.path or 'the head'} was fitted to {mine.asks} ({mine.name}): fit a head on this file"
+                f"{where}: asks for {TASKS[task].asks} ({task}), and {self.path or 'the head'} was fitted to "
+                f"{mine.asks} ({mine.name}): fit a head on this data set"
             )
 
     def check_input(self, wanted: Input, path: Path, spec: ExtractionSpec) -> None:

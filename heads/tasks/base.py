@@ -47,13 +47,17 @@ class Link(NamedTuple):
         """Make the link that leaves scores as they are."""
         return cls(np.ones(columns), np.zeros(columns))
 
+    def known(self) -> dict[str, Doubles]:
+        """Return what is known, by name."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
     def of(self, scores: Floating) -> Doubles:
         """Return ``slope * score + shift``."""
         return np.asarray(scores * self.slope + self.shift, np.float64)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Return plain JSON types, without what is not known."""
-        return {name: value.tolist() for name, value in self._asdict().items() if value is not None}
+        return {name: value.tolist() for name, value in self.known().items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], columns: int) -> "Link":

@@ -83,7 +83,7 @@ class MultiLabel(Task):
 
     def codes(self, y: NDArray[Any], classes: NDArray[Any], link: Link | None) -> Codes:
         """See :class:`Task`."""
-        return (2 * np.asarray(y).astype(np.int8) - 1).astype(np.int8)
+        return signs_of(np.asarray(y))
 
     def answers(self, codes: Codes, link: Link | None) -> NDArray[Any]:
         """See :class:`Task`."""
@@ -177,3 +177,8 @@ class MultiLabel(Task):
     def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
         """Return the share of rows all of whose labels are right."""
         return float(np.average((predicted == np.asarray(y)).all(axis=1), weights=weights))
+
+
+def signs_of(y: NDArray[Any]) -> Codes:
+    """Return 1 for each label that a row has and -1 for others, int8 (N, L), of 1 and 0."""
+    return (2 * y.astype(np.int8) - 1).astype(np.int8)

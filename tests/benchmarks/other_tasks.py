@@ -3,8 +3,8 @@
     python tests/benchmarks/other_tasks.py FOLDER… [--images 900] [--rounds 3] [--work DIR]
 
 No collection with several labels is at hand, so one is composed: each picture is a square of four cells, in which up to
-four pictures lie, of different classes of the folders (class folders, or train/ and test/ of them), each used once, on a
-ground of a random colour. Its labels are the classes of the pictures; the number to predict is the share of its area
+four pictures lie, of different classes of the folders (class folders, or train/ and test/ of them), each used once, on
+a ground of a random colour. Its labels are the classes of the pictures; the number to predict is the share of its area
 that they cover. The default backbone extracts it once.
 
 First table: 13 values of C of logistic regression, five folds, against ``OneVsRestClassifier(LogisticRegression)`` with
