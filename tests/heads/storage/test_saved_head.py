@@ -342,3 +342,16 @@ def test_a_head_is_shown_in_a_few_lines(gap_file, tmp_path):
     shown = repr(fit_head(gap_file, params={"C": 1.0}, out=tmp_path / "head")).splitlines()
     assert shown[:3] == ["FittedHead", "  kind       logreg C=1.0", "  classes    3 (zero, one, two)"]
     assert len(shown) < 10 and "accuracy" in shown[-2] and str(tmp_path) in shown[-1]
+
+
+SAVED_V3 = Path(__file__).parent / "saved_v3"
+"""Heads of format version 3, as the first program that knew it saved them: several labels, and a number."""
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_heads_of_version_3_say_what_they_said(task, tmp_path):
+    expected, head = np.load(SAVED_V3 / "expected.npz"), load_head(SAVED_V3 / task)
+    np.testing.assert_allclose(head.outputs(expected["rows"]), expected[task], rtol=1e-5)
+    np.testing.assert_allclose(head.predict(expected["rows"]), expected[f"{task} said"], rtol=1e-5)
+    again = load_head(save_head(tmp_path / "again", head).path)
+    assert again.to_dict() | {"path": ""} == head.to_dict() | {"path": ""} and head.to_dict()["format_version"] == 3
