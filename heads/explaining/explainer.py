@@ -22,6 +22,7 @@ from heads.prediction.inputs import Wanted, here
 from heads.prediction.predictor import backbone_of, weights_of
 from heads.storage.numeric_input import scaling_of
 from heads.storage.saved_head import FittedHead, load_head
+from heads.tasks.registry import check_one_class
 
 BATCH_SIZE = 8
 _PORTION = 8 * BATCH_SIZE
@@ -105,7 +106,8 @@ class Explainer:
         exact: whether scores are sums over places, so that nothing is approximated.
 
     Raises:
-        HeadError: no feature of the head belongs to a place of an image; or its backbones see different parts of it.
+        HeadError: the head does not answer with one class; none of its features belongs to a place of an image; or
+            its backbones see different parts of it.
         WeightsError, MissingDependencyError, SpecMismatchError: see :class:`heads.prediction.predictor.Predictor`.
     """
 
@@ -113,6 +115,7 @@ class Explainer:
         self, head: str | os.PathLike[str] | FittedHead, *, weights: str | Mapping[str, str] | None = None
     ) -> None:
         self._head = head if isinstance(head, FittedHead) else load_head(head)
+        check_one_class(self._head.head.task_.name, self._head.path or "the head", "a heat map")
         self._taps = [_tap(item) for item in self._head.inputs]
         _check_inputs(self._head)
         self.exact = is_linear(self._head.head)

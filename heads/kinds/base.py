@@ -76,7 +76,7 @@ class Head(Answering):
     attributes below tell all other modules what they need to know about it.
 
     Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``feature_names_in_`` (D,) where a data frame was fitted
-    to, ``temperature_``, ``history_`` (log loss after each epoch on ``train`` and ``validation`` rows, of kinds that
+    to, ``temperature_``, ``history_`` (the loss after each epoch on ``train`` and ``validation`` rows, of kinds that
     have epochs), ``task_`` and ``link_`` (of other tasks, how scores become answers), ``held_out_`` (what the
     temperature was fitted on, if it was), and those of the family.
 

@@ -51,14 +51,14 @@ def leaderboard(trials: Sequence[Trial], winner: Trial, metric: str) -> Chart:
     return Chart("leaderboard", title, figure.svg(alt), note, ["best of", metric, "± error", "seconds"], rows)
 
 
-def learning_curves(losses: Mapping[str, Sequence[float]], id: str, title: str, note: str) -> Chart:
-    """Draw log loss after each epoch. The first two curves have a colour; all others are faint."""
+def learning_curves(losses: Mapping[str, Sequence[float]], id: str, title: str, loss: str) -> Chart:
+    """Draw the loss after each epoch, which `loss` names. The first two curves have a colour; all others are faint."""
     curves = {name: np.asarray(curve, np.float64) for name, curve in losses.items()}
     values = np.concatenate(list(curves.values()))
     values = values[np.isfinite(values)]
     # A curve that rises far above where it started would flatten all others.
     ceiling = float(np.quantile(values, 0.98)) if len(values) else 1.0
-    y = Axis(0, 1.05 * ceiling or 1.0, "log loss")
+    y = Axis(0, 1.05 * ceiling or 1.0, "loss")
     figure = Figure(Axis(1, max(2, *map(len, curves.values())), "epoch"), y)
     for place, curve in reversed(list(enumerate(curves.values()))):
         shown = np.flatnonzero(np.isfinite(curve))
@@ -74,7 +74,8 @@ def learning_curves(losses: Mapping[str, Sequence[float]], id: str, title: str, 
         for name, curve in list(curves.items())[:_LISTED]
         if np.isfinite(curve).any()
     ]
-    alt = f"{len(curves)} curves of log loss over epochs; the table gives the least of each."
+    alt = f"{len(curves)} curves of {loss} over epochs; the table gives the least of each."
+    note = f"The loss is {loss} after each epoch; a mark: the least."
     return Chart(id, title, figure.svg(alt), note, ["curve", "epochs", "least", "in epoch", "last"], rows)
 
 
@@ -261,14 +262,15 @@ def _leaderboard(found: Findings) -> Chart | None:
 
 def _dense_nets(found: Findings) -> Chart | None:
     curves = {text.design(trial.to_dict()["design"]): trial.losses for trial in found.run.trials if trial.losses}
-    note = "Log loss after each epoch on the rows that tell when to stop."
-    return learning_curves(curves, "dense", "Dense nets of the sweep", note) if curves else None
+    loss = found.run.fitted.head.task_.loss
+    title = "Dense nets of the sweep, on the rows that tell when to stop"
+    return learning_curves(curves, "dense", title, loss) if curves else None
 
 
 def _history(found: Findings) -> Chart | None:
     curves = {name: losses for name, losses in found.run.history.items() if losses}
-    note = "Log loss after each epoch; a mark: the least."
-    return learning_curves(curves, "history", "Learning curves of the head", note) if curves else None
+    loss = found.run.fitted.head.task_.loss
+    return learning_curves(curves, "history", "Learning curves of the head", loss) if curves else None
 
 
 def _class_scores(found: Findings) -> Chart | None:

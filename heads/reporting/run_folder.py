@@ -37,7 +37,7 @@ class RunFolder:
         path: the folder.
         fitted: the head.
         measured: its metrics on the test rows, if they were measured.
-        history: log losses after each epoch, see :class:`heads.kinds.base.Head`.
+        history: losses after each epoch, see :class:`heads.kinds.base.Head`.
         sweep: what the sweep returned, or None.
         tuning: what ``finetune.json`` says, or None.
     """

@@ -98,6 +98,7 @@ class Task(ABC):
         wrong, worst: what a report says of rows whose answers are wrong, and of their order.
         metrics: names of the metrics by which heads can be compared; the first one by default.
         activation: what makes outputs of the scores in an exported network: ``softmax``, ``sigmoid`` or ``linear``.
+        loss: what training lessens, in words.
         output: name of the output of such a network.
         has_probabilities: whether outputs are probabilities.
         needing_all: those that are computed from all outputs of each row, which outcomes must keep.
@@ -111,6 +112,7 @@ class Task(ABC):
     worst: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     activation: ClassVar[str]
+    loss: ClassVar[str] = "log loss"
     output: ClassVar[str] = "probabilities"
     has_probabilities: ClassVar[bool] = True
     needing_all: ClassVar[frozenset[str]] = frozenset()

@@ -29,6 +29,7 @@ class Regression(Task):
     """See the text of this module."""
 
     name, asks = "regression", "a number of each image"
+    loss = "half the squared error of standardised numbers"
     one, noun = "number", "number"
     wrong, worst = "lie outside of their interval", "the largest errors stand first"
     activation = "linear"

@@ -180,7 +180,7 @@ def test_a_file_that_differs_is_deleted(work, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     for form, name in (("keras", "model.keras"), ("openvino", "model.xml")):
         with pytest.raises(
-            ExportError, match=r"differ from the head's by \S+ on 30 images.*deleted; export to another"
+            ExportError, match=r"differs from what the head says by \S+ on 30 images.*deleted; export to another"
         ):
             export.export(work / "linear", form, tmp_path / name)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["an older one"]

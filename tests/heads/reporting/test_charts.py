@@ -41,10 +41,10 @@ def test_a_leaderboard_shows_every_head_that_could_be_fitted():
 
 def test_learning_curves_stop_where_training_did():
     curves = {"a": [0.9, 0.5, 0.6], "b": [1.0, float("nan")], HOSTILE: [2.0] * 7, "diverged": [float("nan")]}
-    page, _ = drawn(charts.learning_curves(curves, "dense", "Curves", ""))
+    page, _ = drawn(charts.learning_curves(curves, "dense", "Curves", "log loss"))
     lines = [path["d"].count("L") + 1 for path in page.all("path") if re.search("l0|l1|faint", path["class"])]
     assert sorted(lines) == [1, 3, 7]
-    assert charts.learning_curves(curves, "dense", "Curves", "").rows[0] == ["a", "3", "0.500", "2", "0.600"]
+    assert charts.learning_curves(curves, "dense", "Curves", "log loss").rows[0] == ["a", "3", "0.500", "2", "0.600"]
 
 
 @pytest.mark.parametrize("classes", [2, 9, 40])

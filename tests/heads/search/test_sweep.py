@@ -60,7 +60,12 @@ def test_sweep_keeps_every_trial_and_a_winner_that_can_be_used(digits_file, spac
     assert found.to_dict()["winner"] == found.to_dict()["trials"][0] | {"path": str(found.head)}
     assert json.loads((tmp_path / "out" / "sweep.json").read_text()) == found.to_dict()
     first, *rest = logged(tmp_path / "out")
-    assert found.settings.to_dict() == first["sweep"] | {"ensemble": 1, "smallest": False, "exhaustive": False}
+    assert found.settings.to_dict() == first["sweep"] | {
+        "ensemble": 1,
+        "smallest": False,
+        "exhaustive": False,
+        "threshold": None,
+    }
     assert sorted(map(json.dumps, rest)) == sorted(json.dumps(trial.to_dict()) for trial in found.trials)
     assert notes[-1][:3] == ("heads", HEADS, HEADS) and notes[-1][3].startswith(f"best accuracy {means[0]:.3f} (")
     head = load_head(tmp_path / "out" / "winner")

@@ -6,10 +6,14 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from tasks_asked import asked_file
 
 from featurestore import FeatureStore, extract, open_source
 from featurestore.errors import HeadError
 from heads import evaluate, export, finetune, fit_head, predict, report
+from heads.curating.look_at import look_at
+from heads.explaining.explainer import Explainer
+from heads.forecasting.curve import curve
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (40, 40, 220)}
 
@@ -97,3 +101,13 @@ def test_a_backbone_is_tuned_with_a_head_of_labels(pictures, tmp_path, cache):
     classes = open_source(pictures / "t.csv", label_column="has_red")
     with pytest.raises(HeadError, match=r"one class of each image \(classification\), and .*several labels"):
         finetune(head, classes, tmp_path / "other", progress=False)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_what_is_made_of_classes_refuses_other_tasks(task, tmp_path):
+    made = asked_file(tmp_path, task)
+    kind = {"multilabel": "logreg", "regression": "ridge"}[task]
+    head = fit_head(made, kind, out=tmp_path / "head")
+    for refused in (lambda: curve(made), lambda: look_at("doubtful-labels", made), lambda: Explainer(head)):
+        with pytest.raises(HeadError, match=rf"\({task}\), and an? .+ is of one class of each image"):
+            refused()
