@@ -23,9 +23,9 @@ def made(rows: int = 240, columns: int = 12, seed: int = 0) -> tuple[np.ndarray,
     return X, y, number
 
 
-def asked_file(folder: Path, task: str, rows: int = 240, seed: int = 0) -> Path:
+def asked_file(folder: Path, task: str, rows: int = 240, seed: int = 0, columns: int = 12) -> Path:
     """Write such a file the real way: 0.6 train, 0.2 validation, 0.2 test."""
-    X, y, number = made(rows, seed=seed)
+    X, y, number = made(rows, columns, seed)
     found = publication(folder, rows, width=X.shape[1])
     tap = TapLayout("last", (X.shape[1],), "<f4")
     path = folder / "asked.journal"
@@ -37,12 +37,12 @@ def asked_file(folder: Path, task: str, rows: int = 240, seed: int = 0) -> Path:
         "multilabel": {"values": [tuple(map(float, row)) for row in y]},
         "regression": {"values": [(float(v),) for v in number], "class_names": ["length"]},
     }[task]
-    columns = found.columns | {
+    others = found.columns | {
         file_format.LABEL: [0] * rows,
         file_format.SPLIT: [("train", "train", "train", "validation", "test")[i % 5] for i in range(rows)],
     }
     made_of = replace(
-        found, target=str(folder / f"{task}.h5"), columns=columns, task=task, sources=[str(path)], **values
+        found, target=str(folder / f"{task}.h5"), columns=others, task=task, sources=[str(path)], **values
     )
     write(made_of)
     return Path(made_of.target)

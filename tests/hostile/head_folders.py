@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from feature_files import write_features
+from tasks_asked import asked_file
 
 from heads import evaluate, fit_head, sweep
 from heads.kinds.design import KINDS
@@ -22,6 +23,7 @@ hidden = [[], [4]]
 epochs = 3
 """
 QUICK = {"dense": {"epochs": 2, "hidden": "6,4"}}
+OTHER_TASKS = {"multilabel": "logreg", "regression": "ridge"}
 COLUMNS = 8
 
 
@@ -37,6 +39,8 @@ def write_all(folder: Path) -> Path:
     (folder / "space.toml").write_text(SPACE)
     sweep(file, folder / "run", space=folder / "space.toml")
     sweep(file, folder / "several", space=folder / "space.toml", ensemble=3)
+    for task, kind in OTHER_TASKS.items():
+        fit_head(asked_file(folder, task, columns=COLUMNS), kind, out=folder / task)
     write_tuning(folder, evaluate(folder / "logreg", file).to_dict())
     return folder
 

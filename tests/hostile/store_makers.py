@@ -234,6 +234,19 @@ def numeric(numbers: np.ndarray, columns: str = '[{"name": "age", "codes": []}]'
     return spoil
 
 
+def asked(task: Any, targets: np.ndarray) -> Maker:
+    """A file of version 4 that asks for this; its three classes are then labels."""
+
+    def spoil(path: Path) -> None:
+        numeric(np.zeros((30, 0), np.float32), "[]")(path)
+        with edited(path) as file:
+            file[file_format.TARGETS] = targets
+            file.attrs[file_format.VERSION_ATTRIBUTE] = np.int64(4)
+        attribute(file_format.TASK_ATTRIBUTE, task)(path)
+
+    return spoil
+
+
 FILES: dict[str, tuple[Maker, str]] = {
     "path of 7 MB": (wide_column("path"), "take 210,"),
     "id of 7 MB": (wide_column("id"), "take 210,"),
@@ -275,7 +288,18 @@ FILES: dict[str, tuple[Maker, str]] = {
     "content digest": (attribute("content_digest", b"\x01"), "no SHA-256"),
     "version 0": (attribute("format_version", np.int64(0)), "version 0"),
     "version -1": (attribute("format_version", np.int64(-1)), "version -1"),
-    "version 4": (attribute("format_version", np.int64(4)), "upgrade featurestore"),
+    "version 5": (attribute("format_version", np.int64(5)), "upgrade featurestore"),
+    "version 4 that asks nothing": (attribute("format_version", np.int64(4)), "not a readable feature file"),
+    "another task": (asked("detection", np.zeros((30, 3), np.uint8)), "its task is 'detection'"),
+    "classes as a task": (asked("classification", np.zeros((30, 3), np.uint8)), "its task is 'classification'"),
+    "task 3": (asked(np.int64(3), np.zeros((30, 3), np.uint8)), "not a fixed-length string"),
+    "100 MB of task": (asked(b"a" * 10**8, np.zeros((30, 3), np.uint8)), "bytes"),
+    "labels 2": (asked("multilabel", np.full((30, 3), 2, np.uint8)), "targets are not those of multilabel"),
+    "two of three labels": (asked("multilabel", np.zeros((30, 2), np.uint8)), "targets are uint8"),
+    "labels that are numbers": (asked("multilabel", np.zeros((30, 3), np.float32)), "targets are float32"),
+    "labels of 29 rows": (asked("multilabel", np.zeros((29, 3), np.uint8)), "not of one length"),
+    "a number NaN": (asked("regression", np.full((30, 1), np.nan, np.float32)), "targets are not those of regression"),
+    "numbers of three": (asked("regression", np.zeros((30, 3), np.float32)), "targets are float32"),
     "version 3 without numbers": (attribute("format_version", np.int64(3)), "not a readable feature file"),
     "numbers of one dimension": (numeric(np.zeros(30, np.float32)), "no float32 (N, C)"),
     "numbers of 2 bytes": (numeric(np.zeros((30, 1), np.float16)), "no float32 (N, C)"),

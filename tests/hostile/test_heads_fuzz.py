@@ -8,7 +8,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from head_folders import COLUMNS, write_all
+from head_folders import COLUMNS, OTHER_TASKS, write_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -102,6 +102,20 @@ def test_any_head(spoilt, data):
     def use():
         fitted = load_head(folder)
         assert fitted.predict_proba(X).shape == (5, len(fitted.class_names))
+        json.dumps(fitted.to_dict())
+
+    attempt(folder, "head.json", json.dumps(document), use)
+
+
+@few
+@given(st.data())
+def test_any_head_of_another_task(spoilt, data):
+    folder = spoilt / data.draw(st.sampled_from(list(OTHER_TASKS)))
+    document = data.draw(altered(json.loads((folder / "head.json").read_text())))
+
+    def use():
+        fitted = load_head(folder)
+        assert np.isfinite(fitted.outputs(X)).all() and len(fitted.predict(X)) == 5
         json.dumps(fitted.to_dict())
 
     attempt(folder, "head.json", json.dumps(document), use)
