@@ -248,15 +248,19 @@ class _Setup:
 
     def _notes(self, images: ImageRows) -> list[str]:
         """Say in sentences what the comparison may suffer from."""
-        record = self.fitted.record
+        record, threshold = self.fitted.record, self.fitted.threshold
+        notes = []
+        if threshold is not None:
+            notes.append(f"compared at a probability of 0.5; the tuned head keeps the threshold {threshold:.3g}")
         if record:
             new = int((record.split_of(images.digests.tolist()) == "").sum())
-            return [f"{new} images are new since the head was fitted"] if new else []
+            return [*notes, f"{new} images are new since the head was fitted"] if new else notes
         if self.fitted.rows == images.split_counts():
-            return []
+            return notes
         return [
+            *notes,
             f"the head was fitted on other splits ({self.fitted.rows}, here {images.split_counts()}) by an earlier "
-            "version, which did not keep the images: it may have seen some of the rows that it is judged by"
+            "version, which did not keep the images: it may have seen some of the rows that it is judged by",
         ]
 
     def _answers(self, images: ImageRows) -> NDArray[Any]:
