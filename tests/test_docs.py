@@ -109,7 +109,7 @@ def test_the_recipes_run(recipe, tmp_path, monkeypatch):
     """On a few images, with random weights and small inputs; the folders are laid out as the data sets are."""
     monkeypatch.chdir(tmp_path)
     for name in ("flowers", "101_ObjectCategories"):
-        write_images(tmp_path / name, 6, ("BACKGROUND_Google", "b", "c", "d")[name == "flowers" :])
+        write_images(tmp_path / name, 6, ("BACKGROUND_Google", "roses", "c", "d")[name == "flowers" :])
     for name, splits in (
         ("cats_dogs", ("train", "validation")),
         ("cifar10", ("train", "test")),

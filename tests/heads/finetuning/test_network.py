@@ -42,7 +42,7 @@ def test_the_joined_model_starts_where_backbone_and_head_are(pixels, kind, pool,
     model, _, head, features = joined(backbone, kind, pixels, unfreeze, **params)
     expected = head.scores(features) / head.temperature_
     np.testing.assert_allclose(model.model.predict(pixels, verbose=0), expected, rtol=1e-3, atol=1e-3)
-    again = model.head(1.0)
+    again = model.head()
     np.testing.assert_allclose(again.scores(features), expected, rtol=1e-3, atol=1e-3)
     assert head.temperature_ != 1.0 or kind not in ("linear-svm",)  # the original is left as it was
 

@@ -43,7 +43,7 @@ def test_a_cache_and_pixels_are_of_the_same_rows_and_views(source, cache):
     from featurestore.backbones import load_backbone
 
     made, shown = cached(source, cache, **VIEWS), pixels(source, **VIEWS)
-    for name in ("labels", "splits", "digests", "view_rows"):
+    for name in ("answers", "splits", "digests", "view_rows"):
         np.testing.assert_array_equal(getattr(made, name), getattr(shown, name))
     assert made.identity == shown.identity
     assert [path for path, _ in made.failures] == [path for path, _ in shown.failures] == ["red/bad.png"]
