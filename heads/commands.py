@@ -16,6 +16,7 @@ from heads.console.options import (
     GroupNearDuplicates,
     Json,
     MaxMemory,
+    Novelty,
     Page,
     Plain,
     Quiet,
@@ -45,6 +46,7 @@ def fit_head(
     max_memory: MaxMemory = None,
     group_near_duplicates: GroupNearDuplicates = None,
     threshold: Threshold = None,
+    novelty: Novelty = False,
     seed: Annotated[int, option("Of everything random in the fit.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -54,7 +56,7 @@ def fit_head(
 
     fitted = run(
         path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain, max_memory=max_memory,
-        group_near_duplicates=group_near_duplicates, threshold=threshold,
+        group_near_duplicates=group_near_duplicates, threshold=threshold, novelty=novelty,
         note=None if quiet or as_json else terminal.note,
     )  # fmt: skip
     terminal.show(fitted.to_dict(), as_json, quiet, text.fit)
@@ -101,6 +103,7 @@ def sweep(
     max_memory: MaxMemory = None,
     group_near_duplicates: GroupNearDuplicates = None,
     threshold: Threshold = None,
+    novelty: Novelty = False,
     track: Annotated[
         list[str] | None, option("tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.", metavar="ADDRESS")
     ] = None,
@@ -116,7 +119,7 @@ def sweep(
         path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
         max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
         ensemble=ensemble, smallest=smallest, exhaustive=exhaustive, seed=seed, progress=loud,
-        group_near_duplicates=group_near_duplicates, threshold=threshold,
+        group_near_duplicates=group_near_duplicates, threshold=threshold, novelty=novelty,
         note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)

@@ -76,6 +76,7 @@ class HeadDocument(DesignDocument):
     numeric: NotRequired[Annotated[list[NumericDocument], Meta(min_length=1, max_length=MOST_COLUMNS)]]
     task: NotRequired[TaskDocument]
     threshold: NotRequired[Annotated[float, Meta(gt=0, lt=1)]]
+    conformity: NotRequired[Annotated[list[Annotated[float, Meta(ge=0, le=1)]], Meta(min_length=1, max_length=2**16)]]
     history: NotRequired[dict[str, list[Number]]]
     dataset: str
     rows: dict[str, Count]
@@ -133,6 +134,7 @@ class SettingsDocument(TypedDict):
     ensemble: NotRequired[Count]
     smallest: NotRequired[bool]
     threshold: NotRequired[str | Number | None]
+    novelty: NotRequired[bool]
     exhaustive: NotRequired[bool]
     group_near_duplicates: NotRequired[Number | None]
 
@@ -196,6 +198,9 @@ class EvaluationDocument(TypedDict):
     average_precision: NotRequired[Number]
     roc_auc: NotRequired[Number]
     unmeasured: NotRequired[dict[str, str]]
+    level: NotRequired[Number]
+    coverage: NotRequired[Number]
+    set_size: NotRequired[Number]
     intervals: dict[str, Interval]
     confusion_matrix: NotRequired[list[list[Count]]]
     per_class: Annotated[list[ClassDocument], Meta(min_length=2)]
@@ -258,6 +263,7 @@ class NumberEvaluationDocument(TypedDict):
     spearman: NotRequired[Number]
     half_width: NotRequired[Number]
     covered: NotRequired[Number]
+    level: NotRequired[Number]
     without_interval: NotRequired[dict[str, str]]
     seen: NotRequired[str]
     left_out: NotRequired[Count]
