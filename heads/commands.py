@@ -14,6 +14,7 @@ from heads.console.options import (
     SEARCH,
     FileOrDir,
     GroupNearDuplicates,
+    HeadDir,
     Json,
     MaxMemory,
     Novelty,
@@ -123,6 +124,31 @@ def sweep(
         note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
+
+
+@command()
+def adapt(
+    head_dir: HeadDir,
+    path: Annotated[str | None, typer.Argument(metavar="[FILE_OR_DIR]", help="Features of the other place.")] = None,
+    *,
+    out: Annotated[Path, option("Folder for the adapted head.")],
+    split: Annotated[choices.Split, option("Rows of the other place.")] = "test",
+    rows: Annotated[int | None, option("Use the labels of so many, drawn at random; by default of all.", min=1)] = None,
+    prior: Annotated[
+        list[str] | None,
+        option("Without labels: the class balance there, of each class; or estimate.", metavar="CLASS=SHARE|estimate"),
+    ] = None,
+    threshold: Threshold = None,
+    seed: Annotated[int, option("Of the rows that are drawn.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Adapt a saved head to another place. A few labelled rows, or a class balance, shift its probabilities."""
+    from heads.adapting.adapt import adapt as run
+
+    known = prior[0] if prior and len(prior) == 1 else prior
+    found = run(head_dir, path, split, rows=rows, prior=known, threshold=threshold, out=out, seed=seed)
+    terminal.show(found, as_json, quiet, examined.adapted)
 
 
 @command()

@@ -76,6 +76,7 @@ class HeadDocument(DesignDocument):
     numeric: NotRequired[Annotated[list[NumericDocument], Meta(min_length=1, max_length=MOST_COLUMNS)]]
     task: NotRequired[TaskDocument]
     threshold: NotRequired[Annotated[float, Meta(gt=0, lt=1)]]
+    offset: NotRequired[Annotated[list[Annotated[float, Meta(ge=-1e3, le=1e3)]], Meta(max_length=MOST_CLASSES)]]
     conformity: NotRequired[Annotated[list[Annotated[float, Meta(ge=0, le=1)]], Meta(min_length=1, max_length=2**16)]]
     history: NotRequired[dict[str, list[Number]]]
     dataset: str

@@ -141,7 +141,7 @@ def evaluate(
     if why := too_large(needed, max_memory, "its arrays take", "a smaller head"):
         raise HeadError(f"{head}: {why}")
     fitted = load_head(head)
-    table = grouped_by_likeness(_features_for(fitted, features), group_near_duplicates, note)
+    table = grouped_by_likeness(features_for(fitted, features), group_near_duplicates, note)
     return answers(fitted, table, split).measured(Path(head), fitted.bound(level))
 
 
@@ -207,7 +207,7 @@ class Answers:
 
 def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable, split: str = "test") -> Answers:
     """Compute a saved head's answer for each row; see :func:`evaluate`."""
-    table = features if isinstance(features, FeatureTable) else _features_for(fitted, features)
+    table = features if isinstance(features, FeatureTable) else features_for(fitted, features)
     rows = table.rows(split)
     if not len(rows):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
@@ -225,7 +225,7 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
     return Answers(fitted, table, split, rows, outcomes, seen, int((~new).sum()) if new.any() else 0)
 
 
-def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
+def features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
     """Find the features that a head takes. Where several files fit, those of the head's data set are taken."""
     stores = [FeatureStore(file) for file in find_files(path)]
     sources: list[tuple[FeatureStore, str | None]] = []

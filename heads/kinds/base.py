@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from featurestore.errors import InputError
 from featurestore.system.machine import machine_memory, memory_limit
 from heads.feature_table import Floats, LabelledRows, Labels, Rows
+from heads.kinds.adaptable import Adaptable
 from heads.kinds.inputs import known_rows, not_fitted, seed_of, training_rows
 from heads.kinds.parameters import parameter
 from heads.metrics.outcomes import KEPT, blocks
@@ -66,7 +67,7 @@ def too_many_classes(extent: Extent) -> str | None:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Head:
+class Head(Adaptable):
     """The base class of heads on feature rows.
 
     A head learns one class of each row, or several labels (y of shape (N, L), each 0 or 1), or with
@@ -81,8 +82,9 @@ class Head:
 
     Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``feature_names_in_`` (D,) where a data frame was fitted
     to, ``temperature_``, ``history_`` (log loss after each epoch on ``train`` and ``validation`` rows, of kinds that
-    have epochs), ``task_`` and ``link_`` (of other tasks, how scores become answers), ``held_out_`` (what the
-    temperature was fitted on, if it was), and those of the family.
+    have epochs), ``task_`` and ``link_`` (of other tasks, how scores become answers), ``offset_`` (of classes, what is
+    added to log-probabilities, where a head was adapted that has no bias to add it to; else None), ``held_out_``
+    (what the temperature was fitted on, if it was), and those of the family.
 
     Example:
         >>> from heads.kinds.linear import LogisticHead
@@ -260,7 +262,7 @@ class Head:
         """
         if not hasattr(self, "classes_"):
             raise not_fitted(self)
-        return self._scores(np.asarray(known_rows(self, X)))
+        return self._shifted(self._scores(np.asarray(known_rows(self, X))))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Return scores as scikit-learn defines them: (N, C), but for two classes (N,), above 0 for the second.

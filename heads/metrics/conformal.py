@@ -2,8 +2,8 @@
 
 A class is in the set of an image if its probability reaches what the true class had in so large a share of held-out
 rows (the score of M. Sadinle, J. Lei & L. Wasserman, "Least ambiguous set-valued classifiers with bounded error
-levels", Journal of the American Statistical Association 2019, whose sets are the smallest on average). The likeliest class is
-always in it, so that no set is empty, and coverage is rather above the level.
+levels", Journal of the American Statistical Association 2019, whose sets are the smallest on average). The likeliest
+class is always in it, so that no set is empty, and coverage is rather above the level.
 
 The share is one over all images that are like the held-out rows: not of each class, and not of another place.
 """

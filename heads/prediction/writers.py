@@ -50,8 +50,8 @@ def write_predictions(
     """Classify images, and write what is found while the rest is still being read.
 
     Args:
-        head_dir, inputs, weights, level, abstain, path_column: see :class:`heads.prediction.predictor.Predictor` and its
-            ``predict``.
+        head_dir, inputs, weights, level, abstain, path_column: see
+            :class:`heads.prediction.predictor.Predictor` and its ``predict``.
         progress: see :func:`featurestore.system.progress.reporting`.
         form: ``text``, ``csv`` or ``json``; by default what the suffix of `out` says, else text.
         out: file to write; until it is complete, ``.part`` follows its name. By default, standard output.

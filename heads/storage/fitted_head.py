@@ -28,9 +28,9 @@ from heads.tasks.base import Bound
 from heads.tasks.registry import TASKS
 
 FORMAT = "featurestore-head"
-FORMAT_VERSION, NUMERIC, ASKED, PARTED = 4, 2, 3, 4
-"""The newest version, that from which on heads take numeric columns, that of heads of other tasks than classes, and
-that of heads with a threshold."""
+FORMAT_VERSION, NUMERIC, ASKED, PARTED, SHIFTED = 5, 2, 3, 4, 5
+"""The newest version, that from which on heads take numeric columns, that of heads of other tasks than classes, that of
+heads with a threshold, and that of heads with an offset."""
 
 PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
 """Fields of a FittedHead that are plain JSON types."""
@@ -349,7 +349,12 @@ class FittedHead(Result):
         """Return all but the arrays of the head as plain JSON types: the content of ``head.json``."""
         return {
             "format": FORMAT,
-            "format_version": version_of(self.threshold is not None, self.head.link_ is not None, bool(self.numeric)),
+            "format_version": version_of(
+                self.head.offset_ is not None,
+                self.threshold is not None,
+                self.head.link_ is not None,
+                bool(self.numeric),
+            ),
             "kind": self.design.kind,
             "params": dict(self.design.params),
             "class_names": list(self.class_names),
@@ -359,6 +364,7 @@ class FittedHead(Result):
             "inputs": [item.to_dict() for item in self.inputs],
             **({"numeric": [each.to_dict() for each in self.numeric]} if self.numeric else {}),
             **({"task": {"name": self.head.task_.name, **self.head.link_.to_dict()}} if self.head.link_ else {}),
+            **({} if self.head.offset_ is None else {"offset": self.head.offset_.tolist()}),
             **({} if self.threshold is None else {"threshold": self.threshold}),
             **({} if self.conformity is None else {"conformity": list(self.conformity)}),
             **({"history": self.head.history_} if self.head.history_ else {}),
@@ -368,9 +374,9 @@ class FittedHead(Result):
         }
 
 
-def version_of(parted: bool, asked: bool, numeric: bool) -> int:
-    """Return the version that says all that a reader must not ignore: a threshold, a task, numeric columns."""
-    return PARTED if parted else ASKED if asked else NUMERIC if numeric else 1
+def version_of(shifted: bool, parted: bool, asked: bool, numeric: bool) -> int:
+    """Return the version that says all that a reader must not ignore: an offset, a threshold, a task, columns."""
+    return SHIFTED if shifted else PARTED if parted else ASKED if asked else NUMERIC if numeric else 1
 
 
 def _coded(column: Column) -> str:

@@ -1,12 +1,13 @@
 """Saved heads: a folder with ``head.json``, the file of the head's arrays, and the record of the rows that it has seen.
 
 A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
-everything that is wrong becomes a HeadError. Format versions 1 to 4 are what :meth:`FittedHead.to_dict` returns. Data
+everything that is wrong becomes a HeadError. Format versions 1 to 5 are what :meth:`FittedHead.to_dict` returns. Data
 that an older reader may ignore is added to version 1, as ``fitted_on``, ``chosen_by``, ``conformity`` and the files of
 :mod:`heads.storage.record` and :mod:`heads.storage.novelty` were. Data that it must not ignore needs a new version,
 which only those heads state that have such data: version 2 those of numeric columns, version 3 those of several labels
 or of a number, whose ``task`` holds how scores become answers (:class:`heads.tasks.base.Link`), version 4 those of two
-classes with a ``threshold``.
+classes with a ``threshold``, version 5 those that were adapted and have no bias to hold the ``offset`` of each class
+(:meth:`heads.kinds.base.Head.adapted`).
 """
 
 import json
@@ -133,6 +134,8 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         if "task" in values:
             head.task_ = TASKS[values["task"]["name"]]
             head.link_ = Link.from_dict(values["task"], len(class_names))
+        if "offset" in values:
+            head.offset_ = np.array(values["offset"], np.float64)
         _check_classes(head, class_names)
         inputs = tuple(map(Input.from_dict, values["inputs"]))
         file = path / head.weights_file
@@ -189,12 +192,14 @@ def _read_document(path: Path) -> HeadDocument:
         raise ValueError("fitted_on stands there without chosen_by, or the other way round")
     numeric = len(values.get("numeric", []))
     asked = "task" in values
-    parted = "threshold" in values
-    if version["format_version"] != version_of(parted, asked, bool(numeric)):
-        more = ", a task" * asked + ", a threshold" * parted
+    parted, shifted = "threshold" in values, "offset" in values
+    if version["format_version"] != version_of(shifted, parted, asked, bool(numeric)):
+        more = ", a task" * asked + ", a threshold" * parted + ", an offset" * shifted
         raise ValueError(f"version {version['format_version']} with {numeric} numeric columns{more}")
     if parted and (asked or not len(values["class_names"]) == len(values["classes"]) == 2):
         raise ValueError("a threshold, and not two classes")
+    if shifted and (asked or len(values["offset"]) != len(values["classes"])):
+        raise ValueError("an offset that is not one of each class")
     if not asked and len(values["classes"]) < 2:
         raise ValueError("one class only")
     if not (values["inputs"] or numeric):
