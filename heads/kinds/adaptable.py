@@ -1,7 +1,7 @@
 """What a head of classes needs so that it can be adapted to another place: one scale, and an offset of each class."""
 
 from copy import copy
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ class Adaptable:
     """
 
     temperature_: float
-    scores_are_probabilities: Any
+    scores_are_probabilities: ClassVar[bool]
     offset_ = cast("Doubles | None", None)
 
     @property

@@ -17,7 +17,7 @@ from heads.solvers.lbfgs import Doubles
 
 _SHIFT, _SCALE = 1.0, 0.5
 """Standard deviations of what is expected before any row is seen: of the shifts, and of the scale's logarithm."""
-_LEAST = 1e-6
+_LEAST = 1e-12
 """Probabilities are raised to it, so that their logarithm is finite: votes may be 0."""
 _STEPS, _PRECISE = 1000, 1e-7
 """The most steps of an estimate of shares, and the largest change of one that ends it."""

@@ -84,17 +84,15 @@ class Novelty:
             raise HeadError("--novelty: all training rows are one group, so that none can be held out: leave it out")
         units = np.concatenate([_unit(X[drawn[at : at + BLOCK]]) for at in range(0, len(drawn), BLOCK)])
         basis = _leading(units, min(_DIRECTIONS, columns, len(drawn)), rng).astype(np.float16)
-        rows = (units @ basis.astype(np.float32)).astype(np.float16)
+        narrow = basis.astype(np.float32)
+        rows = (units @ narrow).astype(np.float16)
         pairs = [(np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)) for fold in range(folds.max() + 1)]
         neighbours = min(_NEIGHBOURS, *(len(others) for _, others in pairs))
-        found = np.sort(
-            np.concatenate(
-                [
-                    _distances(np.asarray(units[held] @ basis, np.float32), rows[rest], neighbours)
-                    for held, rest in pairs
-                ]
-            )
-        )
+        # Among fewer rows a nearer neighbour is as far away as the one that counts is among all.
+        found = np.sort(np.concatenate([
+            _distances(units[held] @ narrow, rows[rest], max(1, round(neighbours * len(rest) / len(rows))))
+            for held, rest in pairs
+        ]))  # fmt: skip
         if len(found) > _DISTANCES:
             found = np.quantile(found, np.linspace(0, 1, _DISTANCES))
         return cls(basis, rows, found.astype(np.float32), neighbours)
