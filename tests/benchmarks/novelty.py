@@ -3,9 +3,9 @@
     python tests/benchmarks/novelty.py STORE... [--head logreg]
 
 Each STORE is a folder with the feature file of one data set, all of one backbone: ``featurestore extract FOLDER
---store STORE``. A head is fitted to the train rows of each; the held-out rows (test, or validation) of all others are to
-be told from its own. The table has the area under the ROC curve: by the novelty that the head tells, by the cosine distance to
-the tenth nearest of all training rows in all columns, and by the largest probability.
+--store STORE``. A head is fitted to the train rows of each; the held-out rows (test, or validation) of all others are
+to be told from its own. The table has the area under the ROC curve: by the novelty that the head tells, by the cosine
+distance to the tenth nearest of all training rows in all columns, and by the largest probability.
 """
 
 import argparse
