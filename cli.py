@@ -22,6 +22,7 @@ from heads.console.options import (
     GroupNearDuplicates,
     HeadDir,
     Json,
+    Level,
     MaxMemory,
     Quiet,
     opens_source,
@@ -41,6 +42,7 @@ def evaluate(
     head_dir: HeadDir,
     path: FileOrDir,
     split: Annotated[choices.Split, option("Rows to measure on.")] = "test",
+    level: Level = None,
     max_memory: MaxMemory = None,
     group_near_duplicates: GroupNearDuplicates = None,
     as_json: Json = False,
@@ -49,7 +51,7 @@ def evaluate(
     from heads.evaluation.evaluate import evaluate as run
 
     found = run(
-        head_dir, path, split, max_memory=max_memory, group_near_duplicates=group_near_duplicates,
+        head_dir, path, split, level=level, max_memory=max_memory, group_near_duplicates=group_near_duplicates,
         note=None if as_json else terminal.note,
     )  # fmt: skip
     terminal.show(found, as_json, False, evaluated.evaluation)
@@ -64,6 +66,14 @@ def predict(
     ],
     weights: BackboneWeights = None,
     top: Annotated[int | None, option("Name only so many classes, the likeliest first.", min=1)] = None,
+    level: Level = None,
+    abstain: Annotated[
+        list[str] | None,
+        option(
+            "Give no class above this novelty (0.99), or below this probability (0.8); repeatable.",
+            metavar="novelty=Q|probability=P",
+        ),
+    ] = None,
     path_column: Annotated[str | None, option("Column of a CSV that names the images.")] = None,
     out: Annotated[
         Path | None, option("Write a .csv or .json file, as the images come, and not print.", metavar="FILE")
@@ -76,8 +86,8 @@ def predict(
 
     form = "csv" if as_csv else "json" if as_json else None
     failures = write_predictions(
-        head_dir, inputs, form=form, out=out, top=top, weights=weights, path_column=path_column,
-        progress=out is not None,
+        head_dir, inputs, form=form, out=out, top=top, level=level, abstain=abstain or (), weights=weights,
+        path_column=path_column, progress=out is not None,
     )  # fmt: skip
     if failures:
         raise typer.Exit(FAILURES_LISTED)

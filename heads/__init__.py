@@ -14,6 +14,7 @@ Example:
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from heads.adapting.adapt import adapt
     from heads.curating.look_at import look_at
     from heads.evaluation.evaluate import evaluate
     from heads.explaining.explain import explain
@@ -44,6 +45,7 @@ __all__ = [
     "LogisticHead",
     "RidgeHead",
     "SVMHead",
+    "adapt",
     "curve",
     "evaluate",
     "explain",
@@ -69,6 +71,7 @@ _LATE = {
     "LogisticHead": "heads.kinds.linear",
     "RidgeHead": "heads.kinds.linear",
     "SVMHead": "heads.kinds.svm",
+    "adapt": "heads.adapting.adapt",
     "curve": "heads.forecasting.curve",
     "evaluate": "heads.evaluation.evaluate",
     "explain": "heads.explaining.explain",

@@ -14,8 +14,10 @@ from heads.console.options import (
     SEARCH,
     FileOrDir,
     GroupNearDuplicates,
+    HeadDir,
     Json,
     MaxMemory,
+    Novelty,
     Page,
     Plain,
     Quiet,
@@ -45,6 +47,7 @@ def fit_head(
     max_memory: MaxMemory = None,
     group_near_duplicates: GroupNearDuplicates = None,
     threshold: Threshold = None,
+    novelty: Novelty = False,
     seed: Annotated[int, option("Of everything random in the fit.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -54,7 +57,7 @@ def fit_head(
 
     fitted = run(
         path, head, params=settings or [], out=out, tap=features, seed=seed, views=not plain, max_memory=max_memory,
-        group_near_duplicates=group_near_duplicates, threshold=threshold,
+        group_near_duplicates=group_near_duplicates, threshold=threshold, novelty=novelty,
         note=None if quiet or as_json else terminal.note,
     )  # fmt: skip
     terminal.show(fitted.to_dict(), as_json, quiet, text.fit)
@@ -101,6 +104,7 @@ def sweep(
     max_memory: MaxMemory = None,
     group_near_duplicates: GroupNearDuplicates = None,
     threshold: Threshold = None,
+    novelty: Novelty = False,
     track: Annotated[
         list[str] | None, option("tensorboard:FOLDER, mlflow:sqlite:///FILE; repeatable.", metavar="ADDRESS")
     ] = None,
@@ -116,10 +120,35 @@ def sweep(
         path, out, preset=preset, space=space, tap=features, cv=cv, metric=metric, budget=budget,
         max_memory=max_memory, views=not plain, sampler=sampler, trials=trials, trackers=track or (),
         ensemble=ensemble, smallest=smallest, exhaustive=exhaustive, seed=seed, progress=loud,
-        group_near_duplicates=group_near_duplicates, threshold=threshold,
+        group_near_duplicates=group_near_duplicates, threshold=threshold, novelty=novelty,
         note=terminal.note if loud else None,
     )  # fmt: skip
     terminal.show(found, as_json, quiet, text.sweep)
+
+
+@command()
+def adapt(
+    head_dir: HeadDir,
+    path: Annotated[str | None, typer.Argument(metavar="[FILE_OR_DIR]", help="Features of the other place.")] = None,
+    *,
+    out: Annotated[Path, option("Folder for the adapted head.")],
+    split: Annotated[choices.Split, option("Rows of the other place.")] = "test",
+    rows: Annotated[int | None, option("Use the labels of so many, drawn at random; by default of all.", min=1)] = None,
+    prior: Annotated[
+        list[str] | None,
+        option("Without labels: the class balance there, of each class; or estimate.", metavar="CLASS=SHARE|estimate"),
+    ] = None,
+    threshold: Threshold = None,
+    seed: Annotated[int, option("Of the rows that are drawn.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Adapt a saved head to another place. A few labelled rows, or a class balance, shift its probabilities."""
+    from heads.adapting.adapt import adapt as run
+
+    known = prior[0] if prior and len(prior) == 1 else prior
+    found = run(head_dir, path, split, rows=rows, prior=known, threshold=threshold, out=out, seed=seed)
+    terminal.show(found, as_json, quiet, examined.adapted)
 
 
 @command()

@@ -28,6 +28,8 @@ def evaluation(found: dict[str, Any]) -> str:
     if groups := found.get("groups"):
         about.append(f"the rows are of {groups:,} groups, and intervals as wide as that makes them")
     about += [f"note: {name} was not measured: {why}" for name, why in found.get("unmeasured", {}).items()]
+    if size := found.get("set_size"):
+        about.append(f"sets of level {found['level']:g} have {size:.2f} classes on average")
     if parted := found.get("parted_at"):
         second = found["per_class"][1]["class"]
         about.append(f"the head says {second} from a probability of {parted:.3g} on")
@@ -61,8 +63,8 @@ def _number(found: dict[str, Any]) -> list[str]:
     if (half := found.get("half_width")) is None:
         return []
     return [
-        f"{found['target']}: in 95 of 100 cases within {half:.4g} of the prediction, by rows that were held out; of "
-        f"these rows {found['covered']:.1%} are"
+        f"{found['target']}: in {100 * found.get('level', 0.95):.6g} of 100 cases within {half:.4g} of the "
+        f"prediction, by rows that were held out; of these rows {found['covered']:.1%} are"
     ]
 
 

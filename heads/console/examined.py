@@ -94,3 +94,25 @@ def explanation(found: dict[str, Any]) -> str:
     lines += [f"… and {len(found['images']) - LISTED} more images"] if len(found["images"]) > LISTED else []
     lines += [f"{path}: {reason}" for path, reason in found["failures"][:LISTED]]
     return "\n".join([*lines, f"maps of {len(found['images'])} images: {found['path']}"])
+
+
+def adapted(found: dict[str, Any]) -> str:
+    """For ``featurestore adapt``."""
+    before, shares = found["balance_before"] or {}, found["balance"]
+    order = sorted(found["shift"], key=lambda name: -abs(found["shift"][name]))
+    rows = [[name, before.get(name, "-"), shares[name], found["shift"][name]] for name in order[:LISTED]]
+    lines = [table(["class", "share before", "share there", "log-odds shifted by"], rows)]
+    if len(order) > LISTED:
+        lines.append(f"… the largest shifts of {len(order):,} classes (see --json)")
+    if now := found["after"]:
+        told = (f"{name.replace('_', ' ')} {found['before'][name]:.3f} before, {now[name]:.3f} now" for name in now)
+        lines.append(f"on the {found['rows']:,} labelled rows, each held out in turn: {'; '.join(told)}")
+    parted = "" if found["threshold"] is None else f", threshold {found['threshold']:.3g}"
+    lines.append(f"temperature {found['temperature']:.3f}{parted}")
+    lines += [f"note: {note}" for note in found["notes"]]
+    if found["left"]:
+        lines.append(f"{found['left']:,} {found['split']} rows were not used:  evaluate  measures the new head on them")
+    return "\n".join([*lines, f"adapted by {_BY[found['by']]}: {found['path']}"])
+
+
+_BY = {"labels": "labelled rows", "stated": "a stated balance", "estimated": "an estimated balance"}

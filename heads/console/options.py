@@ -172,6 +172,13 @@ Threshold = Annotated[
         metavar="accuracy|balanced_accuracy|f1|P",
     ),
 ]
+Level = Annotated[
+    float | None,
+    option("Sets of classes that hold the true one so often, such as 0.95; of numbers, intervals.", metavar="0..1"),
+]
+Novelty = Annotated[
+    bool, option("Carry some training rows, so that predictions say how unlike these an image is.", "--novelty")
+]
 HeadDir = Annotated[Path, typer.Argument(metavar="HEAD_DIR", help="Folder of a saved head.")]
 FileOrDir = Annotated[
     str, typer.Argument(metavar="FILE_OR_DIR", help="A feature file, its https:// or s3:// address, or its folder.")

@@ -22,6 +22,7 @@ from heads.metrics.evaluation import Evaluated, Evaluation
 from heads.metrics.shift import best_threshold, differences
 from heads.storage.record import CHOSEN, FITTED, note_measured
 from heads.storage.saved_head import FittedHead, load_head
+from heads.tasks.base import Bound
 
 Array = NDArray[np.float64]
 
@@ -117,6 +118,7 @@ def evaluate(
     features: str | os.PathLike[str],
     split: str = "test",
     *,
+    level: float | None = None,
     max_memory: int | None = None,
     group_near_duplicates: float | None = None,
     note: Callable[[str], None] | None = None,
@@ -130,6 +132,8 @@ def evaluate(
         head: folder of the saved head.
         features: feature file, or folder; files of the head's features are found by their fingerprint.
         split: which rows.
+        level: measure sets of classes, or intervals of numbers, that hold what is true so often, see
+            :func:`heads.predict`.
         max_memory: bytes that may be used, see :func:`heads.fit.fit_head`.
         group_near_duplicates, note: see :func:`heads.fit.fit_head`; intervals are wider for groups.
 
@@ -151,8 +155,8 @@ def evaluate(
     if why := too_large(needed, max_memory, "its arrays take", "a smaller head"):
         raise HeadError(f"{head}: {why}")
     fitted = load_head(head)
-    table = grouped_by_likeness(_features_for(fitted, features), group_near_duplicates, note)
-    return answers(fitted, table, split).measured(Path(head))
+    table = grouped_by_likeness(features_for(fitted, features), group_near_duplicates, note)
+    return answers(fitted, table, split).measured(Path(head), fitted.bound(level))
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,16 +181,17 @@ class Answers:
     seen: str | None = None
     left_out: int = 0
 
-    def measured(self, folder: Path | None) -> Evaluated:
+    def measured(self, folder: Path | None, bound: Bound | None = None) -> Evaluated:
         """Measure these answers, and add the remarks on their rows.
 
         Args:
             folder: the head's, where measures on test rows are counted; None: they are not counted.
+            bound: of the sets or intervals that are measured too, see :meth:`heads.tasks.base.Task.bound`.
         """
         names = self.fitted.class_names
         groups = self.table.groups(self.rows) if self.table.grouped else None
         task, link, outcomes = self.fitted.head.task_, self.fitted.head.link_, self.outcomes
-        found = task.measure(outcomes, names, self.split, groups, link)
+        found = task.measure(outcomes, names, self.split, groups, link, bound)
         if self.seen:
             how = f"{self.seen} {'on' if self.seen == FITTED else 'by'} these"
             why = dict.fromkeys((*found.intervals, *found.without_interval), how)
@@ -216,7 +221,7 @@ class Answers:
 
 def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable, split: str = "test") -> Answers:
     """Compute a saved head's answer for each row; see :func:`evaluate`."""
-    table = features if isinstance(features, FeatureTable) else _features_for(fitted, features)
+    table = features if isinstance(features, FeatureTable) else features_for(fitted, features)
     rows = table.rows(split)
     if not len(rows):
         counts = ", ".join(f"{name} ({count} rows)" for name, count in table.split_counts().items())
@@ -234,7 +239,7 @@ def answers(fitted: FittedHead, features: str | os.PathLike[str] | FeatureTable,
     return Answers(fitted, table, split, rows, outcomes, seen, int((~new).sum()) if new.any() else 0)
 
 
-def _features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
+def features_for(fitted: FittedHead, path: str | os.PathLike[str]) -> FeatureTable:
     """Find the features that a head takes. Where several files fit, those of the head's data set are taken."""
     stores = [FeatureStore(file) for file in find_files(path)]
     sources: list[tuple[FeatureStore, str | None]] = []

@@ -91,6 +91,11 @@ def nets_of(head: FittedHead) -> list[Layers]:
     Raises:
         ExportError: a head of this kind is no net.
     """
+    if head.head.offset_ is not None:
+        raise ExportError(
+            f"{head.path}: was adapted, and {text.design(head.to_dict())} has no bias of its own to hold that in a "
+            "network: export the head before that, or adapt a linear or dense one"
+        )
     nets = []
     for part in getattr(head.head, "heads_", [head.head]):
         layers = part.as_layers()

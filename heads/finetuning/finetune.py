@@ -252,6 +252,8 @@ class _Setup:
         notes = []
         if threshold is not None:
             notes.append(f"compared at a probability of 0.5; the tuned head keeps the threshold {threshold:.3g}")
+        if self.fitted.novelty is not None:
+            notes.append("the tuned head tells no novelty: that was of the features of the frozen backbone")
         if record:
             new = int((record.split_of(images.digests.tolist()) == "").sum())
             return [*notes, f"{new} images are new since the head was fitted"] if new else notes
@@ -305,6 +307,8 @@ class _Setup:
             seed=self.recipe.seed,
             versions=library_versions(),
             record=record,
+            conformity=None,  # both are of the features of the frozen backbone
+            novelty=None,
         )
         path = save_head(self.out / TUNED, tuned).path
         if split == "test":

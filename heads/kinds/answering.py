@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from featurestore.errors import InputError
 from heads.feature_table import Floats, Rows
+from heads.kinds.adaptable import Adaptable
 from heads.kinds.inputs import known_rows, not_fitted
 from heads.metrics.outcomes import KEPT, blocks
 from heads.rows import Codes, StreamedRows
@@ -20,11 +21,9 @@ _READ = 8
 rows takes as long as of many."""
 
 
-class Answering:
+class Answering(Adaptable):
     """The half of :class:`heads.kinds.base.Head` that is asked when it is fitted."""
 
-    scores_are_probabilities: ClassVar[bool] = False
-    """Whether the scores are probabilities already, so that they are not divided by a temperature."""
     streams: ClassVar[bool] = False
     """Whether the fit takes rows that stay on disk; other kinds get them in memory."""
 
@@ -60,7 +59,7 @@ class Answering:
         """
         if not hasattr(self, "classes_"):
             raise not_fitted(self)
-        return self._scores(np.asarray(known_rows(self, X)))
+        return self._shifted(self._scores(np.asarray(known_rows(self, X))))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
         """Return scores as scikit-learn defines them: (N, C), but for two classes (N,), above 0 for the second.

@@ -77,8 +77,9 @@ class Head(Answering):
 
     Fitted attributes: ``classes_`` (C,), ``n_features_in_``, ``feature_names_in_`` (D,) where a data frame was fitted
     to, ``temperature_``, ``history_`` (the loss after each epoch on ``train`` and ``validation`` rows, of kinds that
-    have epochs), ``task_`` and ``link_`` (of other tasks, how scores become answers), ``held_out_`` (what the
-    temperature was fitted on, if it was), and those of the family.
+    have epochs), ``task_`` and ``link_`` (of other tasks, how scores become answers), ``offset_`` (of classes, what is
+    added to log-probabilities, where a head was adapted that has no bias to add it to; else None), ``held_out_``
+    (what the temperature was fitted on, if it was), and those of the family.
 
     Example:
         >>> from heads.kinds.linear import LogisticHead

@@ -18,6 +18,7 @@ from heads.solvers.calibration import held_most, thinned
 from heads.solvers.components import components, projected, width
 from heads.solvers.dense_net import Batches, Member, threads_for, train_epoch
 from heads.solvers.folds import Division
+from heads.solvers.lbfgs import Doubles
 from heads.solvers.training import Training
 
 _EACH = 20
@@ -138,6 +139,10 @@ class DenseHead(Head):
     def as_layers(self) -> Layers:
         """See :meth:`Head.as_layers`."""
         return self.layers_
+
+    def _add(self, scale: float, offset: Doubles) -> None:
+        *inner, (weights, bias) = self.layers_
+        self.layers_ = [*inner, (weights, (bias + offset * self.temperature_).astype(np.float32))]
 
     def state(self) -> State:
         """See :meth:`Head.state`."""

@@ -83,6 +83,11 @@ class CentroidHead(DiscriminantHead):
         "thorough": {"standardize": [True, False]},
     }
 
+    @property
+    def evens_classes(self) -> bool:
+        """See :attr:`heads.kinds.base.Head.evens_classes`."""
+        return True
+
     def solve(self, moments: Moments) -> tuple[Doubles, Doubles]:
         """See :meth:`DiscriminantHead.solve`."""
         # Half of -|z - mean|², without the terms that all classes share. It is divided by the number of columns, since

@@ -69,6 +69,11 @@ class EnsembleHead(Head):
         return [HeadDesign.from_json(text) for text in self.members]
 
     @property
+    def evens_classes(self) -> bool:
+        """See :attr:`Head.evens_classes`."""
+        return all(design.build().evens_classes for design in self.designs)
+
+    @property
     def trusted_types(self) -> frozenset[str]:
         """See :attr:`Head.trusted_types`."""
         return frozenset().union(*(design.build().trusted_types for design in self.designs))

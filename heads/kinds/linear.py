@@ -62,6 +62,9 @@ class LinearHead(Head):
         """See :meth:`Head.as_layers`."""
         return [(self.coef_, self.intercept_)]
 
+    def _add(self, scale: float, offset: Doubles) -> None:
+        self.intercept_ = (self.intercept_ + offset * self.temperature_).astype(np.float32)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See :meth:`Head.shapes`."""
         classes = len(self.classes_)
@@ -135,6 +138,11 @@ class PathHead(LinearHead):
         """See :meth:`Head.unfit_for`: only classes have weights."""
         weighted = task is not CLASSIFICATION and self.class_weight not in (None, "none")
         return super().unfit_for(task) or ("class_weight is of one class of each image" if weighted else None)
+
+    @property
+    def evens_classes(self) -> bool:
+        """See :attr:`Head.evens_classes`."""
+        return bool(self.class_weight == "balanced")
 
     @property
     def inverse_penalty(self) -> float:

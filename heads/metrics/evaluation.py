@@ -1,7 +1,7 @@
 """What is said of a head on some rows: its metrics with intervals, and remarks. There is one result for each task."""
 
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from featurestore.system.results import Result
 from heads.metrics.clustered import clustered, recall_effects, share_interval
 from heads.metrics.estimates import TOO_FEW, Estimate, wilson
 from heads.metrics.label_outcomes import LabelOutcomes, estimates_of_labels, per_label
-from heads.metrics.number_outcomes import NumberOutcomes, conformal_quantile, estimates_of_numbers
+from heads.metrics.number_outcomes import NumberOutcomes, estimates_of_numbers
 from heads.metrics.outcomes import KEPT, Confusion, Outcomes
 from heads.metrics.ranking import class_average_precision
 
@@ -90,6 +90,9 @@ class Evaluation(Evaluated):
             it has rows, of enough groups. A share of nothing is 0.
         threshold: with two classes, where to part them, see :func:`heads.metrics.shift.best_threshold`.
         parted_at: with two classes, the head's own threshold; None where it takes the more probable one.
+        level: that of the sets of classes, see :mod:`heads.metrics.conformal`; None where none was asked for.
+        coverage: share of rows whose set holds the true class.
+        set_size: mean number of classes in a set; None where the probabilities would take too much memory.
         confused: of more than :data:`TABLED` classes, the most frequent mistakes: ``class``, ``predicted``, ``rows``.
     """
 
@@ -100,11 +103,21 @@ class Evaluation(Evaluated):
     average_precision: float | None = None
     roc_auc: float | None = None
     unmeasured: dict[str, str] = field(default_factory=dict)
+    level: float | None = None
+    coverage: float | None = None
+    set_size: float | None = None
     confusion_matrix: list[list[int]] | None = None
     per_class: list[dict[str, Any]]
     threshold: dict[str, Any] | None = None
     parted_at: float | None = None
     confused: list[dict[str, Any]] = field(default_factory=list)
+
+    def with_sets(self, found: dict[str, Any]) -> "Evaluation":
+        """Return the evaluation with what :func:`heads.metrics.conformal.set_fields` found."""
+        interval = found.pop("coverage_interval")
+        intervals = self.intervals | ({} if interval is None else {"coverage": list(interval)})
+        without = self.without_interval | ({"coverage": _FEW_GROUPS} if interval is None else {})
+        return replace(self, **found, intervals=intervals, without_interval=without)
 
 
 def measure(
@@ -239,8 +252,10 @@ class NumberEvaluation(Evaluated):
         mae, rmse: mean absolute error, and root of the mean square of the errors, in the unit of the number.
         r2: share of the variance of the numbers that is explained; None where they are all the same.
         spearman: rank correlation of true and predicted numbers; None where either are all the same.
-        half_width: predictions are within so much of the number in 95 of 100 cases, by the errors of held-out rows.
+        half_width: predictions are within so much of the number in 95 of 100 cases, or as many as were asked for, by
+            the errors of held-out rows.
         covered: share of these rows that are.
+        level: the share that was asked for; None for 0.95.
     """
 
     target: str
@@ -250,6 +265,7 @@ class NumberEvaluation(Evaluated):
     spearman: float | None = None
     half_width: float | None = None
     covered: float | None = None
+    level: float | None = None
 
 
 def measure_numbers(
@@ -257,7 +273,7 @@ def measure_numbers(
     name: str,
     split: str,
     groups: NDArray[np.intp] | None = None,
-    residuals: NDArray[np.float64] | None = None,
+    half_width: tuple[float, float] | None = None,
 ) -> NumberEvaluation:
     """Measure predicted numbers, with 95 % intervals.
 
@@ -266,15 +282,15 @@ def measure_numbers(
         name: of the number.
         split: name of the split that the rows are of.
         groups: number of each row's group (N,); None where each row is its own.
-        residuals: absolute errors of rows that were held out from the fit (R,), from which the width of an interval is.
+        half_width: the level of an interval around predictions, and half its width; None if it is not known.
     """
     found = estimates_of_numbers(outcomes, groups)
-    half = None if residuals is None else conformal_quantile(residuals, LEVEL)
+    level, half = half_width or (LEVEL, None)
     values: dict[str, Any] = {metric: each.value for metric, each in found.items()}
     covered = None if half is None else float((np.abs(outcomes.residuals) <= half).mean())
     return NumberEvaluation(
         split=split, rows=len(outcomes.y), target=name, half_width=half, covered=covered, **values,
-        **interval_fields(found, groups),
+        level=None if level == LEVEL else level, **interval_fields(found, groups),
     )  # fmt: skip
 
 

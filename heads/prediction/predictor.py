@@ -1,7 +1,7 @@
 """Classify new images: the backbone and the head together."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +16,11 @@ from featurestore.images.decode import decode_framings
 from featurestore.spec import ExtractionSpec
 from featurestore.system.parallel import ahead, batched
 from featurestore.system.progress import Progress, reporting
+from heads.prediction.abstaining import Abstaining, Asked
 from heads.prediction.inputs import Needs, Wanted, find_images, here
 from heads.storage.numeric_input import columns_of
 from heads.storage.saved_head import FittedHead, load_head
-from heads.tasks.predictions import Predicted, Prediction
+from heads.tasks.predictions import EXTRAS, Predicted, Prediction
 
 BATCH_SIZE = 32
 _PORTION = 128 * BATCH_SIZE
@@ -31,6 +32,8 @@ def predict(
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     top: int | None = None,
+    level: float | None = None,
+    abstain: Asked = (),
     weights: str | Mapping[str, str] | None = None,
     progress: bool | Progress = True,
 ) -> list[Predicted]:
@@ -43,6 +46,10 @@ def predict(
         images: a file or a folder of images, a tar or Parquet file or ``tfds:NAME``, a CSV that names some (and has the
             numbers of a head on numeric columns, see :mod:`heads.prediction.inputs`), an address, or several of them.
         top: name only so many classes of each image, the likeliest first.
+        level: the share of images, such as 0.95, whose set of classes shall hold the true one, or whose interval the
+            true number: conformal prediction, which takes new images to be like the training images.
+        abstain: give no class to images of a ``novelty`` above a limit (of a head with ``novelty``), or where the class
+            has a ``probability`` below one: ``{"novelty": 0.99, "probability": 0.8}``.
         weights: of the backbone, see :class:`Predictor`.
         progress: see :func:`featurestore.system.progress.reporting`.
 
@@ -65,7 +72,8 @@ def predict(
     """
     given = [images] if isinstance(images, str | os.PathLike) else images
     with reporting(progress) as report:
-        return list(Predictor(head, weights=weights).predict(given, top=top, progress=report))
+        predictor = Predictor(head, level=level, abstain=abstain, weights=weights)
+        return list(predictor.predict(given, top=top, progress=report))
 
 
 class Predictor:
@@ -75,20 +83,29 @@ class Predictor:
         head: a saved head, or its folder.
         weights: of the backbone (``imagenet``, ``random`` or a file); by default what the features were made with. For
             a backbone that is a file, ``.keras`` or ``.onnx``: that file. For several: their names and weights.
+        level, abstain: see :func:`predict`.
 
     Attributes:
         class_names: in the order of each prediction's probabilities.
 
     Raises:
-        HeadError: no readable head there.
+        HeadError: no readable head there, or one that has no sets of such a level, or cannot abstain so.
         WeightsError, MissingDependencyError: the backbone cannot be built here.
         SpecMismatchError: the backbone does not make the features that the head was fitted on.
     """
 
     def __init__(
-        self, head: str | os.PathLike[str] | FittedHead, *, weights: str | Mapping[str, str] | None = None
+        self,
+        head: str | os.PathLike[str] | FittedHead,
+        *,
+        level: float | None = None,
+        abstain: Asked = (),
+        weights: str | Mapping[str, str] | None = None,
     ) -> None:
+        self._abstaining = Abstaining.of(abstain)
         self._head = head if isinstance(head, FittedHead) else load_head(head)
+        self._abstaining.check(self._head)
+        self._bound, self._level = self._head.bound(level), level
         self.class_names, self._task = self._head.class_names, self._head.head.task_
         self._networks: dict[ExtractionSpec, Compute] = {}
         compiler = Compiler()
@@ -126,12 +143,22 @@ class Predictor:
 
     def columns(self, top: int | None = None) -> list[str]:
         """Return the headings of the cells of predictions, see :class:`heads.tasks.predictions.Predicted`."""
-        return self._task.columns(self.class_names, top)
+        return self._task.columns(self.class_names, top, self._bound)
+
+    @property
+    def extras(self) -> list[str]:
+        """The fields of :data:`heads.tasks.predictions.EXTRAS` that stand behind these cells."""
+        asked = {
+            "prediction_set": self._level is not None and self._head.head.link_ is None,
+            "novelty": self._head.novelty is not None,
+            "abstained": self._abstaining != Abstaining(),
+        }
+        return [name for name in EXTRAS if asked[name]]
 
     def _portion(self, items: list[tuple[int, Wanted]], top: int | None) -> Iterator[Predicted]:
         if not self._networks:  # a head on numeric columns alone looks at no image
-            rows = self._head.outputs(np.array([wanted.values for _, wanted in items], np.float32))
-            yield from (self._prediction(wanted.path, row, top) for (_, wanted), row in zip(items, rows, strict=True))
+            X = np.array([wanted.values for _, wanted in items], np.float32)
+            yield from self._predictions([wanted.path for _, wanted in items], X, top)
             return
         batches = list(batched(items, BATCH_SIZE))
         lanes = [
@@ -149,15 +176,20 @@ class Predictor:
             if parts[0].items:
                 made = {spec: part.features for spec, part in zip(self._networks, parts, strict=True)}
                 numbers = np.array([item[1].values for item in parts[0].items], np.float32)
-                for item, row in zip(parts[0].items, probabilities(self._head, made, numbers), strict=True):
-                    found[item] = self._prediction(item[1].path, row, top)
+                X = rows_of(self._head, made, numbers)
+                told = self._predictions([item[1].path for item in parts[0].items], X, top)
+                found |= zip(parts[0].items, told, strict=True)
             yield from (found[item] for item in batch)
 
-    def _prediction(self, path: str, row: NDArray[np.float64], top: int | None) -> Predicted:
-        found = self._task.predicted(path, row, self.class_names, self._head.head.link_, top)
-        if self._head.threshold is None or not isinstance(found, Prediction):
-            return found
-        return replace(found, label=str(self._head.parted(row[None])[0]))
+    def _predictions(self, paths: Sequence[str], X: NDArray[np.floating[Any]], top: int | None) -> Iterator[Predicted]:
+        novelties = self._head.novelties(X)
+        for i, (path, row) in enumerate(zip(paths, self._head.outputs(X), strict=True)):
+            found = self._task.predicted(path, row, self.class_names, self._head.head.link_, top, self._bound)
+            if self._head.threshold is not None and isinstance(found, Prediction):
+                found = replace(found, label=str(self._head.parted(row[None])[0]))
+            if novelties is not None:
+                found = replace(found, novelty=float(novelties[i]))
+            yield self._abstaining.applied(found, row, self.class_names)
 
     def _pixels(self, wanted: Wanted) -> list[Pixels]:
         """Decode an image once for all backbones; return its pixels for each."""
@@ -175,9 +207,18 @@ def probabilities(
     numbers: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float64]:
     """Compute what a head says (N, classes) from features of each backbone: per tap, (N, ...); and numbers (N, C)."""
+    return head.outputs(rows_of(head, features, numbers))
+
+
+def rows_of(
+    head: FittedHead,
+    features: Mapping[ExtractionSpec, Mapping[str, NDArray[np.floating[Any]]]],
+    numbers: NDArray[np.float32] | None = None,
+) -> NDArray[np.floating[Any]]:
+    """Return feature rows (N, D) as a head takes them, see :func:`probabilities`."""
     parts = [features[wanted.spec][wanted.tap] for wanted in head.inputs]
     parts += [] if numbers is None or not head.numeric else [numbers]
-    return head.outputs(np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1))
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
 
 
 def load_networks(

@@ -6,16 +6,32 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from featurestore.errors import SourceError
 from featurestore.system.files import replacing
 from featurestore.system.printing import ERRORS, printable, standard_output
 from featurestore.system.progress import Progress, reporting
+from heads.prediction.abstaining import Asked
 from heads.prediction.predictor import Predictor
 from heads.tasks.predictions import Predicted
 
-Writer = Callable[[TextIO, list[str], int | None, Iterable[Predicted]], None]
+
+class Layout(NamedTuple):
+    """What is written of each image.
+
+    Attributes:
+        columns: headings of a CSV behind the path.
+        extras: those of :data:`heads.tasks.predictions.EXTRAS` that stand behind these.
+        top: so many classes are named, the likeliest first; None for all.
+    """
+
+    columns: list[str]
+    extras: list[str]
+    top: int | None
+
+
+Writer = Callable[[TextIO, Layout, Iterable[Predicted]], None]
 
 
 def write_predictions(
@@ -25,6 +41,8 @@ def write_predictions(
     form: str | None = None,
     out: str | os.PathLike[str] | None = None,
     top: int | None = None,
+    level: float | None = None,
+    abstain: Asked = (),
     weights: str | None = None,
     path_column: str | None = None,
     progress: bool | Progress = True,
@@ -32,7 +50,8 @@ def write_predictions(
     """Classify images, and write what is found while the rest is still being read.
 
     Args:
-        head_dir, inputs, weights, path_column: see :class:`heads.prediction.predictor.Predictor` and its ``predict``.
+        head_dir, inputs, weights, level, abstain, path_column: see
+            :class:`heads.prediction.predictor.Predictor` and its ``predict``.
         progress: see :func:`featurestore.system.progress.reporting`.
         form: ``text``, ``csv`` or ``json``; by default what the suffix of `out` says, else text.
         out: file to write; until it is complete, ``.part`` follows its name. By default, standard output.
@@ -49,7 +68,7 @@ def write_predictions(
     form = form or ("text" if out is None else Path(out).suffix.removeprefix("."))
     if form not in _WRITERS:
         raise SourceError(f"{out}: predictions are written as CSV or JSON: call the file *.csv or *.json")
-    predictor = Predictor(head_dir, weights=weights)
+    predictor = Predictor(head_dir, level=level, abstain=abstain, weights=weights)
     failures = 0
 
     def counted(report: Progress | None) -> Iterator[Predicted]:
@@ -59,7 +78,7 @@ def write_predictions(
             yield prediction
 
     with _opened(out) as stream, reporting(progress) as report:
-        _WRITERS[form](stream, predictor.columns(top), top, counted(report))
+        _WRITERS[form](stream, Layout(predictor.columns(top), predictor.extras, top), counted(report))
     return failures
 
 
@@ -74,22 +93,26 @@ def _opened(out: str | os.PathLike[str] | None) -> Iterator[TextIO]:
         yield stream
 
 
-def _text(stream: TextIO, columns: list[str], top: int | None, predictions: Iterable[Predicted]) -> None:
+def _text(stream: TextIO, layout: Layout, predictions: Iterable[Predicted]) -> None:
     for found in predictions:  # for people, who would have to guess where a name with a line break ends
-        words = [(f"error: {found.failure}", "")] if found.failure else found.words(top)
-        cells = (printable(cell) for pair in words for cell in pair)
-        print(printable(found.path), *cells, sep="\t", file=stream, flush=True)
+        if found.failure:
+            words = [f"error: {found.failure}"]
+        elif found.abstained:
+            words = [f"no answer: {found.abstained}", *found.remarks()]
+        else:
+            words = [word for pair in found.words(layout.top) for word in pair] + found.remarks()
+        print(printable(found.path), *map(printable, words), sep="\t", file=stream, flush=True)
 
 
-def _csv(stream: TextIO, columns: list[str], top: int | None, predictions: Iterable[Predicted]) -> None:
+def _csv(stream: TextIO, layout: Layout, predictions: Iterable[Predicted]) -> None:
     writer, shown = csv.writer(stream), printable if stream.isatty() else str
-    writer.writerow(["path", *map(shown, columns)])
+    writer.writerow(["path", *map(shown, layout.columns), *(name.replace("_", " ") for name in layout.extras)])
     for found in predictions:
-        writer.writerow(map(shown, [found.path, *found.cells(len(columns))]))
+        writer.writerow(map(shown, [found.path, *found.cells(len(layout.columns)), *found.extras(layout.extras)]))
         stream.flush()
 
 
-def _json(stream: TextIO, columns: list[str], top: int | None, predictions: Iterable[Predicted]) -> None:
+def _json(stream: TextIO, layout: Layout, predictions: Iterable[Predicted]) -> None:
     before = "["
     for found in predictions:
         print(f"{before}{json.dumps(found.to_dict())}", end="", file=stream, flush=True)

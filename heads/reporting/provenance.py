@@ -123,6 +123,7 @@ def _sweep(settings: SweepSettings) -> list[str]:
     parts += ["--smallest"] if settings.smallest else []
     parts += ["--exhaustive"] if settings.exhaustive else []
     parts += [] if settings.threshold is None else ["--threshold", str(settings.threshold)]
+    parts += ["--novelty"] if settings.novelty else []
     if settings.group_near_duplicates is not None:
         parts += ["--group-near-duplicates", f"{settings.group_near_duplicates:g}"]
     parts += [] if settings.views else ["--plain"]

@@ -39,6 +39,7 @@ class SweepSettings:
             :mod:`heads.search.halving`.
         group_near_duplicates: least similarity of rows that were kept together; None where none were.
         threshold: what the winner's threshold was chosen by, or a probability; None for one half.
+        novelty: whether the winner carries what it needs to say how unlike its training rows an image is.
     """
 
     features: str | None
@@ -53,6 +54,7 @@ class SweepSettings:
     exhaustive: bool = False
     group_near_duplicates: float | None = None
     threshold: str | float | None = None
+    novelty: bool = False
 
     @classmethod
     def from_document(cls, values: SettingsDocument) -> "SweepSettings":
@@ -65,7 +67,7 @@ class SweepSettings:
 
     def of_trials(self) -> dict[str, Any]:
         """Return the settings that the trials depend on, as the first line of ``trials.jsonl`` holds them."""
-        others = ("ensemble", "smallest", "exhaustive", "threshold")
+        others = ("ensemble", "smallest", "exhaustive", "threshold", "novelty")
         return {name: value for name, value in asdict(self).items() if name not in others}
 
 

@@ -69,6 +69,7 @@ def sweep(
     exhaustive: bool = False,
     group_near_duplicates: float | None = None,
     threshold: str | float | None = None,
+    novelty: bool = False,
     seed: int = 0,
     progress: bool | Progress | None = True,
     note: Callable[[str], None] | None = None,
@@ -100,6 +101,8 @@ def sweep(
         group_near_duplicates: rows whose features have at least this cosine are one group, see
             :func:`heads.evaluation.alike.find_alike`; they are found in the first features, for all.
         threshold: of two classes, see :func:`heads.fit.fit_head`; chosen on the rows that judged.
+        novelty: whether the winner learns to say how unlike its training rows an image is, see
+            :func:`heads.fit.fit_head`.
         seed: of all that is random.
         progress: see :func:`featurestore.system.progress.reporting`; a function is called with "heads", the number of
             designs that are judged, that of all designs, and how good the best is.
@@ -130,7 +133,7 @@ def sweep(
         features=_identity(tables), space=Path(space).name if space else preset,
         cv=_folds(next(iter(tables.values()))) if cv is None else cv or None, metric=metric, views=views,
         sampler=sampler, seed=seed, ensemble=ensemble, smallest=smallest, exhaustive=exhaustive,
-        group_near_duplicates=group_near_duplicates, threshold=parted,
+        group_near_duplicates=group_near_duplicates, threshold=parted, novelty=novelty,
     )  # fmt: skip
     plans = {name: SweepPlan(table, settings.cv, views, seed) for name, table in tables.items()}
     _check_classes(metric, plans)
@@ -143,7 +146,10 @@ def sweep(
     best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
     held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
     made = refit(table, plan, best[:ensemble], held, seed=seed, views=views, max_memory=max_memory)
-    saved = save_head(folder / WINNER, fitted := made.at(parted, plan.held_codes))
+    fitted = made.at(parted, plan.held_codes)
+    if novelty:
+        fitted = fitted.with_novelty(table, table.rows("train", "validation"))
+    saved = save_head(folder / WINNER, fitted)
     test = answers(fitted, table).measured(saved.path) if len(table.rows("test")) else None
     result = SweepResult(
         path=folder, settings=settings,

@@ -17,17 +17,20 @@ from featurestore.system.results import Result
 from heads.feature_table import FeatureTable, Input
 from heads.kinds.base import Head
 from heads.kinds.design import HeadDesign
+from heads.metrics.conformal import conformity_of
 from heads.metrics.shift import Reference
 from heads.rows import StreamedRows
-from heads.solvers.arrays import finite
+from heads.solvers.arrays import check_streamed, finite
+from heads.storage.novelty import Novelty
 from heads.storage.numeric_input import NumericInput, names_of, scaling_of
 from heads.storage.record import Record
+from heads.tasks.base import Bound
 from heads.tasks.registry import TASKS
 
 FORMAT = "featurestore-head"
-FORMAT_VERSION, NUMERIC, ASKED, PARTED = 4, 2, 3, 4
-"""The newest version, that from which on heads take numeric columns, that of heads of other tasks than classes, and
-that of heads with a threshold."""
+FORMAT_VERSION, NUMERIC, ASKED, PARTED, SHIFTED = 5, 2, 3, 4, 5
+"""The newest version, that from which on heads take numeric columns, that of heads of other tasks than classes, that of
+heads with a threshold, and that of heads with an offset."""
 
 PLAIN = ("dataset", "rows", "views", "metrics", "seconds", "seed", "versions")
 """Fields of a FittedHead that are plain JSON types."""
@@ -79,6 +82,9 @@ class FittedHead(Result):
         path: the folder that it is saved in; None if it is not.
         threshold: of two classes, the probability of the second from which on a row is said to be of it; None where the
             more probable one is taken.
+        conformity: of classes, the probability of the true class of rows that were held out, ascending (R,), by which
+            sets of classes reach a level; None if none were, or if the head was saved before they were kept.
+        novelty: what it knows of its training rows, to say how unlike these an image is; None where it is left out.
     """
 
     head: Head
@@ -96,6 +102,8 @@ class FittedHead(Result):
     path: Path | None = None
     numeric: tuple[NumericInput, ...] = ()
     threshold: float | None = None
+    conformity: tuple[float, ...] | None = None
+    novelty: Novelty | None = None
 
     def with_reference(
         self,
@@ -115,7 +123,25 @@ class FittedHead(Result):
         if self.head.link_ is not None:  # the comparison is one of classes
             return self
         reference = Reference.of(scores, codes, temperature, classes, len(self.class_names))
-        return replace(self, record=self.record and replace(self.record, reference=reference))
+        record = self.record and replace(self.record, reference=reference)
+        return replace(self, record=record, conformity=conformity_of(scores, codes, temperature))
+
+    def with_novelty(self, table: FeatureTable, rows: NDArray[np.intp]) -> "FittedHead":
+        """Return the head with what it needs to say how unlike its training rows an image is.
+
+        Args:
+            table: the features that it was fitted to; numeric columns have no part.
+            rows: indices of the training rows.
+
+        Raises:
+            HeadError: it looks at no image; the rows hold NaN or infinity, or are one group.
+        """
+        if not self.inputs:
+            raise HeadError("--novelty is of images, and the head is of numeric columns alone: leave it out")
+        images = table.images.stream(rows)
+        with table.named():
+            check_streamed(images)
+            return replace(self, novelty=Novelty.of(images, table.groups(rows), self.seed))
 
     def check_features(self, features: FeatureTable) -> None:
         """Check that features were extracted as those that the head was fitted to.
@@ -245,6 +271,24 @@ class FittedHead(Result):
         with self._named():
             return self._placed(finite(self.head.outputs(self._scaled(X))))
 
+    def novelties(self, X: ArrayLike) -> NDArray[np.float64] | None:
+        """Return how unlike the training rows each of the feature rows X (N, D) is, 0 to 1 (N,); None if not known.
+
+        It is the share of held-out training rows that are as far from the others, or less: see
+        :class:`heads.storage.novelty.Novelty`.
+        """
+        images = self.n_features_in_ - len(self.numeric)
+        return None if self.novelty is None else self.novelty.quantiles(np.asarray(X)[:, :images])
+
+    def bound(self, level: float | None) -> Bound | None:
+        """Return what makes answers hold at a level, see :meth:`heads.tasks.base.Task.bound`.
+
+        Raises:
+            HeadError: it cannot be had; the message names the head.
+        """
+        with self._named():
+            return self.head.task_.bound(level, self.head.link_, self.conformity)
+
     def _placed(self, known: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the outputs of the head's own classes in the columns of all classes."""
         found = np.zeros((len(known), len(self.class_names)))
@@ -291,6 +335,8 @@ class FittedHead(Result):
         yield "dataset", f"{self.dataset} ({', '.join(f'{count} {split}' for split, count in self.rows.items())})"
         if self.threshold is not None:
             yield "threshold", f"{self.class_names[1]} from a probability of {self.threshold:.3g} on"
+        if self.novelty is not None:
+            yield "novelty", self.novelty.size
         for rows, metrics in self.metrics.items():
             yield rows, ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
         if self.path:
@@ -303,7 +349,12 @@ class FittedHead(Result):
         """Return all but the arrays of the head as plain JSON types: the content of ``head.json``."""
         return {
             "format": FORMAT,
-            "format_version": version_of(self.threshold is not None, self.head.link_ is not None, bool(self.numeric)),
+            "format_version": version_of(
+                self.head.offset_ is not None,
+                self.threshold is not None,
+                self.head.link_ is not None,
+                bool(self.numeric),
+            ),
             "kind": self.design.kind,
             "params": dict(self.design.params),
             "class_names": list(self.class_names),
@@ -313,7 +364,9 @@ class FittedHead(Result):
             "inputs": [item.to_dict() for item in self.inputs],
             **({"numeric": [each.to_dict() for each in self.numeric]} if self.numeric else {}),
             **({"task": {"name": self.head.task_.name, **self.head.link_.to_dict()}} if self.head.link_ else {}),
+            **({} if self.head.offset_ is None else {"offset": self.head.offset_.tolist()}),
             **({} if self.threshold is None else {"threshold": self.threshold}),
+            **({} if self.conformity is None else {"conformity": list(self.conformity)}),
             **({"history": self.head.history_} if self.head.history_ else {}),
             **{name: getattr(self, name) for name in PLAIN},
             **(self.record.to_dict() if self.record else {}),
@@ -321,9 +374,9 @@ class FittedHead(Result):
         }
 
 
-def version_of(parted: bool, asked: bool, numeric: bool) -> int:
-    """Return the version that says all that a reader must not ignore: a threshold, a task, numeric columns."""
-    return PARTED if parted else ASKED if asked else NUMERIC if numeric else 1
+def version_of(shifted: bool, parted: bool, asked: bool, numeric: bool) -> int:
+    """Return the version that says all that a reader must not ignore: an offset, a threshold, a task, columns."""
+    return SHIFTED if shifted else PARTED if parted else ASKED if asked else NUMERIC if numeric else 1
 
 
 def _coded(column: Column) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,17 @@ class Record:
             some = np.unique(_keys(digests[splits == split]))
             found[split] = np.frombuffer(some.tobytes(), np.uint8).reshape(-1, _BYTES)
         return cls(found, tuple(fitted), tuple(chosen))
+
+    def with_fitted(self, digests: NDArray[Any]) -> "Record":
+        """Return the record with further images that the head has learned from, by their hexadecimal digests (N,)."""
+        new, found = _keys(digests), {}
+        for split, rows in self.digests.items():
+            kept = np.ascontiguousarray(rows).view(_KEY).ravel()
+            kept = kept[~np.isin(kept, new)]
+            if split == "train":
+                kept = np.unique(np.concatenate([kept, new]))
+            found[split] = np.frombuffer(kept.tobytes(), np.uint8).reshape(-1, _BYTES)
+        return replace(self, digests=found, fitted=tuple(dict.fromkeys((*self.fitted, "train"))))
 
     def split_of(self, digests: ArrayLike) -> NDArray[Any]:
         """Return the split that each image was in, by its digest in hexadecimal, str (N,); "" for unknown images."""

@@ -1,11 +1,13 @@
 """Saved heads: a folder with ``head.json``, the file of the head's arrays, and the record of the rows that it has seen.
 
 A folder may come from anybody: nothing in it is unpickled, sizes are checked against each other before use, and
-everything that is wrong becomes a HeadError. Format versions 1 to 4 are what :meth:`FittedHead.to_dict` returns. Data
-that an older reader may ignore is added to version 1, as ``fitted_on``, ``chosen_by`` and the file of
-:mod:`heads.storage.record` were. Data that it must not ignore needs a new version, which only those heads state that
-have such data: version 2 those of numeric columns, version 3 those of several labels or of a number, whose ``task``
-holds how scores become answers (:class:`heads.tasks.base.Link`), version 4 those of two classes with a ``threshold``.
+everything that is wrong becomes a HeadError. Format versions 1 to 5 are what :meth:`FittedHead.to_dict` returns. Data
+that an older reader may ignore is added to version 1, as ``fitted_on``, ``chosen_by``, ``conformity`` and the files of
+:mod:`heads.storage.record` and :mod:`heads.storage.novelty` were. Data that it must not ignore needs a new version,
+which only those heads state that have such data: version 2 those of numeric columns, version 3 those of several labels
+or of a number, whose ``task`` holds how scores become answers (:class:`heads.tasks.base.Link`), version 4 those of two
+classes with a ``threshold``, version 5 those that were adapted and have no bias to hold the ``offset`` of each class
+(:meth:`heads.kinds.base.Head.adapted`).
 """
 
 import json
@@ -26,6 +28,7 @@ from heads.feature_table import Input
 from heads.kinds.base import MODEL, WEIGHTS, Head
 from heads.kinds.design import HeadDesign
 from heads.storage.fitted_head import FORMAT, FORMAT_VERSION, PLAIN, FittedHead, version_of
+from heads.storage.novelty import Novelty
 from heads.storage.numeric_input import NumericInput
 from heads.storage.record import MEASURED, ROWS, Record
 from heads.storage.state_file import pack_state, read_state
@@ -34,7 +37,7 @@ from heads.tasks.registry import TASKS
 
 __all__ = ["FittedHead", "check_target", "load_head", "save_head"]
 
-HEAD = "head.json"
+HEAD, NOVELTY = "head.json", "novelty.safetensors"
 
 
 _SHOWN = 400
@@ -53,7 +56,7 @@ def check_target(folder: str | os.PathLike[str]) -> None:
             raise HeadError(f"{folder}: is a file: name another folder for the head")
         return
     names = {item.name for item in folder.iterdir()}
-    if names and not (HEAD in names and names <= {HEAD, WEIGHTS, MODEL, ROWS, MEASURED}):
+    if names and not (HEAD in names and names <= {HEAD, WEIGHTS, MODEL, ROWS, MEASURED, NOVELTY}):
         raise HeadError(f"{folder}: holds other things than a saved head: name another folder, it would be replaced")
 
 
@@ -81,6 +84,8 @@ def save_head(folder: str | os.PathLike[str], fitted: FittedHead) -> FittedHead:
         (new / fitted.head.weights_file).write_bytes(pack_state(fitted.head))
         if fitted.record:
             (new / ROWS).write_bytes(fitted.record.packed())
+        if fitted.novelty:
+            (new / NOVELTY).write_bytes(fitted.novelty.packed())
         if (folder / MEASURED).exists():  # so that fitting again does not hide how often the test rows were used
             (new / MEASURED).write_bytes(read_regular(folder / MEASURED, LIMIT))
         (new / HEAD).write_text(json.dumps(replace(fitted, path=None).to_dict(), indent=1) + "\n")
@@ -129,6 +134,8 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         if "task" in values:
             head.task_ = TASKS[values["task"]["name"]]
             head.link_ = Link.from_dict(values["task"], len(class_names))
+        if "offset" in values:
+            head.offset_ = np.array(values["offset"], np.float64)
         _check_classes(head, class_names)
         inputs = tuple(map(Input.from_dict, values["inputs"]))
         file = path / head.weights_file
@@ -137,15 +144,21 @@ def load_head(folder: str | os.PathLike[str]) -> FittedHead:
         if "fitted_on" in values:
             file = path / ROWS
             record = Record.read(file, values)
+        novelty, numeric = None, tuple(map(NumericInput.from_dict, values.get("numeric", [])))
+        if os.path.lexists(path / NOVELTY):
+            file = path / NOVELTY
+            novelty = Novelty.read(file, values["width"] - len(numeric))
         file = path / HEAD
         return FittedHead(
             head=head,
             design=design,
             class_names=class_names,
             inputs=inputs,
-            numeric=tuple(map(NumericInput.from_dict, values.get("numeric", []))),
+            numeric=numeric,
             record=record,
             threshold=values.get("threshold"),
+            conformity=_conformity(values),
+            novelty=novelty,
             path=path,
             **{name: values[name] for name in PLAIN},  # type: ignore[literal-required]
         )
@@ -179,12 +192,14 @@ def _read_document(path: Path) -> HeadDocument:
         raise ValueError("fitted_on stands there without chosen_by, or the other way round")
     numeric = len(values.get("numeric", []))
     asked = "task" in values
-    parted = "threshold" in values
-    if version["format_version"] != version_of(parted, asked, bool(numeric)):
-        more = ", a task" * asked + ", a threshold" * parted
+    parted, shifted = "threshold" in values, "offset" in values
+    if version["format_version"] != version_of(shifted, parted, asked, bool(numeric)):
+        more = ", a task" * asked + ", a threshold" * parted + ", an offset" * shifted
         raise ValueError(f"version {version['format_version']} with {numeric} numeric columns{more}")
     if parted and (asked or not len(values["class_names"]) == len(values["classes"]) == 2):
         raise ValueError("a threshold, and not two classes")
+    if shifted and (asked or len(values["offset"]) != len(values["classes"])):
+        raise ValueError("an offset that is not one of each class")
     if not asked and len(values["classes"]) < 2:
         raise ValueError("one class only")
     if not (values["inputs"] or numeric):
@@ -192,6 +207,15 @@ def _read_document(path: Path) -> HeadDocument:
     if numeric > values["width"] or len({each["name"] for each in values.get("numeric", [])}) < numeric:
         raise ValueError("it has more numeric columns than features, or two of one name")
     return values
+
+
+def _conformity(values: HeadDocument) -> tuple[float, ...] | None:
+    found = values.get("conformity")
+    if found is None:
+        return None
+    if "task" in values or (np.diff(found) < 0).any():
+        raise ValueError("its conformity is not in order, or it is no head of classes")
+    return tuple(found)
 
 
 def _check_classes(head: Head, class_names: tuple[str, ...]) -> None:

@@ -74,6 +74,18 @@ class Link(NamedTuple):
         return cls(**found)
 
 
+class Bound(NamedTuple):
+    """What makes answers hold at a level, by rows that were held out from the fit: conformal prediction.
+
+    Attributes:
+        level: the share of images for which the set holds the true class, or the interval the true number.
+        value: of classes, the probability from which on one is in the set; of numbers, half the interval's width.
+    """
+
+    level: float
+    value: float
+
+
 class Encoded(NamedTuple):
     """The answers of training rows, as a fit takes them.
 
@@ -243,11 +255,32 @@ class Task(ABC):
     def estimates(self, outcomes: Any, groups: Labels | None = None, metric: str = "") -> dict[str, Estimate]:
         """Estimate the metrics of some rows; `metric` is one that must be among them."""
 
+    def bound(self, level: float | None, link: Link | None, conformity: Sequence[float] | None) -> Bound | None:
+        """Return what makes answers hold at a level.
+
+        Args:
+            level: above 0 and below 1; None for that of the task, if it has one.
+            link: of the head.
+            conformity: the probabilities of the true class of held-out rows (R,); None if they are not known.
+
+        Raises:
+            HeadError: there is no such set or interval, or too few rows were held out.
+        """
+        if level is not None:
+            raise HeadError(f"--level {level:g}: a head of {self.noun} has neither sets nor intervals: leave it out")
+        return None
+
     @abstractmethod
     def measure(
-        self, outcomes: Any, names: Sequence[str], split: str, groups: Labels | None, link: Link | None
+        self,
+        outcomes: Any,
+        names: Sequence[str],
+        split: str,
+        groups: Labels | None,
+        link: Link | None,
+        bound: Bound | None = None,
     ) -> Evaluated:
-        """Measure the rows of a split, with intervals, for people."""
+        """Measure the rows of a split, with intervals, for people; with a bound, how often it holds."""
 
     @abstractmethod
     def mistakes(self, outcomes: Any, link: Link | None) -> NDArray[np.intp]:
@@ -258,7 +291,15 @@ class Task(ABC):
         """Return the ``true`` answer of one row and the ``predicted`` one, in words, and how probable that is."""
 
     @abstractmethod
-    def predicted(self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None) -> Predicted:
+    def predicted(
+        self,
+        path: str,
+        row: Doubles,
+        names: Sequence[str],
+        link: Link | None,
+        top: int | None,
+        bound: Bound | None = None,
+    ) -> Predicted:
         """Return what a head says of one image.
 
         Args:
@@ -267,6 +308,7 @@ class Task(ABC):
             names: of the classes, the labels, or the number.
             link: of the head.
             top: name only so many classes or labels, the likeliest first; None for all.
+            bound: see :meth:`bound`.
         """
 
     @abstractmethod
@@ -274,12 +316,33 @@ class Task(ABC):
         """Return what is said of an image that cannot be read."""
 
     @abstractmethod
-    def columns(self, names: Sequence[str], top: int | None) -> list[str]:
+    def columns(self, names: Sequence[str], top: int | None, bound: Bound | None = None) -> list[str]:
         """Return the headings of the cells of predictions in a CSV, see :class:`heads.tasks.predictions.Predicted`."""
 
     @abstractmethod
     def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
         """Return what scikit-learn calls the score of predictions: accuracy, or R²."""
+
+
+def checked_level(level: float, value: float | None, rows: int) -> Bound:
+    """Return the bound of a level that was found from so many held-out rows.
+
+    Raises:
+        HeadError: there is none, since they are too few.
+    """
+    if value is None:
+        raise HeadError(f"--level {level:g} takes more held-out rows than the {rows:,} of this head: give a lower one")
+    return Bound(level, value)
+
+
+def check_level(level: float) -> None:
+    """Check that a level is one.
+
+    Raises:
+        HeadError: it is not above 0 and below 1.
+    """
+    if not 0 < level < 1:
+        raise HeadError(f"--level {level:g}: give a share above 0 and below 1, such as 0.95")
 
 
 def places(names: Sequence[str], wanted: Sequence[str], where: Path | str) -> NDArray[np.intp]:

@@ -1,14 +1,16 @@
 """One class of several. The scores' softmax, after one temperature, gives the probabilities."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from featurestore.errors import InputError
+from featurestore.errors import HeadError, InputError
 from heads.metrics.clustered import clustered
+from heads.metrics.conformal import least_probability, set_fields, set_members
 from heads.metrics.estimates import Estimate, estimates_of
 from heads.metrics.evaluation import Evaluation, measure_outcomes
 from heads.metrics.outcomes import Outcomes
@@ -16,7 +18,7 @@ from heads.metrics.ranking import class_average_precision
 from heads.rows import Codes, Labels
 from heads.solvers.calibration import Calibration, calibrate, fit_temperature
 from heads.solvers.scores import softmax
-from heads.tasks.base import Doubles, Encoded, Floating, Link, Task, places
+from heads.tasks.base import Bound, Doubles, Encoded, Floating, Link, Task, check_level, checked_level, places
 from heads.tasks.predictions import Prediction, chances
 
 
@@ -111,11 +113,30 @@ class Classification(Task):
             found[metric] = precision
         return found
 
+    def bound(self, level: float | None, link: Link | None, conformity: Sequence[float] | None) -> Bound | None:
+        """See :class:`Task`: the probability from which on a class is in the set."""
+        if level is None:
+            return None
+        check_level(level)
+        if conformity is None:
+            raise HeadError(
+                f"--level {level:g} takes rows that were held out from the fit, and this head knows of none: fit it "
+                "again (knn, and a head that was adapted to a few rows, have none: let  sweep  judge it)"
+            )
+        return checked_level(level, least_probability(np.array(conformity), level), len(conformity))
+
     def measure(
-        self, outcomes: Outcomes, names: Sequence[str], split: str, groups: Labels | None, link: Link | None
+        self,
+        outcomes: Outcomes,
+        names: Sequence[str],
+        split: str,
+        groups: Labels | None,
+        link: Link | None,
+        bound: Bound | None = None,
     ) -> Evaluation:
         """See :class:`Task`."""
-        return measure_outcomes(outcomes, names, split, groups)
+        found = measure_outcomes(outcomes, names, split, groups)
+        return found if bound is None else found.with_sets(set_fields(outcomes, *bound, groups))
 
     def mistakes(self, outcomes: Outcomes, link: Link | None) -> NDArray[np.intp]:
         """See :class:`Task`: the most confident ones first."""
@@ -128,17 +149,27 @@ class Classification(Task):
         return {"true": true, "predicted": predicted, "probability": float(outcomes.greatest[0])}
 
     def predicted(
-        self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None
+        self,
+        path: str,
+        row: Doubles,
+        names: Sequence[str],
+        link: Link | None,
+        top: int | None,
+        bound: Bound | None = None,
     ) -> Prediction:
         """See :class:`Task`."""
         order = np.argsort(-row, kind="stable")
-        return Prediction(path, names[order[0]], chances(row, names, top))
+        found = Prediction(path, names[order[0]], chances(row, names, top))
+        if bound is None:
+            return found
+        inside = set_members(row[None], bound.value)[0]
+        return replace(found, prediction_set=[names[i] for i in order.tolist() if inside[i]])
 
     def unreadable(self, path: str, reason: str) -> Prediction:
         """See :class:`Task`."""
         return Prediction(path, None, {}, error=reason)
 
-    def columns(self, names: Sequence[str], top: int | None) -> list[str]:
+    def columns(self, names: Sequence[str], top: int | None, bound: Bound | None = None) -> list[str]:
         """See :class:`Task`."""
         return Prediction.columns(names, top)
 

@@ -20,7 +20,7 @@ from heads.rows import Codes, Labels
 from heads.solvers.calibration import Calibration
 from heads.solvers.goals import mean_loss, sigmoid
 from heads.solvers.platt import fit_lines
-from heads.tasks.base import Doubles, Encoded, Floating, Link, Task, places
+from heads.tasks.base import Bound, Doubles, Encoded, Floating, Link, Task, places
 from heads.tasks.predictions import LabelPrediction, chances
 
 _PARTS = 5
@@ -139,7 +139,13 @@ class MultiLabel(Task):
         return estimates_of_labels(outcomes, groups)
 
     def measure(
-        self, outcomes: LabelOutcomes, names: Sequence[str], split: str, groups: Labels | None, link: Link | None
+        self,
+        outcomes: LabelOutcomes,
+        names: Sequence[str],
+        split: str,
+        groups: Labels | None,
+        link: Link | None,
+        bound: Bound | None = None,
     ) -> LabelEvaluation:
         """See :class:`Task`."""
         return measure_labels(outcomes, names, split, groups, None if link is None else link.thresholds)
@@ -160,7 +166,13 @@ class MultiLabel(Task):
         return {"true": true, "predicted": predicted, "probability": float(said)}
 
     def predicted(
-        self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None
+        self,
+        path: str,
+        row: Doubles,
+        names: Sequence[str],
+        link: Link | None,
+        top: int | None,
+        bound: Bound | None = None,
     ) -> LabelPrediction:
         """See :class:`Task`."""
         has = self.decided(row[None], np.arange(0), link)[0]
@@ -170,7 +182,7 @@ class MultiLabel(Task):
         """See :class:`Task`."""
         return LabelPrediction(path, None, {}, error=reason)
 
-    def columns(self, names: Sequence[str], top: int | None) -> list[str]:
+    def columns(self, names: Sequence[str], top: int | None, bound: Bound | None = None) -> list[str]:
         """See :class:`Task`."""
         return LabelPrediction.columns(names, top)
 

@@ -1,7 +1,8 @@
 """What a head says of one image, for each task: as an object, as cells of a CSV, and as text."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,40 @@ class Predicted(Result):
 
     Attributes:
         path: as given, or below the folder that was given.
+        novelty: how unlike the head's training rows the image is, 0 to 1, see :class:`heads.storage.novelty.Novelty`;
+            None if the head does not know.
+        abstained: why there is no answer, though the image can be read; None if there is one.
     """
 
     path: str
+    novelty: float | None = field(default=None, kw_only=True)
+    abstained: str | None = field(default=None, kw_only=True)
 
     @property
     def failure(self) -> str | None:
         """Why the image cannot be read, or None."""
         found: str | None = getattr(self, "error")  # noqa: B009 (the last field of each kind)
         return found
+
+    def certainty(self, row: NDArray[np.float64], names: Sequence[str]) -> float:
+        """Return the probability of the answer, by those of all names (C,); 1 where an answer has none."""
+        return 1.0
+
+    def withheld(self, why: str) -> Self:
+        """Return the prediction without its answer."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, without what was not asked for."""
+        return {name: value for name, value in super().to_dict().items() if value is not None or name not in EXTRAS}
+
+    def extras(self, asked: Sequence[str]) -> list[str]:
+        """Return what stands in a CSV behind :meth:`cells`: a cell for each of :data:`EXTRAS` that is asked for."""
+        return [EXTRAS[name](getattr(self, name, None)) for name in asked]
+
+    def remarks(self) -> list[str]:
+        """Return what a line of text says beside :meth:`words`."""
+        return [] if self.novelty is None else [f"novelty {self.novelty:.3f}"]
 
     @staticmethod
     def columns(names: Sequence[str], top: int | None) -> list[str]:
@@ -44,15 +70,31 @@ class Prediction(Predicted):
     """The prediction of a head for one image.
 
     Attributes:
-        label: name of the likeliest class; None if the image cannot be read.
+        label: name of the likeliest class; None if the image cannot be read, or the head abstains.
         probabilities: per class name, likeliest first where not all classes are named; empty if the image cannot be
             read.
         error: why it cannot, or None.
+        prediction_set: of a level that was asked for, the classes one of which is the true one so often, likeliest
+            first.
     """
 
     label: str | None
     probabilities: dict[str, float]
     error: str | None = None
+    prediction_set: list[str] | None = None
+
+    def certainty(self, row: NDArray[np.float64], names: Sequence[str]) -> float:
+        """See :class:`Predicted`."""
+        return 1.0 if self.label is None else float(row[list(names).index(self.label)])
+
+    def withheld(self, why: str) -> Self:
+        """See :class:`Predicted`."""
+        return replace(self, label=None, abstained=why)
+
+    def remarks(self) -> list[str]:
+        """See :class:`Predicted`: with the set."""
+        told = [] if self.prediction_set is None else [f"one of: {', '.join(self.prediction_set)}"]
+        return told + super().remarks()
 
     @staticmethod
     def columns(names: Sequence[str], top: int | None) -> list[str]:
@@ -73,7 +115,8 @@ class LabelPrediction(Predicted):
     """The prediction of a head of several labels for one image.
 
     Attributes:
-        labels: those whose probability reaches the head's threshold of the label; None if the image cannot be read.
+        labels: those whose probability reaches the head's threshold of the label; None if the image cannot be read,
+            or the head abstains.
         probabilities: per label, likeliest first where not all are named; empty if the image cannot be read.
         error: why it cannot, or None.
     """
@@ -81,6 +124,10 @@ class LabelPrediction(Predicted):
     labels: list[str] | None
     probabilities: dict[str, float]
     error: str | None = None
+
+    def withheld(self, why: str) -> Self:
+        """See :class:`Predicted`."""
+        return replace(self, labels=None, abstained=why)
 
     @staticmethod
     def columns(names: Sequence[str], top: int | None) -> list[str]:
@@ -105,9 +152,9 @@ class NumberPrediction(Predicted):
     """The prediction of a head of numbers for one image.
 
     Attributes:
-        value: the number; None if the image cannot be read.
-        interval: bounds between which the number lies in 95 of 100 cases, by the errors of rows that were held out from
-            the fit; None where the head knows too few.
+        value: the number; None if the image cannot be read, or the head abstains.
+        interval: bounds between which the number lies in 95 of 100 cases, or as often as was asked for, by the errors
+            of rows that were held out from the fit; None where the head knows too few.
         error: why the image cannot be read, or None.
     """
 
@@ -115,10 +162,14 @@ class NumberPrediction(Predicted):
     interval: list[float] | None = None
     error: str | None = None
 
+    def withheld(self, why: str) -> Self:
+        """See :class:`Predicted`."""
+        return replace(self, value=None, interval=None, abstained=why)
+
     @staticmethod
     def columns(names: Sequence[str], top: int | None) -> list[str]:
-        """See :class:`Predicted`."""
-        return [names[0], "error", "95 % from", "to"]
+        """See :class:`Predicted`: without those of the interval, which name its level."""
+        return [names[0], "error"]
 
     def cells(self, width: int) -> list[str]:
         """See :class:`Predicted`."""
@@ -129,6 +180,14 @@ class NumberPrediction(Predicted):
         """See :class:`Predicted`."""
         between = " – ".join(f"{bound:.4g}" for bound in self.interval or ())
         return [(f"{self.value:.4g}", between)]
+
+
+EXTRAS: dict[str, Callable[[Any], str]] = {
+    "prediction_set": lambda names: "|".join(names or ()),
+    "novelty": lambda value: "" if value is None else f"{value:.4f}",
+    "abstained": lambda why: why or "",
+}
+"""Fields that a prediction has where they are asked for, and how they stand in a CSV."""
 
 
 def chances(row: NDArray[np.float64], names: Sequence[str], top: int | None) -> dict[str, float]:

@@ -18,7 +18,7 @@ from heads.metrics.evaluation import LEVEL, NumberEvaluation, measure_numbers
 from heads.metrics.number_outcomes import NumberOutcomes, conformal_quantile, estimates_of_numbers
 from heads.rows import Codes, Labels
 from heads.solvers.calibration import Calibration
-from heads.tasks.base import Doubles, Encoded, Floating, Link, Task
+from heads.tasks.base import Bound, Doubles, Encoded, Floating, Link, Task, check_level, checked_level
 from heads.tasks.predictions import NumberPrediction
 
 _RESIDUALS = 5000
@@ -128,17 +128,33 @@ class Regression(Task):
         """See :class:`Task`."""
         return estimates_of_numbers(outcomes, groups)
 
+    def bound(self, level: float | None, link: Link | None, conformity: Sequence[float] | None) -> Bound | None:
+        """See :class:`Task`: half the width of the interval, which has a level of 0.95 unless another is asked for."""
+        if level is not None:
+            check_level(level)
+        known = None if link is None else link.residuals
+        half = None if known is None else conformal_quantile(known, LEVEL if level is None else level)
+        if level is None:
+            return None if half is None else Bound(LEVEL, half)
+        return checked_level(level, half, 0 if known is None else len(known))
+
     def measure(
-        self, outcomes: NumberOutcomes, names: Sequence[str], split: str, groups: Labels | None, link: Link | None
+        self,
+        outcomes: NumberOutcomes,
+        names: Sequence[str],
+        split: str,
+        groups: Labels | None,
+        link: Link | None,
+        bound: Bound | None = None,
     ) -> NumberEvaluation:
         """See :class:`Task`."""
-        return measure_numbers(outcomes, names[0], split, groups, None if link is None else link.residuals)
+        return measure_numbers(outcomes, names[0], split, groups, bound or self.bound(None, link, None))
 
     def mistakes(self, outcomes: NumberOutcomes, link: Link | None) -> NDArray[np.intp]:
         """See :class:`Task`: rows outside of their interval, the largest errors first."""
-        half = None if link is None or link.residuals is None else conformal_quantile(link.residuals, LEVEL)
+        usual = self.bound(None, link, None)
         errors = np.abs(outcomes.residuals)
-        wrong = np.flatnonzero(errors > (0 if half is None else half))
+        wrong = np.flatnonzero(errors > (0 if usual is None else usual.value))
         return np.asarray(wrong[np.argsort(-errors[wrong], kind="stable")])
 
     def told(self, outcomes: NumberOutcomes, names: Sequence[str], link: Link | None) -> dict[str, Any]:
@@ -146,20 +162,26 @@ class Regression(Task):
         return {"true": f"{outcomes.y[0]:.4g}", "predicted": f"{outcomes.predicted[0]:.4g}"}
 
     def predicted(
-        self, path: str, row: Doubles, names: Sequence[str], link: Link | None, top: int | None
+        self,
+        path: str,
+        row: Doubles,
+        names: Sequence[str],
+        link: Link | None,
+        top: int | None,
+        bound: Bound | None = None,
     ) -> NumberPrediction:
         """See :class:`Task`."""
         value = float(row[0])
-        half = None if link is None or link.residuals is None else conformal_quantile(link.residuals, LEVEL)
-        return NumberPrediction(path, value, None if half is None else [value - half, value + half])
+        return NumberPrediction(path, value, None if bound is None else [value - bound.value, value + bound.value])
 
     def unreadable(self, path: str, reason: str) -> NumberPrediction:
         """See :class:`Task`."""
         return NumberPrediction(path, None, error=reason)
 
-    def columns(self, names: Sequence[str], top: int | None) -> list[str]:
+    def columns(self, names: Sequence[str], top: int | None, bound: Bound | None = None) -> list[str]:
         """See :class:`Task`."""
-        return NumberPrediction.columns(names, top)
+        level = LEVEL if bound is None else bound.level
+        return [*NumberPrediction.columns(names, top), f"{100 * level:.6g} % from", "to"]
 
     def score(self, y: ArrayLike, predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
         """Return R², the coefficient of determination."""

@@ -38,7 +38,8 @@ def work(tmp_path_factory):
     next(layer for layer in model.layers if layer.name == "small_cnn").save_weights(work / "cnn.weights.h5")
     made = extract(work / "colours", work, backbone="small_cnn", weights=str(work / "cnn.weights.h5"), size=32).path
     for kind in ("logreg", "knn", "dense"):
-        fit_head(made, kind, out=work / kind, params={"epochs": 5} if kind == "dense" else ())
+        params = {"epochs": 5} if kind == "dense" else ()
+        fit_head(made, kind, out=work / kind, params=params, novelty=kind == "dense")
     return work
 
 
@@ -51,6 +52,9 @@ def test_the_result_is_a_head_like_any_other(work, tmp_path, kind):
     assert [epoch.epoch for epoch in found.history] == [0, 1, 2]
     assert not (tmp_path / "out" / "checkpoint.safetensors").exists()
     head = load_head(found.path)
+    # What was learnt from the features of the frozen backbone says nothing of those of the tuned one.
+    assert (head.novelty, head.conformity) == (None, None)
+    assert any("no novelty" in note for note in found.notes) == (kind == "dense")
     assert head.inputs[0].weights == str(found.backbone) and found.backbone.name == "small_cnn-finetuned.keras"
     # The same accuracy through images, and through features extracted with the new backbone.
     tuned = extract(work / "colours", tmp_path, backbone=str(found.backbone), preprocessing="tf", size=32).path
