@@ -26,7 +26,7 @@ COMMANDS = (
     "report run --source flowers",
     "predict run/winner new",
 )
-PIXELS, SCALE, COLOURS = 15, 1.25, 192
+PIXELS, SCALE, COLOURS = 15, 1.25, 128
 """Pixels of a blurred flower's side; of a picture, for each of its page; and what its palette holds."""
 
 TERMINAL = """<!DOCTYPE html><meta charset="utf-8"><style>
@@ -34,7 +34,7 @@ body {{ margin: 0; background: #14171b; color: #c9d1d9; font: 13px/1.4 "DejaVu S
 pre {{ margin: 0; padding: 16px 20px; font: inherit; }} b {{ color: #fff; }} i {{ color: #6a9fd8; font-style: normal; }}
 </style><pre>{}</pre>"""
 
-ABOVE = "header, nav, #scores, #sweep { display: none }</style>"
+ABOVE = "header, main > ul, #scores, #sweep { display: none }</style>"
 """The style with which a report begins at its mistakes, as if it were scrolled there."""
 
 
