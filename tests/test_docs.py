@@ -104,6 +104,16 @@ def recipes() -> list[list[str]]:
     return [block.strip().splitlines() for block in blocks]
 
 
+def write_scenes(folder: Path) -> None:
+    """Images with two labels, each in a cell and in columns, and with a number."""
+    rows = ["file,labels,has_cat,has_dog,count"]
+    for i, path in enumerate(sorted(write_images(folder, 20).rglob("*.png"))):
+        cat, dog = i % 2, i // 2 % 2
+        labels = "|".join(["cat"] * cat + ["dog"] * dog)
+        rows.append(f"{path.relative_to(folder)},{labels},{cat},{dog},{i / 7:.2f}")
+    (folder / "labels.csv").write_text("\n".join(rows))
+
+
 @pytest.mark.parametrize("recipe", recipes(), ids=lambda recipe: recipe[0].split()[3])
 def test_the_recipes_run(recipe, tmp_path, monkeypatch):
     """On a few images, with random weights and small inputs; the folders are laid out as the data sets are."""
@@ -121,8 +131,9 @@ def test_the_recipes_run(recipe, tmp_path, monkeypatch):
     files = sorted((tmp_path / "dog_breeds" / "train").rglob("*.png"))
     rows = [f"{path.relative_to(tmp_path / 'dog_breeds' / 'train')},{path.parent.name}" for path in files]
     (tmp_path / "dog_breeds" / "labels.csv").write_text("\n".join(["id,breed", *rows]))
+    write_scenes(tmp_path / "scenes")
     for line in recipe:
-        arguments = line.removeprefix("$ featurestore ").split()
+        arguments = shlex.split(line.removeprefix("$ featurestore "))
         if arguments[0] == "extract":
             arguments += ["--weights", "random", *([] if "--size" in arguments else ["--size", "75"])]
         if "fit-head" in arguments and "--head" in arguments:
@@ -185,6 +196,14 @@ def test_links_lead_somewhere():
     for page in PAGES.values():
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_pictures_are_shown_and_small():
+    """A clone that grows by a megabyte with each change of a picture is nothing that one wants."""
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    text = "".join(page.read_text() for page in PAGES.values())
+    assert pictures and [each.name for each in pictures if f"images/{each.name})" not in text] == []
+    assert sum(each.stat().st_size for each in pictures) < 500_000
 
 
 if __name__ == "__main__":

@@ -6,39 +6,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featurestore.pages.svg import Axis, Figure, shortened
+from featurestore.pages.svg import Axis, Figure
 from heads.metrics.number_outcomes import NumberOutcomes
-from heads.reporting.chart import Chart
+from heads.reporting.chart import WORST, Chart, draw_each, worst_of
 
-_SHARE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _DOTS = 2000
 """Rows of which each has a mark, at most."""
 _PARTS = 10
 """Rows of the table behind a chart of numbers."""
 
 
-def label_scores(per_label: Sequence[Mapping[str, Any]], most: int = 60) -> Chart:
+def label_scores(per_label: Sequence[Mapping[str, Any]], most: int = WORST) -> Chart:
     """Draw the average precision of each label with its interval, and its precision and recall; the worst first.
 
     Args:
         per_label: see :func:`heads.metrics.label_outcomes.per_label`; one of the labels has rows at least.
         most: so many labels are drawn; all stand in the table.
     """
-    known = sorted((e for e in per_label if e["support"]), key=lambda e: (e["average_precision"], e["label"]))
-    shown, height = known[:most], max(60, 18 * min(len(known), most))
-    n = len(shown)
-    figure = Figure(Axis(0, 1, "share", ticks=_SHARE), Axis(0, n, ticks=()), height=height, left=102)
-    for i, entry in enumerate(shown):
-        if "average_precision_interval" in entry:  # rows of a few groups have none
-            figure.line("thick l0", entry["average_precision_interval"], [n - i - 0.5] * 2)
-        figure.text(-6, height * (i + 0.5) / n + 4, shortened(entry["label"], 14), "end")
-    places = [n - i - 0.5 for i in range(n)]
-    for series, name, words in (
-        (3, "precision", "precision"), (1, "recall", "recall"),
-        (0, "average_precision", "average precision, 95 % interval"),
-    ):  # fmt: skip
-        figure.marks(series, [entry[name] for entry in shown], places)
-        figure.legend(series, words)
+    known = sorted(
+        (e for e in per_label if e["support"]), key=lambda e: (e["average_precision"], -e["support"], e["label"])
+    )
+    shown = known[:most]
+    marks = {
+        "precision": (3, "precision"), "recall": (1, "recall"),
+        "average_precision": (0, "average precision, 95 % interval"),
+    }  # fmt: skip
+    figure = draw_each(shown, "label", "average_precision_interval", marks)
     rows = [
         [
             each["label"], f"{each['average_precision']:.3f}",
@@ -48,9 +41,11 @@ def label_scores(per_label: Sequence[Mapping[str, Any]], most: int = 60) -> Char
         ]
         for each in known
     ]  # fmt: skip
-    more = f" The {most} worst of {len(known)} labels." if len(known) > most else ""
-    alt = f"Average precision, precision and recall of {n} labels; the table gives the numbers."
-    note = f"The worst average precision stands first; precision and recall are those at the label's threshold.{more}"
+    alt = f"Average precision, precision and recall of {len(shown)} labels; the table gives the numbers."
+    note = (
+        "The worst average precision stands first; precision and recall are those at the label's threshold."
+        f"{worst_of(len(shown), len(known), 'labels')}"
+    )
     heading = ["label", "average precision", "95 % interval", "precision", "recall", "F1", "threshold", "rows"]
     return Chart("labels", "Each label", figure.svg(alt), note, heading, rows)
 

@@ -14,11 +14,10 @@ from heads.console import text
 from heads.evaluation.curves import Rates, Reliability
 from heads.metrics.evaluation import LabelEvaluation, NumberEvaluation
 from heads.reporting.answer_charts import label_scores, predicted_against_true, residual_plot
-from heads.reporting.chart import Chart
+from heads.reporting.chart import SHARE, WORST, Chart, draw_each, worst_of
 from heads.reporting.findings import Findings
 from heads.search.trials import Trial
 
-_SHARE = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _COLOURED = 8
 """Classes of a map that have their own colour: nearly everybody can tell the eight of Okabe and Ito apart."""
 _NAMED = 25
@@ -130,23 +129,12 @@ def mistakes(confused: Sequence[Mapping[str, Any]], classes: int, most: int = 30
     return Chart("confusion", "The most frequent mistakes", figure.svg(alt), note, heading, rows)
 
 
-def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = 60) -> Chart:
-    """Draw the recall of each class with its interval, and its precision; the worst first."""
-    known = sorted((c for c in per_class if c["support"]), key=lambda c: (c["recall"], c["class"]))
+def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = WORST) -> Chart:
+    """Draw the recall of each class with its interval, and its precision; the worst first, of equals the largest."""
+    known = sorted((c for c in per_class if c["support"]), key=lambda c: (c["recall"], -c["support"], c["class"]))
     shown = known[:most]
-    n = len(shown)
-    figure = Figure(Axis(0, 1, "share", ticks=_SHARE), Axis(0, n, ticks=()), height=max(60, 18 * n), left=102)
-    height = max(60, 18 * n)
-    for i, entry in enumerate(shown):
-        y = n - i - 0.5
-        if "recall_interval" in entry:  # rows of a few groups have none
-            figure.line("thick l0", entry["recall_interval"], [y, y])
-        figure.text(-6, height * (i + 0.5) / n + 4, shortened(entry["class"], 14), "end")
-    places = [n - i - 0.5 for i in range(n)]
-    figure.marks(3, [entry["precision"] for entry in shown], places)
-    figure.marks(0, [entry["recall"] for entry in shown], places)
-    figure.legend(0, "recall, 95 % interval")
-    figure.legend(3, "precision")
+    marks = {"precision": (3, "precision"), "recall": (0, "recall, 95 % interval")}
+    figure = draw_each(shown, "class", "recall_interval", marks)
     rows = [
         [
             c["class"], f"{c['recall']:.3f}",
@@ -155,18 +143,18 @@ def class_scores(per_class: Sequence[Mapping[str, Any]], most: int = 60) -> Char
         ]
         for c in known
     ]  # fmt: skip
-    more = f" The {most} worst of {len(known)} classes." if len(known) > most else ""
-    alt = f"Recall and precision of {n} classes; the table gives the numbers."
+    note = f"The worst recall stands first.{worst_of(len(shown), len(known), 'classes')}"
+    alt = f"Recall and precision of {len(shown)} classes; the table gives the numbers."
     heading = ["class", "recall", "95 % interval", "precision", "F1", "rows"]
-    return Chart("classes", "Each class", figure.svg(alt), f"The worst recall stands first.{more}", heading, rows)
+    return Chart("classes", "Each class", figure.svg(alt), note, heading, rows)
 
 
 def reliability_diagram(found: Mapping[str, Reliability]) -> Chart:
     """Draw how often predictions of each confidence are right, by what the probabilities are called."""
     share = [0, 1]
     figure = Figure(
-        Axis(0, 1, "confidence: probability of the predicted class", ticks=_SHARE),
-        Axis(0, 1, "share that is right", ticks=_SHARE),
+        Axis(0, 1, "confidence: probability of the predicted class", ticks=SHARE),
+        Axis(0, 1, "share that is right", ticks=SHARE),
     )
     figure.line("middle", share, share)
     rows = []
@@ -195,7 +183,7 @@ def roc(found: Rates, positive: str, auc: float | None) -> Chart:
         positive: name of the class that is looked for.
         auc: area under the curve.
     """
-    x, y = (Axis(0, 1, f"{name} positive rate", ticks=_SHARE) for name in ("false", "true"))
+    x, y = (Axis(0, 1, f"{name} positive rate", ticks=SHARE) for name in ("false", "true"))
     figure = Figure(x, y)
     figure.line("middle", [0, 1], [0, 1])
     figure.line("l0 thick", [0, *found.false_positive_rate], [0, *found.recall])
@@ -207,7 +195,7 @@ def roc(found: Rates, positive: str, auc: float | None) -> Chart:
 
 def precision_recall(found: Rates, positive: str) -> Chart:
     """Draw precision against recall of two classes, of which `positive` is looked for."""
-    figure = Figure(Axis(0, 1, "recall", ticks=_SHARE), Axis(0, 1, "precision", ticks=_SHARE))
+    figure = Figure(Axis(0, 1, "recall", ticks=SHARE), Axis(0, 1, "precision", ticks=SHARE))
     figure.line("l0 thick", [0, *found.recall], [found.precision[0], *found.precision])
     area = float(np.sum(np.diff([0, *found.recall]) * found.precision))
     alt = "Precision against recall of two classes; the table gives the numbers."
@@ -327,17 +315,17 @@ def _map(found: Findings) -> Chart | None:
 
 
 CHARTS: Sequence[tuple[str, Callable[[Findings], Chart | None]]] = (
-    ("sweep", _leaderboard),
-    ("curves", _dense_nets),
-    ("curves", _history),
     ("scores", _class_scores),
     ("scores", _label_scores),
     ("scores", _predicted),
     ("scores", _residuals),
     ("scores", _confusion),
+    ("sweep", _leaderboard),
     ("calibration", _reliability),
     ("rates", _roc),
     ("rates", _precision_recall),
+    ("curves", _dense_nets),
+    ("curves", _history),
     ("features", _map),
 )
 """Section of the page, and what draws a chart there, or gives None where there is nothing to draw; in their order."""

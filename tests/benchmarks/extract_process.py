@@ -70,6 +70,18 @@ def one_round(images: Path, name: str, weights: str, work: Path, decoder: Decode
     return found | {"least": float(cosines.min()), "median": float(np.median(cosines))}
 
 
+def images_in(source: Path, folder: Path, count: int) -> Path:
+    """Copy so many images, evenly from the class folders of `source`, and repeated beyond these; return `folder`."""
+    files = sorted(source.glob("*/*.jpg"))
+    chosen = files[:: max(1, len(files) // count)]
+    for i in range(count):
+        path = chosen[i % len(chosen)]
+        target = folder / path.parent.name / f"{i:06d}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes() + i.to_bytes(8, "little"))  # behind the JPEG's end
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -83,15 +95,9 @@ def main() -> None:
     means: dict[str, list[float]] = {"first": [], "second": []}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        files = sorted(options.folder.glob("*/*.jpg"))
-        chosen = files[:: max(1, len(files) // options.images)]
-        for i in range(options.images):
-            path = chosen[i % len(chosen)]
-            target = work / "images" / path.parent.name / f"{i:06d}.jpg"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes() + i.to_bytes(8, "little"))  # behind the JPEG's end
+        images = images_in(options.folder, work / "images", options.images)
         for name, _, weights in (text.partition("=") for text in options.backbones):
-            ways = work / "images", name, weights or "imagenet", work, options.decoder
+            ways = images, name, weights or "imagenet", work, options.decoder
             rounds = [one_round(*ways) for _ in range(options.rounds)]
             middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
             ratios = {way: statistics.median(one["rival"] / one[way] for one in rounds) for way in means}

@@ -71,7 +71,8 @@ def test_many_classes_stay_small(tmp_path):
 def test_of_very_many_classes_both_ends_show(tmp_path):
     page, words = draw(arrays(np.arange(900) % 450, [f"c{i}" for i in range(450)], (4, 4)), tmp_path)
     assert len(page.all("img")) == PICTURES and "The 240 largest classes" in words
-    assert "250 more between these" in words
+    assert "430 more between these, see below" in words  # of the open table
+    assert "250 more between these, see --json" in words  # of the folded one
 
 
 @pytest.mark.parametrize("name", [HOSTILE.replace("/", "∕"), NOT_UTF8, "\x01\x7f\x9b", "&lt;b&gt;", "a" * 200])

@@ -1,6 +1,7 @@
 """Reports of real sweeps and heads, read by an HTML parser, and opened in a real browser."""
 
 import json
+import re
 import shlex
 import shutil
 import unicodedata
@@ -62,7 +63,7 @@ def made(tmp_path_factory):
 def test_a_report_of_a_sweep(made, tmp_path):
     found = report(made / "run", tmp_path / "page.html", source=made / "images", png=tmp_path / "png")
     page, words = sound(tmp_path / "page.html")
-    expected = ["leaderboard", "dense", "classes", "confusion", "reliability", "map"]
+    expected = ["classes", "confusion", "leaderboard", "reliability", "dense", "map"]
     assert found.charts == expected == [a["id"].removesuffix("-title") for a in page.all("h3") if "id" in a]
     assert len(page.all("details")) == len(expected) + 1  # the sizes
     assert page.all("img") and len([s for s in page.all("svg") if s.get("role") == "img"]) == len(expected) + 1
@@ -73,6 +74,41 @@ def test_a_report_of_a_sweep(made, tmp_path):
     for name in expected:
         with Image.open(tmp_path / "png" / f"{name}.png") as drawn:
             assert drawn.width > 600 and len(drawn.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def sections(page):
+    """The ids of a page's sections, in their order, and those of its links."""
+    return [each["id"] for each in page.all("section")], [a["href"][1:] for a in page.all("a")][1:]
+
+
+def test_what_was_found_stands_before_the_data(made, pair_file, tmp_path):
+    page, _ = sound(made / "page.html")
+    order = ["scores", "sweep", "mistakes", "predictions", "calibration", "curves", "data", "doubts", "features"]
+    assert sections(page) == ([*order, "origin"], [*order, "origin"])
+    fit_head(pair_file, "logreg", out=tmp_path / "head")
+    report(tmp_path / "head", tmp_path / "page.html", features=pair_file)
+    page, _ = sound(tmp_path / "page.html")
+    order = ["scores", "mistakes", "predictions", "calibration", "rates", "data", "doubts", "features", "origin"]
+    assert sections(page)[0] == order
+
+
+def test_of_a_hundred_classes_no_open_table_is_long(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(101), 4 + np.arange(101) % 5)
+    X = rng.normal(size=(101, 12))[y] * 3 + rng.normal(size=(len(y), 12))
+    splits = np.resize(["train", "train", "test"], len(y))
+    write_features(tmp_path / "f.h5", X.astype(np.float32), y, splits, class_names=[f"c{i:03d}" for i in range(101)])
+    fit_head(tmp_path / "f.h5", "centroid", out=tmp_path / "head")
+    report(tmp_path / "head", tmp_path / "page.html", features=tmp_path / "f.h5")
+    _, words = sound(tmp_path / "page.html")
+    assert "81 more between these, see below" in words and "All 101 of “Images per class”" in words
+    folded, rows, most = 0, 0, 0
+    for tag in re.findall(r"<(/?(?:details|table|tr))\b", (tmp_path / "page.html").read_text()):
+        folded += {"details": 1, "/details": -1}.get(tag, 0)
+        rows = 0 if tag == "table" else rows + (tag == "tr" and not folded)
+        most = max(most, rows)
+    assert 20 < most <= 22  # the head of a table, both ends, and how many lie between
+    assert all(words.count(f"c{i:03d}") >= 2 for i in range(101))  # all are there, of their images and their scores
 
 
 @pytest.fixture
@@ -247,7 +283,7 @@ def test_a_fine_tuned_model_is_compared_with_its_head(pair_file, tmp_path):
     (tmp_path / "run" / "finetune.json").write_text(json.dumps(values))
     found = report(tmp_path / "run", tmp_path / "page.html")
     _, words = sound(tmp_path / "page.html")
-    assert found.charts == ["history", "classes", "confusion"] and "take <b>it</b>" in words
+    assert found.charts == ["classes", "confusion", "history"] and "take <b>it</b>" in words
     assert found.evaluation.to_dict() == after and "+0.100 (+0.000 – +0.200" in words
     assert "finetune HEAD_DIR SOURCE" in found.commands[0] and "--unfreeze last-block" in words
     # Of a few groups there are no intervals.
