@@ -342,3 +342,25 @@ def test_a_head_is_shown_in_a_few_lines(gap_file, tmp_path):
     shown = repr(fit_head(gap_file, params={"C": 1.0}, out=tmp_path / "head")).splitlines()
     assert shown[:3] == ["FittedHead", "  kind       logreg C=1.0", "  classes    3 (zero, one, two)"]
     assert len(shown) < 10 and "accuracy" in shown[-2] and str(tmp_path) in shown[-1]
+
+
+@pytest.mark.parametrize("found", [[0.5, 0.4], [], [1.5], "x"])
+def test_conformity_that_is_damaged_is_refused(digits_file, tmp_path, found):
+    fit_head(digits_file, out=tmp_path / "head")
+    file = tmp_path / "head" / "head.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"conformity": found}))
+    with pytest.raises(HeadError, match="conformity"):
+        load_head(tmp_path / "head")
+
+
+def test_a_head_of_before_sets_and_novelty_is_saved_as_it_was(digits_file, tmp_path):
+    fit_head(digits_file, out=tmp_path / "head")
+    file = tmp_path / "head" / "head.json"
+    values = json.loads(file.read_text())
+    values.pop("conformity")
+    file.write_text(json.dumps(values, indent=1) + "\n")
+    old = load_head(tmp_path / "head")
+    assert old.conformity is None and old.novelty is None and old.head.offset_ is None
+    save_head(tmp_path / "again", old)
+    for each in (tmp_path / "head").iterdir():
+        assert each.read_bytes() == (tmp_path / "again" / each.name).read_bytes()
