@@ -23,8 +23,8 @@ README = (ROOT / "README.md").read_text()
 CLI_PAGE, DESIGN_PAGE = ROOT / "docs" / "cli.md", ROOT / "docs" / "design.md"
 COMMANDS = (
     "extract", "inspect", "info", "verify", "backbones", "import-backbone",
-    "fit-head", "sweep", "probe", "curve", "look-at", "evaluate", "predict", "explain", "report", "finetune", "export",
-    "demo",
+    "fit-head", "sweep", "adapt", "probe", "curve", "look-at", "evaluate", "predict", "explain", "report", "finetune",
+    "export", "demo",
 )  # fmt: skip
 
 

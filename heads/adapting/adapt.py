@@ -98,8 +98,8 @@ def adapt(
         >>> found.by, found.rows, found.left
         ('labels', 50, 70)
         >>> stated = adapt("head", prior={f"digit {i}": 0.1 for i in range(10)})
-        >>> stated.temperature, max(stated.shift.values()) < 0.3
-        (1.0, True)
+        >>> stated.by, stated.temperature, max(stated.shift.values()) < 1
+        ('stated', 1.0, True)
     """
     if out is not None:
         check_target(out)

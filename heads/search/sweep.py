@@ -39,7 +39,7 @@ from heads.search.samplers import start_search
 from heads.search.space import load_space
 from heads.search.trackers import check_tracker, track
 from heads.search.trials import check_metric, contenders, select
-from heads.storage.saved_head import check_target, save_head
+from heads.storage.saved_head import FittedHead, check_target, save_head
 from heads.storage.threshold import parsed_threshold
 from heads.tasks.registry import CLASSIFICATION, TASKS, Task
 
@@ -124,8 +124,7 @@ def sweep(
     """
     started = time.monotonic()
     _check(ensemble, smallest, trackers)
-    folder = Path(out)
-    check_target(folder / WINNER)
+    check_target((folder := Path(out)) / WINNER)
     tables, together = _grouped(_tables(features, tap), group_near_duplicates, note)
     task, metric, parted = _checked(next(iter(tables.values())), metric, ensemble, threshold)
     search = start_search(load_space(preset, space, task.name), sampler, trials, seed)
@@ -146,10 +145,7 @@ def sweep(
     best = [winner] if ensemble == 1 else [t for t in contenders(found.trials, metric) if t.features == winner.features]
     held = scores_of(best[:ensemble], found.held, plan, folder, settings, limits)
     made = refit(table, plan, best[:ensemble], held, seed=seed, views=views, max_memory=max_memory)
-    fitted = made.at(parted, plan.held_codes)
-    if novelty:
-        fitted = fitted.with_novelty(table, table.rows("train", "validation"))
-    saved = save_head(folder / WINNER, fitted)
+    saved = save_head(folder / WINNER, fitted := _knowing(made.at(parted, plan.held_codes), table, novelty))
     test = answers(fitted, table).measured(saved.path) if len(table.rows("test")) else None
     result = SweepResult(
         path=folder, settings=settings,
@@ -161,6 +157,11 @@ def sweep(
     for address in trackers:
         track(result, address)
     return result
+
+
+def _knowing(fitted: FittedHead, table: FeatureTable, novelty: bool) -> FittedHead:
+    """Return a head that knows what its training rows look like, if that is asked for."""
+    return fitted.with_novelty(table, table.rows("train", "validation")) if novelty else fitted
 
 
 def _check(ensemble: int, smallest: bool, trackers: Sequence[str]) -> None:

@@ -8,12 +8,14 @@ from feature_files import SPEC, write_features
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
+from tasks_asked import asked_file
 
 from featurestore.errors import HeadError, SpecMismatchError, StoreError
-from heads import evaluate, fit_head
+from heads import evaluate, fit_head, load_head
 from heads.console import evaluated
 from heads.evaluation.evaluate import answers, paired_difference
 from heads.feature_table import load_features
+from heads.metrics.conformal import set_members
 from heads.metrics.estimates import log_odds
 from heads.metrics.evaluation import measure
 from heads.search.sweep import sweep
@@ -293,3 +295,31 @@ def test_rows_that_change_together_say_less():
     drawn = np.random.default_rng(0).integers(0, 10, (10_000, 10))
     expected = np.array([20, 20, -20, *[0] * 7])[drawn].sum(axis=1) / 200
     np.testing.assert_allclose(together.interval, np.percentile(expected, (2.5, 97.5)), atol=0.051)
+
+
+def test_sets_of_a_level_are_measured_and_told(saved, digits_file, tmp_path):
+    plain, found = evaluate(saved, digits_file), evaluate(saved, digits_file, level=0.99)
+    fitted, (X, y) = load_head(saved), load_features(digits_file).select("test")
+    inside = set_members(fitted.predict_proba(X), fitted.bound(0.99).value)
+    assert found.coverage == inside[np.arange(len(y)), y].mean() and found.level == 0.99
+    assert found.set_size == pytest.approx(inside.sum(axis=1).mean(), abs=1e-3)
+    low, high = found.intervals["coverage"]
+    assert low < found.coverage <= high
+    told = evaluated.evaluation(found.to_dict())
+    assert f"sets of level 0.99 have {found.set_size:.2f} classes on average" in told and "coverage" in told
+    new = {"level", "coverage", "set_size"}
+    assert found.to_dict().keys() - plain.to_dict().keys() == new
+    assert not new & plain.to_dict().keys() and "coverage" not in plain.intervals
+    with pytest.raises(HeadError, match="--level 2: give a share above 0 and below 1"):
+        evaluate(saved, digits_file, level=2)
+
+
+def test_the_level_of_intervals_around_numbers(tmp_path):
+    file = asked_file(tmp_path, "regression")
+    head = fit_head(file, "ridge", out=tmp_path / "head").path
+    usual, narrow = evaluate(head, file), evaluate(head, file, level=0.5)
+    assert usual.level is None and "level" not in usual.to_dict() and narrow.level == 0.5
+    assert narrow.half_width < usual.half_width and narrow.covered < usual.covered
+    assert evaluate(head, file, level=0.95).to_dict().items() >= {"half_width": usual.half_width}.items()
+    assert "in 50 of 100 cases within" in evaluated.evaluation(narrow.to_dict())
+    assert "in 95 of 100 cases within" in evaluated.evaluation(usual.to_dict())

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from featurestore.errors import HeadError
 from featurestore.sources.splits import SPLITS
 from heads import fit_head, load_features, load_head
-from heads.storage.record import MEASURED, ROWS, Record, note_measured
+from heads.storage.record import FITTED, MEASURED, ROWS, Record, note_measured
 
 
 def digest(number):
@@ -78,3 +78,12 @@ def test_measures_are_counted_by_their_rows_and_outlive_a_new_fit(digits_file, t
     (head / MEASURED).write_text("{")
     with pytest.raises(HeadError, match=r"measured\.jsonl: not readable"):
         note_measured(head, "test", "ab")
+
+
+def test_images_that_were_learnt_from_later_are_known_as_such():
+    digests = np.array([hashlib.sha256(str(i).encode()).hexdigest() for i in range(9)])
+    record = Record.of(digests[:8], np.repeat(["train", "test"], 4), ["train"], ["validation"])
+    more = record.with_fitted(digests[[1, 5, 8]])
+    assert more.split_of(digests).tolist() == ["train"] * 4 + ["test", "train", "test", "test", "train"]
+    assert (more.seen(digests) == FITTED).tolist() == [True] * 4 + [False, True, False, False, True]
+    assert sum(map(len, more.digests.values())) == 9 and record.split_of(digests[5:6]).tolist() == ["test"]

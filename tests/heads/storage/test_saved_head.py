@@ -355,3 +355,25 @@ def test_heads_of_version_3_say_what_they_said(task, tmp_path):
     np.testing.assert_allclose(head.predict(expected["rows"]), expected[f"{task} said"], rtol=1e-5)
     again = load_head(save_head(tmp_path / "again", head).path)
     assert again.to_dict() | {"path": ""} == head.to_dict() | {"path": ""} and head.to_dict()["format_version"] == 3
+
+
+@pytest.mark.parametrize("found", [[0.5, 0.4], [], [1.5], "x"])
+def test_conformity_that_is_damaged_is_refused(digits_file, tmp_path, found):
+    fit_head(digits_file, out=tmp_path / "head")
+    file = tmp_path / "head" / "head.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"conformity": found}))
+    with pytest.raises(HeadError, match="conformity"):
+        load_head(tmp_path / "head")
+
+
+def test_a_head_of_before_sets_and_novelty_is_saved_as_it_was(digits_file, tmp_path):
+    fit_head(digits_file, out=tmp_path / "head")
+    file = tmp_path / "head" / "head.json"
+    values = json.loads(file.read_text())
+    values.pop("conformity")
+    file.write_text(json.dumps(values, indent=1) + "\n")
+    old = load_head(tmp_path / "head")
+    assert old.conformity is None and old.novelty is None and old.head.offset_ is None
+    save_head(tmp_path / "again", old)
+    for each in (tmp_path / "head").iterdir():
+        assert each.read_bytes() == (tmp_path / "again" / each.name).read_bytes()
