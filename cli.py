@@ -82,13 +82,14 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Classify new images with a saved head and its backbone."""
-    from heads.prediction.writers import write_predictions
+    from heads.prediction.predictor import Predictor
+    from heads.prediction.writers import form_of, write_predictions
 
-    form = "csv" if as_csv else "json" if as_json else None
+    form = form_of("csv" if as_csv else "json" if as_json else None, out)
+    predictor = Predictor(head_dir, level=level, abstain=abstain or (), weights=weights)
     failures = write_predictions(
-        head_dir, inputs, form=form, out=out, top=top, level=level, abstain=abstain or (), weights=weights,
-        path_column=path_column, progress=out is not None,
-    )  # fmt: skip
+        predictor, inputs, form=form, out=out, top=top, path_column=path_column, progress=out is not None
+    )
     if failures:
         raise typer.Exit(FAILURES_LISTED)
 

@@ -12,7 +12,6 @@ from featurestore.errors import SourceError
 from featurestore.system.files import replacing
 from featurestore.system.printing import ERRORS, printable, standard_output
 from featurestore.system.progress import Progress, reporting
-from heads.prediction.abstaining import Asked
 from heads.prediction.predictor import Predictor
 from heads.tasks.predictions import Predicted
 
@@ -34,26 +33,35 @@ class Layout(NamedTuple):
 Writer = Callable[[TextIO, Layout, Iterable[Predicted]], None]
 
 
+def form_of(form: str | None, out: str | os.PathLike[str] | None) -> str:
+    """Return the form of what is written: the one asked for, or what the suffix of the file says, or text.
+
+    Raises:
+        SourceError: the file is called neither ``.csv`` nor ``.json``.
+    """
+    form = form or ("text" if out is None else Path(out).suffix.removeprefix("."))
+    if form not in _WRITERS:
+        raise SourceError(f"{out}: predictions are written as CSV or JSON: call the file *.csv or *.json")
+    return form
+
+
 def write_predictions(
-    head_dir: str | os.PathLike[str],
+    predictor: Predictor,
     inputs: Iterable[str | os.PathLike[str]],
     *,
     form: str | None = None,
     out: str | os.PathLike[str] | None = None,
     top: int | None = None,
-    level: float | None = None,
-    abstain: Asked = (),
-    weights: str | None = None,
     path_column: str | None = None,
     progress: bool | Progress = True,
 ) -> int:
     """Classify images, and write what is found while the rest is still being read.
 
     Args:
-        head_dir, inputs, weights, level, abstain, path_column: see
-            :class:`heads.prediction.predictor.Predictor` and its ``predict``.
+        predictor: classifies.
+        inputs, path_column: see :meth:`heads.prediction.predictor.Predictor.predict`.
         progress: see :func:`featurestore.system.progress.reporting`.
-        form: ``text``, ``csv`` or ``json``; by default what the suffix of `out` says, else text.
+        form: ``text``, ``csv`` or ``json``; by default see :func:`form_of`.
         out: file to write; until it is complete, ``.part`` follows its name. By default, standard output.
         top: name only so many classes of each image, the likeliest first.
 
@@ -63,13 +71,9 @@ def write_predictions(
     Raises:
         SourceError: a folder without images; or `out` is called neither ``.csv`` nor ``.json``.
         WriteError: `out` cannot be written.
-        FeatureStoreError: see :class:`heads.prediction.predictor.Predictor`.
+        FeatureStoreError: see :meth:`heads.prediction.predictor.Predictor.predict`.
     """
-    form = form or ("text" if out is None else Path(out).suffix.removeprefix("."))
-    if form not in _WRITERS:
-        raise SourceError(f"{out}: predictions are written as CSV or JSON: call the file *.csv or *.json")
-    predictor = Predictor(head_dir, level=level, abstain=abstain, weights=weights)
-    failures = 0
+    write, failures = _WRITERS[form_of(form, out)], 0
 
     def counted(report: Progress | None) -> Iterator[Predicted]:
         nonlocal failures
@@ -78,7 +82,7 @@ def write_predictions(
             yield prediction
 
     with _opened(out) as stream, reporting(progress) as report:
-        _WRITERS[form](stream, Layout(predictor.columns(top), predictor.extras, top), counted(report))
+        write(stream, Layout(predictor.columns(top), predictor.extras, top), counted(report))
     return failures
 
 

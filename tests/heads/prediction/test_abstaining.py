@@ -12,6 +12,7 @@ from featurestore import extract
 from featurestore.errors import HeadError
 from heads import fit_head, load_head, predict
 from heads.prediction.abstaining import Abstaining
+from heads.prediction.predictor import Predictor
 from heads.prediction.writers import write_predictions
 
 
@@ -56,29 +57,29 @@ def test_below_a_probability_there_is_no_class(work):
 
 
 def test_sets_and_reasons_in_files_and_as_text(work, tmp_path, capsys):
-    options = {"level": 0.9, "abstain": ["novelty=0.99"], "top": 1}
+    predictor = Predictor(work / "head", level=0.9, abstain=["novelty=0.99"])
     inputs = [work / "noise0.png", work / "colours" / "red" / "0-001.png", work / "bad.png"]
-    write_predictions(work / "head", inputs, out=tmp_path / "found.csv", **options)
+    write_predictions(predictor, inputs, out=tmp_path / "found.csv", top=1)
     with (tmp_path / "found.csv").open(newline="") as file:
         noise, red, bad = csv.DictReader(file)
     assert list(red)[-3:] == ["prediction set", "novelty", "abstained"]
     assert noise["class"] == "" and noise["abstained"].startswith("novelty 1.000") and noise["prediction set"]
     assert red["class"] == red["class 1"] and red["class"] in red["prediction set"].split("|") and not red["abstained"]
     assert bad["error"] and not bad["novelty"] and not bad["prediction set"]
-    write_predictions(work / "head", inputs, out=tmp_path / "found.json", **options)
+    write_predictions(predictor, inputs, out=tmp_path / "found.json", top=1)
     listed = json.loads((tmp_path / "found.json").read_text())
     assert "abstained" not in listed[1] and listed[1]["prediction_set"][0] == listed[1]["label"]
     assert listed[0]["label"] is None and listed[0]["abstained"] and "novelty" not in listed[2]
-    write_predictions(work / "head", inputs, **options)
+    write_predictions(predictor, inputs, top=1)
     lines = [line.split("\t")[1:] for line in capsys.readouterr().out.splitlines()]
     assert lines[0][0] == "no answer: novelty 1.000, above 0.99" and lines[0][1].startswith("one of: ")
     assert lines[1][2].startswith("one of: ") and lines[1][3].startswith("novelty 0.")
 
 
 def test_predictions_without_these_options_are_as_they_were(work, tmp_path):
-    write_predictions(work / "plain", [work / "colours"], out=tmp_path / "found.json")
+    write_predictions(Predictor(work / "plain"), [work / "colours"], out=tmp_path / "found.json")
     assert set(json.loads((tmp_path / "found.json").read_text())[0]) == {"path", "label", "probabilities", "error"}
-    write_predictions(work / "plain", [work / "colours"], out=tmp_path / "found.csv")
+    write_predictions(Predictor(work / "plain"), [work / "colours"], out=tmp_path / "found.csv")
     heading = (tmp_path / "found.csv").read_text().splitlines()[0]
     assert heading == "path,class,error,blue,green,red"
 
