@@ -169,7 +169,7 @@ def contract_of(origin: str, settings: dict[str, Any], size: int | None = None) 
         ...     "resample": 3, "rescale_factor": 1 / 255, "image_mean": [0.485, 0.456, 0.406],
         ...     "image_std": [0.229, 0.224, 0.225],
         ... }).framing
-        Framing(size=224, resize='shortest-floor', interpolation='bicubic', crop_share=0.875, decoder='pillow')
+        Framing(size=224, resize='shortest-floor', interpolation='bicubic', crop_share=0.875, decoder='pillow', crops=1)
     """
     resample = settings.get("resample")
     how = _INTERPOLATIONS.get(2 if resample is None else int(resample))

@@ -148,7 +148,7 @@ def contract_of(config: dict[str, Any]) -> Contract:
         ...     "input_size": (3, 224, 224), "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center",
         ...     "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
         ... }).framing
-        Framing(size=224, resize='shortest', interpolation='bicubic', crop_share=0.875, decoder='pillow')
+        Framing(size=224, resize='shortest', interpolation='bicubic', crop_share=0.875, decoder='pillow', crops=1)
     """
     (_, height, width), share, how = config["input_size"], config["crop_pct"], config["interpolation"]
     if how not in INTERPOLATIONS or height != width:
