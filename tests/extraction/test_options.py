@@ -29,6 +29,7 @@ def test_the_public_functions_spell_out_the_same_options():
 def test_open_source_spells_out_the_options_of_a_source():
     defaults = {field.name: field.default for field in fields(SourceOptions)}
     defaults["columns"] = defaults.pop("numeric")  # a name that the columns of paths and labels have there
+    defaults["label_column"] = defaults.pop("label_columns") or None  # one, or several
     del defaults["labelled"]  # which commands set
     assert {name: parameter.default for name, parameter in options_of(open_source).items()} == defaults
 

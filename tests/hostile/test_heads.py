@@ -375,7 +375,7 @@ def test_a_spoilt_head_can_be_replaced(good, folder):
 def test_an_evaluation_is_described_as_it_is():
     from heads.documents import EvaluationDocument
 
-    assert list(EvaluationDocument.__annotations__) == list(Evaluation.__dataclass_fields__)
+    assert sorted(EvaluationDocument.__annotations__) == sorted(Evaluation.__dataclass_fields__)
 
 
 def test_answers_that_are_no_numbers_are_refused(good, folder):

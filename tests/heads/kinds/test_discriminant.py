@@ -95,7 +95,7 @@ def test_of_fewer_rows_than_columns_the_answer_is_that_of_the_covariance(
             fitted.append((head.scores(X), *head.held_out_))
     assert head.coef_.shape == (columns, classes)
     for one, other in zip(*fitted, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-3 * np.ptp(other))
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=4e-3 * np.ptp(other))  # in float32
 
 
 def wide_division(rows=30, columns=9000):

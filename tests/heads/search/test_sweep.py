@@ -65,6 +65,7 @@ def test_sweep_keeps_every_trial_and_a_winner_that_can_be_used(digits_file, spac
         "smallest": False,
         "exhaustive": False,
         "threshold": None,
+        "novelty": False,
     }
     assert sorted(map(json.dumps, rest)) == sorted(json.dumps(trial.to_dict()) for trial in found.trials)
     assert notes[-1][:3] == ("heads", HEADS, HEADS) and notes[-1][3].startswith(f"best accuracy {means[0]:.3f} (")

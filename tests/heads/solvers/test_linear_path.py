@@ -17,7 +17,8 @@ from heads.kinds.linear import held_scores
 from heads.search.judge_linear import judge_linear
 from heads.search.judging import Judging
 from heads.solvers.folds import Division
-from heads.solvers.linear_path import LOGISTIC, SOFTMAX, SQUARED, SQUARED_HINGE, Variant, solve_path
+from heads.solvers.linear_losses import LOGISTIC, SOFTMAX, SQUARED, SQUARED_HINGE
+from heads.solvers.linear_path import Variant, solve_path
 
 RIVALS = {
     "logreg": lambda C, weight: LogisticRegression(

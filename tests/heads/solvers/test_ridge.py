@@ -11,7 +11,8 @@ from heads.kinds.design import HeadDesign
 from heads.kinds.linear import held_scores, problems_of, solve_heads
 from heads.rows import StreamedRows
 from heads.solvers.arrays import Extent
-from heads.solvers.linear_path import SQUARED, solve_path
+from heads.solvers.linear_losses import SQUARED
+from heads.solvers.linear_path import solve_path
 from heads.solvers.ridge import bytes_of, is_faster, solve_ridge
 
 ALPHAS = [0.1, 10.0, 1000.0]
