@@ -50,7 +50,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=4, help="processes to kill in tests/extraction/test_kill.py")
+    parser.addoption("--kills", type=int, default=3, help="processes to kill in tests/extraction/test_kill.py")
     parser.addoption("--kill-seed", default="0", help="of the moments at which they are killed")
     parser.addoption("--hostile", action="store_true", help="run the slow and the large cases of tests/hostile too")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from cases import random_case
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -34,6 +34,7 @@ def test_log_odds_of_certain_rows_are_infinite():
     np.testing.assert_array_equal(log_odds(np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])), [-np.inf, 0, np.inf])
 
 
+@settings(max_examples=25)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_mcnemar_is_the_exact_binomial_test(right, wrong):
     expected = stats.binomtest(right, right + wrong).pvalue if right + wrong else 1
