@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from heads.kinds.dense import DenseHead
     from heads.kinds.design import HeadDesign
     from heads.kinds.discriminant import CentroidHead, LDAHead
+    from heads.kinds.kernel_ridge import KernelRidgeHead
     from heads.kinds.knn import KNNHead
     from heads.kinds.linear import LinearSVMHead, LogisticHead, RidgeHead
     from heads.kinds.svm import SVMHead
@@ -40,6 +41,7 @@ __all__ = [
     "DenseHead",
     "HeadDesign",
     "KNNHead",
+    "KernelRidgeHead",
     "LDAHead",
     "LinearSVMHead",
     "LogisticHead",
@@ -66,6 +68,7 @@ _LATE = {
     "DenseHead": "heads.kinds.dense",
     "HeadDesign": "heads.kinds.design",
     "KNNHead": "heads.kinds.knn",
+    "KernelRidgeHead": "heads.kinds.kernel_ridge",
     "LDAHead": "heads.kinds.discriminant",
     "LinearSVMHead": "heads.kinds.linear",
     "LogisticHead": "heads.kinds.linear",
