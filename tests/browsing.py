@@ -1,6 +1,7 @@
 """Pages as a parser reads them and as a real browser shows them."""
 
 import os
+import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
@@ -58,6 +59,17 @@ class Page(HTMLParser):
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def marks_of(chart):
+    """The parsed drawing of a chart that has its words and its table, and (class, number) of each series of marks."""
+    page = Page(str(chart.svg))
+    assert page.all("svg")[0]["role"] == "img" and page.all("svg")[0]["aria-label"]
+    assert chart.rows and all(len(row) == len(chart.heading) for row in chart.rows)
+    assert all(isinstance(cell, str) for row in chart.rows for cell in row)
+    assert not re.search(r"nan|inf", str(chart.svg))
+    marks = [p for p in page.all("path") if p["class"].startswith("mark")]
+    return page, [(p["class"], len(re.findall("M", p["d"]))) for p in marks]
 
 
 def sound(file):

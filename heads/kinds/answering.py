@@ -30,7 +30,6 @@ class Answering(Adaptable):
     task_ = CLASSIFICATION
     link_ = cast("Link | None", None)
     classes_: NDArray[Any]
-    temperature_: float
 
     def _scores(self, X: Floats) -> NDArray[np.floating[Any]]:
         """Return the scores (N, C) of rows (N, D) that are checked, and not standardised."""

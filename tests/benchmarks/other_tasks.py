@@ -91,12 +91,16 @@ def ours(plan: SweepPlan, designs: list[HeadDesign], folder: Path) -> tuple[floa
         return time.perf_counter() - start, [found[i][np.argsort(plan._source[order])] for i in range(len(designs))]
 
 
-def labels_table(file: Path, folder: Path, rounds: int) -> str:
+def planned(file: Path) -> tuple[SweepPlan, np.ndarray, np.ndarray, np.ndarray]:
+    """The plan of five folds, and for scikit-learn its rows, their answers, and the fold of each."""
     table = load_features(file)
     plan = SweepPlan(table, 5, False, 0)
     rows = np.sort(table.rows("train", "validation"))
-    X, y = np.asarray(table.X[rows], np.float32), table.y[rows]
-    fold = plan._fold[np.argsort(plan._source)]
+    return plan, np.asarray(table.X[rows], np.float32), table.y[rows], plan._fold[np.argsort(plan._source)]
+
+
+def labels_table(file: Path, folder: Path, rounds: int) -> str:
+    plan, X, y, fold = planned(file)
     designs = [HeadDesign("logreg", {"C": float(f"{value:.7g}")}) for value in C]
     seconds: dict[str, list[float]] = {"ours": [], "sklearn": []}
     for _ in range(rounds):
@@ -122,17 +126,13 @@ def labels_table(file: Path, folder: Path, rounds: int) -> str:
     mine, other = [mean_ap(each) for each in scores], [mean_ap(each) for each in theirs]
     a, b = (statistics.median(seconds[name]) for name in ("ours", "sklearn"))
     return (
-        f"| {len(rows)} × {X.shape[1]}, {y.shape[1]} labels | {max(mine):.4f} | {max(other):.4f} "
+        f"| {len(X)} × {X.shape[1]}, {y.shape[1]} labels | {max(mine):.4f} | {max(other):.4f} "
         f"| {max(abs(p - q) for p, q in zip(mine, other, strict=True)):.4f} | {a:.2f} s | {b:.2f} s | {b / a:.1f} |"
     )
 
 
 def number_table(file: Path, folder: Path, rounds: int) -> str:
-    table = load_features(file)
-    plan = SweepPlan(table, 5, False, 0)
-    rows = np.sort(table.rows("train", "validation"))
-    X, y = np.asarray(table.X[rows], np.float32), table.y[rows]
-    fold = plan._fold[np.argsort(plan._source)]
+    plan, X, y, fold = planned(file)
     designs = [HeadDesign("ridge", {"alpha": float(f"{value:.7g}")}) for value in ALPHA]
     seconds: dict[str, list[float]] = {"ours": [], "once": []}
     task, link = plan.asked
@@ -153,7 +153,7 @@ def number_table(file: Path, folder: Path, rounds: int) -> str:
     apart = float(np.abs(held - answers[int(np.argmin(errors))]).max() / y.std())
     a, b = statistics.median(seconds["ours"]), statistics.median(seconds["once"])
     return (
-        f"| {len(rows)} × {X.shape[1]} | {alpha:.3g} | {chosen[-1].alpha_:.3g} | {apart:.1e} | {a:.2f} s | {b:.2f} s "
+        f"| {len(X)} × {X.shape[1]} | {alpha:.3g} | {chosen[-1].alpha_:.3g} | {apart:.1e} | {a:.2f} s | {b:.2f} s "
         f"| {b / a:.1f} |"
     )
 

@@ -1,10 +1,8 @@
 """Charts of labels and of numbers: what is drawn, and that the table behind it says the same."""
 
-import re
-
 import numpy as np
 import pytest
-from browsing import HOSTILE, Page
+from browsing import HOSTILE, marks_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,13 +13,8 @@ from heads.reporting.answer_charts import label_scores, predicted_against_true, 
 
 def drawn(chart):
     """A chart's marks per series, and the parsed drawing."""
-    page = Page(str(chart.svg))
-    assert page.all("svg")[0]["role"] == "img" and page.all("svg")[0]["aria-label"]
-    assert chart.rows and all(len(row) == len(chart.heading) for row in chart.rows)
-    assert all(isinstance(cell, str) for row in chart.rows for cell in row)
-    assert not re.search(r"nan|inf", str(chart.svg))
-    marks = [p for p in page.all("path") if p["class"].startswith("mark")]
-    return page, {p["class"]: len(re.findall("M", p["d"])) for p in reversed(marks)}
+    page, marks = marks_of(chart)
+    return page, dict(reversed(marks))
 
 
 @pytest.mark.parametrize(("labels", "groups"), [(3, None), (80, None), (3, np.arange(60) // 10)])

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from browsing import HOSTILE, Page, sound
+from browsing import HOSTILE, marks_of, sound
 
 from featurestore.pages.svg import Axis, Figure
 from heads import fit_head
@@ -17,13 +17,8 @@ from heads.search.trials import Trial
 
 def drawn(chart):
     """A chart's marks per series, and the parsed drawing."""
-    page = Page(str(chart.svg))
-    assert page.all("svg")[0]["role"] == "img" and page.all("svg")[0]["aria-label"]
-    assert chart.rows and all(len(row) == len(chart.heading) for row in chart.rows)
-    assert all(isinstance(cell, str) for row in chart.rows for cell in row)
-    assert not re.search(r"nan|inf", str(chart.svg))
-    marks = [p for p in page.all("path") if p["class"].startswith("mark")]
-    return page, {(p["class"], len(re.findall("M", p["d"]))) for p in marks}
+    page, marks = marks_of(chart)
+    return page, set(marks)
 
 
 def trials():
